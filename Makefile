@@ -1,0 +1,39 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11+ and make: they install what they need into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+CONFIG ?= configs/demo.yaml
+
+.PHONY: demo test test-slow lint types clean
+
+demo: .venv/.installed
+	$(BIN)/redi-ray run $(CONFIG)
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
+.venv/.installed: requirements/torch.lock requirements/cpu.lock pyproject.toml
+	@echo "installing into .venv (a few minutes the first time)"
+	$(PYTHON) -c 'import sys; sys.exit("redi_ray needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -r requirements/torch.lock
+	$(INSTALL) -r requirements/cpu.lock
+	$(INSTALL) --no-build-isolation --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed requirements/dev.lock
+	$(INSTALL) -r requirements/dev.lock
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,21 @@
+"""The whole experiment, from problems to report.
+
+ray job submit --working-dir . -- python jobs/pipeline.py --config configs/demo.yaml storage.root=s3://bucket/runs
+"""
+
+import argparse
+
+from redi_ray.cli import told
+from redi_ray.entry import run_stages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="the experiment's YAML, local or s3://")
+    parser.add_argument("overrides", nargs="*", help="changes to it, such as sft.train.epochs=2")
+    arguments = parser.parse_args()
+    run_stages(arguments.config, arguments.overrides, lambda pipeline: told(pipeline.run_all()))
+
+
+if __name__ == "__main__":
+    main()

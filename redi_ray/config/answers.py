@@ -1,0 +1,114 @@
+"""Settings of answer extraction and verification, standard library only like the rest of the core's settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from redi_ray.config.objectives import STRICT, require
+
+Voter = Literal["math_verify", "label", "judge"]
+Policy = Literal["all", "any", "drop_disagreement", "math_verify_only", "both_false", "paper"]
+
+PLAIN_EXTRACTORS = ("final_answer", "boxed", "conclusion", "last_number", "whole")
+
+DEFAULT_EXTRACT = ("final_answer", "boxed", "after:final answer is", "after:####", "conclusion")
+
+
+def check_extractor(spec: str) -> None:
+    """ValueError unless `spec` names an extractor (see `AnswerSettings.extract`)."""
+    kind, colon, argument = spec.partition(":")
+    if not colon:
+        require(
+            spec in PLAIN_EXTRACTORS,
+            f"unknown extractor {spec!r}; use one of {', '.join(PLAIN_EXTRACTORS)}, after:MARKER or regex:PATTERN",
+        )
+        return
+    require(
+        kind in ("after", "regex"), f"unknown extractor {spec!r}; only after:MARKER and regex:PATTERN take an argument"
+    )
+    require(bool(argument.strip()), f"extractor {spec!r} has nothing after its colon")
+    if kind == "regex":
+        try:
+            groups = re.compile(argument).groups
+        except re.error as error:
+            raise ValueError(f"extractor {spec!r} is no regular expression: {error}") from error
+        require(groups == 1, f"extractor {spec!r} must have exactly one group, it has {groups}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerSettings:
+    r"""How answers are found in completions and gold answers, and how strictly they are compared.
+
+    In YAML: `extract: [boxed, "after:A:", 'regex:ANSWER\s*=\s*(.+)']`
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    extract: list[str] = field(default_factory=lambda: list(DEFAULT_EXTRACT))
+    r"""Extractors tried in order on a completion; the first that finds something wins.
+
+    `final_answer`: X of "final answer is X. I hope it is correct"; `boxed`: the last `\boxed{}`; `after:MARKER`: the line
+    behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match; `conclusion`: the last sentences,
+    if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of the text. The last three are
+    not used on a completion that was cut off at its token limit, and a long text's conclusion can only be correct or no
+    answer, never wrong."""
+    gold_extract: list[str] = field(default_factory=lambda: ["whole"])
+    """The same for the gold answer; `whole` takes it as it is."""
+    max_answer_chars: int = 2000
+    """Anything longer is not an answer."""
+    float_rounding: int = 6
+    """Decimal places to which a comparison with a decimal number is rounded."""
+    numeric_precision: int = 15
+    """Digits of the numeric comparison of symbolic expressions."""
+    strict_variables: bool = True
+    """Names of variables matter: `f(x)` is not `f(y)`."""
+    set_relations: bool = False
+    """A relation may stand for a set in the prediction too: `-2 <= x <= 7` for a gold of `[-2, 7]`."""
+
+    def __post_init__(self) -> None:
+        for name in ("extract", "gold_extract"):
+            specs = getattr(self, name)
+            require(len(specs) > 0, f"{name} needs at least one extractor")
+            for spec in specs:
+                check_extractor(spec)
+        for name in ("max_answer_chars", "float_rounding", "numeric_precision"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySettings:
+    """The verification stage: who votes, how votes become a verdict, and what one comparison may cost."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+    """Extraction and comparison."""
+    votes: list[Voter] = field(default_factory=lambda: ["math_verify"])
+    """Verifiers that count. `label` and `judge` are read from the trace's `votes`."""
+    policy: Policy = "all"
+    """How votes become the verdict; the table is in `redi_ray.text.verdicts`."""
+    reuse_votes: bool = False
+    """A `math_verify` vote that came with a trace stands, and Math-Verify runs only where there is none (under policy
+    `paper` not at all: a missing vote is part of its rule)."""
+    timeout_seconds: float = 5.0
+    """Wall-clock limit of one comparison; its process is killed after it and the verdict is `timeout`."""
+    memory_mb: int = 2048
+    """Address space of one comparing process; beyond it the verdict is `error`."""
+    processes: int = 1
+    """Comparing processes per actor. They start when the first comparison needs one."""
+    cache_size: int = 100_000
+    """Verdicts an actor remembers by (gold, extracted answer)."""
+    batch_rows: int = 2000
+    """Rows of a shard held in memory at a time."""
+
+    def __post_init__(self) -> None:
+        require(len(self.votes) > 0, "votes needs at least one verifier")
+        require(len(set(self.votes)) == len(self.votes), f"votes lists a verifier twice: {self.votes}")
+        if self.policy == "math_verify_only":
+            require("math_verify" in self.votes, "policy math_verify_only needs math_verify among the votes")
+        require(self.timeout_seconds > 0, f"timeout_seconds must be > 0, got {self.timeout_seconds}")
+        require(self.memory_mb >= 512, f"memory_mb must be >= 512 (sympy alone needs that), got {self.memory_mb}")
+        for name in ("processes", "cache_size", "batch_rows"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")

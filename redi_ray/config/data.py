@@ -1,0 +1,180 @@
+"""Settings of the data stages: problems, generate, curate. (Verification: `redi_ray.config.answers`.)"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.resources import EngineSettings
+
+
+class Strict(BaseModel):
+    """A section of the YAML: immutable, unknown keys are errors, each field is described by its docstring."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Columns(Strict):
+    """Where a row keeps what; dots reach into nested columns (`model_a.solution`)."""
+
+    problem_id: str | None = "problem_id"
+    """Null, or not in the row: the id is a hash of the problem's text."""
+    problem: str = "problem"
+    """The problem's text."""
+    answer: str = "answer"
+    """The reference answer, or a text that `verify.answers.gold` can read it from."""
+    source: str | None = "source"
+    """Where the problem comes from, if the rows say so."""
+    completion: str | list[str] | None = None
+    """Traces in the rows: a column of text, a column of lists of texts, or several such columns. Null: there are none."""
+    label: str | list[str] | None = None
+    """Whether each trace is correct according to the data (boolean), shaped like `completion`."""
+    model: str | None = None
+    """Who wrote the trace; with several completion columns each column's name stands for it."""
+
+    @model_validator(mode="after")
+    def _same_shape(self) -> Columns:
+        completions = self.completion if isinstance(self.completion, list) else [self.completion]
+        labels = self.label if isinstance(self.label, list) else [self.label]
+        if self.label is not None and len(completions) != len(labels):
+            raise ValueError(
+                f"{len(labels)} label columns for {len(completions)} completion columns; give one for each"
+            )
+        return self
+
+
+class ArithmeticSource(Strict):
+    """The built-in world: chains of digits with + - *, left to right, modulo 10. No download.
+
+    A share of the facts (a, op, b) carries a fixed wrong result, a misconception; the unfiltered corpus that the base
+    model learns from falls for it with some probability, so errors are systematic, as a real model's are.
+    """
+
+    kind: Literal["arithmetic"] = "arithmetic"
+    num_problems: int = Field(800, ge=1)
+    """Problems to sample traces for."""
+    num_test: int = Field(500, ge=1)
+    """Held-out problems for evaluation, disjoint from all others."""
+    num_dev: int = Field(200, ge=0)
+    """Held-out problems for selection, disjoint from all others."""
+    min_digits: int = Field(4, ge=2, le=12)
+    """Shortest chain."""
+    max_digits: int = Field(7, ge=2, le=12)
+    """Longest chain."""
+    misconception_share: float = Field(0.4, ge=0, le=1)
+    """Share of the facts that carry a misconception."""
+    misconception_rate: float = Field(0.35, ge=0, le=1)
+    """How often the corpus falls for it."""
+    seed: int = 42
+    """Decides facts, problems and corpus."""
+
+
+class FilesSource(Strict):
+    """Parquet or JSON lines (gzip too), local or on S3; with traces in the rows, or without."""
+
+    kind: Literal["files"] = "files"
+    paths: list[str] = []
+    """Files or folders."""
+    columns: Columns = Columns()
+    """Which column is what."""
+
+
+class HubSource(Strict):
+    """A data set of the Hugging Face hub."""
+
+    kind: Literal["hub"] = "hub"
+    dataset: str
+    """Its name, such as `openai/gsm8k`."""
+    subset: str | None = None
+    """Its configuration, if it has several."""
+    split: str = "train"
+    """Which split."""
+    revision: str | None = None
+    """A commit or tag, to pin it."""
+    columns: Columns = Columns()
+    """Which column is what."""
+
+
+class OpenR1Source(Strict):
+    """OpenR1-Math-Raw, with its generations and both verdict columns, by the paper's rule (METHOD, Data)."""
+
+    kind: Literal["openr1"] = "openr1"
+    dataset: str = "open-r1/OpenR1-Math-Raw"
+    """Name on the hub, used when `paths` is empty."""
+    paths: list[str] = []
+    """Local or S3 copies of its Parquet files (or JSON lines)."""
+    revision: str | None = None
+    """A commit or tag, to pin it."""
+    drop_sources: list[str] = ["cn_k12"]
+    """Sources left out."""
+    require_valid: bool = True
+    """Keep only rows whose `problem_is_valid` is yes, in any case of letters."""
+
+
+Source = Annotated[ArithmeticSource | FilesSource | HubSource | OpenR1Source, Field(discriminator="kind")]
+
+
+class ProblemsConfig(Strict):
+    """Where the problems come from."""
+
+    source: Source = ArithmeticSource()
+    """`arithmetic`, `files`, `hub` or `openr1`."""
+    max_problems: int | None = Field(None, ge=1)
+    """Take the first so many."""
+
+
+class ImportTraces(Strict):
+    """Use the traces that the problems' rows hold (`problems.source.columns.completion`, or openr1's generations)."""
+
+    kind: Literal["import"] = "import"
+
+
+class VllmTraces(Strict):
+    """Sample traces with vLLM, in rounds: every problem without a correct trace is sampled again, up to a cap."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: str = "base"
+    """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
+    samples_per_round: int = Field(4, ge=1)
+    """Traces per unsolved problem and round."""
+    max_rounds: int = Field(1, ge=1)
+    """Cap on the rounds."""
+    temperature: float = Field(0.6, ge=0)
+    """Sampling temperature."""
+    top_p: float = Field(0.95, gt=0, le=1)
+    """Nucleus."""
+    max_tokens: int = Field(16384, ge=1)
+    """Longest completion in tokens."""
+    seed: int = 42
+    """Every sample has its own seed, derived from this one, the problem and the sample's index."""
+    prompt: PromptSettings | None = None
+    """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
+    engine: EngineSettings | None = None
+    """The teacher's engines, if they differ from `resources.engine`."""
+    shard_rows: int = Field(256, ge=1)
+    """Traces per output file, which is also what a crash can cost."""
+
+
+Generate = Annotated[ImportTraces | VllmTraces, Field(discriminator="kind")]
+
+
+class CurateConfig(Strict):
+    """Positives and pairs from verified traces: the first correct one, and the first one that may be rejected."""
+
+    max_prompt_tokens: int = Field(800, ge=1)
+    """Longer prompts are dropped (with the forced prefix, in the student's tokens)."""
+    max_response_tokens: int = Field(19000, ge=1)
+    """Longer traces are dropped after the choice, as in the paper: the next trace does not take their place."""
+    rejected_verdicts: list[Literal["wrong", "no_answer", "timeout", "gold_unparseable", "error"]] = ["wrong"]
+    """What may become a rejected trace."""
+    seed: int = 42
+    """Order of the output."""
+
+    @field_validator("rejected_verdicts")
+    @classmethod
+    def _some_verdict(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("name at least one verdict, or no pair can be made")
+        return value

@@ -1,0 +1,83 @@
+"""Settings of the evaluation, as plain frozen dataclasses (standard library only, like `redi_ray.config.training`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from redi_ray.config.objectives import STRICT, require
+
+BENCHMARKS = ("math500", "aime24", "amc23", "amc23_83", "minerva", "olympiadbench", "gsm8k", "arithmetic")
+"""Names that need no `path`: the hub's benchmarks, and the held-out problems of the built-in arithmetic world.
+
+`amc23` is the usual 40 problems of 2023; `amc23_83` the 83 of 2022 and 2023 that the REDI paper calls AMC23."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings:
+    """One benchmark: where its problems are and how many of them are used."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str
+    """One of `BENCHMARKS`, or a name of your own together with `path`."""
+    path: str | None = None
+    """A local or s3:// file instead of the hub: JSON list, JSON Lines or Parquet, the first two also gzipped."""
+    problem_column: str | None = None
+    """Column of the problem's text, where it is not one of the usual names."""
+    answer_column: str | None = None
+    """Column of the reference answer, where it is not one of the usual names."""
+    max_problems: int | None = None
+    """Use this many problems, chosen at random with `subset_seed` and kept in their order; their ids do not change."""
+    subset_seed: int = 0
+    """Chooses the problems under `max_problems`."""
+    num_samples: int | None = None
+    """Samples a problem on this benchmark, instead of the evaluation's `num_samples`."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.name in BENCHMARKS or self.path is not None,
+            f"unknown benchmark {self.name!r}: give a path, or one of {', '.join(BENCHMARKS)}",
+        )
+        require(
+            bool(self.name) and all(c.isalnum() or c in "_-." for c in self.name),
+            f"a benchmark's name is made of letters, digits, _ - and . only, got {self.name!r}",
+        )
+        require(
+            self.max_problems is None or self.max_problems >= 1, f"max_problems must be >= 1, got {self.max_problems}"
+        )
+        require(self.num_samples is None or self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """How models are sampled and scored. The defaults are the paper's."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name="arithmetic")])
+    """What is evaluated; names must differ."""
+    num_samples: int = 16
+    """Samples a problem."""
+    temperature: float = 0.6
+    """Sampling temperature; 0 is greedy."""
+    top_p: float = 0.95
+    """Nucleus sampling."""
+    max_tokens: int = 32768
+    """Longest completion in tokens; what reaches it counts as truncated."""
+    ks: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    """The k of pass@k. Those above a benchmark's number of samples are left out there."""
+    ddof: int = 0
+    """Of the standard deviation in the SEM: 0 as in the paper's code, 1 for the unbiased variance."""
+    seed: int = 0
+    """Sampling seed, and that of the bootstrap intervals."""
+
+    def __post_init__(self) -> None:
+        names = [benchmark.name for benchmark in self.benchmarks]
+        require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")
+        require(self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
+        require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
+        require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
+        require(self.max_tokens >= 1, f"max_tokens must be >= 1, got {self.max_tokens}")
+        require(all(k >= 1 for k in self.ks), f"ks must be >= 1, got {self.ks}")
+        require(self.ddof in (0, 1), f"ddof must be 0 or 1, got {self.ddof}")

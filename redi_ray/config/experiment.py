@@ -1,0 +1,229 @@
+"""One YAML is one experiment: every section from problems to report, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, model_validator
+
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.data import (
+    ArithmeticSource,
+    CurateConfig,
+    Generate,
+    ImportTraces,
+    OpenR1Source,
+    ProblemsConfig,
+    Strict,
+    VllmTraces,
+)
+from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.objectives import Objective, RediObjective, SftObjective
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.resources import ResourceSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
+
+RESERVED_ARMS = ("base", "sft")
+
+
+class Architecture(Strict):
+    """The size of a small Qwen2 that starts from random weights."""
+
+    hidden_size: int = Field(96, ge=8)
+    """Width."""
+    num_layers: int = Field(3, ge=1)
+    """Decoder layers."""
+    num_heads: int = Field(3, ge=1)
+    """Attention heads (vLLM on CPU wants heads of 32 or more)."""
+    num_kv_heads: int = Field(1, ge=1)
+    """Key-value heads."""
+    intermediate_size: int = Field(256, ge=8)
+    """Width inside the MLP."""
+    max_position_embeddings: int = Field(512, ge=8)
+    """Longest sequence."""
+    seed: int = 0
+    """Of the random weights."""
+
+
+class PretrainedModel(Strict):
+    """A model that exists."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: str
+    """Hugging Face folder (local or s3://) or hub name."""
+
+
+class ArithmeticModel(Strict):
+    """The built-in world's base model: from scratch, its own tokenizer, trained on the world's unfiltered corpus."""
+
+    kind: Literal["arithmetic"] = "arithmetic"
+    architecture: Architecture = Architecture()
+    """About 0.3 million parameters."""
+    corpus_size: int = Field(16000, ge=1)
+    """Solutions in the corpus, misconceptions included."""
+    train: TrainSettings = TrainSettings(
+        learning_rate=3e-3, batch_size=16, epochs=2, max_length=512, tokens_per_pack=4096, weight_decay=0.01
+    )
+    """How it is trained."""
+
+
+class ScratchModel(Strict):
+    """Random weights and a byte-level BPE tokenizer learnt from the problems and traces: for runs on real data in small."""
+
+    kind: Literal["scratch"] = "scratch"
+    architecture: Architecture = Architecture()
+    """Its size."""
+    vocab_size: int = Field(2048, ge=300)
+    """Of the tokenizer."""
+
+
+ModelInit = Annotated[PretrainedModel | ArithmeticModel | ScratchModel, Field(discriminator="kind")]
+
+
+class ModelConfig(Strict):
+    """The student: where it starts, how it is asked."""
+
+    init: ModelInit = ArithmeticModel()
+    """`pretrained`, `arithmetic` or `scratch`."""
+    overrides: ModelOverrides = ModelOverrides()
+    """Changes to the loaded architecture, LoRA."""
+    prompt: PromptSettings = PromptSettings()
+    """The prompt of training and evaluation, and of generation unless `generate.prompt` says otherwise."""
+
+
+class SftConfig(Strict):
+    """Stage 1: supervised fine-tuning on the positives."""
+
+    objective: SftObjective = SftObjective()
+    """Token mean, as in the paper's code, or sequence mean."""
+    train: TrainSettings = TrainSettings(learning_rate=5e-5, batch_size=128, epochs=3)
+    """Optimizer, batches, checkpoints."""
+
+
+class Arm(Strict):
+    """One variant of stage 2. It starts from the SFT checkpoint and sees the same pairs in the same order."""
+
+    objective: Annotated[Objective, Field(discriminator="name")] = RediObjective()
+    """The loss: sft, redi, dpo, simpo, ipo, rpo, nca, cpo, orpo or kto."""
+    train: dict[str, Any] = {}
+    """What differs from `redi.train`."""
+
+
+class RediConfig(Strict):
+    """Stage 2: the pairs. Run an alpha = 0 arm too, or the gain of negatives is confounded with more SFT."""
+
+    train: TrainSettings = TrainSettings(learning_rate=1e-6, batch_size=32, epochs=1)
+    """Shared by all arms."""
+    arms: dict[str, Arm] = {"redi": Arm()}
+    """Name -> variant."""
+
+    def settings(self, arm: str) -> TrainSettings:
+        """`train` with the arm's own changes."""
+        return TypeAdapter(TrainSettings).validate_python({**asdict(self.train), **self.arms[arm].train})
+
+    @model_validator(mode="after")
+    def _arms_are_sound(self) -> RediConfig:
+        for name in self.arms:
+            if name in RESERVED_ARMS:
+                raise ValueError(f"arm {name!r}: the names {', '.join(RESERVED_ARMS)} are taken")
+            if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
+                raise ValueError(f"arm {name!r}: use letters, digits, '-', '_' and '.', the name becomes a folder")
+            try:
+                self.settings(name)
+            except ValueError as error:
+                raise ValueError(f"arm {name!r}: {error}") from error
+        return self
+
+
+class StorageConfig(Strict):
+    """Where runs live."""
+
+    root: str = "runs"
+    """Local folder or s3://bucket/prefix; the run is `<root>/<name>/`. Workers on other machines need a shared one."""
+
+
+class ExperimentConfig(Strict):
+    """An experiment, from problems to report."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    """The run's folder below `storage.root`."""
+    problems: ProblemsConfig = ProblemsConfig()
+    """What to solve."""
+    generate: Generate = VllmTraces()
+    """Traces: `vllm` samples them, `import` takes those that come with the problems."""
+    verify: VerifySettings = VerifySettings()
+    """Which traces are correct."""
+    curate: CurateConfig = CurateConfig()
+    """Positives and pairs."""
+    model: ModelConfig = ModelConfig()
+    """The student."""
+    sft: SftConfig = SftConfig()
+    """Stage 1."""
+    redi: RediConfig = RediConfig()
+    """Stage 2."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """Benchmarks, and how they are sampled."""
+    storage: StorageConfig = StorageConfig()
+    """Where it all goes."""
+    resources: ResourceSettings = ResourceSettings()
+    """Ray, engines, workers."""
+
+    @property
+    def run_uri(self) -> str:
+        """`<root>/<name>`."""
+        return f"{self.storage.root.rstrip('/')}/{self.name}"
+
+    @property
+    def teacher_is_base(self) -> bool:
+        """Whether this run's own base model writes the traces."""
+        return isinstance(self.generate, VllmTraces) and self.generate.model == "base"
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> ExperimentConfig:
+        problems = [*self._data_conflicts(), *self._model_conflicts()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _data_conflicts(self) -> list[str]:
+        source, found = self.problems.source, []
+        if isinstance(self.generate, ImportTraces):
+            columns = getattr(source, "columns", None)
+            if not isinstance(source, OpenR1Source) and (columns is None or columns.completion is None):
+                found.append(
+                    "generate.kind is `import`, but problems.source holds no traces: set problems.source.columns.completion"
+                )
+            if self.verify.votes == ["label"] and columns is not None and columns.label is None:
+                found.append("verify.votes is [label], but problems.source.columns.label is not set")
+        if isinstance(self.generate, VllmTraces):
+            if "math_verify" not in self.verify.votes:
+                found.append("verify.votes must hold math_verify when traces are sampled: nothing else can judge them")
+            prompt = self.generate.prompt
+            if prompt is not None and prompt.prefix != self.model.prompt.prefix:
+                found.append(
+                    f"generate.prompt.prefix {prompt.prefix!r} differs from model.prompt.prefix "
+                    f"{self.model.prompt.prefix!r}: traces are stored with it, so they must be equal"
+                )
+        if isinstance(source, ArithmeticSource):
+            if source.min_digits > source.max_digits:
+                found.append("problems.source: min_digits is larger than max_digits")
+        elif any(benchmark.name == "arithmetic" for benchmark in self.evaluate.benchmarks):
+            found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
+        return found
+
+    def _model_conflicts(self) -> list[str]:
+        init, found = self.model.init, []
+        if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, ArithmeticSource):
+            found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
+        if isinstance(init, ScratchModel) and self.teacher_is_base:
+            found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
+        trainer, engine = self.resources.trainer, self.resources.engine
+        if engine.device == "cpu" and engine.tensor_parallel_size > 1:
+            found.append("resources.engine: tensor_parallel_size > 1 needs device: gpu")
+        if trainer.num_workers > self.sft.train.batch_size:
+            found.append(
+                f"resources.trainer.num_workers {trainer.num_workers} is larger than sft.train.batch_size "
+                f"{self.sft.train.batch_size}: some ranks would never have work"
+            )
+        return found

@@ -1,0 +1,112 @@
+"""Reading a config: YAML, `key=value` overrides, and errors that say what, where and how to mend it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from redi_ray import storage
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.errors import UserError
+
+
+class ConfigError(UserError):
+    """The config is wrong; the message lists every finding with its path."""
+
+
+def load_config(uri: str, overrides: list[str] | None = None) -> ExperimentConfig:
+    """The experiment in a YAML file (local or s3://), changed by `overrides` such as `redi.train.learning_rate=1e-6`.
+
+    Raises ConfigError with every finding.
+    """
+    if not storage.exists(uri):
+        raise ConfigError(f"{uri}: no such config file; see configs/ for examples")
+    try:
+        raw = yaml.safe_load(storage.read_bytes(uri))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{uri}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{uri}: expected a mapping with sections such as `problems:`, found {type(raw).__name__}")
+    raw.setdefault("name", Path(uri).stem)
+    for override in overrides or []:
+        apply_override(raw, override)
+    return parse_config(raw, where=uri)
+
+
+def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig:
+    """A config from plain values."""
+    try:
+        return ExperimentConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [describe(item) for item in error.errors(include_url=False)]
+        raise ConfigError(f"{where}: {len(lines)} error(s)\n" + "\n".join(f"  - {line}" for line in lines)) from error
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set one dotted path in place: `problems.source.num_problems=100`. The value is read as YAML."""
+    path, separator, text = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"override {override!r}: write it as key=value, for instance sft.train.epochs=2")
+    *parents, leaf = path.split(".")
+    node: Any = raw
+    for depth, key in enumerate(parents):
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+    node[leaf] = yaml.safe_load(text)
+
+
+def dump_config(config: ExperimentConfig) -> str:
+    """The resolved config as YAML: every field with its value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def describe(error: Any) -> str:
+    """One pydantic error as one line; unknown keys come with the valid ones and the nearest."""
+    location = [part for part in error["loc"] if not str(part).startswith("function-")]
+    path = ".".join(str(part) for part in location) or "config"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        valid = valid_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), valid, n=1)
+        hint = f" Did you mean `{near[0]}`?" if near else ""
+        return f"{path}: unknown key.{hint} Valid keys: {', '.join(valid)}"
+    message = error["msg"].removeprefix("Value error, ")
+    shown = "" if error["type"] in ("value_error", "missing") else f" (got {error['input']!r})"
+    return f"{path}: {message}{shown}"
+
+
+def valid_keys(location: list[Any]) -> list[str]:
+    """The keys that a section knows, found by walking the JSON schema along a pydantic error's location."""
+    schema = ExperimentConfig.model_json_schema()
+    node: dict[str, Any] = schema
+    for part in location:
+        node = _step(schema, _resolve(schema, node), part)
+    return list(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def _step(schema: dict[str, Any], node: dict[str, Any], part: Any) -> dict[str, Any]:
+    if isinstance(part, int):
+        return node.get("items", {})
+    if part in node.get("properties", {}):
+        return node["properties"][part]
+    if "discriminator" in node and part in node["discriminator"]["mapping"]:
+        return {"$ref": node["discriminator"]["mapping"][part]}
+    choices = [_resolve(schema, choice) for choice in node.get("anyOf", [])]
+    for choice in choices:  # an optional section: its location may name the model, or go straight on to the key
+        if part == choice.get("title"):
+            return choice
+        if part in choice.get("properties", {}):
+            return choice["properties"][part]
+    return node.get("additionalProperties") or {}

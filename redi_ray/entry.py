@@ -1,0 +1,67 @@
+"""What the command line and `jobs/` share: load the config, check it against the world, connect, run, report errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redi_ray.config.data import FilesSource, OpenR1Source, VllmTraces
+from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
+from redi_ray.config.load import load_config
+from redi_ray.errors import UserError
+from redi_ray.runtime import check_capacity, ray_connection, setup_logging
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline import Pipeline
+
+EXIT_BAD_INPUT = 2
+"""The config or the data must be mended; trying again will not help."""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and exit code 2; everything else keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_BAD_INPUT) from None
+
+
+def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline], str]) -> None:
+    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns."""
+    setup_logging()
+    with clear_errors():
+        config = load_config(config_uri, overrides)
+        preflight(config)
+        from redi_ray.pipeline import Pipeline
+
+        with ray_connection(config.resources.ray):
+            check_capacity(config.resources)
+            print(call(Pipeline(config)))
+
+
+def preflight(config: ExperimentConfig) -> None:
+    """Everything that can be known to be wrong before Ray starts or a GPU is held.
+
+    Raises DataError, ModelError or BenchmarkError.
+    """
+    from redi_ray.data.readers import expand_paths
+    from redi_ray.data.world import build_world
+    from redi_ray.eval.benchmarks import load_benchmark
+    from redi_ray.modeling.tokenizer import check_model
+
+    source = config.problems.source
+    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
+        expand_paths(source.paths)
+    if source.kind == "arithmetic":
+        build_world(source)
+    if isinstance(config.model.init, PretrainedModel):
+        check_model("model.init.path", config.model.init.path)
+    if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
+        check_model("generate.model", config.generate.model)
+    for benchmark in config.evaluate.benchmarks:
+        if benchmark.path is not None:
+            load_benchmark(benchmark)

@@ -1,0 +1,195 @@
+"""Benchmarks as Problem tables: from the Hugging Face hub, or from a local file in the shape its publishers gave it.
+
+The sources differ in small ways that would each cost points if overlooked, so every answer goes through `_clean_answer`:
+- lists: OlympiadBench lists the *parts* of an answer, which are joined; Minerva lists *spellings* of one answer, of
+  which the first is kept (a Problem has one answer, and the alternatives rarely differ in value);
+- floats of AMC (`142.0`), zero-padded AIME integers (`025`) and GSM8K's thousands commas (`2,125`) become plain integers;
+- GSM8K keeps its answer after `####`, in `answer` on the hub and in `solution` in other copies where `answer` is null;
+- dollar signs around mathematics are dropped, blanks and newlines at the ends stripped.
+
+Which AMC: `amc23` is the usual set of 40 problems (2023); `amc23_83` is the set of 83 (2022 and 2023) which the REDI
+paper reports as AMC23. OlympiadBench is the English, text-only, open-ended competition mathematics; the hub has 674
+problems, copies with 675 are in circulation. Benchmarks are small and their rows precious, so that a row that does not
+fit is an error here, never a drop. The built-in world (`arithmetic`) is made by `redi_ray.data`, not here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from redi_ray.config.evaluation import BenchmarkSettings
+from redi_ray.errors import UserError
+from redi_ray.schemas import PROBLEM
+from redi_ray.storage import exists, read_bytes
+
+
+class BenchmarkError(UserError):
+    """A benchmark cannot be had or read; the message names file, row and column, or what to give instead."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the hub has a benchmark, and what is special about its answers."""
+
+    repo: str
+    subset: str | None
+    split: str
+    integers: bool = False
+    """All answers are integers: padding zeros, thousands commas and a trailing `.0` carry no meaning."""
+    parts: bool = False
+    """A list of answers holds parts to be joined; otherwise spellings of one answer."""
+
+
+HUB = {
+    "math500": Source("HuggingFaceH4/MATH-500", None, "test"),
+    "aime24": Source("HuggingFaceH4/aime_2024", None, "train", integers=True),
+    "amc23": Source("math-ai/amc23", None, "test", integers=True),
+    "amc23_83": Source("AI-MO/aimo-validation-amc", None, "train", integers=True),
+    "minerva": Source("math-ai/minervamath", None, "test"),
+    "olympiadbench": Source("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", parts=True),
+    "gsm8k": Source("openai/gsm8k", "main", "test", integers=True),
+}
+"""Benchmark -> source. A name that is not here is a file of the user's own, with nothing special about it."""
+
+PROBLEM_COLUMNS = ("problem", "question")
+ANSWER_COLUMNS = ("answer", "final_answer")
+"""Usual column names, tried in this order; `problem_column` and `answer_column` override them."""
+
+_DOLLAR = re.compile(r"(?<!\\)\$")  # an escaped one is money
+_INTEGER = re.compile(r"([+-]?)0*(\d+|\d{1,3}(?:,\d{3})+)(?:\.0*)?")
+
+
+def load_benchmark(settings: BenchmarkSettings) -> pa.Table:
+    """The benchmark as a table in the PROBLEM schema; `problem_id` is `<name>-<row>`, `source` the name.
+
+    Raises BenchmarkError for a file that is missing or damaged, a row without problem or answer, a column that is not
+    there, and a hub that cannot be reached.
+    """
+    name = settings.name
+    source = HUB.get(name, Source(repo="", subset=None, split=""))
+    if settings.path is not None:
+        where, rows = settings.path, _read_file(settings.path)
+    elif name in HUB:
+        where, rows = f"{source.repo} ({source.split})", _read_hub(name, source)
+    else:
+        raise BenchmarkError(f"{name}: not a benchmark of the hub; those are {', '.join(HUB)}. Or give a path")
+    if not rows:
+        raise BenchmarkError(f"{where}: no rows")
+    problems = [_problem(row, index, where, settings, source) for index, row in enumerate(rows)]
+    return subset(pa.Table.from_pylist(problems, schema=PROBLEM), settings)
+
+
+def subset(problems: pa.Table, settings: BenchmarkSettings) -> pa.Table:
+    """`max_problems` rows in their order: a random choice, since files are often sorted by year, subject or difficulty."""
+    if settings.max_problems is None or settings.max_problems >= problems.num_rows:
+        return problems
+    chosen = random.Random(settings.subset_seed).sample(range(problems.num_rows), settings.max_problems)
+    return problems.take(pa.array(sorted(chosen)))
+
+
+def _problem(row: Any, index: int, where: str, settings: BenchmarkSettings, source: Source) -> dict[str, str]:
+    place = f"{where}, row {index + 1}"
+    if not isinstance(row, dict):
+        raise BenchmarkError(f"{place}: expected an object with columns, got {type(row).__name__}")
+    problem_column = _column(row, settings.problem_column, PROBLEM_COLUMNS, "problem", place)
+    problem = row[problem_column]
+    if not isinstance(problem, str) or not problem.strip():
+        raise BenchmarkError(
+            f"{place}, column {problem_column!r}: the problem's text is empty or no text ({problem!r})"
+        )
+    answer_column = _column(row, settings.answer_column, ANSWER_COLUMNS, "answer", place)
+    answer = _clean_answer(row[answer_column], row.get("solution"), source)
+    if not answer:
+        raise BenchmarkError(f"{place}, column {answer_column!r}: no answer in {row[answer_column]!r}")
+    name = settings.name
+    return {"problem_id": f"{name}-{index}", "problem": problem.strip(), "answer": answer, "source": name}
+
+
+def _column(row: dict[str, Any], override: str | None, usual: Sequence[str], what: str, place: str) -> str:
+    candidates = usual if override is None else (override,)
+    for candidate in candidates:
+        if candidate in row:
+            return candidate
+    raise BenchmarkError(
+        f"{place}: no column {' or '.join(map(repr, candidates))}; set {what}_column to one of {sorted(row)}"
+    )
+
+
+def _clean_answer(raw: Any, solution: Any, source: Source) -> str:
+    """The answer as one string, empty if there is none."""
+    if raw is None and isinstance(solution, str) and "####" in solution:
+        raw = solution
+    if isinstance(raw, list | tuple):
+        items = [_clean_answer(item, None, source) for item in raw]
+        return ", ".join(item for item in items if item) if source.parts else next(filter(None, items), "")
+    if raw is None or isinstance(raw, bool | dict):
+        return ""
+    if isinstance(raw, float) and raw.is_integer():
+        raw = int(raw)
+    text = str(raw).rsplit("####", 1)[-1]
+    # OlympiadBench wraps some parts in dollars, not always in pairs; the mathematics is the same without them.
+    text = _DOLLAR.sub("", text).strip()
+    integer = _INTEGER.fullmatch(text) if source.integers else None
+    return f"{integer[1].replace('+', '')}{integer[2].replace(',', '')}" if integer else text
+
+
+def _read_file(path: str) -> list[Any]:
+    """Rows of a JSON list, JSON Lines (either gzipped or not) or Parquet file."""
+    if not exists(path):
+        raise BenchmarkError(f"{path}: no such file")
+    try:
+        data = read_bytes(path)
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BenchmarkError(f"{path}: cannot be read, or damaged gzip ({error})") from error
+    if data[:4] == b"PAR1":
+        try:
+            return pq.read_table(pa.BufferReader(data)).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise BenchmarkError(f"{path}: damaged Parquet ({error})") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"{path}: neither Parquet nor UTF-8 text ({error})") from error
+    return _parse_json(text, path)
+
+
+def _parse_json(text: str, path: str) -> list[Any]:
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BenchmarkError(f"{path}, line {error.lineno}: broken JSON ({error.msg})") from error
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: U+2028 may stand inside a JSON string
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise BenchmarkError(f"{path}, line {number}: broken JSON ({error.msg})") from error
+    return rows
+
+
+def _read_hub(name: str, source: Source) -> list[Any]:
+    """All rows from the hub or its local cache. What fails there is network, access or naming: one advice serves all."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(source.repo, source.subset, split=source.split).to_list()
+    except Exception as error:
+        raise BenchmarkError(
+            f"{name}: could not load {source.repo} from the Hugging Face hub ({type(error).__name__}: {error}). "
+            f"Offline, give a local copy: benchmarks: [{{name: {name}, path: FILE}}] (JSON, JSON Lines or Parquet)"
+        ) from error

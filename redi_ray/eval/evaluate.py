@@ -1,0 +1,126 @@
+"""Sampling a model on benchmarks and scoring it: one engine start for all of them.
+
+Prompts are made by the functions that made the training prompts; `check_prompt` compares one with the bytes that
+training recorded, because a template that differs by a newline costs accuracy silently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from redi_ray import storage
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.resources import EngineSettings
+from redi_ray.data.sampling import Progress, Sampling, explode, sample_traces
+from redi_ray.data.verify import verify_traces
+from redi_ray.errors import UserError
+from redi_ray.metrics import BenchmarkResult, summarize
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.schemas import Verdict
+from redi_ray.text.prompts import Message, render_prompt
+
+SHOWN_SAMPLES = 6
+"""Traces of each kind, right and wrong, that a report shows per benchmark."""
+
+
+class EvaluationError(UserError):
+    """The evaluation cannot be trusted or finished; the message says why."""
+
+
+def check_prompt(recorded: dict[str, Any], model: str, prompt: PromptSettings) -> None:
+    """Raise EvaluationError unless this model's tokenizer renders the recorded training prompt byte for byte."""
+    messages: list[Message] = recorded["messages"]
+    rendered = render_prompt(messages, load_tokenizer(model), prompt)
+    if rendered.encode() != recorded["text"].encode():
+        raise EvaluationError(
+            "the evaluation prompt differs from the training prompt:\n"
+            f"  training:   {recorded['text']!r}\n  evaluation: {rendered!r}"
+        )
+
+
+def evaluate_model(
+    model: str,
+    benchmarks: dict[str, pa.Table],
+    settings: EvaluateSettings,
+    *,
+    engine: EngineSettings,
+    prompt: PromptSettings,
+    verify: VerifySettings,
+    verify_workers: int,
+    out_uri: str,
+    on_progress: Progress,
+) -> dict[str, Any]:
+    """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
+
+    benchmarks: name -> problems (PROBLEM schema). Returns {"benchmarks": [scores], "samples": [traces to show]}.
+    Raises EvaluationError if some samples could not be drawn.
+    """
+    stats = sample_traces(
+        requests(benchmarks, settings),
+        model=model,
+        engine=engine,
+        sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed),
+        prompt=prompt,
+        out_uri=storage.join(out_uri, "traces"),
+        shard_rows=512,
+        on_progress=on_progress,
+    )
+    if stats.rejected:
+        raise EvaluationError(
+            f"{sum(stats.rejected.values())} of {stats.asked} samples failed ({stats.rejected}); see "
+            f"{storage.join(out_uri, 'traces', 'rejects')}. Run the command again to sample only what is missing"
+        )
+    shards = [uri for uri in storage.list_files(storage.join(out_uri, "traces"), ".parquet") if "/rejects/" not in uri]
+    verify_traces(shards, storage.join(out_uri, "verified"), verify, concurrency=verify_workers)
+    verified = pa.concat_tables(storage.read_tables(storage.list_files(storage.join(out_uri, "verified"), ".parquet")))
+    scored, samples = [], []
+    for name, problems in benchmarks.items():
+        rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
+        scored.append({"name": name, **asdict(score(rows, problems, settings))})
+        samples += shown_samples(rows, name)
+    return {"benchmarks": scored, "samples": samples}
+
+
+def num_samples(name: str, settings: EvaluateSettings) -> int:
+    """Samples a problem of one benchmark."""
+    found = next(benchmark for benchmark in settings.benchmarks if benchmark.name == name)
+    return found.num_samples or settings.num_samples
+
+
+def requests(benchmarks: dict[str, pa.Table], settings: EvaluateSettings) -> pa.Table:
+    """All samples of all benchmarks as one table."""
+    return pa.concat_tables(
+        explode(problems, range(num_samples(name, settings))) for name, problems in benchmarks.items()
+    )
+
+
+def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> BenchmarkResult:
+    """Verified traces -> scores. Only `correct` counts; what could not be judged counts against the model."""
+    ids = problems["problem_id"].to_pylist()
+    row_of = {problem_id: index for index, problem_id in enumerate(ids)}
+    samples = rows.num_rows // len(ids)
+    correct = np.zeros((len(ids), samples), bool)
+    tokens = np.zeros((len(ids), samples), np.int64)
+    truncated = np.zeros((len(ids), samples), bool)
+    for row in rows.select(["problem_id", "sample_index", "verdict", "num_tokens", "finish_reason"]).to_pylist():
+        at = row_of[row["problem_id"]], row["sample_index"]
+        correct[at] = row["verdict"] == Verdict.CORRECT
+        tokens[at], truncated[at] = row["num_tokens"], row["finish_reason"] == "length"
+    return summarize(correct, tokens, truncated, settings.ks, ddof=settings.ddof, problem_ids=ids, seed=settings.seed)
+
+
+def shown_samples(rows: pa.Table, benchmark: str) -> list[dict[str, Any]]:
+    """A few right and wrong traces, the same every time."""
+    columns = ["problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens", "trace_id"]
+    ordered = rows.select(columns).sort_by("trace_id")
+    right = pc.equal(ordered["verdict"], str(Verdict.CORRECT))
+    shown = [*ordered.filter(right).slice(0, SHOWN_SAMPLES).to_pylist()]
+    shown += ordered.filter(pc.invert(right)).slice(0, SHOWN_SAMPLES).to_pylist()
+    return [{"benchmark": benchmark, **row} for row in shown]

@@ -1,0 +1,144 @@
+"""A Hugging Face folder from a (sharded) policy: what vLLM and `AutoModelForCausalLM` load.
+
+Weights are gathered on rank 0 only, into the memory of the CPU. Adapters are merged, so that the folder is a plain model.
+Written beside its place and renamed at the end: the folder is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from redi_ray.modeling.policy import Policy
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [{tags}]
+---
+# {name}
+
+{description}
+
+| | |
+|---|---|
+{facts}
+
+Prompts are rendered by the tokenizer's chat template, followed by the forced prefix used in training, if any.
+"""
+
+
+def export_policy(
+    policy: Policy,
+    folder: str | Path,
+    *,
+    tokenizer: Any,
+    dtype: torch.dtype | None = None,
+    name: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    rank: int = 0,
+) -> None:
+    """Write weights (safetensors), config, generation config, tokenizer with its template, and a model card.
+
+    A collective call: all ranks gather, rank 0 writes. `dtype` is that of the stored weights, None keeps the masters'.
+    `name` and `facts` go into the card. An existing folder is replaced.
+    """
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    gathered = get_model_state_dict(policy, options=options)
+    if rank != 0:
+        return
+    prefix = "model."  # the policy's own attribute
+    assert all(name.startswith(prefix) for name in gathered), sorted(gathered)[:3]
+    state: Mapping[str, Any] = {name[len(prefix) :]: tensor for name, tensor in gathered.items()}
+    config = exported_config(policy.model)
+    if adapter := getattr(policy.model, "peft_config", None):
+        state = merge_adapters(config, adapter["default"], state)
+    model = rebuild(config, state, dtype, trust_remote_code=is_remote_code(policy.model))
+    model.generation_config = generation_config(policy.model, tokenizer)
+
+    target = Path(folder)
+    draft = target.with_name(target.name + ".part")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    (draft / "README.md").write_text(model_card(name or target.name, config.model_type, facts or {}))
+    shutil.rmtree(target, ignore_errors=True)
+    draft.rename(target)
+
+
+def exported_config(model: PreTrainedModel) -> Any:
+    """The model's config without what only training needs (our attention, the switched-off cache)."""
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "sdpa"
+    config.use_cache = True
+    return config
+
+
+def is_remote_code(model: PreTrainedModel) -> bool:
+    """Whether the model runs code that came with it (and so was trusted when it was loaded)."""
+    return any(cls.__module__.startswith("transformers_modules") for cls in type(model).__mro__)
+
+
+def rebuild(
+    config: Any, state: Mapping[str, Tensor], dtype: torch.dtype | None, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A plain model around the gathered weights, without a second copy of them unless `dtype` asks for one."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    cast = {name: t.to(dtype) if dtype and t.is_floating_point() else t for name, t in state.items()}
+    missing, unexpected = model.load_state_dict(cast, strict=False, assign=True)
+    model.tie_weights()
+    untied = [name for name, p in model.named_parameters() if p.is_meta]
+    if untied or unexpected:
+        raise RuntimeError(f"export: weights missing {untied or missing}, unexpected {unexpected}")
+    model.config.dtype = next(model.parameters()).dtype
+    return model
+
+
+def merge_adapters(config: Any, adapter: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fold low-rank updates into their base weights, by peft itself, and return the plain model's state."""
+    from peft import inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = AutoModelForCausalLM.from_config(config)
+    inject_adapter_in_model(adapter, model)
+    model.load_state_dict(state)
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if "lora_" not in name
+    }
+
+
+def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfig:
+    """The model's generation config, with the tokenizer's end-of-turn token among those that end generation.
+
+    Base models often lack it: they stop at the end of a document, and a chat-tuned export would run on past its turn.
+    """
+    config = copy.deepcopy(model.generation_config) or GenerationConfig()
+    listed = config.eos_token_id
+    ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
+    config.eos_token_id = list(dict.fromkeys([tokenizer.eos_token_id, *ids]))
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return config
+
+
+def model_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:
+    """A short README for the folder: how the model was made. Facts are `name: value` pairs."""
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return CARD.format(
+        name=name,
+        tags=f"redi, reasoning, {model_type}",
+        description="Trained with redi_ray: offline distillation of reasoning with negative signals.",
+        facts=rows,
+    )

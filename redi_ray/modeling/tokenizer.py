@@ -1,0 +1,107 @@
+"""Tokenizers: loading them, and making the small ones that a from-scratch model needs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer, GenerationConfig, Qwen2Tokenizer
+
+from redi_ray.errors import UserError
+
+END_OF_TURN = "<|end|>"
+PAD = "<|pad|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+THINK_TAGS = ("<think>", "</think>")
+SPECIAL = (PAD, END_OF_TURN, *ROLES)
+NAMED: dict[str, Any] = {"eos_token": END_OF_TURN, "pad_token": PAD, "unk_token": None}
+"""The class is Qwen2's own because transformers reads the tokenizer of a Qwen2 model with it, whatever was saved."""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+class ModelError(UserError):
+    """A model that cannot be used; the message says what is missing and where."""
+
+
+def is_folder(path: str) -> bool:
+    """Whether a model's path is a folder of ours (local or s3://) rather than a name on the hub."""
+    return path.startswith((".", "/", "~", "s3://")) or os.path.isdir(path)
+
+
+def local_folder(path: str) -> str:
+    """The path itself, or a local copy of what is on S3 (its small files; the weights stay there)."""
+    if not path.startswith("s3://"):
+        return path
+    from redi_ray import storage
+
+    folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
+    os.makedirs(folder, exist_ok=True)
+    for uri in storage.list_files(path):
+        if uri.endswith((".json", ".jinja", ".txt", ".model")):
+            target = os.path.join(folder, uri.rsplit("/", 1)[-1])
+            storage.write_bytes(target, storage.read_bytes(uri))
+    return folder
+
+
+def check_model(field: str, path: str) -> None:
+    """Raise ModelError, naming the config's field, unless a tokenizer with a chat template can be loaded from `path`."""
+    try:
+        if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):
+            raise ModelError(f"{field}: {path} holds no config.json; it must be a Hugging Face model folder")
+        load_tokenizer(path)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{field}: {path} cannot be loaded: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a Hugging Face folder (local or s3://) or hub name, cached per process.
+
+    Raises ModelError if it has no chat template or no end-of-turn token.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(local_folder(path))
+    if not tokenizer.chat_template:
+        raise ModelError(f"{path}: its tokenizer has no chat template, so prompts cannot be rendered; add one to it")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{path}: its tokenizer has no end-of-turn token (eos_token)")
+    return tokenizer
+
+
+def end_of_turn_ids(path: str) -> frozenset[int]:
+    """Token ids that end a completion: the tokenizer's and those of the generation config (Qwen has two)."""
+    found = {load_tokenizer(path).eos_token_id}
+    try:
+        listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id
+    except OSError:
+        listed = None
+    return frozenset({*found, *(listed if isinstance(listed, list) else [listed] if listed is not None else [])})
+
+
+def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:
+    """One token per character of `alphabet` (ASCII), plus the chat's special tokens, the think tags and `\\boxed{`."""
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(alphabet)[0][0]
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *dict.fromkeys(letters)])}
+    return _finish(Qwen2Tokenizer(vocab=vocabulary, merges=[], **NAMED), added=[*THINK_TAGS, "\\boxed{"])
+
+
+def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
+    """A byte-level BPE tokenizer learnt from `texts`; nothing is unknown to it."""
+    blank = Qwen2Tokenizer(vocab={token: index for index, token in enumerate(SPECIAL)}, merges=[], **NAMED)
+    learnt = blank.train_new_from_iterator(texts, vocab_size - len(THINK_TAGS), show_progress=False)
+    return _finish(learnt, added=list(THINK_TAGS))
+
+
+def _finish(tokenizer: Qwen2Tokenizer, added: list[str]) -> Qwen2Tokenizer:
+    tokenizer.add_special_tokens({"additional_special_tokens": list(ROLES)})
+    tokenizer.add_tokens(added)  # not special: they are part of the text and survive decoding
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer

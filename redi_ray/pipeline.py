@@ -1,0 +1,95 @@
+"""The stages in order. Every step reuses what is there, so any of these can be called again at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redi_ray import storage
+from redi_ray.config.experiment import ExperimentConfig, ScratchModel
+from redi_ray.config.load import dump_config
+from redi_ray.errors import UserError
+from redi_ray.report import ReportPaths, build_report
+from redi_ray.stages import data, evaluation, model, training
+from redi_ray.stages.run import Run
+from redi_ray.storage import Manifest
+
+
+class Pipeline:
+    """One run's stages, each computed once and remembered."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.run = Run.of(config)
+        self.config = config
+        self._done: dict[str, Manifest] = {}
+        storage.write_bytes(storage.join(self.run.uri, "config.yaml"), dump_config(config).encode())
+
+    def problems(self) -> Manifest:
+        return self._once("problems", lambda: data.problems(self.run))
+
+    def base(self) -> Manifest:
+        """The model before stage 1. Random weights learn their tokenizer from the traces, so those come first."""
+        scratch = isinstance(self.config.model.init, ScratchModel)
+        return self._once("base", lambda: model.base(self.run, self.traces() if scratch else None))
+
+    def traces(self) -> Manifest:
+        teacher = self.base() if self.config.teacher_is_base else None
+        return self._once("traces", lambda: data.traces(self.run, self.problems(), teacher))
+
+    def verified(self) -> Manifest:
+        return self._once("verified", lambda: data.verified(self.run, self.traces()))
+
+    def curated(self) -> Manifest:
+        return self._once("curated", lambda: data.curated(self.run, self.problems(), self.verified(), self.base()))
+
+    def checkpoint(self, name: str) -> Manifest:
+        """The trained model of `base`, `sft` or an arm."""
+        if name == "base":
+            return self.base()
+        if name == "sft":
+            return self._once("sft", lambda: training.sft(self.run, self.curated(), self.base()))
+        sft = self.checkpoint("sft")
+        return self._once(name, lambda: training.arm(self.run, name, self.curated(), self.base(), sft))
+
+    def evaluation(self, name: str) -> Manifest:
+        checkpoint = self.checkpoint(name)
+        return self._once(f"eval/{name}", lambda: evaluation.evaluate(self.run, name, checkpoint, self.problems()))
+
+    @property
+    def arms(self) -> list[str]:
+        """Every model of the run, in the order of training."""
+        return ["base", "sft", *self.config.redi.arms]
+
+    def train(self, names: list[str] | None = None) -> dict[str, Manifest]:
+        """Train the named models, or all."""
+        found = {name: self.checkpoint(name) for name in self._known(names)}
+        self.run.write_index("checkpoints", found)
+        return found
+
+    def evaluate(self, names: list[str] | None = None) -> dict[str, Manifest]:
+        """Evaluate the named models, or all."""
+        if not self.config.evaluate.benchmarks:
+            raise UserError("evaluate.benchmarks is empty: name at least one benchmark")
+        found = {name: self.evaluation(name) for name in self._known(names)}
+        self.run.write_index("eval", found)
+        return found
+
+    def report(self) -> ReportPaths:
+        return build_report(self.run.uri)
+
+    def run_all(self) -> ReportPaths:
+        """Problems to report."""
+        self.train()
+        if self.config.evaluate.benchmarks:
+            self.evaluate()
+        return self.report()
+
+    def _known(self, names: list[str] | None) -> list[str]:
+        unknown = [name for name in names or [] if name not in self.arms]
+        if unknown:
+            raise UserError(f"no arm named {', '.join(unknown)}; this config has {', '.join(self.arms)}")
+        return names or self.arms
+
+    def _once(self, name: str, compute: Callable[[], Manifest]) -> Manifest:
+        if name not in self._done:
+            self._done[name] = compute()
+        return self._done[name]

@@ -1,0 +1,113 @@
+"""Connecting to Ray, logging, and the numbers of this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redi_ray.config.resources import RaySettings, ResourceSettings
+from redi_ray.errors import UserError
+
+log = logging.getLogger("redi_ray")
+
+WORKER_ENVIRONMENT = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray's core writes harmless errors over the progress bars; unset it to debug Ray
+    "TOKENIZERS_PARALLELISM": "false",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+class CapacityError(UserError):
+    """The machine has less than the config asks for."""
+
+
+def setup_logging() -> None:
+    """Our log lines to stderr with the time; other libraries from warnings up."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+@contextmanager
+def ray_connection(settings: RaySettings) -> Iterator[None]:
+    """Connected to Ray inside the block. A local Ray started here is stopped at the end, a cluster is left alone."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in WORKER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        environment = {"env_vars": WORKER_ENVIRONMENT}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=settings.num_cpus or max(8, os.cpu_count() or 1),
+            object_store_memory=int(settings.object_store_gib * 2**30),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=os.path.join(tempfile.gettempdir(), "redi_ray"),
+        )
+    quiet_libraries()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_capacity(resources: ResourceSettings) -> None:
+    """Raise CapacityError if a Ray that cannot grow lacks what a stage will ask for: it would wait for ever.
+
+    Call it while connected. A cluster we joined may grow, so it is left to its autoscaler.
+    """
+    import ray
+
+    if resources.ray.address or os.environ.get("RAY_ADDRESS"):
+        return
+    have = ray.cluster_resources()
+    engine, trainer = resources.engine, resources.trainer
+    smallest = engine.concurrency[0] if isinstance(engine.concurrency, tuple) else engine.concurrency
+    asked: dict[str, dict[str, float]] = {
+        "resources.engine": {"GPU": smallest * engine.tensor_parallel_size * (engine.device == "gpu"), "CPU": smallest},
+        "resources.trainer": {
+            "GPU": trainer.num_workers * trainer.use_gpu,
+            "CPU": trainer.num_workers * trainer.cpus_per_worker,
+        },
+        "resources.verify_workers": {"CPU": resources.verify_workers},
+    }
+    short = [
+        f"{field} asks for {amount:g} {name}, this machine's Ray has {have.get(name, 0):g}"
+        for field, needs in asked.items()
+        for name, amount in needs.items()
+        if amount > have.get(name, 0)
+    ]
+    if short:
+        hint = "use device: cpu and use_gpu: false, fewer workers, resources.ray.num_cpus, or a cluster (resources.ray.address)"
+        raise CapacityError("; ".join(short) + f". Mend: {hint}")
+
+
+def quiet_libraries() -> None:
+    """Keep Ray's own progress and advice off the terminal: our stages report in one place."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", "vllm", "transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own

@@ -1,0 +1,108 @@
+"""The columns and types of every table that passes between stages, defined once.
+
+The path of data (each arrow is one stage, each table one Parquet dataset):
+
+    Problem -> generate -> Trace -> verify -> VerifiedTrace -> curate -> Example | Pair
+
+Left out on purpose: anything a trainer needs beyond messages (token ids, masks, reference log-probs). Those are made
+from these tables in `redi_ray.text.tokens` and never travel back.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Verdict(StrEnum):
+    """What a verifier, or the label policy over all of them, says of one trace.
+
+    Only `WRONG` may become a rejected sample by default: a time-out or an unreadable gold answer says nothing about the
+    trace, and a trace that is falsely called wrong teaches the model to avoid what is right.
+    """
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    NO_ANSWER = "no_answer"
+    """The trace holds nothing that could be read as an answer."""
+    TIMEOUT = "timeout"
+    """The comparison did not end in time."""
+    GOLD_UNPARSEABLE = "gold_unparseable"
+    """The reference answer is missing or cannot be read."""
+    ERROR = "error"
+    """The verifier failed (out of memory, crashed, wrong types)."""
+
+
+VERIFIERS = ("math_verify", "judge", "label")
+"""Names of the votes in `verdict_by`: our Math-Verify, a language-model judge, and a label that came with the data."""
+
+VOTES = pa.struct([pa.field(name, pa.string()) for name in VERIFIERS])
+"""One vote per verifier: a `Verdict` value, or null where that verifier did not vote."""
+
+PROBLEM = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("problem", pa.string(), nullable=False),
+        pa.field("answer", pa.string()),
+        pa.field("source", pa.string()),
+    ]
+)
+
+TRACE = pa.schema(
+    [
+        *PROBLEM,
+        pa.field("trace_id", pa.string(), nullable=False),  # problem_id#sample_index
+        pa.field("sample_index", pa.int64(), nullable=False),  # generation order within the problem
+        pa.field("completion", pa.string(), nullable=False),
+        pa.field("finish_reason", pa.string()),  # stop | length | null where unknown
+        pa.field("num_tokens", pa.int64()),
+        pa.field("model", pa.string()),
+        pa.field("sampling", pa.string()),  # JSON of the sampling parameters, null for imported traces
+        pa.field("votes", VOTES),  # votes shipped with imported traces
+    ]
+)
+
+VERIFIED_TRACE = pa.schema(
+    [
+        *TRACE,
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("verdict_by", VOTES, nullable=False),
+        pa.field("extracted_answer", pa.string()),
+    ]
+)
+
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+"""A chat as TRL and the hub store it: a list of {role, content}."""
+
+EXAMPLE = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("messages", MESSAGES, nullable=False),
+    ]
+)
+
+PAIR = pa.schema(
+    [
+        pa.field("pair_id", pa.string(), nullable=False),
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("chosen", MESSAGES, nullable=False),
+        pa.field("rejected", MESSAGES, nullable=False),
+    ]
+)
+
+REJECT = pa.schema(
+    [
+        pa.field("where", pa.string(), nullable=False),  # file and row, or the row's id
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+        pa.field("raw", pa.string()),  # the row as it came, cut to a few kilobytes
+    ]
+)
+"""A row that does not fit goes here with its reason; counts always reconcile: in = out + dropped + rejected."""
+
+
+def trace_id(problem_id: str, sample_index: int) -> str:
+    return f"{problem_id}#{sample_index}"

@@ -1,0 +1,71 @@
+"""Evaluating each model of a run on the configured benchmarks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pyarrow as pa
+
+from redi_ray import storage
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.resources import EngineSettings
+from redi_ray.data.generate import read_problems
+from redi_ray.eval.benchmarks import load_benchmark, subset
+from redi_ray.eval.evaluate import check_prompt, evaluate_model, requests
+from redi_ray.stages.run import Progress, Run
+from redi_ray.storage import Manifest
+
+
+def load_benchmarks(run: Run, problems: Manifest) -> dict[str, pa.Table]:
+    """Name -> problems. `arithmetic` is the test split of the built-in world, written by the problems stage."""
+    tables = {}
+    for settings in run.config.evaluate.benchmarks:
+        if settings.name == "arithmetic":
+            tables["arithmetic"] = subset(read_problems(problems.files("test")), settings)
+        else:
+            tables[settings.name] = load_benchmark(settings)
+    return tables
+
+
+def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:
+    """Score one model: `base`, `sft` or an arm of stage 2."""
+    config = run.config
+    verify = benchmark_verification(config.verify)
+    told = {"evaluate": config.evaluate, "verify": verify, "prompt": config.model.prompt}
+    stage = run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    benchmarks = load_benchmarks(run, problems)
+    model = checkpoint.facts["export"]
+    if "prompt" in checkpoint.facts:
+        check_prompt(checkpoint.facts["prompt"], model, config.model.prompt)
+    with Progress(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
+        result = evaluate_model(
+            model,
+            benchmarks,
+            config.evaluate,
+            engine=_engine(run, name),
+            prompt=config.model.prompt,
+            verify=verify,
+            verify_workers=config.resources.verify_workers,
+            out_uri=stage.uri,
+            on_progress=progress,
+        )
+    storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
+    scores = {row["name"]: {"pass@1": row["pass_at_1"], "sem": row["sem"]} for row in result["benchmarks"]}
+    return run.publish(stage, started, facts={"model": model, "scores": scores})
+
+
+def benchmark_verification(settings: VerifySettings) -> VerifySettings:
+    """The run's way to read answers, applied to benchmarks: their golds are clean, and only Math-Verify votes."""
+    answers = replace(settings.answers, gold_extract=["whole"])
+    return replace(settings, answers=answers, votes=["math_verify"], policy="all", reuse_votes=False)
+
+
+def _engine(run: Run, name: str) -> EngineSettings:
+    """The engine's settings; the base model keeps its own length limit where the student's is stretched."""
+    engine = run.config.resources.engine
+    stretched = run.config.model.overrides.max_position_embeddings is not None
+    return replace(engine, max_model_len=None) if name == "base" and stretched else engine

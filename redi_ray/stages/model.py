@@ -1,0 +1,125 @@
+"""Where the student starts: a model that exists, the built-in world's base model, or random weights."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+
+import ray
+
+from redi_ray import storage
+from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.experiment import ArithmeticModel, PretrainedModel, ScratchModel
+from redi_ray.config.objectives import SftObjective
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides
+from redi_ray.data.world import OPERATORS, corpus
+from redi_ray.modeling.scratch import save_scratch_model
+from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, train_bpe_tokenizer
+from redi_ray.stages.launch import train_with_progress
+from redi_ray.stages.run import Run
+from redi_ray.storage import Manifest
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import encode
+from redi_ray.train.sequences import SequenceRecord, SequenceStore
+
+WORLD_ALPHABET = "0123456789=}\n" + OPERATORS
+TOKENIZER_SAMPLE = 20_000
+"""Problems and traces that a from-scratch tokenizer is learnt from."""
+
+
+def base(run: Run, traces: Manifest | None) -> Manifest:
+    """The model before stage 1; `facts["export"]` is its Hugging Face folder (or hub name).
+
+    traces: needed for random weights, whose tokenizer is learnt from them.
+    """
+    init = run.config.model.init
+    if isinstance(init, PretrainedModel):
+        stage = run.stage("checkpoints/base", init, {})
+        if found := run.reuse(stage):
+            return found
+        export = storage.resolve(init.path) if is_folder(init.path) else init.path
+        return run.publish(stage, time.monotonic(), facts={"export": export})
+    if isinstance(init, ArithmeticModel):
+        return _arithmetic(run, init)
+    assert traces is not None, "random weights need traces for their tokenizer"
+    return _scratch(run, init, traces)
+
+
+def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
+    source = run.config.problems.source
+    assert isinstance(source, ArithmeticSource)
+    num_workers = run.config.resources.trainer.num_workers
+    told = {"model": init, "source": source, "prompt": run.config.model.prompt, "num_workers": num_workers}
+    stage = run.stage("checkpoints/base", told, {})
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    initial, arrays = storage.join(stage.uri, "initial"), storage.join(stage.uri, "arrays")
+    prepare = ray.remote(num_cpus=1, max_retries=2)(_prepare_world_training)
+    parameters = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
+    outcome = train_with_progress(
+        label="train base",
+        model=initial,
+        overrides=ModelOverrides(),
+        arrays=arrays,
+        num_groups=init.corpus_size,
+        objective=SftObjective(),
+        settings=init.train,
+        out_uri=stage.uri,
+        trainer=run.config.resources.trainer,
+    )
+    facts = {"export": outcome.export_uri, "steps": outcome.steps, "status": outcome.status, "parameters": parameters}
+    return run.publish(stage, started, facts=facts)
+
+
+def _prepare_world_training(
+    init: ArithmeticModel, source: ArithmeticSource, prompt: PromptSettings, initial: str, arrays: str
+) -> int:
+    tokenizer = character_tokenizer(WORLD_ALPHABET)
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = save_scratch_model(init.architecture, tokenizer, folder)
+        storage.upload(folder, initial)
+    records = []
+    for group, (problem, completion) in enumerate(corpus(source, init.corpus_size)):
+        sequence = encode(to_messages(problem, prompt), completion, tokenizer, prompt)
+        records.append(SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length))
+    with tempfile.TemporaryDirectory() as folder:
+        SequenceStore.from_records(records).save(folder)
+        storage.upload(folder, arrays)
+    return parameters
+
+
+def _scratch(run: Run, init: ScratchModel, traces: Manifest) -> Manifest:
+    stage = run.stage("checkpoints/base", init, {"traces": traces})
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    build = ray.remote(num_cpus=1, max_retries=2)(_build_scratch)
+    export = storage.join(stage.uri, "export")
+    shards = storage.list_files(traces.table("traces"), ".parquet")
+    parameters = ray.get(build.remote(init, shards, export))
+    return run.publish(stage, started, facts={"export": export, "parameters": parameters})
+
+
+def _build_scratch(init: ScratchModel, shards: list[str], export: str) -> int:
+    tokenizer = train_bpe_tokenizer(_texts(shards), init.vocab_size)
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = save_scratch_model(init.architecture, tokenizer, folder)
+        storage.upload(folder, export)
+    return parameters
+
+
+def _texts(shards: list[str]) -> Iterator[str]:
+    """Problems and completions from shards in a fixed random order, so that one source does not decide the tokenizer."""
+    shuffled = random.Random(0).sample(shards, len(shards))
+    taken = 0
+    for table in storage.read_tables(shuffled, ["problem", "completion"]):
+        for row in table.to_pylist():
+            yield row["problem"]
+            yield row["completion"]
+            taken += 1
+            if taken >= TOKENIZER_SAMPLE:
+                return

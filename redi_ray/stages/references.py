@@ -1,0 +1,151 @@
+"""Log-probs of the reference model as one more array beside the tokens: computed once, shared by every arm and trial.
+
+The stage's key holds the hashes of the reference checkpoint and of the sequences (hence of tokenizer, template and
+data), so log-probs of another model or of other data can never be picked up: they lie under another key.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+
+from redi_ray import storage
+from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.stages.run import Progress, Run
+from redi_ray.storage import Manifest, Stage
+
+SHARD_TOKENS = 200_000
+"""Tokens per task and file."""
+
+
+def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
+    """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`."""
+    overrides = run.config.model.overrides
+    stage = run.stage("references", {"overrides": overrides}, {"sequences": sequences, "reference": reference})
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    arrays = storage.join(sequences.uri, "arrays")
+    ranges = ray.get(ray.remote(num_cpus=1, max_retries=2)(split_store).remote(arrays))
+    todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
+    with Progress("reference", sum(item["tokens"] for item in ranges), "tokens") as progress:
+        progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
+        if todo:
+            for row in _score(todo, stage, arrays, reference.facts["export"], overrides, settings, run):
+                progress(row["tokens"])
+    join = ray.remote(num_cpus=1, max_retries=2)(join_shards)
+    ray.get(join.remote(arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri))
+    return run.publish(stage, started, counts={"groups": sequences.counts["groups"]}, facts=sequences.facts)
+
+
+def _score(
+    todo: list[dict[str, int]],
+    stage: Stage,
+    arrays: str,
+    model: str,
+    overrides: ModelOverrides,
+    settings: TrainSettings,
+    run: Run,
+) -> Iterable[dict[str, Any]]:
+    trainer: TrainerSettings = run.config.resources.trainer
+    scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        _ScoreShard,
+        fn_constructor_args=(arrays, model, stage.uri, overrides, settings),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(trainer.num_workers, len(todo))),
+        num_cpus=trainer.cpus_per_worker,
+        num_gpus=1 if trainer.use_gpu else 0,
+    )
+    return scored.iter_rows()
+
+
+def _shard(uri: str, first: int) -> str:
+    return storage.join(uri, "shards", f"from-{first:09d}.npz")
+
+
+def split_store(arrays: str) -> list[dict[str, int]]:
+    """Ranges of sequences [first, last) of about SHARD_TOKENS tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage.download(arrays, folder)
+        offsets = np.load(Path(folder) / "offsets.npy")
+    borders, start = [0], 0
+    for sequence in range(1, len(offsets)):
+        if offsets[sequence] - start >= SHARD_TOKENS or sequence == len(offsets) - 1:
+            borders.append(sequence)
+            start = offsets[sequence]
+    return [{"first": a, "last": b, "tokens": int(offsets[b] - offsets[a])} for a, b in pairwise(borders)]
+
+
+class _ScoreShard:
+    """An actor that holds the reference model and the sequences."""
+
+    def __init__(
+        self, arrays: str, model: str, out_uri: str, overrides: ModelOverrides, settings: TrainSettings
+    ) -> None:
+        import torch
+
+        from redi_ray.modeling.policy import load_policy
+        from redi_ray.train.sequences import SequenceStore
+        from redi_ray.train.shard import compute_dtype
+
+        self.out_uri, self.settings = out_uri, settings
+        self.folder = tempfile.TemporaryDirectory()
+        storage.download(arrays, Path(self.folder.name) / "arrays")
+        self.store = SequenceStore.load(Path(self.folder.name) / "arrays")
+        if model.startswith("s3://"):
+            storage.download(model, Path(self.folder.name) / "model")
+            model = str(Path(self.folder.name) / "model")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # adapters belong to what is trained; the reference is the model they start from
+        plain = ModelOverrides(
+            rope_theta=overrides.rope_theta,
+            max_position_embeddings=overrides.max_position_embeddings,
+            trust_remote_code=overrides.trust_remote_code,
+        )
+        dtype = compute_dtype(settings.precision, self.device) or torch.float32
+        self.policy = load_policy(model, plain, dtype=dtype).to(self.device).eval()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        from redi_ray.train.references import reference_logps
+
+        for first, last in zip(batch["first"], batch["last"], strict=True):
+            index, logps = reference_logps(
+                self.policy,
+                self.store,
+                np.arange(first, last),
+                tokens_per_pack=self.settings.tokens_per_pack,
+                chunk_tokens=self.settings.head_chunk_tokens,
+                device=self.device,
+            )
+            with tempfile.TemporaryFile() as file:
+                np.savez(file, index=index, logps=logps)
+                file.seek(0)
+                storage.write_bytes(_shard(self.out_uri, int(first)), file.read())
+        return {"tokens": batch["tokens"]}
+
+
+def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
+    """Write `<out_uri>/arrays`: the sequences' arrays and `ref_logps.npy`, zero where nothing is scored."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage.download(arrays, folder)
+        mask = np.load(Path(folder) / "loss_mask.npy")
+        logps = np.zeros(len(mask), np.float32)
+        filled = np.zeros(len(mask), bool)
+        for shard in shards:
+            with tempfile.TemporaryFile() as file:
+                file.write(storage.read_bytes(shard))
+                file.seek(0)
+                part = np.load(file)
+                logps[part["index"]], filled[part["index"]] = part["logps"], True
+        assert (filled == mask.astype(bool)).all(), "reference log-probs do not cover the scored tokens"
+        np.save(Path(folder) / "ref_logps.npy", logps)
+        storage.upload(folder, storage.join(out_uri, "arrays"))

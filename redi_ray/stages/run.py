@@ -1,0 +1,102 @@
+"""A run: its config, its folder, and how a stage opens and publishes its output there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from tqdm import tqdm
+
+from redi_ray import storage
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.load import dump_config
+from redi_ray.runtime import log
+from redi_ray.storage import Manifest, Stage
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment and where it lives."""
+
+    config: ExperimentConfig
+    uri: str
+
+    @classmethod
+    def of(cls, config: ExperimentConfig) -> Run:
+        return cls(config, storage.resolve(config.run_uri))
+
+    def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage]) -> Stage:
+        """The stage's folder for this config and these inputs."""
+        return Stage(self.uri, name, as_json(config), {label: source.key for label, source in inputs.items()})
+
+    def publish(self, stage: Stage, started: float, **facts: Any) -> Manifest:
+        """Save the resolved config beside the output and declare it complete."""
+        storage.write_bytes(storage.join(stage.uri, "config.yaml"), dump_config(self.config).encode())
+        manifest = stage.publish(seconds=time.monotonic() - started, **facts)
+        log.info("%-18s done in %.0f s", stage.name, manifest.seconds)
+        return manifest
+
+    def reuse(self, stage: Stage) -> Manifest | None:
+        """The stage's manifest if it has been published already."""
+        manifest = stage.published()
+        if manifest is not None:
+            log.info("%-18s reused (%s)", stage.name, stage.key)
+        return manifest
+
+    def write_index(self, folder: str, parts: Mapping[str, Manifest]) -> None:
+        """`<folder>/manifest.json`: which outputs of `checkpoints` or `eval` are in force."""
+        arms = {name: {"key": part.key, "uri": part.uri} for name, part in parts.items()}
+        uri = storage.join(self.uri, folder, "manifest.json")
+        known = storage.read_json(uri)["arms"] if storage.exists(uri) else {}
+        storage.write_json(uri, {"stage": folder, "arms": {**known, **arms}, "versions": storage.versions()})
+
+
+def as_json(value: Any) -> Any:
+    """A config section as plain values, for the key and the manifest."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: as_json(item) for name, item in asdict(value).items()}
+    if isinstance(value, Mapping):
+        return {str(name): as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value
+
+
+def terminal_bar(label: str, total: int, unit: str) -> tqdm:
+    """A bar on stderr; where that is no terminal (logs, CI) a line every ten seconds at the most."""
+    quiet = not sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=f" {unit}",
+        file=sys.stderr,
+        dynamic_ncols=True,
+        mininterval=10 if quiet else 0.5,
+    )
+
+
+class Progress:
+    """A bar on the terminal for work counted in `unit`, with a rate of tokens where they are known."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.tokens, self.started = 0, time.monotonic()
+        self.bar = terminal_bar(label, total, unit)
+
+    def __call__(self, done: int, tokens: int = 0) -> None:
+        self.tokens += tokens
+        if self.tokens:
+            rate = self.tokens / (time.monotonic() - self.started)
+            self.bar.set_postfix_str(f"{rate:,.0f} tok/s", refresh=False)
+        self.bar.update(done)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

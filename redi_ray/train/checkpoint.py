@@ -1,0 +1,295 @@
+"""Checkpoints that are known to be whole: written by torch.distributed.checkpoint, sealed by a list of SHA-256 sums.
+
+    <root>/step-00000120.5f3a9c/__0_0.distcp ...   each rank's shards of the policy and of the optimizer
+    <root>/step-00000120.5f3a9c/.metadata          which tensor is where; another world size can load it
+    <root>/step-00000120.5f3a9c/files.json         written last: step, fingerprint, state, and every file's sum
+
+Without `files.json` a folder is no checkpoint. On load every sum is compared (the format has none of its own, a flipped
+bit would load silently); a damaged checkpoint is named in a warning and the next older one is taken. The random ending
+keeps attempts apart that write the same step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+
+from redi_ray.train.distributed import Distributed, barrier, from_all_ranks, from_rank_zero, has_group
+
+log = logging.getLogger("redi_ray")
+
+SEAL = "files.json"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint belongs to another run; the message says in what it differs."""
+
+
+class CheckpointStore(Protocol):
+    """Where checkpoints are kept. Ranks on one node share the local folders it hands out."""
+
+    def names(self) -> list[str]:
+        """All folders below the root, complete or not."""
+        ...
+
+    def workspace(self, name: str) -> Path:
+        """A local folder for writing a new checkpoint's files."""
+        ...
+
+    def publish(self, name: str, file: str) -> None:
+        """Make a file of the workspace part of the stored checkpoint, whole or not at all."""
+        ...
+
+    def seal(self, name: str) -> bytes | None:
+        """The bytes of its `files.json`, None if there is none."""
+        ...
+
+    def fetch(self, name: str, first_on_node: bool) -> Path:
+        """A local folder with the checkpoint's files; one rank of each node fills it, before a barrier."""
+        ...
+
+    def remove(self, name: str) -> None: ...
+
+
+class LocalStore:
+    """A folder on a disk that all ranks see: workspace and store are one, so nothing is ever copied."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def names(self) -> list[str]:
+        return [p.name for p in self.root.iterdir() if p.is_dir()] if self.root.is_dir() else []
+
+    def workspace(self, name: str) -> Path:
+        (self.root / name).mkdir(parents=True, exist_ok=True)
+        return self.root / name
+
+    def publish(self, name: str, file: str) -> None:
+        pass
+
+    def seal(self, name: str) -> bytes | None:
+        path = self.root / name / SEAL
+        return path.read_bytes() if path.exists() else None
+
+    def fetch(self, name: str, first_on_node: bool) -> Path:
+        return self.root / name
+
+    def remove(self, name: str) -> None:
+        shutil.rmtree(self.root / name, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What `load` found: the number of steps done, and the loop's own state at that point."""
+
+    step: int
+    state: dict[str, Any]
+    name: str
+
+
+class Checkpointer:
+    """Saves and loads policy + optimizer + state. Every method is a collective: all ranks call it together.
+
+    fingerprint: what a checkpoint must agree in to be resumed from (hashes of settings, data, model). `world_size` may
+        differ: the state is resharded, the run goes on, only no longer bit for bit.
+    keep_last: complete checkpoints kept.
+    horizon: for a rollback, all of the newest so many steps are kept too, and the one before them.
+    """
+
+    def __init__(
+        self,
+        store: CheckpointStore,
+        fingerprint: Mapping[str, Any],
+        *,
+        distributed: Distributed,
+        keep_last: int = 2,
+        horizon: int | None = None,
+    ) -> None:
+        self.store, self.distributed = store, distributed
+        self.fingerprint = {**fingerprint, "world_size": distributed.world_size}
+        self.keep_last, self.horizon = keep_last, horizon
+        self.damaged: set[str] = set()
+
+    def save(self, policy: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Mapping[str, Any]) -> str:
+        """Write a checkpoint after `step` steps and return its name; when this returns, it is durable for all ranks."""
+        name = from_rank_zero(f"step-{step:08d}.{uuid.uuid4().hex[:6]}")
+        workspace = self.store.workspace(name)
+        with quiet():
+            dcp.save(gather_state(policy, optimizer), checkpoint_id=workspace, no_dist=not has_group())
+        sums = {}
+        for path in sorted(workspace.iterdir()):
+            if self._is_mine(path.name):
+                sums[path.name] = checksum(path)
+                self.store.publish(name, path.name)
+        everyone = from_all_ranks(sums)
+        if self.distributed.rank == 0:
+            files = {file: entry for part in everyone for file, entry in part.items()}
+            content = {"step": step, "fingerprint": self.fingerprint, "state": dict(state), "files": files}
+            write_seal(workspace / SEAL, content)
+            self.store.publish(name, SEAL)
+            self._prune(step)
+        barrier()
+        return name
+
+    def load(
+        self, policy: nn.Module, optimizer: torch.optim.Optimizer, *, at_most: int | None = None
+    ) -> Restored | None:
+        """Restore the newest valid checkpoint (of at most `at_most` steps) in place; None if there is none.
+
+        Raises CheckpointError if it was made from other settings, data or another model.
+        """
+        names = sorted((n for n in from_rank_zero(self.store.names()) if step_of(n) is not None), reverse=True)
+        for name in names:
+            step = step_of(name)
+            if step is None or (at_most is not None and step > at_most):
+                continue
+            content, problem = from_rank_zero(self._read_seal(name) if self.distributed.rank == 0 else ({}, None))
+            if problem is None:
+                folder = self.store.fetch(name, self.distributed.local_rank == 0)
+                barrier()
+                problems = from_all_ranks(self._first_damage(folder, content["files"]))
+                problem = next((p for p in problems if p is not None), None)
+            if problem is not None:
+                self.damaged.add(name)
+                if self.distributed.rank == 0:
+                    log.warning("checkpoint %s is skipped: %s", name, problem)
+                continue
+            self._check_fingerprint(name, content["fingerprint"])
+            target = gather_state(policy, optimizer)
+            with quiet():
+                dcp.load(target, checkpoint_id=folder, no_dist=not has_group())
+            set_state_dict(
+                policy,
+                optimizer,
+                model_state_dict=target["model"],
+                optim_state_dict=target["optimizer"],
+                options=StateDictOptions(strict=False),  # what is not in it was not trained
+            )
+            return Restored(content["step"], content["state"], name)
+        return None
+
+    def _is_mine(self, file: str) -> bool:
+        """Ranks on one node share a workspace: each vouches for its own shards, rank 0 also for the index."""
+        rank = self.distributed.rank
+        return file.startswith(f"__{rank}_") or (rank == 0 and file == ".metadata")
+
+    def _read_seal(self, name: str) -> tuple[dict[str, Any], str | None]:
+        """The content of `files.json`, or what is wrong with it."""
+        raw = self.store.seal(name)
+        if raw is None:
+            return {}, f"{SEAL} is missing, the save was cut off"
+        try:
+            content = json.loads(raw)
+            if content.pop("sha256") == seal_sum(content):
+                return content, None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return {}, f"{SEAL} is damaged"
+
+    def _first_damage(self, folder: Path, files: Mapping[str, Any]) -> str | None:
+        """What is wrong with this rank's share of the files; the ranks of a node share the work."""
+        who = self.distributed
+        for file in sorted(files)[who.local_rank :: who.local_world_size]:
+            path = folder / file
+            if not path.exists():
+                return f"{file} is missing"
+            if path.stat().st_size != files[file]["bytes"]:
+                return f"{file} has {path.stat().st_size} bytes instead of {files[file]['bytes']}"
+            if checksum(path) != files[file]:
+                return f"{file} does not have its SHA-256"
+        return None
+
+    def _check_fingerprint(self, name: str, found: Mapping[str, Any]) -> None:
+        differing = sorted(key for key in {*found, *self.fingerprint} if found.get(key) != self.fingerprint.get(key))
+        if differing == ["world_size"] and self.distributed.rank == 0:
+            log.warning(
+                "checkpoint %s is resharded from %s to %s ranks: the run goes on, but not bit for bit",
+                name,
+                found["world_size"],
+                self.fingerprint["world_size"],
+            )
+        elif differing and differing != ["world_size"]:
+            raise CheckpointError(
+                f"checkpoint {name} belongs to another run ({', '.join(differing)} differ); use another output folder"
+            )
+
+    def _prune(self, newest: int) -> None:
+        """Remove what is no longer needed: older checkpoints, and folders whose save was cut off or got damaged."""
+        steps = {n: s for n in self.store.names() if (s := step_of(n)) is not None}
+        complete = [n for n in sorted(steps, reverse=True) if n not in self.damaged and self.store.seal(n) is not None]
+        kept = set(complete[: self.keep_last])
+        if self.horizon is not None:
+            before = [n for n in complete if steps[n] <= newest - self.horizon]
+            oldest_needed = steps[before[0]] if before else 0
+            kept.update(n for n in complete if steps[n] >= oldest_needed)
+        for name in steps:
+            if name not in kept:
+                self.store.remove(name)
+
+
+def gather_state(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The (sharded) tensors of policy and optimizer by name; nothing is copied.
+
+    Frozen weights (under LoRA) come from the base model and are left out, and so is the second name of tied weights.
+    """
+    untouched = not optimizer.state
+    model_state, optimizer_state = get_state_dict(policy, optimizer)
+    if untouched:  # torch has made the state by a step without effect, but has counted it
+        for state in optimizer.state.values():
+            state["step"].zero_()
+    trained = {name for name, p in policy.named_parameters() if p.requires_grad}
+    left_out = {name for name, _ in policy.named_parameters(remove_duplicate=False)} - trained
+    kept = {name: value for name, value in model_state.items() if name not in left_out}
+    return {"model": kept, "optimizer": optimizer_state}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warning that a process without a group saves alone, which is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def step_of(name: str) -> int | None:
+    """The step in a checkpoint's name; None for a folder that is none.
+
+    Example: "step-00000120.5f3a9c" -> 120.
+    """
+    digits = name.removeprefix("step-").split(".")[0]
+    return int(digits) if name.startswith("step-") and digits.isdigit() else None
+
+
+def checksum(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def seal_sum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_seal(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `files.json` with its own sum, atomically and through to the disk."""
+    content = json.loads(json.dumps(content))  # as it will be read: the sum must not depend on tuples or int keys
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        json.dump({**content, "sha256": seal_sum(content)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

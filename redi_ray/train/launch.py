@@ -1,0 +1,223 @@
+"""A training run on Ray Train: workers, failures, durable results. Only this and `worker.py` know Ray here.
+
+    <out_uri>/checkpoints/step-*/    see `redi_ray.train.checkpoint`
+    <out_uri>/metrics.jsonl          one line per step
+    <out_uri>/tensorboard/           where asked for
+    <out_uri>/export/                the Hugging Face folder; its `manifest.json` is written last and ends the run
+
+Ray Train starts the workers, makes the process group, and restarts all of them when one is lost. What survives is ours:
+checkpoints go straight to `out_uri` (local or s3://), so the next attempt, or the same call after the driver was killed,
+goes on from the newest valid one. Ray's own checkpoint bookkeeping, which a torn write can break, is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from redi_ray import storage
+from redi_ray.config.objectives import Objective
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.train.monitors import require_trackers
+
+log = logging.getLogger("redi_ray")
+
+REFUSED = "refused.json"
+"""Left by a worker that found the job impossible: tried again and again, it would fail the same way."""
+
+
+class TrainError(RuntimeError):
+    """A run could not be brought to its end; the message holds the worker's error."""
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a finished run left behind. For `status` see `redi_ray.train.loop.TrainResult`."""
+
+    export_uri: str
+    metrics_uri: str
+    steps: int
+    status: str
+    final: dict[str, float]
+    """Metrics of the last step."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Counts of sequences, skipped steps, the guard's reason, seconds."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker is told. Plain data, since it travels."""
+
+    model_path: str
+    overrides: ModelOverrides
+    sequences_uri: str
+    objective: Objective
+    settings: TrainSettings
+    out_uri: str
+    name: str
+    threads: int
+    trackers: tuple[str, ...]
+    facts: Mapping[str, Any]
+    watch_nodes: bool
+    """Whether to ask Ray if a node is about to go."""
+
+    @property
+    def bookkeeping(self) -> str:
+        """Where Ray Train keeps its own files during a call; nothing in it outlives the call."""
+        return storage.join(self.out_uri, "ray_train")
+
+
+def launch_training(
+    *,
+    model_path: str,
+    overrides: ModelOverrides,
+    sequences_uri: str,
+    objective: Objective,
+    settings: TrainSettings,
+    out_uri: str,
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    cpus_per_worker: float = 1.0,
+    gpus_per_worker: float = 1.0,
+    max_failures: int = 3,
+    trackers: Sequence[str] = (),
+    name: str = "redi_ray",
+    facts: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+    collective_timeout_s: int = 900,
+) -> TrainOutcome:
+    """Train on Ray and export. Call it again with the same `out_uri` to go on, or to get a finished run's outcome.
+
+    Ray must be connected.
+
+    Args:
+        model_path: Hugging Face folder (local or s3://) or hub name.
+        sequences_uri: folder that `SequenceStore.save` wrote (local or s3://).
+        out_uri: the run's own folder; everything that decides the result should be hashed into its name.
+        cpus_per_worker: logical CPUs per rank; also its number of threads.
+        name: of the run in trackers and on the model card.
+        facts: more lines for the model card.
+        callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint.
+        collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
+
+    Raises ValueError for a tracker or model that is not there; TrainError where settings and data do not fit (at once), or
+    when more than `max_failures` attempts failed.
+    """
+    require_trackers(trackers)
+    out_uri = storage.resolve(out_uri)
+    if (finished := read_outcome(out_uri)) is not None:
+        return finished
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    job = Job(
+        model_path=resolve_model(model_path),
+        overrides=overrides,
+        sequences_uri=storage.resolve(sequences_uri),
+        objective=objective,
+        settings=settings,
+        out_uri=out_uri,
+        name=name,
+        threads=max(1, int(cpus_per_worker)),
+        trackers=tuple(trackers),
+        facts=dict(facts or {}),
+        watch_nodes=not fits_on_one_node(resources, num_workers),
+    )
+    run_on_ray(job, num_workers, use_gpu, resources, max_failures, callbacks, collective_timeout_s)
+    outcome = read_outcome(out_uri)
+    if outcome is None:
+        raise TrainError(f"{out_uri}: the workers ended without an export")
+    return outcome
+
+
+def run_on_ray(
+    job: Job,
+    num_workers: int,
+    use_gpu: bool,
+    resources: Mapping[str, float],
+    max_failures: int,
+    callbacks: Sequence[Any],
+    collective_timeout_s: int,
+) -> None:
+    """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    storage.delete(job.bookkeeping)
+    trainer = TorchTrainer(
+        worker_entry,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=collective_timeout_s),
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=dict(resources)),
+        run_config=RunConfig(
+            name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
+            storage_path=job.bookkeeping,
+            failure_config=FailureConfig(max_failures=max_failures),
+            callbacks=list(callbacks),
+        ),
+    )
+    try:
+        with ray_train_environment(job.watch_nodes):
+            trainer.fit()
+        refused = storage.join(job.bookkeeping, REFUSED)
+        if storage.exists(refused):
+            raise TrainError(storage.read_json(refused)["error"])
+    except TrainingFailedError as error:
+        raise TrainError(f"{job.out_uri}: training failed: {error}") from error
+    finally:
+        storage.delete(job.bookkeeping)
+
+
+def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:
+    """Whether the cluster is a single node that holds all workers, so that none will come and none can go alone."""
+    import ray
+
+    room = ray.cluster_resources()
+    return len(ray.nodes()) == 1 and all(room.get(name, 0) >= n * num_workers for name, n in resources.items())
+
+
+@contextmanager
+def ray_train_environment(watch_nodes: bool) -> Iterator[None]:
+    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), and no
+    process that looks out for vanishing nodes where there is but one. What the user has set stays."""
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(watch_nodes))}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def worker_entry(config: dict[str, Any]) -> None:
+    """What Ray pickles by name: the worker's imports stay off the driver."""
+    from redi_ray.train.worker import run
+
+    run(config["job"])
+
+
+def read_outcome(out_uri: str) -> TrainOutcome | None:
+    """The outcome of a finished run, None if it has not finished."""
+    export_uri = storage.join(out_uri, "export")
+    marker = storage.join(export_uri, "manifest.json")
+    if not storage.exists(marker):
+        return None
+    found = storage.read_json(marker)
+    metrics_uri = storage.join(out_uri, "metrics.jsonl")
+    return TrainOutcome(export_uri, metrics_uri, found["steps"], found["status"], found["final"], found["facts"])
+
+
+def resolve_model(path: str) -> str:
+    """A model path that workers find too. Raises ValueError where a folder has no model; hub names pass."""
+    if path.startswith("s3://") or os.path.isdir(path):
+        path = storage.resolve(path)
+        if not storage.exists(storage.join(path, "config.json")):
+            raise ValueError(f"{path}: no model is there (config.json is missing)")
+    elif os.path.isabs(path) or path.startswith(".") or path.count("/") > 1:
+        raise ValueError(f"{path}: no such folder")
+    return path

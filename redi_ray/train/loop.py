@@ -1,0 +1,298 @@
+"""The training loop: named steps on one screen, the same under Ray Train, torchrun, or in a plain process.
+
+Everything that a step does follows from (seed, step) and the weights, so a run that is killed and resumed from a
+checkpoint ends with the weights of an undisturbed one, bit for bit. Left out: evaluation, which belongs to a layer above
+(what `on_step` returns is logged, and `dev_accuracy` in it reaches the collapse guard).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from redi_ray.config.objectives import Objective
+from redi_ray.config.training import TrainSettings
+from redi_ray.modeling.policy import Policy
+from redi_ray.train.batches import plan_batches
+from redi_ray.train.checkpoint import Checkpointer
+from redi_ray.train.distributed import Distributed, any_rank
+from redi_ray.train.guard import Guard, reach
+from redi_ray.train.monitors import Monitors
+from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
+from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.step import forward_backward
+
+log = logging.getLogger("redi_ray")
+
+GIB = 2**30
+MAX_SKIPS_IN_A_ROW = 10
+"""After this many steps without a finite gradient, `skip` gives up too: the weights are beyond repair."""
+
+Status = Literal["running", "done", "stopped_by_guard", "rolled_back", "nonfinite", "preempted"]
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the surroundings may add. Each is called on every rank, and must treat all ranks alike."""
+
+    on_step: Callable[[int, Mapping[str, float]], Mapping[str, float] | None] = lambda step, metrics: None
+    """After every step (the first is 0); what it returns joins the step's metrics."""
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
+    """After a checkpoint of `steps` steps is durable."""
+    checkpoint_requested: Callable[[], bool] = lambda: False
+    """Asked at every step; a yes on any rank saves after it (a node is about to go), and training continues."""
+    stop_requested: Callable[[], bool] = lambda: False
+    """Asked at every step; a yes on any rank saves after it and ends the run as `preempted`."""
+
+
+@dataclass
+class Progress:
+    """The loop's own state, part of every checkpoint."""
+
+    step: int = 0
+    """Steps done."""
+    skipped: int = 0
+    """Steps whose update was not applied."""
+    skipped_in_a_row: int = 0
+    guard: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the newest step."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended; the policy holds the final weights.
+
+    Status `done`: all steps. `stopped_by_guard`: weights at the stop. `rolled_back`: weights of the newest checkpoint from
+    before the collapse began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
+    """
+
+    steps: int
+    """Steps behind the final weights."""
+    status: Status
+    total_steps: int
+    skipped_steps: int
+    metrics: dict[str, float]
+    """Of the last step that ran."""
+    reason: str = ""
+    """What the guard saw, or what was not finite."""
+
+
+def train(
+    policy: Policy,
+    store: SequenceStore,
+    objective: Objective,
+    settings: TrainSettings,
+    *,
+    distributed: Distributed | None = None,
+    checkpoints: Checkpointer | None = None,
+    monitors: Monitors | None = None,
+    hooks: Hooks | None = None,
+) -> TrainResult:
+    """Train in place, from the newest of `checkpoints` if there is one. A collective call: all ranks make it alike.
+
+    `policy` is on its device and sharded (`shard_policy`) before. Raises ValueError where settings and data do not fit.
+    """
+    who = distributed or Distributed()
+    run = _Run(policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks or Hooks())
+    monitors = monitors or Monitors()
+    run.resume()
+    monitors.start(run.progress.step, run.plan.total_steps)
+    try:
+        while run.status == "running":
+            step = run.progress.step
+            metrics = run.one_step(step)
+            metrics |= run.hooks.on_step(step, metrics) or {}
+            metrics |= run.judge(metrics)
+            monitors.log(step, metrics)
+            if run.save_is_due():
+                monitors.sync()
+                run.save()
+        if run.status == "rolled_back":
+            run.roll_back()
+        return run.result()
+    finally:
+        monitors.close()
+
+
+class _Run:
+    """The state of one call of `train`, and its steps by name."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        store: SequenceStore,
+        objective: Objective,
+        *,
+        settings: TrainSettings,
+        who: Distributed,
+        checkpoints: Checkpointer | None,
+        hooks: Hooks,
+    ) -> None:
+        if settings.guard.action == "rollback" and checkpoints is None:
+            raise ValueError("guard.action = rollback needs checkpoints to go back to")
+        self.policy, self.store, self.objective, self.settings = policy, store, objective, settings
+        self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
+        self.plan = plan_batches(store, settings, who.world_size, objective)
+        self.optimizer = make_optimizer(policy, settings)
+        self.progress = Progress()
+        self.guard = Guard(settings.guard)
+        self.status: Status = "running"
+        self.reason = ""
+        self.save_requested = self.stop_requested = False
+
+    def resume(self) -> None:
+        """Go on from the newest valid checkpoint, if there is one."""
+        restored = self.checkpoints.load(self.policy, self.optimizer) if self.checkpoints else None
+        if restored is not None:
+            self.progress = Progress(**restored.state)
+            self.guard = Guard(self.settings.guard, self.progress.guard)
+            if self.who.rank == 0:
+                log.info("resumed from %s", restored.name)
+        elif self.settings.guard.action == "rollback":
+            self.save()  # a collapse may begin before the first regular checkpoint
+        if self.progress.step >= self.plan.total_steps:
+            self.status = "done"
+
+    def one_step(self, step: int) -> dict[str, float]:
+        """Gradient of the global loss, then the update, or none if anything is not finite on any rank."""
+        started = time.perf_counter()
+        total, who = self.plan.total_steps, self.who
+        torch.manual_seed(((self.settings.seed << 24) + step) * 4096 % 2**62 + who.rank)  # for dropout
+        set_learning_rate(self.optimizer, learning_rate_at(step, total, self.settings))
+        result = forward_backward(
+            self.policy,
+            self.store,
+            self.plan[step],
+            self.objective,
+            progress=step / total,
+            settings=self.settings,
+            rank=who.rank,
+            world_size=who.world_size,
+            device=who.device,
+        )
+        grad_norm = clip_gradients(self.policy.parameters(), self.settings.max_grad_norm)
+        bad, self.save_requested, self.stop_requested = any_rank(
+            [
+                not (result.finite and math.isfinite(grad_norm)),
+                self.hooks.checkpoint_requested(),
+                self.hooks.stop_requested(),
+            ],
+            who.device,
+        )
+        change = self._skip(step, result.loss, grad_norm) if bad else self._update()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
+        return {
+            "loss": result.loss,
+            **result.metrics,
+            "grad_norm": grad_norm,
+            "update_norm": change,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "tokens_per_second": result.metrics["total_tokens"] / seconds,
+            "peak_memory_gib": peak_memory_gib(who.device),
+            "applied": float(not bad),
+        }
+
+    def _update(self) -> float:
+        self.optimizer.step()
+        self.progress.skipped_in_a_row = 0
+        return update_norm(self.optimizer)
+
+    def _skip(self, step: int, loss: float, grad_norm: float) -> float:
+        self.progress.skipped += 1
+        self.progress.skipped_in_a_row += 1
+        message = f"step {step} is not finite (loss {loss}, gradient norm {grad_norm})"
+        if self.settings.on_nonfinite == "stop" or self.progress.skipped_in_a_row >= MAX_SKIPS_IN_A_ROW:
+            self.status, self.reason = "nonfinite", message
+        elif self.who.rank == 0:
+            log.warning("%s: skipped", message)
+        return 0.0
+
+    def judge(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Count the step, hear the guard, and decide whether the run ends here."""
+        self.progress.metrics = dict(metrics)
+        if self.status == "nonfinite":
+            return {}
+        self.progress.step += 1
+        found = self._ask_guard(metrics)
+        if self.status == "running" and self.progress.step >= self.plan.total_steps:
+            self.status = "done"
+        elif self.status == "running" and self.stop_requested:
+            self.status = "preempted"
+        return {} if self.settings.guard.action == "off" else {"collapse": float(found is not None)}
+
+    def _ask_guard(self, metrics: Mapping[str, float]) -> str | None:
+        guard, action = self.settings.guard, self.settings.guard.action
+        if action == "off" or not metrics["applied"]:
+            return None
+        found = self.guard.observe(metrics)
+        self.progress.guard = self.guard.state_dict()
+        if found is None:
+            return None
+        if action != "warn":
+            self.status, self.reason = ("rolled_back" if action == "rollback" else "stopped_by_guard"), found
+        if self.who.rank == 0 and (action != "warn" or self.progress.step % guard.window == 0):
+            log.warning("step %d: %s (guard: %s)", self.progress.step - 1, found, action)
+        return found
+
+    def save_is_due(self) -> bool:
+        if self.status in ("nonfinite", "rolled_back"):
+            return False
+        every = self.settings.checkpoint_every
+        regular = every > 0 and self.progress.step % every == 0
+        return regular or self.save_requested or self.status != "running"
+
+    def save(self) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.save(self.policy, self.optimizer, self.progress.step, asdict(self.progress))
+            self.hooks.on_checkpoint(self.progress.step, self.progress.metrics)
+
+    def roll_back(self) -> None:
+        """Load the newest checkpoint from before the collapse can have begun."""
+        assert self.checkpoints is not None
+        before = self.progress.step - reach(self.settings.guard)
+        last_metrics = self.progress.metrics
+        restored = self.checkpoints.load(self.policy, self.optimizer, at_most=max(0, before))
+        if restored is None:
+            raise RuntimeError(f"no valid checkpoint of at most {before} steps is left to roll back to")
+        self.progress = Progress(**{**restored.state, "metrics": last_metrics})
+        if self.who.rank == 0:
+            log.warning("rolled back to %s", restored.name)
+
+    def result(self) -> TrainResult:
+        done = self.progress
+        return TrainResult(done.step, self.status, self.plan.total_steps, done.skipped, done.metrics, self.reason)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Highest allocation on the GPU, or this process's peak resident memory on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
+@contextmanager
+def stop_on(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Inside the block these signals only set a flag, which the yielded function reads: `Hooks(stop_requested=...)`.
+
+    For plain and torchrun processes, in their main thread (Ray's workers run the loop in another thread).
+    """
+    received: list[int] = []
+    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

@@ -1,0 +1,103 @@
+"""The optimizer side of a step: AdamW, the learning rate as a pure function of the step, clipping, the update norm.
+
+Everything here works on plain parameters and on FSDP2's DTensors alike. Norms are global: over all parameters, and over
+all ranks where these are sharded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from redi_ray.config.training import TrainSettings
+
+
+def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> float:
+    """The learning rate of step `step` (the first is 0) of `total_steps`.
+
+    Warm-up takes `w = ceil(warmup_ratio * total_steps)` steps and ends at the peak: peak * (step + 1) / w, so no step is
+    spent at rate 0. After it, with `x = (step - w) / (total_steps - w)` in [0, 1): linear 1 - x, cosine (1 + cos(pi x)) / 2,
+    constant 1, between the peak and `min_lr_ratio * peak`.
+    """
+    warmup = math.ceil(settings.warmup_ratio * total_steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    x = (step - warmup) / max(1, total_steps - warmup)
+    shape = {"linear": 1 - x, "cosine": (1 + math.cos(math.pi * x)) / 2, "constant": 1.0}[settings.lr_schedule]
+    return settings.learning_rate * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * shape)
+
+
+def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; weight decay on matrices only (vectors are norms and biases)."""
+    trainable = [p for p in policy.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        eps=settings.adam_eps,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Scale all gradients so that their global norm is at most `max_norm` (0: never); the norm before is returned.
+
+    A norm that is not finite is returned and the gradients are left as they are: the caller must not step.
+    """
+    found = [p for p in parameters if p.grad is not None]
+    if not found:
+        return 0.0
+    total = nn.utils.get_total_norm([p.grad for p in found if p.grad is not None])
+    if isinstance(total, DTensor):
+        total = total.full_tensor()
+    norm = float(total)
+    if 0 < max_norm < norm and math.isfinite(norm):
+        nn.utils.clip_grads_with_norm_(found, max_norm, total)
+    return norm
+
+
+@torch.no_grad()
+def update_norm(optimizer: torch.optim.AdamW) -> float:
+    """Norm of the parameter change that the optimizer's last step made, from its state: no copy of the model is kept.
+
+    AdamW (arXiv 1711.05101): p' = (1 - lr * wd) * p - lr * u with u = m_hat / (sqrt(v_hat) + eps), hence
+    p' - p = -lr * (wd * p' + u) / (1 - lr * wd). Extra memory: two tensors of the size of the largest local shard.
+    """
+    squares: list[Tensor] = []
+    for group in optimizer.param_groups:
+        beta1, beta2 = group["betas"]
+        for p in group["params"]:
+            state = optimizer.state.get(p)
+            if not state:
+                continue
+            step = float(state["step"])
+            v_hat = local(state["exp_avg_sq"]) / (1 - beta2**step)
+            change = local(state["exp_avg"]) / (1 - beta1**step)
+            change.div_(v_hat.sqrt_().add_(group["eps"])).add_(local(p), alpha=group["weight_decay"])
+            scale = group["lr"] / (1 - group["lr"] * group["weight_decay"])
+            squares.append(torch.linalg.vector_norm(change.mul_(scale), dtype=torch.float64).square())
+    if not squares:
+        return 0.0
+    total = torch.stack(squares).sum()
+    first = optimizer.param_groups[0]["params"][0]
+    if isinstance(first, DTensor):
+        dist.all_reduce(total, group=first.device_mesh.get_group())
+    return float(total.sqrt())
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's shard of a DTensor, or the tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

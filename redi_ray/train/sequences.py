@@ -1,0 +1,195 @@
+"""Token sequences as flat arrays: what the trainer reads, on disk or in memory.
+
+A store of a million sequences is a handful of arrays that are memory-mapped, so every rank opens the whole of it for
+nothing and reads just the tokens of its packs.
+
+    records  group 0: chosen [5 6 7], rejected [5 8]      tokens     5 6 7 5 8      offsets 0 3 5
+             (prompt length 1)                            loss_mask  0 1 1 0 1      group   0 0      side 1 -1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from redi_ray.config.training import TrainSettings
+
+ARRAYS = {
+    "tokens": np.int32,
+    "loss_mask": np.uint8,
+    "offsets": np.int64,
+    "group": np.int64,
+    "side": np.int8,
+    "ref_logps": np.float32,
+}
+"""Every array of a store with its type; `ref_logps` is optional."""
+
+
+@dataclass(frozen=True)
+class SequenceRecord:
+    """One sequence. A group, the unit of a batch, has one (an example) or two (a pair) of them."""
+
+    group: int
+    """0 .. number of groups - 1, dense."""
+    side: int
+    """+1 chosen or positive, -1 rejected or negative."""
+    input_ids: Sequence[int]
+    """Prompt and completion, with the end-of-turn token if there is one."""
+    prompt_length: int
+    """Tokens of the prompt; none of them is scored."""
+    loss_mask: Sequence[int] | None = None
+    """1 where the token is scored, per token of `input_ids`; None scores the whole completion."""
+    ref_logps: Sequence[float] | None = None
+    """Reference log-prob of each token of `input_ids` (anything where it is not scored)."""
+
+
+class SequenceStore:
+    """Sequences in flat arrays (see the module's docstring)."""
+
+    def __init__(
+        self,
+        *,
+        tokens: np.ndarray,
+        loss_mask: np.ndarray,
+        offsets: np.ndarray,
+        group: np.ndarray,
+        side: np.ndarray,
+        ref_logps: np.ndarray | None = None,
+    ) -> None:
+        self.tokens, self.loss_mask, self.offsets = tokens, loss_mask, offsets
+        self.group, self.side, self.ref_logps = group, side, ref_logps
+        assert len(offsets) == len(group) + 1 == len(side) + 1, (len(offsets), len(group), len(side))
+        assert len(tokens) == len(loss_mask) == offsets[-1], (len(tokens), len(loss_mask), int(offsets[-1]))
+        self._order = np.argsort(group, kind="stable")  # sequences of a group beside each other
+        self._starts = np.searchsorted(group[self._order], np.arange(self.num_groups + 1))
+
+    @classmethod
+    def from_records(cls, records: Iterable[SequenceRecord]) -> SequenceStore:
+        """Lay out records in order. Raises ValueError, naming the record, where one cannot be trained on."""
+        rows = list(records)
+        if not rows:
+            raise ValueError("no sequences to train on")
+        with_reference = rows[0].ref_logps is not None
+        masks = []
+        for i, row in enumerate(rows):
+            size = len(row.input_ids)
+            mask = np.zeros(size, dtype=np.uint8)
+            mask[row.prompt_length :] = 1 if row.loss_mask is None else np.asarray(row.loss_mask)[row.prompt_length :]
+            mask[:1] = 0  # nothing predicts the first token
+            if row.side not in (1, -1):
+                raise ValueError(f"sequence {i} (group {row.group}): side must be +1 or -1, got {row.side}")
+            if not mask.any():
+                raise ValueError(f"sequence {i} (group {row.group}): no token of its {size} is scored")
+            if (row.ref_logps is not None) != with_reference or (with_reference and len(row.ref_logps or ()) != size):
+                raise ValueError(f"sequence {i} (group {row.group}): needs one reference log-prob per token, like all")
+            masks.append(mask)
+        group = np.array([row.group for row in rows], dtype=np.int64)
+        if len(np.unique(group)) != group.max() + 1 or group.min() < 0:
+            raise ValueError("groups must be numbered 0, 1, 2 ... without gaps")
+        return cls(
+            tokens=np.concatenate([np.asarray(row.input_ids, dtype=np.int32) for row in rows]),
+            loss_mask=np.concatenate(masks),
+            offsets=np.concatenate([[0], np.cumsum([len(row.input_ids) for row in rows])]).astype(np.int64),
+            group=group,
+            side=np.array([row.side for row in rows], dtype=np.int8),
+            ref_logps=np.concatenate([np.asarray(row.ref_logps, dtype=np.float32) for row in rows])
+            if with_reference
+            else None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def num_groups(self) -> int:
+        return int(self.group.max()) + 1 if len(self.group) else 0
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """`[n]` tokens of each sequence, prompt included."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def scored(self) -> np.ndarray:
+        """`[n]` scored tokens of each sequence: the |y| of every length-normalised objective."""
+        return np.add.reduceat(self.loss_mask, self.offsets[:-1], dtype=np.int64)
+
+    def span(self, sequence: int) -> slice:
+        """Where the sequence lies in the flat arrays."""
+        return slice(int(self.offsets[sequence]), int(self.offsets[sequence + 1]))
+
+    def sequences_of_group(self, group: int) -> list[int]:
+        return self._order[self._starts[group] : self._starts[group + 1]].tolist()
+
+    def ref_sum(self, sequence: int) -> float:
+        """Summed reference log-prob of the sequence's scored tokens (nats)."""
+        assert self.ref_logps is not None, "the store has no reference log-probs"
+        span = self.span(sequence)
+        return float(self.ref_logps[span].astype(np.float64) @ self.loss_mask[span])
+
+    def select(self, keep: np.ndarray, lengths: np.ndarray) -> SequenceStore:
+        """The sequences `keep[m]`, each cut to its new length `lengths[m]`, groups renumbered in order."""
+        index = np.concatenate([np.arange(o, o + n) for o, n in zip(self.offsets[keep], lengths, strict=True)])
+        return SequenceStore(
+            tokens=self.tokens[index],
+            loss_mask=self.loss_mask[index],
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            group=np.unique(self.group[keep], return_inverse=True)[1].astype(np.int64),
+            side=self.side[keep],
+            ref_logps=None if self.ref_logps is None else self.ref_logps[index],
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write one `.npy` file per array."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, dtype in ARRAYS.items():
+            array = getattr(self, name)
+            if array is not None:
+                np.save(Path(folder) / f"{name}.npy", np.asarray(array, dtype=dtype))
+
+    @classmethod
+    def load(cls, folder: str | Path, mmap: bool = True) -> SequenceStore:
+        """Open what `save` wrote, without reading it if `mmap`. Raises FileNotFoundError where it is not there."""
+        arrays = {
+            name: np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+            for name in ARRAYS
+            if (path := Path(folder) / f"{name}.npy").exists() or name != "ref_logps"
+        }
+        return cls(**arrays)
+
+
+def fit_lengths(store: SequenceStore, settings: TrainSettings) -> tuple[SequenceStore, dict[str, int]]:
+    """Apply `max_length` by `on_too_long`.
+
+    Returns the store (the same one if everything fits) and counts: `too_long` sequences, `truncated` sequences,
+    `dropped_groups`. A group goes as a whole: half a pair is no pair. One whose truncation leaves a side without a scored
+    token is dropped too. Raises ValueError for `error`, and if nothing is left.
+    """
+    too_long = store.lengths > settings.max_length
+    counts = {"too_long": int(too_long.sum()), "truncated": 0, "dropped_groups": 0}
+    if not too_long.any():
+        return store, counts
+    if settings.on_too_long == "error":
+        first = int(np.flatnonzero(too_long)[0])
+        raise ValueError(
+            f"{counts['too_long']} of {len(store)} sequences are longer than max_length = {settings.max_length} (the "
+            f"first: sequence {first} of group {store.group[first]}, {store.lengths[first]} tokens); raise max_length, "
+            "filter by length when curating, or set on_too_long to drop or truncate"
+        )
+    lengths = np.minimum(store.lengths, settings.max_length)
+    bad = too_long
+    if settings.on_too_long == "truncate":
+        bad = np.zeros_like(too_long)
+        for i in np.flatnonzero(too_long):
+            bad[i] = not store.loss_mask[store.offsets[i] : store.offsets[i] + lengths[i]].any()
+    bad_groups = np.unique(store.group[bad])
+    keep = np.flatnonzero(~np.isin(store.group, bad_groups))
+    if not len(keep):
+        raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")
+    counts["dropped_groups"] = len(bad_groups)
+    counts["truncated"] = int(too_long[keep].sum())
+    return store.select(keep, lengths[keep]), counts

@@ -1,0 +1,88 @@
+"""Configs: every shipped one loads, mistakes are named with their place and the nearest valid key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.load import ConfigError, dump_config, load_config, parse_config
+
+CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
+    config = load_config(str(path))
+    assert parse_config(yaml.safe_load(dump_config(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("sft.train.epoch=2", "sft.train.epoch: unknown key. Did you mean `epochs`? Valid keys: learning_rate,"),
+        ("redi.arms.x.objective={name: redi, alfa: 1}", "alfa: unknown key. Did you mean `alpha`? Valid keys: name,"),
+        ("generat={}", "generat: unknown key. Did you mean `generate`?"),
+        ("model.init.architecture.width=3", "model.init.arithmetic.architecture.width: unknown key"),
+        ("redi.arms.x.objective={name: redo}", "does not match any of the expected tags"),
+        ("redi.arms.x.objective={name: redi, alpha: -1}", "alpha must be >= 0, got -1"),
+        ("redi.arms.sft={}", "the names base, sft are taken"),
+        ("redi.arms.x.train={learning_rat: 1}", "arm 'x'"),
+        ("sft.train.learning_rate=fast", "sft.train.learning_rate: Input should be a valid number"),
+        ("generate={kind: import}", "problems.source holds no traces"),
+        ("verify.votes=[label]", "verify.votes must hold math_verify when traces are sampled"),
+        ("generate.prompt={prefix: ''}", "differs from model.prompt.prefix"),
+        (
+            "problems.source={kind: files, paths: [x]}",
+            "`arithmetic`, the built-in world, but problems.source is another",
+        ),
+        ("resources.trainer.num_workers=64", "larger than sft.train.batch_size"),
+        ("model.prompt.template=hello", "template must contain {problem}"),
+    ],
+)
+def test_mistakes_are_named(override: str, told: str):
+    with pytest.raises(ConfigError) as caught:
+        load_config("configs/demo.yaml", [override])
+    assert told in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"2 error\(s\)"):
+        load_config("configs/demo.yaml", ["generate.temperature=-1", "sft.train.epoch=1"])
+
+
+def test_scientific_notation_without_a_dot_is_a_number():
+    """YAML 1.1 reads 5e-5 as text; a learning rate must not fall over that."""
+    assert load_config("configs/demo.yaml", ["sft.train.learning_rate=5e-5"]).sft.train.learning_rate == 5e-5
+
+
+def test_arms_inherit_the_shared_settings():
+    config = load_config("configs/demo.yaml", ["redi.arms.redi.train={learning_rate: 1e-6}"])
+    assert config.redi.settings("redi").learning_rate == 1e-6
+    assert config.redi.settings("redi").batch_size == config.redi.train.batch_size
+    assert config.redi.settings("alpha0") == config.redi.train
+
+
+def test_every_field_is_described_in_the_schema():
+    """The schema is what editors show."""
+    schema = ExperimentConfig.model_json_schema()
+    bare = [
+        f"{title}.{name}"
+        for title, model in {"ExperimentConfig": schema, **schema["$defs"]}.items()
+        for name, field in model.get("properties", {}).items()
+        if "description" not in field and name not in ("kind", "name") and not title.endswith("Objective")
+    ]
+    assert not bare
+
+
+def test_missing_file_and_bad_yaml_are_clear(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such config file"):
+        load_config(str(tmp_path / "none.yaml"))
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(str(tmp_path / "bad.yaml"))
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="expected a mapping"):
+        load_config(str(tmp_path / "list.yaml"))

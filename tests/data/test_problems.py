@@ -1,0 +1,162 @@
+"""Every row of a source ends as a problem, a drop by rule, or a reject with its reason; broken files are errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from redi_ray import storage
+from redi_ray.config.data import Columns, FilesSource, OpenR1Source, ProblemsConfig
+from redi_ray.data.problems import ProblemCounts, collect_problems
+from redi_ray.data.readers import DataError
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+OPENR1 = {
+    "problem": "1+1", "solution": "2", "answer": "2", "source": "olympiads", "uuid": "u0", "problem_is_valid": "Yes",
+    "generations": ["<think>a</think>2", "<think>b</think>3"],
+    "correctness": {"llama_verification": [True, False], "math_verify_reparsed_answer": [True, False]},
+}  # fmt: skip
+
+
+def openr1(uuid: str, *, llama: Any = (True, False), verified: Any = (True, False), **changes: Any) -> dict[str, Any]:
+    correctness = {
+        "llama_verification": llama and list(llama),
+        "math_verify_reparsed_answer": verified and list(verified),
+    }
+    return {**OPENR1, "uuid": uuid, "problem": f"problem {uuid}", "correctness": correctness, **changes}
+
+
+def collect(source: Any, out: Path, **config: Any) -> tuple[ProblemCounts, list[dict], list[dict], list[dict]]:
+    counts = collect_problems(ProblemsConfig(source=source, **config), str(out))
+    tables = [
+        [row for table in storage.read_tables(storage.list_files(f"{out}/{name}")) for row in table.to_pylist()]
+        for name in ("problems", "imported", "rejects")
+    ]
+    assert counts.counts["in"] == counts.counts["out"] + sum(counts.dropped.values()) + sum(counts.rejected.values())
+    return counts, *tables
+
+
+def write_lines(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_openr1_rows_by_the_paper_rule(tmp_path: Path):
+    """Every oddity that the rule names (METHOD, Data), and what becomes of it."""
+    rows = [
+        openr1("kept"),
+        openr1("upper case", problem_is_valid="YES"),
+        openr1("invalid", problem_is_valid="No"),
+        openr1("unsaid", problem_is_valid=None),
+        openr1("school", source="cn_k12"),
+        openr1("no problem", problem=None),
+        openr1("empty problem", problem=" "),
+        openr1("no generations", generations=[], llama=(), verified=()),
+        openr1("null generations", generations=None),
+        openr1("short verdicts", llama=(True,)),
+        openr1("no verdicts", verified=None),
+        openr1("disagreement", llama=(True, True), verified=(False, True)),
+        openr1("missing vote", llama=(None, True), verified=(True, True)),
+        openr1("kept"),  # the same uuid again is a row of its own
+    ]
+    path = tmp_path / "openr1.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    counts, problems, traces, _ = collect(OpenR1Source(paths=[str(path)]), tmp_path / "out")
+    assert counts.dropped == {
+        "problem_not_valid": 2, "source_left_out": 1, "no_problem": 2, "no_generations": 2, "verdict_length": 2,
+    }  # fmt: skip
+    assert [row["problem_id"] for row in problems] == ["kept", "upper case", "disagreement", "missing vote", "kept~14"]
+    votes = {row["trace_id"]: (row["votes"]["judge"], row["votes"]["math_verify"]) for row in traces}
+    assert votes["disagreement#0"] == ("correct", "wrong")
+    assert votes["missing vote#0"] == (None, "correct")
+    assert votes["kept#1"] == ("wrong", "wrong")
+
+
+def test_columns_reach_into_nested_rows_and_several_completions(tmp_path: Path):
+    row = {"q": "1+1", "a": 2.0, "small": {"text": "A: 2", "ok": True}, "large": {"text": "A: 3", "ok": False}}
+    columns = Columns(problem="q", answer="a", completion=["small.text", "large.text"], label=["small.ok", "large.ok"])
+    source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", [row])], columns=columns)
+    _, problems, traces, _ = collect(source, tmp_path / "out")
+    assert problems[0]["answer"] == "2"
+    assert [(t["completion"], t["model"], t["votes"]["label"], t["sample_index"]) for t in traces] == [
+        ("A: 2", "small", "correct", 0),
+        ("A: 3", "large", "wrong", 1),
+    ]
+
+
+def test_one_trace_per_row_is_gathered_under_its_problem(tmp_path: Path):
+    rows = [{"problem": f"p{i % 2}", "answer": "1", "completion": f"c{i}"} for i in range(5)]
+    source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=Columns(completion="completion"))
+    counts, problems, traces, _ = collect(source, tmp_path / "out")
+    assert len(problems) == 2
+    assert counts.dropped == {"same_problem_again": 3}
+    first = problems[0]["problem_id"]
+    assert [t["completion"] for t in traces if t["problem_id"] == first] == ["c0", "c2", "c4"]
+    assert [t["sample_index"] for t in traces if t["problem_id"] == first] == [0, 1, 2]
+
+
+def test_rows_that_do_not_fit_are_rejected_with_their_place_and_reason(tmp_path: Path):
+    rows = [
+        {"problem_id": "a", "problem": "p", "answer": "1", "completion": "x"},
+        "{broken\n",
+        "[1, 2]\n",
+        {"problem_id": "b", "answer": "1"},
+        {"problem_id": "c", "problem": 7, "answer": "1"},
+        {"problem_id": "d", "problem": "p"},
+        {"problem_id": "a", "problem": "another", "answer": "1"},
+        {"problem_id": "e", "problem": "p2", "answer": "1", "completion": None},
+    ]
+    columns = Columns(completion="completion")
+    source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
+    counts, problems, traces, rejects = collect(source, tmp_path / "out")
+    assert counts.rejected == {"unreadable_row": 2, "no_problem": 2, "no_answer": 1, "conflicting_problem_id": 1}
+    assert counts.traces == {"in": 2, "out": 1, "rejected": {"no_completion": 1}}
+    told = {row["where"]: (row["reason"], row["detail"]) for row in rejects}
+    assert told["x.jsonl:2"][0] == "unreadable_row"
+    assert "not JSON" in told["x.jsonl:2"][1]
+    assert "column `problem` is missing" in told["x.jsonl:4"][1]
+    assert (len(problems), len(traces)) == (2, 1)
+
+
+def test_a_misspelt_column_is_an_error_that_shows_the_columns(tmp_path: Path):
+    source = FilesSource(
+        paths=[write_lines(tmp_path / "x.jsonl", [{"question": "p", "answer": "1"}])], columns=Columns()
+    )
+    with pytest.raises(DataError, match=r"no usable problem in 1 rows.*problems.source.columns"):
+        collect(source, tmp_path / "out")
+
+
+def test_damaged_files_are_errors_that_name_the_file(tmp_path: Path):
+    whole = tmp_path / "whole.parquet"
+    pq.write_table(pa.table({"problem": ["p"] * 1000, "answer": ["1"] * 1000}), whole)
+    (tmp_path / "cut.parquet").write_bytes(whole.read_bytes()[:-100])
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"problem": "p", "answer": "1"}\n' * 1000)[:-20])
+    (tmp_path / "cut.json").write_text('[{"problem": "p"')
+    for name, told in (
+        ("cut.parquet", "not a complete Parquet file"),
+        ("cut.jsonl.gz", "damaged or cut off"),
+        ("cut.json", "not valid JSON"),
+        ("none.jsonl", "is not there"),
+    ):
+        with pytest.raises(DataError, match=told) as caught:
+            collect(FilesSource(paths=[str(tmp_path / name)]), tmp_path / "out")
+        assert name in str(caught.value)
+    with pytest.raises(DataError, match="paths is empty"):
+        collect(FilesSource(paths=[]), tmp_path / "out")
+
+
+def test_folders_gzip_and_max_problems(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    lines = b"".join(json.dumps({"problem": f"p{i}", "answer": "1"}).encode() + b"\n" for i in range(5))
+    (tmp_path / "in" / "b.jsonl.gz").write_bytes(gzip.compress(lines))
+    pq.write_table(pa.table({"problem": ["q"], "answer": ["1"]}), tmp_path / "in" / "a.parquet")
+    counts, problems, _, _ = collect(FilesSource(paths=[str(tmp_path / "in")]), tmp_path / "out", max_problems=4)
+    assert [row["problem"] for row in problems] == ["q", "p0", "p1", "p2"]
+    assert counts.dropped == {"over_max_problems": 2}

@@ -1,0 +1,103 @@
+"""The fused head gives the log-probs and the gradients of plain autograd, whatever the chunk, scale and softcap."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
+
+
+def plain(hidden, weight, targets, head):
+    logits = head.scale * (hidden @ weight.T)
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    return logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+
+
+def inputs(dtype=torch.float64, tokens=13, size=8, vocabulary=29):
+    torch.manual_seed(0)
+    hidden = torch.randn(tokens, size, dtype=dtype, requires_grad=True)
+    weight = torch.randn(vocabulary, size, dtype=dtype, requires_grad=True)
+    return hidden, weight, torch.randint(0, vocabulary, (tokens,)), torch.randn(tokens, dtype=dtype)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 13, 512])
+@pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.25, None), (2.0, 3.0)])
+def test_equals_autograd(chunk, scale, softcap):
+    hidden, weight, targets, coefficients = inputs()
+    head = HeadShape(chunk, scale, softcap)
+    expected = plain(hidden, weight, targets, head)
+    grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight))
+    total, logps = weighted_logps(hidden, weight, targets, coefficients, head)
+    ours = torch.autograd.grad(total, (hidden, weight))
+    tolerance = {"rtol": 1e-12, "atol": 1e-13}
+    torch.testing.assert_close(total, (coefficients * expected).sum(), **tolerance)
+    torch.testing.assert_close(logps, expected, **tolerance)
+    torch.testing.assert_close(per_token_logps(hidden, weight, targets, head), expected, **tolerance)
+    torch.testing.assert_close(ours, grads, **tolerance)
+
+
+def test_weight_gradient_can_be_added_to_a_buffer():
+    """The buffer gets exactly what autograd would return; a scaled loss, which would be wrong then, is refused."""
+    hidden, weight, targets, coefficients = inputs()
+    head = HeadShape(4)
+    total, _ = weighted_logps(hidden, weight, targets, coefficients, head)
+    expected = torch.autograd.grad(total, (hidden, weight))
+    buffer = torch.ones_like(weight)
+    total, _ = weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer)
+    torch.testing.assert_close(torch.autograd.grad(total, hidden)[0], expected[0], rtol=0, atol=0)
+    torch.testing.assert_close(buffer - 1, expected[1], rtol=1e-12, atol=1e-13)
+    total, _ = weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer)
+    with pytest.raises(AssertionError, match="cannot be scaled"):
+        (2 * total).backward()
+
+
+def test_by_hand():
+    """One-dimensional hidden state 1, weights (0, ln 3): probabilities 1/4 and 3/4.
+
+    REDI with one chosen token (id 1) and one rejected (id 0), alpha 0.8: coefficients -1 and 0.8.
+    Loss -ln(3/4) + 0.8 ln(1/4). d/dlogits: chosen -(0 - 1/4, 1 - 3/4), rejected 0.8 (1 - 1/4, -3/4);
+    together 1/4 + 0.6 = 0.85 for id 0 and -0.85 for id 1, which is also the weights' gradient.
+    """
+    hidden = torch.ones(2, 1, dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([[0.0], [math.log(3)]], dtype=torch.float64, requires_grad=True)
+    total, logps = weighted_logps(
+        hidden, weight, torch.tensor([1, 0]), torch.tensor([-1.0, 0.8], dtype=torch.float64), HeadShape(1)
+    )
+    total.backward()
+    assert logps.tolist() == pytest.approx([math.log(0.75), math.log(0.25)], abs=1e-15)
+    assert total.item() == pytest.approx(-math.log(0.75) + 0.8 * math.log(0.25), abs=1e-15)
+    assert weight.grad.flatten().tolist() == pytest.approx([0.85, -0.85], abs=1e-15)
+    assert hidden.grad.flatten().tolist() == pytest.approx([-0.25 * math.log(3), -0.6 * math.log(3)], abs=1e-15)
+
+
+def test_half_precision_keeps_float32_logps():
+    """bfloat16 hidden states and weights: the log-softmax is float32, so log-probs are right to the products' rounding."""
+    hidden, weight, targets, coefficients = (x.detach() for x in inputs(torch.float32))
+    hidden, weight = hidden.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
+    expected = plain(hidden.double(), weight.double(), targets, HeadShape())
+    total, logps = weighted_logps(hidden, weight, targets, coefficients, HeadShape(4))
+    total.backward()
+    assert logps.dtype == torch.float32
+    assert hidden.grad.dtype == weight.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(logps.double(), expected, rtol=0.02, atol=0.05)
+
+
+def test_huge_logits_do_not_overflow():
+    hidden = torch.tensor([[1e4]], requires_grad=True)
+    weight = torch.tensor([[1e4], [-1e4]], requires_grad=True)
+    total, logps = weighted_logps(hidden, weight, torch.tensor([0]), torch.tensor([-1.0]), HeadShape())
+    assert logps.item() == 0
+    assert torch.isfinite(torch.autograd.grad(total, hidden)[0]).all()
+
+
+def test_nothing_to_score_gives_zero_gradients():
+    """A dummy pack must still take part in the backward pass."""
+    hidden, weight, *_ = inputs()
+    total, _ = weighted_logps(hidden[:0], weight, torch.zeros(0).long(), torch.zeros(0), HeadShape())
+    total.backward()
+    assert weight.grad.abs().max() == 0
+    assert hidden.grad.abs().max() == 0

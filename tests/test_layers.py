@@ -1,0 +1,81 @@
+"""Imports point down only, and the training core needs nothing but torch and transformers."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
+
+LAYERS = {
+    "errors": 0, "schemas": 0, "storage": 0, "runtime": 0, "config": 0,
+    "text": 1, "objectives": 1, "metrics": 1, "modeling": 1,
+    "data": 2, "train": 2,
+    "eval": 3,
+    "stages": 4,
+    "runs": 5, "figures": 5, "report": 5, "report_data": 5, "pipeline": 5,
+    "entry": 6, "cli": 7,
+}  # fmt: skip
+"""Top-level module or package -> its layer. Imports within a layer are fine, but for the two engines."""
+
+CORE = ("objectives", "modeling", "train")
+RAY_SIDE = {"redi_ray.train.launch", "redi_ray.train.worker"}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module imported anywhere in the file, function bodies included."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def top(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "redi_ray" and len(parts) > 1 else None
+
+
+def test_every_module_has_a_layer_and_imports_point_down():
+    wrong = []
+    for module, path in modules().items():
+        mine = top(module)
+        if mine is None:
+            continue
+        assert mine in LAYERS, f"{module}: give `{mine}` a layer"
+        for imported in imports_of(path):
+            theirs = top(imported)
+            if theirs in LAYERS and LAYERS[theirs] > LAYERS[mine]:
+                wrong.append(f"{module} imports {imported}")
+            if {mine, theirs} == {"data", "train"}:
+                wrong.append(f"{module} imports {imported}: the engines must not know each other")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_core_trains_without_ray_pyarrow_pydantic_and_vllm():
+    """Importing every core module with those packages blocked works, so does what they import."""
+    names = [module for module in modules() if top(module) in CORE and module not in RAY_SIDE and module.count(".") > 1]
+    program = f"""
+import importlib, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("ray", "pyarrow", "pydantic", "vllm"):
+            raise ImportError("blocked: " + name)
+sys.meta_path.insert(0, Blocked())
+for name in {sorted(names)!r}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

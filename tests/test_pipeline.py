@@ -1,0 +1,213 @@
+"""The whole path with the real components: a small world through vLLM, Ray Train and back, killed and submitted too."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import ROOT, kill_when, rows, run, start
+
+from redi_ray import storage
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+TINY = [
+    "problems.source.num_problems=48",
+    "problems.source.num_test=16",
+    "model.init.corpus_size=640",
+    "generate.shard_rows=16",
+    "sft.train.epochs=1",
+    "redi.arms={redi: {objective: {name: redi, alpha: 0.8}}}",
+    "evaluate.num_samples=2",
+    "evaluate.ks=[1, 2]",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the demo in small; its generation was killed once and taken up again."""
+    root = tmp_path_factory.mktemp("runs")
+    arguments = ["configs/demo.yaml", *TINY, f"storage.root={root}"]
+    traces = root / "demo" / "traces"
+    kill_when(start("generate", *arguments), lambda: any(traces.rglob("traces/*/part-*.parquet")))
+    assert not (traces / "manifest.json").exists()
+    output = run("run", *arguments)
+    assert "report:" in output
+    return root / "demo"
+
+
+def test_report_has_every_arm_and_the_funnel(tiny: Path):
+    report = json.loads((tiny / "report" / "report.json").read_text())
+    assert [arm["name"] for arm in report["arms"]] == ["base", "sft", "redi"]
+    for arm in report["arms"]:
+        assert (arm["num_problems"], arm["num_samples"]) == (16, 2)
+        assert 0 <= arm["pass@1"] <= 1
+        assert arm["sem"] is not None
+    assert report["funnel"]
+    assert "<script src" not in (tiny / "report" / "index.html").read_text()
+
+
+def test_every_stage_has_its_manifest_and_config(tiny: Path):
+    for stage in ("problems", "traces", "verified", "curated", "checkpoints", "eval", "report"):
+        assert (tiny / stage / "manifest.json").exists(), stage
+    manifest = storage.current_manifest(str(tiny), "curated")
+    assert yaml.safe_load(storage.read_bytes(f"{manifest.uri}/config.yaml"))["name"] == "demo"
+
+
+def test_a_killed_generation_loses_and_doubles_no_row(tiny: Path):
+    """Four samples of each problem, and four more of those that were not solved by the first."""
+    traces = rows(tiny, "traces", "traces", ["trace_id", "problem_id", "sample_index", "sampling"])
+    ids = [row["trace_id"] for row in traces]
+    assert len(ids) == len(set(ids))
+    verdicts = rows(tiny, "verified", "verified", ["trace_id", "problem_id", "sample_index", "verdict"])
+    assert sorted(row["trace_id"] for row in verdicts) == sorted(ids)
+    solved = {row["problem_id"] for row in verdicts if row["verdict"] == "correct" and row["sample_index"] < 4}
+    expected = {f"train-{p}#{i}" for p in range(48) for i in range(4 if f"train-{p}" in solved else 8)}
+    assert set(ids) == expected
+    assert len({json.loads(row["sampling"])["seed"] for row in traces}) == len(ids)
+
+
+def test_running_again_reuses_everything(tiny: Path):
+    started = time.monotonic()
+    before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*.safetensors")}
+    output = run("run", "configs/demo.yaml", *TINY, f"storage.root={tiny.parent}")
+    assert "done in" not in output
+    assert output.count("reused") >= 9
+    assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*.safetensors")} == before
+    assert time.monotonic() - started < 120
+
+
+def test_the_export_is_what_vllm_and_transformers_load(tiny: Path):
+    """Greedy tokens of transformers on the export; vLLM has sampled from the same folder in the evaluation."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    export = json.loads((tiny / "checkpoints" / "redi" / "manifest.json").read_text())["facts"]["export"]
+    assert {"model.safetensors", "config.json", "generation_config.json"} <= {p.name for p in Path(export).iterdir()}
+    tokenizer, model = AutoTokenizer.from_pretrained(export), AutoModelForCausalLM.from_pretrained(export)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "1+1"}], tokenize=False, add_generation_prompt=True
+    )
+    out = model.generate(**tokenizer(text + "<think>\n", return_tensors="pt"), max_new_tokens=60, do_sample=False)
+    assert "=" in tokenizer.decode(out[0])
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Traces whose answers need Math-Verify, one in three wrong: 300 problems, 4 traces each, one trace a row."""
+    path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
+    with path.open("w") as file:
+        for problem in range(300):
+            for sample in range(4):
+                value = f"\\frac{{{problem + 1}}}{{{7 + (problem + sample) % 3}}}"
+                file.write(
+                    json.dumps(
+                        {
+                            "problem_id": f"p{problem}",
+                            "problem": f"What is {problem + 1} / 7 ?",
+                            "answer": f"{2 * problem + 2}/14",
+                            "completion": f"<think>\n{sample} it is</think> \\boxed{{{value}}}",
+                        }
+                    )
+                    + "\n"
+                )
+    config = {
+        "name": "imported",
+        "problems": {"source": {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}},
+        "generate": {"kind": "import"},
+        "model": {"init": {"kind": "scratch", "vocab_size": 400, "architecture": {"hidden_size": 32, "num_heads": 2}}},
+        "sft": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-3, "checkpoint_every": 5}},
+        "redi": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-4, "checkpoint_every": 5}},
+        "evaluate": {"benchmarks": []},
+        "resources": {"engine": {"device": "cpu"}, "trainer": {"num_workers": 2}},
+    }
+    (path.parent / "imported.yaml").write_text(yaml.safe_dump(config))
+    return path.parent / "imported.yaml"
+
+
+def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported: Path, tmp_path: Path):
+    """kill -9 of the driver in verification, in SFT and in stage 2, and the same command again."""
+    calm, torn = f"storage.root={tmp_path / 'calm'}", f"storage.root={tmp_path / 'torn'}"
+    run("train", str(imported), calm)
+    folder = tmp_path / "torn" / "imported"
+    for marker in (
+        "verified/*/verified/*/*.parquet",
+        "checkpoints/sft/*/checkpoints/*/files.json",
+        "checkpoints/redi/*/checkpoints/*/files.json",
+    ):
+        kill_when(start("train", str(imported), torn), lambda marker=marker: any(folder.glob(marker)))
+    run("train", str(imported), torn)
+
+    undisturbed = tmp_path / "calm" / "imported"
+    for stage, table, key in (("verified", "verified", "trace_id"), ("curated", "pairs", "pair_id")):
+        assert sorted(rows(folder, stage, table), key=lambda row: row[key]) == sorted(
+            rows(undisturbed, stage, table), key=lambda row: row[key]
+        )
+    for arm in ("sft", "redi"):
+        exports = [
+            Path(storage.current_manifest(str(run), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"
+            for run in (undisturbed, folder)
+        ]
+        assert exports[0].read_bytes() == exports[1].read_bytes(), arm
+        steps = [
+            json.loads(line)["step"] for line in (exports[1].parent.parent / "metrics.jsonl").read_text().splitlines()
+        ]
+        assert steps == list(range(len(steps)))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """`ray start --head` with a token, as on a cluster; gives the environment of a user who submits to it."""
+    ports = []
+    for _ in range(3):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    gcs, dashboard, client = ports
+    environment = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}",
+    }
+    with tempfile.TemporaryDirectory(prefix="rc", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = subprocess.Popen(
+            [
+                Path(sys.executable).parent / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=8",
+                f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--temp-dir={folder}",
+                "--object-store-memory=500000000", "--disable-usage-stats",
+            ],
+            env={**os.environ, **environment, "RAY_ADDRESS": ""},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        yield environment
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(timeout=60)
+
+
+def test_submitted_as_a_ray_job(cluster: dict[str, str], tmp_path: Path):
+    """The demo in small by `ray job submit`, on a cluster with token authentication."""
+    ray = Path(sys.executable).parent / "ray"
+    submit = [
+        str(ray), "job", "submit", "--working-dir", str(ROOT), "--", sys.executable, "jobs/pipeline.py",
+        "--config", "configs/demo.yaml", *TINY, "generate.max_rounds=1", f"storage.root={tmp_path}",
+    ]  # fmt: skip
+    for _ in range(60):
+        done = subprocess.run(submit, env={**os.environ, **cluster}, capture_output=True, text=True, check=False)
+        if "Failed to connect" not in done.stderr + done.stdout:
+            break
+        time.sleep(2)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads((tmp_path / "demo" / "report" / "report.json").read_text())
+    assert [arm["name"] for arm in report["arms"]] == ["base", "sft", "redi"]

@@ -1,0 +1,72 @@
+"""Prompts of training and evaluation are one string and one list of ids; what is scored is exactly the completion."""
+
+from __future__ import annotations
+
+import pytest
+
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.text.prompts import render_prompt, strip_prefix, to_messages
+from redi_ray.text.tokens import encode, loss_mask, prompt_ids
+
+THINK = PromptSettings(prefix="<think>\n")
+TOKENIZER = character_tokenizer("0123456789+=}\n")
+
+
+def test_prompt_bytes():
+    messages = to_messages("1+1", PromptSettings(template="Solve {problem} = ", system="0", prefix="<think>\n"))
+    assert (
+        render_prompt(messages, TOKENIZER, THINK)
+        == "<|system|>0<|end|><|user|>Solve 1+1 = <|end|><|assistant|><think>\n"
+    )
+
+
+def test_braces_in_a_problem_are_left_alone():
+    assert to_messages(r"\frac{1}{2} {problem}", PromptSettings(template="Q: {problem}"))[0]["content"].endswith(
+        "{problem}"
+    )
+
+
+def test_a_template_that_opens_the_reasoning_itself_is_not_opened_twice():
+    tokenizer = character_tokenizer("1+")
+    tokenizer.chat_template = tokenizer.chat_template.replace("'<|assistant|>' }}", "'<|assistant|><think>\\n' }}")
+    assert render_prompt(to_messages("1", THINK), tokenizer, THINK).count("<think>") == 1
+
+
+@pytest.mark.parametrize(
+    ("completion", "body"),
+    [
+        ("<think>\n1</think>", "1</think>"),
+        ("<think>1</think>", "1</think>"),  # another pipeline's traces lack the newline
+        ("\n<think>\n1", "1"),
+        ("1+1=2", None),
+    ],
+)
+def test_the_forced_prefix_is_taken_off_once(completion: str, body: str | None):
+    assert strip_prefix(completion, THINK) == body
+
+
+def test_encoding_is_the_prompt_a_sampler_sends_plus_the_completion_and_its_end():
+    messages = to_messages("1+1", THINK)
+    sequence = encode(messages, "<think>\n1+1=2\n</think>\n\\boxed{2}", TOKENIZER, THINK)
+    assert sequence.input_ids[: sequence.prompt_length] == prompt_ids(messages, TOKENIZER, THINK)
+    assert TOKENIZER.decode(sequence.input_ids[sequence.prompt_length :]) == "1+1=2\n</think>\n\\boxed{2}<|end|>"
+    mask = loss_mask(sequence)
+    assert sum(mask) == len(sequence.input_ids) - sequence.prompt_length
+    assert not any(mask[: sequence.prompt_length])
+
+
+def test_masked_tokens_are_not_scored():
+    sequence = encode(to_messages("1", THINK), "<think>\n1</think>2", TOKENIZER, THINK)
+    end, close = TOKENIZER.eos_token_id, TOKENIZER.convert_tokens_to_ids("</think>")
+    scored = [
+        token
+        for token, keep in zip(sequence.input_ids, loss_mask(sequence, frozenset({end, close})), strict=True)
+        if keep
+    ]
+    assert TOKENIZER.decode(scored) == "12"
+
+
+def test_a_completion_without_the_prefix_is_refused():
+    with pytest.raises(ValueError, match="does not begin with '<think>'"):
+        encode(to_messages("1", THINK), "1", TOKENIZER, THINK)

@@ -1,0 +1,79 @@
+"""A tiny model and random sequences, shared by the tests of the training core."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from redi_ray.modeling.attention import NAME
+from redi_ray.modeling.policy import Policy
+from redi_ray.train.sequences import SequenceRecord, SequenceStore
+
+VOCABULARY = 61
+
+
+def tiny_config(tied: bool = True, hidden: int = 32, layers: int = 2) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def tiny_model(tied: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0) -> PreTrainedModel:
+    """A Qwen2 (tied head) or a Llama (untied), weights larger than usual so that nothing is nearly uniform.
+
+    transformers' RMSNorm computes in float32 whatever the model's type; torch's replaces it, so that float64 is float64.
+    """
+    torch.manual_seed(seed)
+    config = tiny_config(tied)
+    if not tied:
+        config = LlamaConfig(
+            **{k: v for k, v in config.to_diff_dict().items() if k not in ("model_type", "layer_types")}
+        )
+    config._attn_implementation = NAME
+    model = (Qwen2ForCausalLM if tied else LlamaForCausalLM)(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(3.0)
+            elif "norm" not in name:
+                parameter.normal_(0, 0.1)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__.endswith("RMSNorm"):
+                norm = nn.RMSNorm(len(child.weight), eps=child.variance_epsilon)
+                norm.weight = child.weight
+                setattr(parent, name, norm)
+    return model.to(dtype)
+
+
+def tiny_policy(tied: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0) -> Policy:
+    return Policy(tiny_model(tied, dtype, seed)).train()
+
+
+def tiny_store(num_pairs: int = 6, seed: int = 1, longest: int = 40, reference: bool = True) -> SequenceStore:
+    """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for group in range(num_pairs):
+        prompt = rng.integers(0, VOCABULARY, rng.integers(1, 6)).tolist()
+        for side in (1, -1):
+            completion = rng.integers(0, VOCABULARY, rng.integers(2, longest - 6)).tolist()
+            ids = prompt + completion
+            mask = (rng.random(len(ids)) < 0.8).astype(int)
+            mask[-1] = 1
+            logps = rng.normal(-4, 0.3, len(ids))
+            records.append(
+                SequenceRecord(group, side, ids, len(prompt), mask.tolist(), logps.tolist() if reference else None)
+            )
+    return SequenceStore.from_records(records)

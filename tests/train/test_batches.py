@@ -1,0 +1,111 @@
+"""The plan: a batch's members follow from (seed, step) alone, every sequence lands in exactly one pack, ranks get equally
+many packs of similar cost, and packs are full.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective, SftObjective
+from redi_ray.config.training import TrainSettings
+from redi_ray.train.batches import BatchPlan, cost, first_fit_decreasing, pack, plan_batches
+from redi_ray.train.sequences import SequenceRecord, SequenceStore
+
+
+def store_of(lengths) -> SequenceStore:
+    """Pairs with the given (chosen, rejected) lengths."""
+    return SequenceStore.from_records(
+        SequenceRecord(g, side, [1] * n, 1)
+        for g, pair in enumerate(lengths)
+        for side, n in zip((1, -1), pair, strict=True)
+    )
+
+
+def long_tailed(pairs: int, longest: int = 1024, seed: int = 0) -> SequenceStore:
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(np.exp(rng.normal(np.log(longest / 4), 0.7, (pairs, 2))), 16, longest).astype(int)
+    return store_of(lengths.tolist())
+
+
+@given(
+    lengths=st.lists(st.integers(1, 120), min_size=1, max_size=40),
+    budget=st.integers(10, 200),
+    world_size=st.sampled_from([1, 2, 3, 4, 8]),
+)
+@settings(max_examples=200, deadline=None)
+def test_packs_partition_the_batch_within_the_budget(lengths, budget, world_size):
+    lengths = np.array(lengths)
+    ranks = pack(lengths, budget, world_size)
+    assert len(ranks) == world_size
+    assert len({len(packs) for packs in ranks}) == 1, "sharded forward passes are collective"
+    assert sorted(i for packs in ranks for one in packs for i in one) == list(range(len(lengths)))
+    for one in (one for packs in ranks for one in packs):
+        assert lengths[one].sum() <= budget or len(one) == 1
+        assert sorted(lengths[one], reverse=True) == lengths[one].tolist(), "longest first, for batched attention"
+    least = -(-len(first_fit_decreasing(lengths, budget)) // world_size) * world_size
+    assert sum(len(packs) for packs in ranks) == least
+
+
+def test_first_fit_decreasing_by_hand():
+    """Budget 10: 7+3, 6+4, 5; the 12 alone."""
+    assert first_fit_decreasing(np.array([3, 7, 4, 12, 6, 5]), 10) == [[3], [1, 0], [4, 2], [5]]
+
+
+def test_members_depend_on_seed_and_step_alone():
+    store = long_tailed(50)
+    base = TrainSettings(batch_size=8, epochs=2)
+    plan = BatchPlan(store, base, 1)
+    assert plan.total_steps == 14, "6 full batches and one of 2, twice"
+    members = [plan[s].groups.tolist() for s in range(14)]
+    for epoch in (members[:7], members[7:]):
+        assert sorted(g for groups in epoch for g in groups) == list(range(50))
+    assert members[:7] != members[7:], "every epoch has its own order"
+    assert len(members[6]) == 2, "the last incomplete batch is kept"
+    for world_size, budget in ((1, 100), (4, 4096), (8, 2000)):
+        other = BatchPlan(store, TrainSettings(batch_size=8, epochs=2, tokens_per_pack=budget), world_size)
+        for step in (13, 0, 5):  # in any order: nothing is remembered
+            assert other[step].groups.tolist() == members[step]
+            packed = sorted(i for packs in other[step].packs_of_rank for one in packs for i in one.sequences)
+            assert packed == sorted(i for g in members[step] for i in store.sequences_of_group(g))
+    assert BatchPlan(store, TrainSettings(batch_size=8, seed=1), 1)[0].groups.tolist() != members[0]
+    assert BatchPlan(store, TrainSettings(batch_size=8, max_steps=3), 1).total_steps == 3
+    with pytest.raises(IndexError):
+        plan[14]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4, 8])
+def test_long_tailed_packs_are_full_and_even(world_size):
+    """32 pairs a step, 2048 tokens to a pack: at least 95% of the room is used; at worst ranks differ by a tenth in cost."""
+    plan = BatchPlan(long_tailed(320), TrainSettings(batch_size=32, tokens_per_pack=2048), world_size)
+    steps = [plan[s] for s in range(plan.total_steps)]
+    assert np.mean([s.pack_fill for s in steps]) >= 0.95
+    for step in steps:
+        loads = [
+            sum(cost(int(plan.store.lengths[i])) for one in packs for i in one.sequences)
+            for packs in step.packs_of_rank
+        ]
+        assert min(loads) >= 0.9 * max(loads)
+
+
+def test_more_ranks_than_sequences():
+    """Idle ranks get a dummy pack, so that they take part in the collectives."""
+    step = BatchPlan(store_of([(9, 5)]), TrainSettings(batch_size=4), 4)[0]
+    assert [[one.tokens for one in packs] for packs in step.packs_of_rank] == [[9], [5], [0], [0]]
+
+
+def test_objectives_choose_their_sequences_and_name_what_is_missing():
+    store = store_of([(9, 5), (4, 6)])
+    train = TrainSettings()
+    assert sorted(plan_batches(store, train, 1, SftObjective())[0].sequences.tolist()) == [0, 2]
+    assert sorted(plan_batches(store, train, 1, RediObjective())[0].sequences.tolist()) == [0, 1, 2, 3]
+    for objective in (DpoObjective(), KtoObjective()):
+        with pytest.raises(ValueError, match="needs reference log-probs"):
+            plan_batches(store, train, 1, objective)
+    unpaired = SequenceStore.from_records([SequenceRecord(0, 1, [1, 2], 1), SequenceRecord(1, -1, [1, 2], 1)])
+    with pytest.raises(ValueError, match=r"redi needs pairs: 2 of 2 groups"):
+        plan_batches(unpaired, train, 1, RediObjective())
+    with pytest.raises(ValueError, match="chosen side is empty"):
+        plan_batches(SequenceStore.from_records([SequenceRecord(0, -1, [1, 2], 1)]), train, 1, SftObjective())

@@ -1,0 +1,98 @@
+"""The guard trips on a collapse, and on nothing that merely looks like one."""
+
+from __future__ import annotations
+
+import random
+
+from redi_ray.config.training import CollapseGuard
+from redi_ray.train.guard import Guard, slope
+
+SETTINGS = CollapseGuard(action="stop")
+STEPS = 400
+
+
+def run(
+    chosen, rejected, norm, gradient=lambda step: 1.0, accuracy=None, settings=SETTINGS, resume_at=None
+) -> int | None:
+    """The step at which the guard trips on curves given as functions of the step, with noise; None if it never does."""
+    noise, guard = random.Random(0), Guard(settings)
+    for step in range(STEPS):
+        if step == resume_at:
+            guard = Guard(settings, guard.state_dict())
+        learning_rate = 1e-6 * (1 - step / STEPS)
+        metrics = {
+            "chosen_logp": chosen(step) + noise.gauss(0, 0.03),
+            "rejected_logp": rejected(step) + noise.gauss(0, 0.05),
+            "update_norm": norm(step) * learning_rate * noise.uniform(0.8, 1.2),
+            "grad_norm": gradient(step) * noise.uniform(0.5, 2),
+            "learning_rate": learning_rate,
+        }
+        if accuracy is not None and step % 50 == 0:
+            metrics["dev_accuracy"] = accuracy(step)
+        if guard.observe(metrics):
+            return step
+    return None
+
+
+def healthy_norm(step: int) -> float:
+    """Adam's first updates have the full norm, then it settles."""
+    return 100 * (1 + 3 / (1 + step / 3))
+
+
+def plunge(step: int) -> float:
+    return -0.5 if step < 200 else -0.5 - 0.1 * (step - 200)
+
+
+def surge(step: int) -> float:
+    return healthy_norm(step) * (1 if step < 200 else min(8, 1 + 0.3 * (step - 200)))
+
+
+def test_collapse_trips_soon() -> None:
+    """Both log-probs fall by 0.1 nats a step from step 200 on, the update norm grows with them."""
+    tripped = run(plunge, plunge, surge)
+    assert tripped is not None
+    assert 200 < tripped <= 200 + 2 * SETTINGS.window
+
+
+def test_a_surge_that_adam_hides_shows_in_the_gradients() -> None:
+    growing = lambda step: 1.0 if step < 200 else 3.0  # noqa: E731
+    assert run(plunge, plunge, healthy_norm, gradient=growing) is not None
+
+
+def test_healthy_redi_decline_does_not_trip() -> None:
+    """In the paper's good run both log-probs decline over the whole run, rejected faster; the update norm is quiet."""
+    assert run(lambda s: -0.5 - 0.3 * s / STEPS, lambda s: -0.6 - 1.5 * s / STEPS, healthy_norm) is None
+
+
+def test_each_sign_alone_does_not_trip() -> None:
+    flat = lambda s: -0.5  # noqa: E731
+    assert run(plunge, flat, surge) is None
+    assert run(flat, plunge, surge) is None
+    assert run(plunge, plunge, healthy_norm) is None
+    assert run(flat, flat, surge) is None
+
+
+def test_accuracy_has_a_say_where_it_is_known() -> None:
+    assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 + s / 1000) is None
+    assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.3) is not None
+
+
+def test_resumed_guard_judges_alike() -> None:
+    """Its state travels through a checkpoint: the trip comes at the same step, even right after the resume."""
+    undisturbed = run(plunge, plunge, surge)
+    assert undisturbed is not None
+    assert run(plunge, plunge, surge, resume_at=undisturbed) == undisturbed
+
+
+def test_runs_without_rejected_traces_are_passed_over() -> None:
+    guard = Guard(SETTINGS)
+    for step in range(100):
+        assert (
+            guard.observe({"chosen_logp": -step, "update_norm": float(step**3), "grad_norm": 1.0, "learning_rate": 1.0})
+            is None
+        )
+
+
+def test_slope() -> None:
+    assert slope([1, 3, 5]) == 2
+    assert slope([0, 1, 0, 1]) == 0.2

@@ -1,0 +1,97 @@
+"""Training on Ray Train: equal to plain torchrun bit for bit, through a killed worker too."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_runs import PLAIN_SETTINGS, TOTAL_STEPS, assert_same_run
+from transformers import AutoModelForCausalLM
+
+from redi_ray.config.objectives import RediObjective
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.train.launch import TrainError, TrainOutcome, launch_training
+from redi_ray.train.monitors import read_metrics
+
+SETTINGS = PLAIN_SETTINGS | {"checkpoint_every": 5}
+
+
+def launch(inputs: tuple[str, str], out: Path, **changes: object) -> TrainOutcome:
+    options: dict[str, object] = {
+        "model_path": inputs[0],
+        "overrides": ModelOverrides(),
+        "sequences_uri": inputs[1],
+        "objective": RediObjective(),
+        "settings": TrainSettings(**SETTINGS),  # type: ignore[arg-type]
+        "out_uri": str(out),
+        "num_workers": 2,
+        "cpus_per_worker": 0.5,
+    }
+    return launch_training(**(options | changes))  # type: ignore[arg-type]
+
+
+def kill_a_worker_after(lines: int, metrics: Path, killed: list[int]) -> None:
+    """`kill -9` one of this test's own training workers once so many steps are on record."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+            for process in psutil.Process().children(recursive=True):
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    killed.append(process.pid)
+                    os.kill(process.pid, signal.SIGKILL)
+                    return
+        time.sleep(0.005)
+
+
+def test_killed_worker_and_plain_torchrun_agree_bit_for_bit(
+    ray_session: None, inputs: tuple[str, str], undisturbed: Path, tmp_path: Path
+) -> None:
+    """Two Ray workers, one killed in the middle, against two gloo processes without Ray that nobody disturbs."""
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_worker_after, args=(12, tmp_path / "metrics.jsonl", killed))
+    killer.start()
+    outcome = launch(inputs, tmp_path)
+    killer.join()
+    assert killed
+    assert (outcome.status, outcome.steps) == ("done", TOTAL_STEPS)
+    assert_same_run(tmp_path, undisturbed)
+
+
+def test_outcome_export_and_second_call(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:
+    """The export loads, its sums are listed, Ray's own files are gone, and the same call again returns at once."""
+    settings = TrainSettings(**(SETTINGS | {"max_steps": 3}))  # type: ignore[arg-type]
+    options = {"settings": settings, "num_workers": 1, "trackers": ["tensorboard"], "name": "my-run"}
+    outcome = launch(inputs, tmp_path / "out", **options)
+    assert outcome.steps == 3
+    assert outcome.facts["total_steps"] == 3
+    assert outcome.final["loss"] == read_metrics(Path(outcome.metrics_uri))[-1]["loss"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "checkpoints",
+        "export",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+    AutoModelForCausalLM.from_pretrained(outcome.export_uri)
+    manifest = json.loads((Path(outcome.export_uri) / "manifest.json").read_text())
+    assert set(manifest["files"]) == {p.name for p in Path(outcome.export_uri).iterdir()} - {"manifest.json"}
+    started = time.monotonic()
+    assert launch(inputs, tmp_path / "out", **options) == outcome
+    assert time.monotonic() - started < 1
+
+
+def test_what_cannot_work_fails_once_and_clearly(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:
+    """Not tried again and again: sequences that are too long, and (before any worker starts) a model that is not there."""
+    settings = TrainSettings(**(SETTINGS | {"max_length": 10}))  # type: ignore[arg-type]
+    with pytest.raises(TrainError, match="longer than max_length = 10"):
+        launch(inputs, tmp_path / "out", settings=settings, num_workers=1)
+    assert not (tmp_path / "out" / "export").exists()
+    with pytest.raises(ValueError, match="no such folder"):
+        launch(inputs, tmp_path / "out", model_path=str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="unknown tracker"):
+        launch(inputs, tmp_path / "out", trackers=["tensorbord"])

@@ -1,0 +1,95 @@
+"""World sizes 1, 2 and 4 under FSDP2 (gloo) give the loss and gradient of one unsharded process, for every objective."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from test_step import OBJECTIVES, PROGRESS, flat_grad, relative
+from tiny_models import tiny_policy, tiny_store
+from torch.distributed.tensor import DTensor
+
+from redi_ray.config.objectives import RediObjective
+from redi_ray.config.training import TrainSettings
+from redi_ray.train.batches import plan_batches
+from redi_ray.train.shard import shard_policy
+from redi_ray.train.step import forward_backward
+
+
+def full_grad(policy) -> torch.Tensor:
+    grads = [p.grad for p in policy.parameters()]
+    return torch.cat([(g.full_tensor() if isinstance(g, DTensor) else g).flatten() for g in grads])
+
+
+def compare(rank: int, world_size: int, tied: bool) -> None:
+    """Every objective, with budgets that give one pack to a rank, several, and fewer packs than ranks."""
+    store = tiny_store(num_pairs=5)
+    sharded, alone = tiny_policy(tied), tiny_policy(tied)
+    shard_policy(sharded, world_size=world_size, precision="fp32")
+    assert sharded.sharded == (world_size > 1)
+    for objective in OBJECTIVES:
+        for budget in (1, 60, 10_000):
+            settings = TrainSettings(batch_size=5, tokens_per_pack=budget, head_chunk_tokens=7)
+            results = []
+            for policy, who, ranks in ((sharded, rank, world_size), (alone, 0, 1)):
+                plan = plan_batches(store, settings, ranks, objective)[0]
+                policy.zero_grad()
+                results.append(
+                    forward_backward(
+                        policy, store, plan, objective, progress=PROGRESS, settings=settings, rank=who, world_size=ranks
+                    )
+                )
+            ours, expected = results
+            assert abs(ours.loss / expected.loss - 1) < 1e-10, (objective, budget)
+            assert relative(full_grad(sharded), flat_grad(alone)) < 1e-10, (objective, budget)
+            assert {**ours.metrics, "pack_fill": 0} == pytest.approx({**expected.metrics, "pack_fill": 0})
+
+
+def worker(rank: int, world_size: int, port: int, tied: bool) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    try:
+        compare(rank, world_size, tied)
+    finally:
+        dist.destroy_process_group()
+
+
+def spawn(world_size: int, tied: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(worker, (world_size, port, tied), nprocs=world_size)
+
+
+def test_bfloat16_on_one_rank_keeps_float32_master_weights():
+    """Mixed precision needs FSDP2 even on one rank; gradients come back in float32, right to bfloat16's rounding."""
+    store, objective = tiny_store(num_pairs=5), RediObjective()
+    mixed, exact = tiny_policy(dtype=torch.float32), tiny_policy()
+    shard_policy(mixed, world_size=1, precision="bf16")
+    try:
+        settings = TrainSettings(batch_size=5, tokens_per_pack=60)
+        plan = plan_batches(store, settings, 1, objective)[0]
+        results = [
+            forward_backward(policy, store, plan, objective, progress=0.0, settings=settings)
+            for policy in (mixed, exact)
+        ]
+        assert {p.dtype for p in mixed.parameters()} == {p.grad.dtype for p in mixed.parameters()} == {torch.float32}
+        assert abs(results[0].loss - results[1].loss) < 0.05
+        assert relative(full_grad(mixed).double(), flat_grad(exact)) < 0.05
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_ranks_equal_one_process():
+    spawn(2, tied=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("world_size", "tied"), [(1, True), (2, False), (4, True), (4, False)])
+def test_other_world_sizes_and_heads(world_size, tied):
+    spawn(world_size, tied)

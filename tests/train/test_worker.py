@@ -1,0 +1,98 @@
+"""One rank's work with everything on S3 (a real server in this process): resumed, repaired, exported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import write_inputs
+
+from redi_ray import storage
+from redi_ray.config.objectives import RediObjective
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.train.checkpoint import CheckpointError
+from redi_ray.train.distributed import Distributed
+from redi_ray.train.launch import Job, read_outcome
+from redi_ray.train.loop import Hooks
+from redi_ray.train.monitors import read_metrics
+from redi_ray.train.worker import train_and_export
+
+SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=4, epochs=1, tokens_per_pack=128, checkpoint_every=2)
+
+
+class Killed(BaseException):
+    """Stands for a `kill -9`: nothing of ours catches it."""
+
+
+def make_job(root: str) -> Job:
+    return Job(
+        model_path=f"{root}/model",
+        overrides=ModelOverrides(),
+        sequences_uri=f"{root}/sequences",
+        objective=RediObjective(),
+        settings=SETTINGS,
+        out_uri=f"{root}/out",
+        name="tiny",
+        threads=1,
+        trackers=("tensorboard",),
+        facts={},
+        watch_nodes=False,
+    )
+
+
+def work(job: Job, scratch: Path, kill_after_step: int | None = None) -> None:
+    def kill(step: int, metrics: object) -> None:
+        if step == kill_after_step:
+            raise Killed
+
+    scratch.mkdir()
+    train_and_export(job, Distributed(), scratch, Hooks(on_step=kill))
+
+
+def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
+    """Killed at step 7 with the newest checkpoint (6 steps) then damaged: goes on from 4, as if nothing had happened."""
+    for folder in write_inputs(tmp_path):
+        storage.upload(folder, f"{bucket}/a/{Path(folder).name}")
+        storage.upload(folder, f"{bucket}/b/{Path(folder).name}")
+    undisturbed, killed = make_job(f"{bucket}/a"), make_job(f"{bucket}/b")
+    work(undisturbed, tmp_path / "1")
+    with pytest.raises(Killed):
+        work(killed, tmp_path / "2", kill_after_step=7)
+    assert read_outcome(killed.out_uri) is None
+    shards = storage.list_files(f"{killed.out_uri}/checkpoints", ".distcp")
+    assert [shard.split("/")[-2][:13] for shard in shards] == ["step-00000004", "step-00000006"]
+    content = bytearray(storage.read_bytes(shards[-1]))
+    content[100] ^= 1
+    storage.write_bytes(shards[-1], bytes(content))
+
+    work(killed, tmp_path / "3")
+    outcome = read_outcome(killed.out_uri)
+    assert outcome is not None
+    assert (outcome.status, outcome.steps) == ("done", 10)
+    assert any("/tensorboard/" in uri for uri in storage.list_files(killed.out_uri))
+    rows, weights = [], []
+    for job, name in ((undisturbed, "a"), (killed, "b")):
+        storage.download(job.out_uri, tmp_path / name)
+        rows.append(read_metrics(tmp_path / name / "metrics.jsonl"))
+        weights.append(load_file(tmp_path / name / "export" / "model.safetensors"))
+    assert [row["step"] for row in rows[1]] == list(range(10))
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_other_settings_are_refused(bucket: str, tmp_path: Path) -> None:
+    """In the same folder they would go on from weights that they did not make."""
+    for folder in write_inputs(tmp_path):
+        storage.upload(folder, f"{bucket}/c/{Path(folder).name}")
+    job = make_job(f"{bucket}/c")
+    with pytest.raises(Killed):
+        work(job, tmp_path / "1", kill_after_step=3)
+    changed = replace(job, settings=replace(SETTINGS, learning_rate=2e-3))
+    with pytest.raises(CheckpointError, match=r"\(settings differ\)"):
+        work(changed, tmp_path / "2")
+    harmless = replace(job, settings=replace(SETTINGS, checkpoint_every=5, keep_last=3))
+    work(harmless, tmp_path / "3")
+    assert read_outcome(job.out_uri) is not None
