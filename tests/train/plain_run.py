@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from ranks import leave_group
 
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import ModelOverrides, TrainSettings
@@ -49,4 +50,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     print(plain_run(*sys.argv[1:4], TrainSettings(**json.loads(sys.argv[4]))).status)
-    dist.destroy_process_group()
+    leave_group()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import run_on_ranks
 from tiny_models import tiny_policy
 from torch.distributed.checkpoint import FileSystemReader
 
@@ -197,8 +196,6 @@ def test_frozen_weights_are_not_saved(tmp_path: Path) -> None:
 
 def rank_process(rank: int, world_size: int, folder: str) -> None:
     """Load what one process saved, go on, save again."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
     who = Distributed(rank, world_size, local_rank=rank, local_world_size=world_size)
     policy = tiny_policy()
     shard_policy(policy, world_size=world_size)
@@ -208,7 +205,6 @@ def rank_process(rank: int, world_size: int, folder: str) -> None:
     assert restored is not None
     step_on(policy, optimizer, 2)
     store.save(policy, optimizer, restored.step + 2, {})
-    dist.destroy_process_group()
 
 
 def test_another_world_size_reads_it(tmp_path: Path) -> None:
@@ -216,7 +212,7 @@ def test_another_world_size_reads_it(tmp_path: Path) -> None:
     policy, optimizer = trained(2)
     root = tmp_path / "checkpoints"
     Checkpointer(LocalStore(root), {}, distributed=Distributed()).save(policy, optimizer, 2, {})
-    mp.spawn(rank_process, (2, str(tmp_path)), nprocs=2)
+    run_on_ranks(rank_process, 2, str(tmp_path))
     seal = json.loads((newest(root) / "files.json").read_text())
     assert set(seal["files"]) == {"__0_0.distcp", "__1_0.distcp", ".metadata"}
     fresh, fresh_optimizer = trained(0)

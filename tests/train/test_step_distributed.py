@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import run_on_ranks
 from test_step import OBJECTIVES, PROGRESS, flat_grad, relative
 from tiny_models import tiny_policy, tiny_store
 from torch.distributed.tensor import DTensor
@@ -49,23 +46,6 @@ def compare(rank: int, world_size: int, tied: bool) -> None:
             assert {**ours.metrics, "pack_fill": 0} == pytest.approx({**expected.metrics, "pack_fill": 0})
 
 
-def worker(rank: int, world_size: int, port: int, tied: bool) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
-    try:
-        compare(rank, world_size, tied)
-    finally:
-        dist.destroy_process_group()
-
-
-def spawn(world_size: int, tied: bool) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(worker, (world_size, port, tied), nprocs=world_size)
-
-
 def test_bfloat16_on_one_rank_keeps_float32_master_weights():
     """Mixed precision needs FSDP2 even on one rank; gradients come back in float32, right to bfloat16's rounding."""
     store, objective = tiny_store(num_pairs=5), RediObjective()
@@ -86,10 +66,10 @@ def test_bfloat16_on_one_rank_keeps_float32_master_weights():
 
 
 def test_two_ranks_equal_one_process():
-    spawn(2, tied=True)
+    run_on_ranks(compare, 2, True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("world_size", "tied"), [(1, True), (2, False), (4, True), (4, False)])
 def test_other_world_sizes_and_heads(world_size, tied):
-    spawn(world_size, tied)
+    run_on_ranks(compare, world_size, tied)
