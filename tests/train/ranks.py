@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ def run_on_ranks(function: Callable[..., None], world_size: int, *args: Any) -> 
 
 
 def _rank(rank: int, world_size: int, rendezvous: str, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+    faulthandler.enable()  # a rank that dies of a signal says where
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
     function(rank, world_size, *args)
