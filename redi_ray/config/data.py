@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 
@@ -131,12 +132,9 @@ class ImportTraces(Strict):
     kind: Literal["import"] = "import"
 
 
-class VllmTraces(Strict):
-    """Sample traces with vLLM, in rounds: every problem without a correct trace is sampled again, up to a cap."""
+class SampledTraces(Strict):
+    """Sampling in rounds: every problem without a correct trace is sampled again, up to a cap."""
 
-    kind: Literal["vllm"] = "vllm"
-    model: str = "base"
-    """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
     samples_per_round: int = Field(4, ge=1)
     """Traces per unsolved problem and round."""
     max_rounds: int = Field(1, ge=1)
@@ -151,13 +149,29 @@ class VllmTraces(Strict):
     """Every sample has its own seed, derived from this one, the problem and the sample's index."""
     prompt: PromptSettings | None = None
     """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
-    engine: EngineSettings | None = None
-    """The teacher's engines, if they differ from `resources.engine`."""
     shard_rows: int = Field(256, ge=1)
     """Traces per output file, which is also what a crash can cost."""
 
 
-Generate = Annotated[ImportTraces | VllmTraces, Field(discriminator="kind")]
+class VllmTraces(SampledTraces):
+    """Sample traces with vLLM, loaded here."""
+
+    kind: Literal["vllm"] = "vllm"
+    model: str = "base"
+    """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
+    engine: EngineSettings | None = None
+    """The teacher's engines, if they differ from `resources.engine`."""
+
+
+class EndpointTraces(SampledTraces):
+    """Sample traces from an OpenAI-compatible server: a vLLM or SGLang server, or a hosted API."""
+
+    kind: Literal["endpoint"] = "endpoint"
+    endpoint: EndpointSettings
+    """The server, its model, and how fast it may be asked."""
+
+
+Generate = Annotated[ImportTraces | VllmTraces | EndpointTraces, Field(discriminator="kind")]
 
 
 class CurateConfig(Strict):

@@ -15,6 +15,7 @@ from redi_ray.config.data import (
     ImportTraces,
     OpenR1Source,
     ProblemsConfig,
+    SampledTraces,
     Strict,
     VllmTraces,
 )
@@ -151,7 +152,7 @@ class ExperimentConfig(Strict):
     problems: ProblemsConfig = ProblemsConfig()
     """What to solve."""
     generate: Generate = VllmTraces()
-    """Traces: `vllm` samples them, `import` takes those that come with the problems."""
+    """Traces: `vllm` and `endpoint` sample them, `import` takes those that come with the problems."""
     verify: VerifySettings = VerifySettings()
     """Which traces are correct."""
     curate: CurateConfig = CurateConfig()
@@ -196,7 +197,7 @@ class ExperimentConfig(Strict):
                 )
             if self.verify.votes == ["label"] and columns is not None and columns.label is None:
                 found.append("verify.votes is [label], but problems.source.columns.label is not set")
-        if isinstance(self.generate, VllmTraces):
+        if isinstance(self.generate, SampledTraces):
             if "math_verify" not in self.verify.votes:
                 found.append("verify.votes must hold math_verify when traces are sampled: nothing else can judge them")
             prompt = self.generate.prompt

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from redi_ray import storage
+from redi_ray.config.endpoints import holds_a_key
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.errors import UserError
 
@@ -38,7 +39,16 @@ def load_config(uri: str, overrides: list[str] | None = None) -> ExperimentConfi
 
 
 def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig:
-    """A config from plain values."""
+    """A config from plain values.
+
+    Raises ConfigError with every finding. A value that looks like a key is refused first and never repeated: the config
+    is copied into the run's folder, for whoever reads that.
+    """
+    if keyed := [str(name) for name, section in raw.items() if holds_a_key(section)]:
+        raise ConfigError(
+            f"{where}: {', '.join(keyed)} holds what looks like an API key; put it into an environment variable and name "
+            "that in the config (api_key_env)"
+        )
     try:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:

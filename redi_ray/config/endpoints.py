@@ -1,0 +1,115 @@
+"""Settings of an OpenAI-compatible chat endpoint, standard library only like the rest of the core's settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from redi_ray.config.objectives import STRICT, require
+
+_KEY = re.compile(
+    r"\bsk-(?=[\w-]*\d)[\w-]{20,}"  # the prefixes of hosted services, and lengths that no name or path has
+    r"|\b(?:hf|gsk|r8|fw)_[A-Za-z0-9]{20,}"
+    r"|\b(?:xai|pplx|nvapi)-[\w-]{30,}"
+    r"|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b|\beyJ[\w-]{10,}\.[\w-]{10,}"
+    r"|\b[Bb]earer\s+[\w.-]{16,}"
+)
+_ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SENT_BY_US = frozenset({"model", "messages", "stream", "n", "max_tokens", "max_completion_tokens"})
+
+
+def holds_a_key(value: Any) -> bool:
+    """Whether a string anywhere in `value` (mappings and lists opened) looks like an API key or a token."""
+    if isinstance(value, dict):
+        return any(holds_a_key(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(holds_a_key(item) for item in value)
+    return isinstance(value, str) and _KEY.search(value) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """A server with `POST <base_url>/chat/completions`: vLLM, SGLang, or a hosted API."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    base_url: str
+    """Up to and with the version, such as `http://teacher:8000/v1`. No part of the stage's key: a server that moves keeps
+    its traces, so `model` must name the model."""
+    model: str
+    """The model's name on that server."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key, never the key itself. Null: the server wants none."""
+    max_in_flight: int = 64
+    """Requests open at a time."""
+    requests_per_minute: float | None = None
+    """Ceiling on requests, retries included, evenly spaced. Null: none."""
+    tokens_per_minute: float | None = None
+    """Ceiling on prompt and completion tokens. An answer's tokens are known only when it is there, so a request first
+    counts with the mean of those before it."""
+    max_retries: int = 8
+    """Tries after the first on 408, 409, 429, 5xx, time-outs, broken connections and answers that are no JSON."""
+    backoff_seconds: float = 1.0
+    """Wait before the first retry, doubled each time, drawn from the upper half of its range. A Retry-After that the
+    server sends is waited for instead."""
+    max_backoff_seconds: float = 60.0
+    """Longest wait of our own choosing."""
+    max_retry_after_seconds: float = 600.0
+    """A longer Retry-After counts as a failure."""
+    timeout_seconds: float = 600.0
+    """Longest silence of the server in one try: a long completion arrives all at once, at its end."""
+    max_failures_in_row: int = 50
+    """The run stops after so many requests in a row that failed for good: the server is down, or the request is wrong.
+    What is done by then stays."""
+    prompt_price: float | None = None
+    """Per million prompt tokens, in whatever currency; with `completion_price` it puts `cost` into the manifest."""
+    completion_price: float | None = None
+    """Per million completion tokens."""
+    omit: list[Literal["temperature", "top_p", "seed"]] = field(default_factory=list)
+    """Parameters that this server refuses. Without seeds its samples cannot be repeated."""
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the server calls the limit of a completion."""
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    """Anything else for the request's body, passed on as it is (`top_k`, `chat_template_kwargs`, ...)."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.base_url)
+        require(
+            parts.scheme in ("http", "https") and bool(parts.hostname),
+            "base_url must be http://HOST... or https://HOST..., with its version, such as http://teacher:8000/v1",
+        )
+        require(
+            not (parts.username or parts.password or parts.query or parts.fragment),
+            "base_url must hold no user, password or query: the key's variable goes into api_key_env",
+        )
+        require(bool(self.model.strip()), "model is empty; name the model as the server does (GET <base_url>/models)")
+        require(
+            self.api_key_env is None or _ENVIRONMENT_NAME.fullmatch(self.api_key_env) is not None,
+            "api_key_env must be the name of an environment variable in capitals, such as TEACHER_API_KEY, not a key",
+        )
+        for name in ("api_key_env", "base_url", "model", "extra_body"):
+            require(
+                not holds_a_key(getattr(self, name)),
+                f"{name} holds what looks like a key; put it into an environment variable and name that in api_key_env",
+            )
+        for name in ("max_in_flight", "max_failures_in_row"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(self.max_retries >= 0, f"max_retries must be >= 0, got {self.max_retries}")
+        for name in ("requests_per_minute", "tokens_per_minute", "timeout_seconds", "max_retry_after_seconds"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} must be > 0, got {value}")
+        require(
+            0 < self.backoff_seconds <= self.max_backoff_seconds,
+            f"0 < backoff_seconds <= max_backoff_seconds must hold, got {self.backoff_seconds} and {self.max_backoff_seconds}",
+        )
+        prices = (self.prompt_price, self.completion_price)
+        require((None in prices) == (prices == (None, None)), "give both prompt_price and completion_price, or neither")
+        require(all(price is None or price >= 0 for price in prices), f"prices must be >= 0, got {prices}")
+        taken = sorted(_SENT_BY_US & self.extra_body.keys())
+        require(not taken, f"extra_body must not hold {', '.join(taken)}: the request has its own")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers, for a stage's key: where the server is and how fast it is asked do not."""
+        return {"model": self.model, "omit": sorted(self.omit), "extra_body": self.extra_body}
