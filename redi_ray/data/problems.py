@@ -3,8 +3,8 @@
 One streaming pass over the rows in their order, in one Ray task: reading is cheap beside everything that follows, the
 order decides the `sample_index` of imported traces, and the driver's memory stays flat.
 
-Tables: `problems` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`; the built-in world also writes
-`dev` and `test`.
+Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`; the built-in world also
+writes `test`. `dev` holds the problems held out for development, whose traces go no further either.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from typing import Any
 import ray
 
 from redi_ray import storage
-from redi_ray.config.data import ArithmeticSource, OpenR1Source, ProblemsConfig
+from redi_ray.config.data import ArithmeticSource, DevelopmentSplit, OpenR1Source, ProblemsConfig
 from redi_ray.data.readers import DataError, source_rows
 from redi_ray.data.shards import RejectWriter, ShardWriter
 from redi_ray.data.sources import Parsed, Refused, parser
 from redi_ray.data.world import answer, build_world
 from redi_ray.schemas import PROBLEM, TRACE, trace_id
+from redi_ray.text.problem_key import problem_key
+
+HELD_OUT = "held_out_for_development"
+"""Drop reason of the rows, and of their traces, that belong to a development problem."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class ProblemCounts:
     dropped: dict[str, int]
     rejected: dict[str, int]
     traces: dict[str, Any]
-    """`in`, `out` and `rejected` of the traces in the rows."""
+    """`in`, `out`, `dropped` and `rejected` of the traces in the rows."""
+    dev: int = 0
+    """Problems held out for development."""
 
 
 def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
@@ -67,7 +73,14 @@ def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str)
         writer.flush()
     kept = len(splits["problems"])
     over = len(world.train) - kept
-    return ProblemCounts({"in": len(world.train), "out": kept}, {"over_max_problems": over} if over else {}, {}, {})
+    dropped = {"over_max_problems": over} if over else {}
+    return ProblemCounts({"in": len(world.train), "out": kept}, dropped, {}, {}, dev=len(world.dev))
+
+
+def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
+    """Whether a problem with this text belongs to the development split."""
+    digest = hashlib.blake2b(f"{split.seed}/{problem_key(problem)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < split.share * 2**64
 
 
 def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
@@ -94,10 +107,12 @@ class _Collector:
         self.config, self.parse = config, parser(source)
         self.same_id_is_another_problem = isinstance(source, OpenR1Source)
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
+        self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
         self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.dropped: Counter[str] = Counter()
         self.trace_rejects: Counter[str] = Counter()
+        self.held_out_traces = 0
         self.rows = 0
         self.seen: dict[str, tuple[bytes, int]] = {}  # problem_id -> (digest of its text, traces so far)
 
@@ -113,27 +128,37 @@ class _Collector:
         if problem_id in self.seen and self.same_id_is_another_problem:
             problem_id = f"{problem_id}~{self.rows}"
         known = self.seen.get(problem_id)
-        if known is None and self.config.max_problems is not None and len(self.seen) >= self.config.max_problems:
+        limit = self.config.max_problems
+        if known is None and limit is not None and self.problems.count >= limit:
             self.dropped["over_max_problems"] += 1
             return
+        held_out = parsed.answer is not None and is_held_out(parsed.problem, self.config.dev)
         if known is None:
-            row = {
-                "problem_id": problem_id,
-                "problem": parsed.problem,
-                "answer": parsed.answer,
-                "source": parsed.source,
-            }
-            self.problems.add(row)
+            self._add_problem(problem_id, parsed, held_out)
         elif known[0] == digest:
             self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
         else:
             self.rejects.add(where, "conflicting_problem_id", f"{problem_id} names another problem or answer before")
             return
         first = known[1] if known else 0
-        self._add_traces(where, problem_id, parsed, first)
+        if held_out:
+            self.held_out_traces += len(parsed.traces)
+        else:
+            self._add_traces(problem_id, parsed, first)
+        for reason, detail in parsed.refused_traces:
+            self.trace_rejects[reason] += 1
+            self.rejects.add(f"{where} ({problem_id})", f"trace:{reason}", detail)
         self.seen[problem_id] = (digest, first + len(parsed.traces))
 
-    def _add_traces(self, where: str, problem_id: str, parsed: Parsed, first: int) -> None:
+    def _add_problem(self, problem_id: str, parsed: Parsed, held_out: bool) -> None:
+        row = {"problem_id": problem_id, "problem": parsed.problem, "answer": parsed.answer, "source": parsed.source}
+        if held_out:
+            self.dev.add(row)
+            self.dropped[HELD_OUT] += 1
+        else:
+            self.problems.add(row)
+
+    def _add_traces(self, problem_id: str, parsed: Parsed, first: int) -> None:
         for index, trace in enumerate(parsed.traces, start=first):
             self.traces.add(
                 {
@@ -148,12 +173,9 @@ class _Collector:
                     "votes": trace.votes,
                 }
             )
-        for reason, detail in parsed.refused_traces:
-            self.trace_rejects[reason] += 1
-            self.rejects.add(f"{where} ({problem_id})", f"trace:{reason}", detail)
 
     def finish(self) -> ProblemCounts:
-        for writer in (self.problems, self.traces, self.rejects):
+        for writer in (self.problems, self.dev, self.traces, self.rejects):
             writer.flush()
         row_rejects = {k: v for k, v in self.rejects.reasons.items() if not k.startswith("trace:")}
         if not self.problems.count:
@@ -161,11 +183,12 @@ class _Collector:
                 f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
                 "check problems.source.columns against the rows (rejects/ holds each with its reason)"
             )
-        refused_traces = dict(self.trace_rejects)
-        traces = {"in": self.traces.count + sum(refused_traces.values()), "out": self.traces.count}
+        dropped = {HELD_OUT: self.held_out_traces} if self.held_out_traces else {}
+        total = self.traces.count + self.held_out_traces + self.trace_rejects.total()
         return ProblemCounts(
             {"in": self.rows, "out": self.problems.count},
             dict(self.dropped),
             row_rejects,
-            {**traces, "rejected": refused_traces},
+            {"in": total, "out": self.traces.count, "dropped": dropped, "rejected": dict(self.trace_rejects)},
+            dev=self.dev.count,
         )

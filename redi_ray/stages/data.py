@@ -34,7 +34,7 @@ def problems(run: Run) -> Manifest:
         counts=result.counts,
         dropped=result.dropped,
         rejected=result.rejected,
-        facts={"traces": result.traces},
+        facts={"traces": result.traces, "dev": result.dev},
     )
 
 
@@ -52,7 +52,7 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
         if not told.get("out"):
             raise DataError(f"no trace in the problems' rows ({told}); check problems.source.columns.completion")
         counts = {"in": told["in"], "out": told["out"]}
-        return run.publish(stage, started, counts=counts, rejected=told["rejected"])
+        return run.publish(stage, started, counts=counts, dropped=told["dropped"], rejected=told["rejected"])
     return _sample(run, config, stage, problems, base, started)
 
 

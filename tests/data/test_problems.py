@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from redi_ray import storage
-from redi_ray.config.data import Columns, FilesSource, OpenR1Source, ProblemsConfig
-from redi_ray.data.problems import ProblemCounts, collect_problems
+from redi_ray.config.data import ArithmeticSource, Columns, DevelopmentSplit, FilesSource, OpenR1Source, ProblemsConfig
+from redi_ray.data.problems import HELD_OUT, ProblemCounts, collect_problems
 from redi_ray.data.readers import DataError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -117,7 +117,7 @@ def test_rows_that_do_not_fit_are_rejected_with_their_place_and_reason(tmp_path:
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
     counts, problems, traces, rejects = collect(source, tmp_path / "out")
     assert counts.rejected == {"unreadable_row": 2, "no_problem": 2, "no_answer": 1, "conflicting_problem_id": 1}
-    assert counts.traces == {"in": 2, "out": 1, "rejected": {"no_completion": 1}}
+    assert counts.traces == {"in": 2, "out": 1, "dropped": {}, "rejected": {"no_completion": 1}}
     told = {row["where"]: (row["reason"], row["detail"]) for row in rejects}
     assert told["x.jsonl:2"][0] == "unreadable_row"
     assert "not JSON" in told["x.jsonl:2"][1]
@@ -160,3 +160,64 @@ def test_folders_gzip_and_max_problems(tmp_path: Path):
     counts, problems, _, _ = collect(FilesSource(paths=[str(tmp_path / "in")]), tmp_path / "out", max_problems=4)
     assert [row["problem"] for row in problems] == ["q", "p0", "p1", "p2"]
     assert counts.dropped == {"over_max_problems": 2}
+
+
+def read(out: Path, table: str) -> list[dict]:
+    return [row for part in storage.read_tables(storage.list_files(f"{out}/{table}")) for row in part.to_pylist()]
+
+
+def test_development_problems_are_held_out_whatever_the_order_ids_and_files(tmp_path: Path):
+    """Two traces a problem, one row each: the same problems under another order, other ids and two files; none of them
+    leaves a trace, and problems and traces add up. A problem that comes again in other spelling stays on its side."""
+    rows = [
+        {"id": f"p{i}", "problem": f"What is {i} + {i}?", "answer": str(2 * i), "completion": f"c{i}{k}"}
+        for i in range(200)
+        for k in range(2)
+    ]
+    again = [
+        {**row, "id": f"again-{row['id']}", "problem": f"What  is ${row['problem'][8:-1]}$ ?"} for row in rows[::2]
+    ]
+    columns, dev = Columns(problem_id="id", completion="completion"), DevelopmentSplit(share=0.2)
+    (tmp_path / "two").mkdir()
+    write_lines(tmp_path / "two" / "a.jsonl", [{**row, "id": f"x{row['id']}"} for row in reversed(rows[100:])])
+    write_lines(tmp_path / "two" / "b.jsonl", [{**row, "id": f"x{row['id']}"} for row in rows[:100]])
+    one = FilesSource(paths=[write_lines(tmp_path / "one.jsonl", [*rows, *again])], columns=columns)
+    two = FilesSource(paths=[str(tmp_path / "two")], columns=columns)
+
+    counts, problems, traces, _ = collect(one, tmp_path / "out", dev=dev)
+    held_out = read(tmp_path / "out", "dev")
+    texts = {row["problem"] for row in held_out}
+    first, spelled_otherwise = ([r for r in held_out if r["problem_id"].startswith(p)] for p in ("p", "again-"))
+    assert 20 < len(first) < 60
+    assert {row["problem_id"] for row in spelled_otherwise} == {f"again-{row['problem_id']}" for row in first}
+    assert counts.dev == counts.dropped[HELD_OUT] == len(held_out)
+    assert counts.counts["out"] == len(problems) == 400 - len(held_out)
+    assert not texts & {row["problem"] for row in problems + traces}
+    lost = 3 * len(first)  # two rows of the one spelling, one of the other
+    assert counts.traces == {"in": 600, "out": len(traces), "dropped": {HELD_OUT: lost}, "rejected": {}}
+    assert len(traces) == 600 - lost
+    collect(two, tmp_path / "other", dev=dev)
+    assert {row["problem"] for row in read(tmp_path / "other", "dev")} == {row["problem"] for row in first}
+    collect(two, tmp_path / "seed", dev=DevelopmentSplit(share=0.2, seed=1))
+    assert {row["problem"] for row in read(tmp_path / "seed", "dev")} != {row["problem"] for row in first}
+
+
+def test_what_cannot_be_judged_is_not_held_out_and_the_limit_counts_the_rest(tmp_path: Path):
+    labelled = [{"problem": f"p{i}", "answer": None, "completion": "c", "ok": True} for i in range(50)]
+    columns = Columns(completion="completion", label="ok")
+    source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", labelled)], columns=columns)
+    counts, _, _, _ = collect(source, tmp_path / "out", dev=DevelopmentSplit(share=0.9))
+    assert (counts.dev, counts.counts["out"]) == (0, 50)
+    rows = [{"problem": f"p{i}", "answer": "1"} for i in range(100)]
+    source = FilesSource(paths=[write_lines(tmp_path / "y.jsonl", rows)])
+    counts, problems, _, _ = collect(source, tmp_path / "few", max_problems=20, dev=DevelopmentSplit(share=0.5))
+    assert len(problems) == 20
+    assert 0 < counts.dev < 80
+    assert counts.dropped == {HELD_OUT: counts.dev, "over_max_problems": 80 - counts.dev}
+
+
+def test_the_built_in_world_publishes_its_development_split(tmp_path: Path):
+    counts, problems, _, _ = collect(ArithmeticSource(num_problems=30, num_dev=7, num_test=5), tmp_path)
+    dev = read(tmp_path, "dev")
+    assert counts.dev == len(dev) == 7
+    assert not {row["problem"] for row in dev} & {row["problem"] for row in problems + read(tmp_path, "test")}
