@@ -52,14 +52,14 @@ class EndpointSettings:
     max_retries: int = 8
     """Tries after the first on 408, 409, 429, 5xx, time-outs, broken connections and answers that are no JSON."""
     backoff_seconds: float = 1.0
-    """Wait before the first retry, doubled each time, drawn from the upper half of its range. A Retry-After that the
-    server sends is waited for instead."""
+    """Longest wait before the first retry, doubled with each; the wait is drawn at random below it. Where the server sends
+    a Retry-After, that is waited for instead, and by the other requests too."""
     max_backoff_seconds: float = 60.0
-    """Longest wait of our own choosing."""
+    """Where the doubling ends."""
     max_retry_after_seconds: float = 600.0
     """A longer Retry-After counts as a failure."""
-    timeout_seconds: float = 600.0
-    """Longest silence of the server in one try: a long completion arrives all at once, at its end."""
+    timeout_seconds: float = 1800.0
+    """Limit of one try. A completion arrives all at once, at its end, and may have waited in the server's queue."""
     max_failures_in_row: int = 50
     """The run stops after so many requests in a row that failed for good: the server is down, or the request is wrong.
     What is done by then stays."""
