@@ -1,9 +1,10 @@
 """The same pairs, model and number of steps through this core and through TRL's trainers, side by side.
 
-Work: a Qwen2 (4 layers x 256, vocabulary 32,000, random weights) on 2 CPU threads in float32 without gradient
-checkpointing; pairs with lognormal lengths (median 256, sigma 0.7, at most 1,024 tokens); 4 pairs a step; AdamW with
-clipping. Tokens are those of both sides, prompt included, padding excluded. Memory is the peak during training minus what
-was resident before it, optimizer state included. Arms, each in its own process:
+Work: a Qwen2 (4 layers x 256, vocabulary 32,000, random weights) on 2 CPU threads without gradient checkpointing, in
+float32 and then, in a second round of the same arms, with bfloat16 products over float32 master weights; pairs with
+lognormal lengths (median 256, sigma 0.7, at most 1,024 tokens); 4 pairs a step; AdamW with clipping. Tokens are those of
+both sides, prompt included, padding excluded. Memory is the peak during training minus what was resident before it,
+optimizer state included. Arms, each in its own process:
 
     redi, simpo     this core: REDI, and TRL's very loss for comparison; packs of up to 2,048 tokens
     sft_redi        this core, SFT and REDI steps in turn over the same sequences: what REDI costs beside SFT
@@ -14,6 +15,8 @@ was resident before it, optimizer state included. Arms, each in its own process:
 
 TRL is no dependency of the project: `pip install --no-deps trl==1.16.0 accelerate`. Last line: a JSON object.
 `pack_fill` is tokens over the token budget of the packs, at 32 pairs a step and the same 2,048 tokens to a pack.
+`matmul_share` is the multiplications that REDI's step cannot do without (6 per weight and token, the head's over scored
+tokens only) over what torch's float32 matmul reaches here: at 1 no code could be faster in that precision.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import statistics
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,11 +41,13 @@ from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import BatchPlan, plan_batches
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import forward_backward
 
 VOCABULARY, LONGEST, PAIRS_PER_STEP, PROMPT = 32_000, 1024, 4, 24
 TOKENS_PER_PACK = 2048
 EOS = 0
+Precision = Literal["fp32", "bf16"]
 
 
 def make_pairs(count: int, seed: int = 0) -> list[tuple[list[int], list[int], list[int]]]:
@@ -100,8 +105,9 @@ def ours_step(
     return result.metrics["total_tokens"]
 
 
-def run_ours(objective: Objective, pairs: int) -> dict[str, float]:
+def run_ours(objective: Objective, pairs: int, precision: Precision) -> dict[str, float]:
     policy = Policy(make_model(NAME)).train()
+    shard_policy(policy, world_size=1, precision=precision)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
     plan = plan_batches(make_store(pairs), settings_of(PAIRS_PER_STEP), 1, objective)
     with measured() as usage:
@@ -126,7 +132,7 @@ def run_sft_redi(pairs: int) -> dict[str, float]:
     return {name: statistics.median(values[1:]) for name, values in speeds.items()}  # the first warms up
 
 
-def run_trl(trainer_name: str, pairs: int) -> dict[str, float]:
+def run_trl(trainer_name: str, pairs: int, precision: Precision) -> dict[str, float]:
     from datasets import Dataset
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -165,7 +171,7 @@ def run_trl(trainer_name: str, pairs: int) -> dict[str, float]:
             "max_length": LONGEST,
             "learning_rate": 1e-6,
             "use_cpu": True,
-            "bf16": False,
+            "bf16": precision == "bf16",
             "gradient_checkpointing": False,
             "report_to": [],
             "save_strategy": "no",
@@ -202,40 +208,65 @@ def pack_fill() -> float:
     return sum(step.tokens for step in steps) / (TOKENS_PER_PACK * packs)
 
 
-def run_all(options: argparse.Namespace) -> dict[str, Any]:
+def matmul_share(tokens_per_s: float, pairs: int) -> float:
+    """The step's own multiplications per second over those of torch's float32 matmul on the model's MLP shape."""
+    store, model = make_store(pairs), make_model(NAME)
+    scored = float(store.scored.sum() / store.lengths.sum())
+    layers = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
+    needed = 6 * (layers + scored * model.get_input_embeddings().weight.numel())
+    left, right = torch.randn(TOKENS_PER_PACK, 256), torch.randn(256, 1024)
+    seconds = []
+    for _ in range(50):
+        start = time.perf_counter()
+        left @ right
+        seconds.append(time.perf_counter() - start)
+    return needed * tokens_per_s / (2 * TOKENS_PER_PACK * 256 * 1024 / min(seconds))
+
+
+def run_arms(options: argparse.Namespace, precision: Precision) -> dict[str, Any]:
+    """All arms in turn, `repeats` times; medians and their ratios to the better peer."""
     names = ["redi", "trl_cpo", "simpo", "trl_dpo"]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    forwarded = ["--pairs", str(options.pairs)]
+    forwarded = ["--pairs", str(options.pairs), "--precision", precision]
     for _ in range(options.repeats):
         for name in names:
             runs[name].append(run_arm(__file__, name, forwarded, options.threads))
     speed = {name: statistics.median(r["tokens_per_s"] for r in of) for name, of in runs.items()}
-    cpu_speed = {name: statistics.median(r["tokens_per_cpu_s"] for r in of) for name, of in runs.items()}
     memory = {name: statistics.median(r["added_gb"] for r in of) for name, of in runs.items()}
     for name in names:
-        print(f"{name:8} {speed[name]:8.0f} tokens/s {cpu_speed[name]:8.0f} per cpu-second   +{memory[name]:.2f} GB")
-    both = run_arm(__file__, "sft_redi", ["--pairs", str(2 * options.pairs)], options.threads)
-    peers = ("trl_cpo", "trl_dpo")
+        print(f"{precision} {name:8} {speed[name]:8.0f} tokens/s   +{memory[name]:.2f} GB", flush=True)
+    fastest_peer = max(speed["trl_cpo"], speed["trl_dpo"])
     return {
-        "tokens_per_s_ratio": round(speed["redi"] / max(speed[p] for p in peers), 2),
-        "added_memory_ratio": round(memory["redi"] / min(memory[p] for p in peers), 3),
-        "pack_fill": round(pack_fill(), 4),
-        "redi_over_sft": round(both["redi"] / both["sft"], 3),
-        "simpo_tokens_per_s_ratio": round(speed["simpo"] / max(speed[p] for p in peers), 2),
-        "tokens_per_cpu_s_ratio": round(cpu_speed["redi"] / max(cpu_speed[p] for p in peers), 2),
+        "tokens_per_s_ratio": round(speed["redi"] / fastest_peer, 2),
+        "added_memory_ratio": round(memory["redi"] / min(memory["trl_cpo"], memory["trl_dpo"]), 3),
+        "simpo_tokens_per_s_ratio": round(speed["simpo"] / fastest_peer, 2),
         "tokens_per_s": {name: round(value) for name, value in speed.items()},
         "added_gb": {name: round(value, 3) for name, value in memory.items()},
+    }
+
+
+def run_all(options: argparse.Namespace) -> dict[str, Any]:
+    fp32 = run_arms(options, "fp32")
+    both = run_arm(__file__, "sft_redi", ["--pairs", str(2 * options.pairs)], options.threads)
+    torch.set_num_threads(options.threads)
+    return {
+        **fp32,
+        "pack_fill": round(pack_fill(), 4),
+        "redi_over_sft": round(both["redi"] / both["sft"], 3),
+        "matmul_share": round(matmul_share(fp32["tokens_per_s"]["redi"], options.pairs), 2),
+        "bf16": None if options.quick else run_arms(options, "bf16"),
         "pairs": options.pairs,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="8 pairs, once")
+    parser.add_argument("--quick", action="store_true", help="8 pairs, once, float32 only")
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--arm", choices=["redi", "simpo", "sft_redi", "trl_cpo", "trl_dpo"])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the one arm")
     options = parser.parse_args()
     if options.quick:
         options.pairs, options.repeats = 8, 1
@@ -249,9 +280,10 @@ def main() -> None:
     elif options.arm == "sft_redi":
         print(json.dumps(run_sft_redi(options.pairs)))
     elif options.arm in ("redi", "simpo"):
-        print(json.dumps(run_ours(RediObjective() if options.arm == "redi" else SimpoObjective(), options.pairs)))
+        objective = RediObjective() if options.arm == "redi" else SimpoObjective()
+        print(json.dumps(run_ours(objective, options.pairs, options.precision)))
     else:
-        print(json.dumps(run_trl(options.arm.removeprefix("trl_"), options.pairs)))
+        print(json.dumps(run_trl(options.arm.removeprefix("trl_"), options.pairs, options.precision)))
 
 
 if __name__ == "__main__":
