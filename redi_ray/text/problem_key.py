@@ -6,7 +6,8 @@ import re
 import unicodedata
 
 TYPESETTING = re.compile(r"\\(?:left|right|displaystyle|qquad|quad)(?![a-zA-Z])|\\[,;:! ()\[\]]|[$~]")
-PUNCTUATION = re.compile(r"[\s.,;:?!'\"`\u2018\u2019\u201c\u201d]+")
+PUNCTUATION = re.compile(r"""\s|(?<!\d)[.,:!]|[.,:](?!\d)|[;?"`\u2018\u2019\u201c\u201d]|'(?!\()""")
+"""Spared: point, comma and colon inside numbers, the factorial behind one, the prime of a derivative."""
 
 
 def problem_key(text: str) -> str:
