@@ -40,6 +40,9 @@ VERIFIERS = ("math_verify", "judge", "label")
 VOTES = pa.struct([pa.field(name, pa.string()) for name in VERIFIERS])
 """One vote per verifier: a `Verdict` value, or null where that verifier did not vote."""
 
+CUT_OFF = ("length", "loop")
+"""Finish reasons of a completion that did not end by itself."""
+
 PROBLEM = pa.schema(
     [
         pa.field("problem_id", pa.string(), nullable=False),
@@ -55,7 +58,7 @@ TRACE = pa.schema(
         pa.field("trace_id", pa.string(), nullable=False),  # problem_id#sample_index
         pa.field("sample_index", pa.int64(), nullable=False),  # generation order within the problem
         pa.field("completion", pa.string(), nullable=False),
-        pa.field("finish_reason", pa.string()),  # stop | length | null where unknown
+        pa.field("finish_reason", pa.string()),  # stop | length | loop (repeats itself to no end) | null where unknown
         pa.field("num_tokens", pa.int64()),
         pa.field("model", pa.string()),
         pa.field("sampling", pa.string()),  # JSON of the sampling parameters, null for imported traces
@@ -71,6 +74,17 @@ VERIFIED_TRACE = pa.schema(
         pa.field("extracted_answer", pa.string()),
     ]
 )
+
+VERDICT = pa.schema(
+    [
+        pa.field("trace_id", pa.string(), nullable=False),
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("extracted_answer", pa.string()),
+        pa.field("verdict_by", VOTES, nullable=False),
+    ]
+)
+"""What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
 MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 """A chat as TRL and the hub store it: a list of {role, content}."""

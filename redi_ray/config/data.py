@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from redi_ray.config.endpoints import EndpointSettings
+from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 
@@ -162,6 +163,8 @@ class SampledTraces(Strict):
     """Longest completion in tokens."""
     seed: int = 42
     """Every sample has its own seed, derived from this one, the problem and the sample's index."""
+    loops: LoopSettings = LoopSettings()
+    """Traces that repeat themselves to no end: how they are told, and whether the engine stops them."""
     prompt: PromptSettings | None = None
     """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
     shard_rows: int = Field(256, ge=1)
@@ -184,6 +187,9 @@ class EndpointTraces(SampledTraces):
     kind: Literal["endpoint"] = "endpoint"
     endpoint: EndpointSettings
     """The server, its model, and how fast it may be asked."""
+    force_prefix: bool = False
+    """Have the answer begin with `prompt.prefix` (`continue_final_message`, which vLLM and SGLang servers know). Else its
+    thoughts are those that the server's own chat template or a reasoning parser brings about."""
 
 
 Generate = Annotated[ImportTraces | VllmTraces | EndpointTraces, Field(discriminator="kind")]

@@ -1,39 +1,40 @@
 """Stage `generate`: traces for every problem, sampled in rounds or imported.
 
-A round samples every problem that has no correct trace yet, `samples_per_round` times, and verifies what came out; the
-failures stay, they are what the rejected traces are made of. Traces of round r are below `<traces>/round-00r/`, their
-verdicts under the same name in the `verified` stage, which later finds them done.
+A round samples every problem that has no correct trace yet, `samples_per_round` times, and verifies what comes out while
+it does; the failures stay, they are what the rejected traces are made of. Traces of round r are below
+`<traces>/round-00r/`, their verdicts under the same name in the `verified` stage, which later finds them done.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from redi_ray import storage
-from redi_ray.config.answers import VerifySettings
-from redi_ray.config.data import VllmTraces
+from redi_ray.config.data import EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.sampling import Progress, Sampling, explode, sample_traces
+from redi_ray.data.collect import Verification, collect
+from redi_ray.data.endpoint_sampling import endpoint_sampler
+from redi_ray.data.ids import IdSet
+from redi_ray.data.samples import Progress, Requests, Sampler, SampleStats, Sampling
+from redi_ray.data.sampling import vllm_sampler
+from redi_ray.data.survey import survey_verdicts, trace_shards
 from redi_ray.data.verify import verify_traces
 from redi_ray.runtime import log
-from redi_ray.schemas import Verdict
 
 
 @dataclass
 class GenerateCounts:
-    """What generation did; `asked = traces + sum(rejected)`."""
+    """What generation did; `asked = traces + sum(rejected)`, in total and in each round."""
 
-    asked: int = 0
-    traces: int = 0
-    tokens: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    rounds: list[dict[str, int]] = field(default_factory=list)
-    """Per round: problems sampled, traces asked, problems solved so far."""
+    total: SampleStats = field(default_factory=SampleStats)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    """Per round its SampleStats, with the problems sampled, the problems solved so far, and its seconds."""
 
 
 def round_name(number: int) -> str:
@@ -47,75 +48,85 @@ def import_traces(imported: list[str], traces_uri: str) -> None:
         storage.write_bytes(storage.join(traces_uri, round_name(0), name), storage.read_bytes(uri))
 
 
+def make_sampler(
+    config: VllmTraces | EndpointTraces, base: str | None, engine: EngineSettings, prompt: PromptSettings
+) -> tuple[Sampler, str]:
+    """The sampler of `generate.kind`, and the name of its model.
+
+    base: the base model's folder, which takes the place of a teacher. engine, prompt: the run's, where the config has none.
+    """
+    prompt = config.prompt or prompt
+    if isinstance(config, EndpointTraces):
+        sampler = endpoint_sampler(
+            "generate.endpoint", config.endpoint, sampling_of(config), prompt, force_prefix=config.force_prefix
+        )
+        return sampler, config.endpoint.model
+    model = base or config.model
+    return vllm_sampler(model, config.engine or engine, sampling_of(config), prompt), model
+
+
+def sampling_of(config: SampledTraces) -> Sampling:
+    """How the config draws one trace."""
+    return Sampling(config.temperature, config.top_p, config.max_tokens, config.seed, config.loops)
+
+
 def generate_rounds(
-    config: VllmTraces,
-    problems: pa.Table,
+    config: SampledTraces,
+    problems: list[str],
+    num_problems: int,
+    sampler: Sampler,
     *,
     model: str,
-    engine: EngineSettings,
-    prompt: PromptSettings,
-    verify: VerifySettings,
-    verify_workers: int,
     traces_uri: str,
-    verified_uri: str,
+    verification: Verification,
     on_progress: Progress,
 ) -> GenerateCounts:
     """Sample in rounds until every problem has a correct trace or the rounds are used up.
 
-    problems: PROBLEM schema. traces_uri, verified_uri: tables' folders, one subfolder per round in each.
+    problems: shards in PROBLEM schema with `num_problems` rows in all. traces_uri, verification.out_uri: tables' folders,
+    one subfolder per round in each.
     """
-    sampling = Sampling(config.temperature, config.top_p, config.max_tokens, config.seed)
-    counts = GenerateCounts()
-    unsolved = problems
+    counts, solved = GenerateCounts(), IdSet()
     for number in range(config.max_rounds):
+        started = time.monotonic()
         indices = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
-        round_uri = storage.join(traces_uri, round_name(number))
-        stats = sample_traces(
-            explode(unsolved, indices),
+        requests = Requests.of_problems(problems, num_problems, indices, solved)
+        sampled = num_problems - len(solved)
+        out_uri = storage.join(traces_uri, round_name(number))
+        verdicts_uri = storage.join(verification.out_uri, round_name(number))
+        before = survey_verdicts(verdicts_uri)
+        on_progress(SampleStats(rounds=1, asked=requests.asked, solved=solved.add(before.ids.hashes)) + before.stats)
+        stats = collect(
+            requests,
+            sampler,
             model=model,
-            engine=engine,
-            sampling=sampling,
-            prompt=prompt,
-            out_uri=round_uri,
+            sampling=sampling_of(config),
+            out_uri=out_uri,
             shard_rows=config.shard_rows,
+            verification=Verification(verdicts_uri, verification.settings, verification.workers),
+            solved=solved,
             on_progress=on_progress,
         )
-        shards = trace_shards(round_uri)
-        out_uri = storage.join(verified_uri, round_name(number))
-        verify_traces(shards, out_uri, verify, concurrency=verify_workers)
-        sampled = unsolved.num_rows
-        unsolved = without_solved(unsolved, solved_ids(out_uri))
-        counts.asked += stats.asked
-        counts.traces += stats.traces
-        counts.tokens += stats.tokens
-        counts.rejected.update(stats.rejected)
-        solved = problems.num_rows - unsolved.num_rows
-        counts.rounds.append({"problems": sampled, "asked": stats.asked, "solved": solved})
-        log.info("round %d: %d problems sampled, %d of %d solved", number, sampled, solved, problems.num_rows)
-        if not unsolved.num_rows:
+        # what an earlier run had written but not verified, or what could not be verified on the way
+        verify_traces(trace_shards(out_uri), verdicts_uri, verification.settings, concurrency=verification.workers)
+        verdicts = survey_verdicts(verdicts_uri)
+        solved.add(verdicts.ids.hashes)
+        stats += SampleStats(rounds=1, verified=verdicts.stats.verified, correct=verdicts.stats.correct)
+        counts.total += stats
+        seconds = round(time.monotonic() - started, 1)
+        counts.rounds.append({**as_facts(stats), "problems": sampled, "solved": len(solved), "seconds": seconds})
+        log.info("round %d: %d problems sampled, %d of %d solved", number, sampled, len(solved), num_problems)
+        if len(solved) == num_problems:
             break
+    counts.total.solved = len(solved)
     return counts
 
 
-def trace_shards(traces_uri: str) -> list[str]:
-    """The trace shards below a folder, rejects left out."""
-    return [uri for uri in storage.list_files(traces_uri, ".parquet") if "/rejects/" not in uri]
-
-
-def solved_ids(verified_uri: str) -> pa.Array:
-    """Ids of the problems with at least one correct trace among these verdicts."""
-    found = [
-        pc.unique(table.filter(pc.equal(table["verdict"], str(Verdict.CORRECT)))["problem_id"])
-        for table in storage.read_tables(storage.list_files(verified_uri, ".parquet"), ["problem_id", "verdict"])
-    ]
-    return pa.concat_arrays(found) if found else pa.array([], pa.string())
-
-
-def without_solved(problems: pa.Table, solved: pa.Array) -> pa.Table:
-    """The problems that are not among `solved`."""
-    return problems.filter(pc.invert(pc.is_in(problems["problem_id"], value_set=solved)))
+def as_facts(stats: SampleStats) -> dict[str, Any]:
+    """For the manifest."""
+    return {name: dict(value) if isinstance(value, Counter) else value for name, value in asdict(stats).items()}
 
 
 def read_problems(uris: list[str]) -> pa.Table:
-    """The problems of a table's shards, as one table."""
+    """The problems of a few shards (a benchmark, a held-out split) as one table."""
     return pa.concat_tables(storage.read_tables(uris))

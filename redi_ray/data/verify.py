@@ -23,9 +23,12 @@ import ray
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verifier import AnswerVerifier
-from redi_ray.schemas import TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
+from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.verdicts import decide
+
+BATCH_BYTES = 8 << 20
+"""Text held unpacked at a time: enough to keep the comparing processes busy, little enough to stay in warm memory."""
 
 
 @dataclass
@@ -54,7 +57,7 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     """`TRACE` rows -> as many `VERIFIED_TRACE` rows, in the same order."""
     table, readable = conform(table)
     golds, completions = table["answer"].to_pylist(), table["completion"].to_pylist()
-    finished = [reason != "length" for reason in table["finish_reason"].to_pylist()]
+    finished = [reason not in CUT_OFF for reason in table["finish_reason"].to_pylist()]
     shipped = [votes or {} for votes in table["votes"].to_pylist()]
     # the paper's rule counts a missing vote as one against the trace, so there it must stay missing
     any_vote = settings.policy == "paper"
@@ -120,17 +123,26 @@ def _column(table: pa.Table, column: pa.Field) -> pa.ChunkedArray:
 
 
 def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: VerifySettings) -> Counter[str]:
-    """Verify one shard into `out_uri/<its file name>`; verdict -> rows. At most `batch_rows` rows are held unpacked."""
+    """Verify one shard into `out_uri/<its file name>`; verdict -> rows.
+
+    At most `batch_rows` rows are held unpacked, fewer if they are long (BATCH_BYTES).
+    """
     fs, path = storage.filesystem(uri)
     verdicts: Counter[str] = Counter()
     sink = pa.BufferOutputStream()
     with fs.open_input_file(path) as source, pq.ParquetWriter(sink, VERIFIED_TRACE, compression="zstd") as writer:
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=settings.batch_rows):
+        shard = pq.ParquetFile(source)
+        for batch in shard.iter_batches(batch_size=_rows_per_batch(shard.metadata, settings.batch_rows)):
             table = verify_table(pa.Table.from_batches([batch]), verifier, settings)
             verdicts.update(table["verdict"].to_pylist())
             writer.write_table(table)
     storage.write_bytes(output_of(uri, out_uri), sink.getvalue())
     return verdicts
+
+
+def _rows_per_batch(shard: pq.FileMetaData, most: int) -> int:
+    size = sum(shard.row_group(number).total_byte_size for number in range(shard.num_row_groups))
+    return max(1, min(most, BATCH_BYTES * shard.num_rows // max(1, size)))
 
 
 def output_of(uri: str, out_uri: str) -> str:

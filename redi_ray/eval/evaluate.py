@@ -18,12 +18,14 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.sampling import Progress, Sampling, explode, sample_traces
+from redi_ray.data.collect import collect
+from redi_ray.data.samples import Progress, Requests, Sampling, explode
+from redi_ray.data.sampling import vllm_sampler
 from redi_ray.data.verify import verify_traces
 from redi_ray.errors import UserError
 from redi_ray.metrics import BenchmarkResult, summarize
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import Verdict
+from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.text.prompts import Message, render_prompt
 
 SHOWN_SAMPLES = 6
@@ -62,12 +64,12 @@ def evaluate_model(
     benchmarks: name -> problems (PROBLEM schema). Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if some samples could not be drawn.
     """
-    stats = sample_traces(
-        requests(benchmarks, settings),
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
+    stats = collect(
+        Requests.of_table(requests(benchmarks, settings)),
+        vllm_sampler(model, engine, sampling, prompt),
         model=model,
-        engine=engine,
-        sampling=Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed),
-        prompt=prompt,
+        sampling=sampling,
         out_uri=storage.join(out_uri, "traces"),
         shard_rows=512,
         on_progress=on_progress,
@@ -112,7 +114,7 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
     for row in rows.select(["problem_id", "sample_index", "verdict", "num_tokens", "finish_reason"]).to_pylist():
         at = row_of[row["problem_id"]], row["sample_index"]
         correct[at] = row["verdict"] == Verdict.CORRECT
-        tokens[at], truncated[at] = row["num_tokens"], row["finish_reason"] == "length"
+        tokens[at], truncated[at] = row["num_tokens"], row["finish_reason"] in CUT_OFF
     return summarize(correct, tokens, truncated, settings.ks, ddof=settings.ddof, problem_ids=ids, seed=settings.seed)
 
 

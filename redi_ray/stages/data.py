@@ -9,13 +9,16 @@ from typing import Any
 import pyarrow.compute as pc
 
 from redi_ray import storage
-from redi_ray.config.data import ImportTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, ImportTraces, VllmTraces
+from redi_ray.data.collect import Verification
 from redi_ray.data.curate import curate
-from redi_ray.data.generate import generate_rounds, import_traces, read_problems, trace_shards
+from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
 from redi_ray.data.problems import collect_problems
 from redi_ray.data.readers import DataError
+from redi_ray.data.survey import trace_shards
 from redi_ray.data.verify import verify_traces
 from redi_ray.schemas import Verdict
+from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Progress, Run
 from redi_ray.storage import Manifest, Stage
 
@@ -70,30 +73,37 @@ def _traces_stage(run: Run, problems: Manifest, base: Manifest | None) -> Stage:
 
 
 def _sample(
-    run: Run, config: VllmTraces, stage: Stage, problems: Manifest, base: Manifest | None, started: float
+    run: Run,
+    config: VllmTraces | EndpointTraces,
+    stage: Stage,
+    problems: Manifest,
+    base: Manifest | None,
+    started: float,
 ) -> Manifest:
-    table = read_problems(problems.files("problems"))
-    asked = table.num_rows * config.samples_per_round * config.max_rounds
-    model = base.facts["export"] if base is not None else config.model
-    with Progress("generate", asked, "traces") as progress:
+    resources = run.config.resources
+    sampler, model = make_sampler(
+        config, base.facts["export"] if base is not None else None, resources.engine, run.config.model.prompt
+    )
+    verified = storage.join(_verified_stage(run, stage).uri, "verified")
+    with LiveCounters(problems.counts["out"]) as live:
         result = generate_rounds(
             config,
-            table,
+            problems.files("problems"),
+            problems.counts["out"],
+            sampler,
             model=model,
-            engine=config.engine or run.config.resources.engine,
-            prompt=config.prompt or run.config.model.prompt,
-            verify=run.config.verify,
-            verify_workers=run.config.resources.verify_workers,
             traces_uri=storage.join(stage.uri, "traces"),
-            verified_uri=storage.join(_verified_stage(run, stage).uri, "verified"),
-            on_progress=progress,
+            verification=Verification(verified, run.config.verify, resources.verify_workers),
+            on_progress=live,
         )
+    total = result.total
+    facts = {"rounds": result.rounds, "tokens": total.tokens, "truncated": total.truncated, "loops": total.loops}
     return run.publish(
         stage,
         started,
-        counts={"in": result.asked, "out": result.traces},
-        rejected=result.rejected,
-        facts={"rounds": result.rounds, "tokens": result.tokens, "model": model},
+        counts={"in": total.asked, "out": total.traces},
+        rejected=total.rejected,
+        facts={**facts, "doubles": total.doubles, "model": model},
     )
 
 

@@ -51,7 +51,7 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
             verify=verify,
             verify_workers=config.resources.verify_workers,
             out_uri=stage.uri,
-            on_progress=progress,
+            on_progress=lambda added: progress(added.traces, added.tokens),
         )
     storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
     scores = {row["name"]: {"pass@1": row["pass_at_1"], "sem": row["sem"]} for row in result["benchmarks"]}
