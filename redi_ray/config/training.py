@@ -30,11 +30,46 @@ class CollapseGuard:
     """Fall of both mean log-probs (nats per token) within a window that counts as a plunge."""
     norm_surge: float = 1.5
     """Update norm per unit of learning rate, or gradient norm, relative to its early median, that counts as a surge."""
+    accuracy_drop: float = 0.05
+    """Fall of the development accuracy below its best that counts, where a probe measures it. Set it above the probe's
+    noise: with n problems and accuracy p the standard error is sqrt(p (1 - p) / n), 0.05 at p = 0.8 and n = 64."""
 
     def __post_init__(self) -> None:
         require(self.window >= 2, f"window must be >= 2, got {self.window}")
         require(self.chosen_drop > 0, f"chosen_drop must be > 0, got {self.chosen_drop}")
         require(self.norm_surge > 1, f"norm_surge must be > 1, got {self.norm_surge}")
+        require(0 <= self.accuracy_drop < 1, f"accuracy_drop must be in [0, 1), got {self.accuracy_drop}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """Development accuracy while training: between steps, the policy itself answers held-out problems, one sample each.
+
+    It is logged as `dev_accuracy`, and the collapse guard hears of it. The weights are not changed by it. Sampling is
+    transformers' own, on the training workers, each of which holds all parameters meanwhile: good for short answers, or
+    for rare looks at long ones.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    every: int = 50
+    """Steps between two measurements; there is one after the first step and one after the last, too."""
+    problems: int = 64
+    """Development problems to answer, chosen by a hash of their ids; all of them if there are fewer."""
+    max_tokens: int = 512
+    """Longest answer in tokens; one that is cut off there is judged as in the evaluation."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 is greedy."""
+    batch_size: int = 16
+    """Problems answered at a time on one rank. Batches are dealt to the ranks in turn, so a rank may have nothing to do
+    where there are fewer than ranks; their members do not depend on the number of ranks."""
+    seed: int = 0
+    """Of the samples, where the temperature is not 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("every", "problems", "max_tokens", "batch_size"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +151,9 @@ class TrainSettings:
     seed: int = 42
     """Order of the data."""
 
+    probe: ProbeSettings | None = None
+    """Development accuracy while training; null measures none. Needs a development split (`problems.dev`, or `num_dev` of
+    the built-in world)."""
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")

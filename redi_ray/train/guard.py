@@ -6,9 +6,11 @@ accuracy falls. In a good run both log-probs fall too, only slowly. So these sig
 
     plunge    the fitted slope of both log-probs, times the window, is at or below -chosen_drop (nats per token)
     surge     the median of update_norm / learning_rate, or that of grad_norm, is at least norm_surge times its early median
-    accuracy  the newest development accuracy is below the best one before it; only where accuracies are given
+    accuracy  the newest development accuracy is accuracy_drop below the best one before it; where a probe measures it
 
-They trip the guard when they are there at PERSISTENCE of the last window / 2 steps: one odd batch is not a collapse.
+The first two trip the guard when they are there at PERSISTENCE of the last window / 2 steps: one odd batch is not a
+collapse. Where accuracies are given they only raise a suspicion, and the accuracy decides: it has fallen already, or the
+guard waits for the next one.
 
 The gradient's norm counts as well because Adam divides a surge away that grows no faster than its second moment: in runs
 of the built-in world that collapsed (450 steps; alpha 1, learning rates 3e-4 and 1e-3, accuracy to a quarter and to 0)
@@ -26,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from redi_ray.config.training import CollapseGuard
+from redi_ray.config.training import CollapseGuard, TrainSettings
 
 SETTLING_STEPS = 10
 """Steps left out of the early median: about 1 / (1 - beta1) of Adam's first moment."""
@@ -36,9 +38,10 @@ PERSISTENCE = 3
 TINY = 1e-12
 
 
-def reach(settings: CollapseGuard) -> int:
+def reach(settings: TrainSettings) -> int:
     """How many steps before the guard trips the collapse may have begun; a rollback goes further back than that."""
-    return settings.window + settings.window // 2
+    window, probe = settings.guard.window, settings.probe
+    return window + window // 2 + (probe.every if probe else 0)
 
 
 @dataclass
@@ -54,8 +57,11 @@ class GuardState:
     early_updates: list[float] = field(default_factory=list)
     early_gradients: list[float] = field(default_factory=list)
     signs: list[bool] = field(default_factory=list)
-    """Whether the signs were there, for the newest steps."""
+    """Whether plunge and surge were there, for the newest steps."""
+    suspicion: str | None = None
+    """What they said, while the accuracy has yet to confirm it."""
     best_accuracy: float | None = None
+    """Before the newest one."""
     accuracy: float | None = None
 
 
@@ -76,9 +82,10 @@ class Guard:
         Steps without a rejected side (SFT, or an unpaired batch of one kind) are passed over.
         """
         state, window = self.state, self.settings.window
-        if (accuracy := metrics.get("dev_accuracy")) is not None:
+        measured = metrics.get("dev_accuracy")
+        if measured is not None:
             known = [a for a in (state.best_accuracy, state.accuracy) if a is not None]
-            state.best_accuracy, state.accuracy = max(known, default=None), accuracy
+            state.best_accuracy, state.accuracy = max(known, default=None), measured
         chosen, rejected = (metrics.get(name, math.nan) for name in ("chosen_logp", "rejected_logp"))
         if math.isnan(chosen) or math.isnan(rejected) or metrics["learning_rate"] <= 0:
             return None
@@ -99,7 +106,24 @@ class Guard:
         found = self._signs()
         state.signs.append(found is not None)
         del state.signs[: -max(PERSISTENCE, window // 2)]
-        return found if sum(state.signs) >= PERSISTENCE else None
+        if found is not None and sum(state.signs) >= PERSISTENCE:
+            state.suspicion = found
+        return self._conclude(newly_measured=measured is not None)
+
+    def _conclude(self, newly_measured: bool) -> str | None:
+        """The suspicion, if there is one and the accuracy confirms it; it is dropped once an accuracy contradicts it."""
+        state, suspicion = self.state, self.state.suspicion
+        if suspicion is None:
+            return None
+        if state.accuracy is None or state.best_accuracy is None:
+            state.suspicion = None
+            return suspicion
+        if state.accuracy < state.best_accuracy - self.settings.accuracy_drop:
+            state.suspicion = None
+            return f"{suspicion}, development accuracy {state.best_accuracy:.3f} -> {state.accuracy:.3f}"
+        if newly_measured:
+            state.suspicion = None
+        return None
 
     def _signs(self) -> str | None:
         state, settings = self.state, self.settings
@@ -110,15 +134,10 @@ class Guard:
         gradient = median(state.gradients) / max(median(state.early_gradients), TINY)
         if max(chosen, rejected) > -settings.chosen_drop or max(update, gradient) < settings.norm_surge:
             return None
-        accuracy = ""
-        if state.accuracy is not None and state.best_accuracy is not None:
-            if state.accuracy >= state.best_accuracy:
-                return None
-            accuracy = f", development accuracy {state.best_accuracy:.3f} -> {state.accuracy:.3f}"
         return (
             f"collapse: over {settings.window} steps the log-prob per token moved by {chosen:+.2f} (chosen) and "
             f"{rejected:+.2f} (rejected); update norm {update:.1f}, gradient norm {gradient:.1f} times the early "
-            f"level{accuracy}"
+            "level"
         )
 
 

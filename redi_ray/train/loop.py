@@ -261,7 +261,7 @@ class _Run:
     def roll_back(self) -> None:
         """Load the newest checkpoint from before the collapse can have begun."""
         assert self.checkpoints is not None
-        before = self.progress.step - reach(self.settings.guard)
+        before = self.progress.step - reach(self.settings)
         last_metrics = self.progress.metrics
         restored = self.checkpoints.load(self.policy, self.optimizer, at_most=max(0, before))
         if restored is None:

@@ -80,7 +80,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
             fingerprint(job, Path(sequences), who),
             distributed=who,
             keep_last=settings.keep_last,
-            horizon=reach(settings.guard) if settings.guard.action == "rollback" else None,
+            horizon=reach(settings) if settings.guard.action == "rollback" else None,
         ),
         monitors=make_monitors(job, scratch) if who.rank == 0 else None,
         hooks=hooks,

@@ -73,8 +73,23 @@ def test_each_sign_alone_does_not_trip() -> None:
 
 
 def test_accuracy_has_a_say_where_it_is_known() -> None:
+    """It must have fallen by more than its noise."""
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 + s / 1000) is None
+    assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.47) is None
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.3) is not None
+
+
+def short_plunge(step: int) -> float:
+    return plunge(min(max(step, 205), 235))
+
+
+def test_a_suspicion_waits_for_the_next_accuracy() -> None:
+    """The plunge is over before the accuracy is measured, which then confirms it, or clears it for good; a guard that is
+    resumed in between knows of it."""
+    confirmed = lambda step: 0.5 if step < 250 else 0.2  # noqa: E731
+    assert run(short_plunge, short_plunge, surge, accuracy=lambda step: 0.5 if step < 350 else 0.2) is None
+    for resume_at in (None, 248):
+        assert run(short_plunge, short_plunge, surge, accuracy=confirmed, resume_at=resume_at) == 250
 
 
 def test_resumed_guard_judges_alike() -> None:

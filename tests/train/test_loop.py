@@ -174,7 +174,7 @@ def collapse(folder: Path, action: Literal["warn", "stop", "rollback", "off"], s
     settings = replace(COLLAPSING, guard=replace(COLLAPSING.guard, action=action), max_steps=steps)
     who, policy = Distributed(), tiny_policy()
     store = LocalStore(folder / "checkpoints")
-    checkpoints = Checkpointer(store, {}, distributed=who, keep_last=1, horizon=reach(settings.guard))
+    checkpoints = Checkpointer(store, {}, distributed=who, keep_last=1, horizon=reach(settings))
     objective, monitors = RediObjective(alpha=1.5), Monitors(folder)
     return policy, train(policy, near_twins(), objective, settings, checkpoints=checkpoints, monitors=monitors)
 
@@ -188,7 +188,7 @@ def test_collapse_stop_and_rollback(tmp_path: Path) -> None:
     policy, rolled_back = collapse(tmp_path / "rollback", "rollback")
     assert rolled_back.status == "rolled_back"
     assert rolled_back.reason == stopped.reason
-    assert rolled_back.steps <= stopped.steps - reach(COLLAPSING.guard)
+    assert rolled_back.steps <= stopped.steps - reach(COLLAPSING)
     reference = tiny_policy()
     if rolled_back.steps:
         reference, _ = collapse(tmp_path / "reference", "off", rolled_back.steps)
