@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
+from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
 VOCABULARY = 61
@@ -62,7 +63,10 @@ def tiny_policy(tied: bool = True, dtype: torch.dtype = torch.float64, seed: int
 
 
 def tiny_store(num_pairs: int = 6, seed: int = 1, longest: int = 40, reference: bool = True) -> SequenceStore:
-    """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out."""
+    """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out.
+
+    With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences.
+    """
     rng = np.random.default_rng(seed)
     records = []
     for group in range(num_pairs):
@@ -72,8 +76,14 @@ def tiny_store(num_pairs: int = 6, seed: int = 1, longest: int = 40, reference: 
             ids = prompt + completion
             mask = (rng.random(len(ids)) < 0.8).astype(int)
             mask[-1] = 1
-            logps = rng.normal(-4, 0.3, len(ids))
+            # Below what random weights give, so that log-ratios are above 0 on the average and KTO's clamp leaves them alone.
+            logps = rng.normal(-8, 0.3, len(ids))
             records.append(
                 SequenceRecord(group, side, ids, len(prompt), mask.tolist(), logps.tolist() if reference else None)
             )
-    return SequenceStore.from_records(records)
+    store = SequenceStore.from_records(records)
+    if not reference:
+        return store
+    mismatched = mismatched_sequences(store)
+    mismatched.ref_logps = rng.normal(-8, 0.3, len(mismatched.tokens)).astype(np.float32)
+    return store.with_mismatched(mismatched)

@@ -172,7 +172,7 @@ class OrpoObjective:
 
 @dataclass(frozen=True, kw_only=True)
 class KtoObjective:
-    """KTO (arXiv 2402.01306): unpaired; `lambda * (1 - sigmoid(+-beta * (s - z)))`, z the batch's detached KL estimate."""
+    """KTO (arXiv 2402.01306): unpaired; `lambda * (1 - sigmoid(+-beta * (s - z)))`, z a detached estimate of the KL."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -183,9 +183,18 @@ class KtoObjective:
     """Weight of chosen traces."""
     lambda_undesirable: float = 1.0
     """Weight of rejected traces."""
+    normalization: Literal["sum", "sequence_mean"] = "sum"
+    """The reward s, and z with it: the log-ratio to the reference summed over a trace's scored tokens (the paper's), or
+    divided by their number. A beta that suits the one is too small or too large for the other by a trace's length."""
+    baseline: Literal["mismatched", "batch_mean", "none"] = "mismatched"
+    """Where z comes from. `mismatched`: mean log-ratio of prompts with other problems' traces, as in the paper; costs a
+    forward pass over as many tokens again, in training and once in the reference. `batch_mean`: of the batch's own traces,
+    free, but it moves with the rewards themselves. `none`: z = 0."""
 
     def __post_init__(self) -> None:
         require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        for name in ("lambda_desirable", "lambda_undesirable"):
+            require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
 
 
 Objective = (

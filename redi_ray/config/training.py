@@ -127,7 +127,10 @@ class TrainSettings:
     """What happens to a sequence longer than `max_length`: `truncate` cuts the completion's end (and its end-of-turn token),
     `drop` leaves its whole group out, with a count."""
     tokens_per_pack: int = 16384
-    """Token budget of one packed row, the unit of a forward pass. Longer sequences get a pack of their own."""
+    """Token budget of one packed row, the unit of a forward pass."""
+    on_oversized: Literal["own_pack", "error"] = "own_pack"
+    """What happens to a sequence within `max_length` but longer than `tokens_per_pack`: a pack of its own, which needs more
+    memory than the others, or an error before the first step that names it."""
     head_chunk_tokens: int = 512
     """Scored tokens whose logits are held at a time."""
     mask_rejected_end_of_turn: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -84,6 +86,21 @@ def end_of_turn_ids(path: str) -> frozenset[int]:
     except OSError:
         listed = None
     return frozenset({*found, *(listed if isinstance(listed, list) else [listed] if listed is not None else [])})
+
+
+def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
+    """`tokenizer`: SHA-256 of what decides the ids of a text; `template`: of the chat template.
+
+    Taken from a loaded tokenizer, so that saving it and loading it again changes neither.
+    """
+    parts: list[Any] = [sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        state = json.loads(backend.to_str())
+        parts += [state["model"].get("merges"), state["normalizer"], state["pre_tokenizer"]]
+    return {
+        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+        for name, part in (("tokenizer", parts), ("template", tokenizer.chat_template))
+    }
 
 
 def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:

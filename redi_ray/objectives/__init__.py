@@ -25,9 +25,9 @@ Nothing else changes: the config, the command line and the monitors take the nam
 
 from __future__ import annotations
 
-from redi_ray.objectives.base import ObjectiveSpec, Scores, always, never
+from redi_ray.objectives.base import MismatchedScores, ObjectiveSpec, Scores, always, never
 from redi_ray.objectives.dpo import dpo, ipo, nca, rpo
-from redi_ray.objectives.kto import kto
+from redi_ray.objectives.kto import kto, kto_is_mismatched
 from redi_ray.objectives.redi import alpha_at, redi, redi_is_linear
 from redi_ray.objectives.sft import sft
 from redi_ray.objectives.simpo import cpo, orpo, simpo
@@ -42,8 +42,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "nca": ObjectiveSpec(nca, sides="pairs", needs_reference=True, linear=never),
     "cpo": ObjectiveSpec(cpo, sides="pairs", needs_reference=False, linear=never),
     "orpo": ObjectiveSpec(orpo, sides="pairs", needs_reference=False, linear=never),
-    "kto": ObjectiveSpec(kto, sides="any", needs_reference=True, linear=never),
+    "kto": ObjectiveSpec(kto, sides="any", needs_reference=True, linear=never, needs_mismatched=kto_is_mismatched),
 }
 """Every objective by the name it has in the config."""
 
-__all__ = ["OBJECTIVES", "ObjectiveSpec", "Scores", "alpha_at"]
+__all__ = ["OBJECTIVES", "MismatchedScores", "ObjectiveSpec", "Scores", "alpha_at"]

@@ -11,6 +11,23 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class MismatchedScores:
+    """Of K sequences that are no data: each the prompt of one of the batch's sequences with a completion of another group
+    (`redi_ray.train.mismatched`). Constants: none of it carries a gradient."""
+
+    logps: Tensor
+    """`[K]` policy log-prob of the completion, summed over its scored tokens (nats)."""
+    ref_logps: Tensor
+    """`[K]` reference log-prob over the same tokens."""
+    lengths: Tensor
+    """`[K]` number of scored tokens, at least 1."""
+
+    def log_ratios(self) -> Tensor:
+        """`[K]` summed log-ratio to the reference."""
+        return self.logps - self.ref_logps
+
+
+@dataclass(frozen=True)
 class Scores:
     """The global batch as an objective sees it: one number per sequence, no tokens.
 
@@ -29,6 +46,8 @@ class Scores:
     """`[G]` index of each pair's rejected sequence, in the same order."""
     ref_logps: Tensor | None = None
     """`[K]` reference log-prob of each sequence over the same tokens; None for objectives without a reference."""
+    mismatched: MismatchedScores | None = None
+    """Of the prompts with other groups' completions; None for objectives without a mismatched baseline."""
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """`values[K]` -> (of the chosen sides `[G]`, of the rejected sides `[G]`)."""
@@ -49,6 +68,14 @@ Psi = Callable[[Scores, Any, float], tuple[Tensor, Metrics]]
 """`psi(scores, settings, progress) -> (loss[], metrics)`; `progress` in [0, 1) is step / total steps."""
 
 
+def always(_settings: Any) -> bool:
+    return True
+
+
+def never(_settings: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class ObjectiveSpec:
     """What the trainer must know of an objective before it can run it."""
@@ -62,14 +89,8 @@ class ObjectiveSpec:
     linear: Callable[[Any], bool]
     """Whether, under these settings, the loss is linear in the log-probs: its token weights are then known before the
     forward pass, and one fused pass is enough."""
-
-
-def always(_settings: Any) -> bool:
-    return True
-
-
-def never(_settings: Any) -> bool:
-    return False
+    needs_mismatched: Callable[[Any], bool] = never
+    """Whether, under these settings, the mismatched sequences must be scored too."""
 
 
 def detached(values: Tensor) -> Tensor:

@@ -1,17 +1,18 @@
 """Log-probs of the reference model as one more array beside the tokens: computed once, shared by every arm and trial.
 
-The stage's key holds the hashes of the reference checkpoint and of the sequences (hence of tokenizer, template and
-data), so log-probs of another model or of other data can never be picked up: they lie under another key.
+The stage's key holds the keys of the reference checkpoint and of the sequences, so log-probs of another model or of other
+data lie under another key. What they were really made with is recorded by content (`redi_ray.train.fingerprints`): in
+every shard when it is written, in the joined arrays, and training compares.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import ray
@@ -20,31 +21,55 @@ import ray.data
 from redi_ray import storage
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Progress, Run
+from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.storage import Manifest, Stage
+from redi_ray.train.fingerprints import (
+    FingerprintError,
+    check_record,
+    data_fingerprint,
+    model_fingerprint,
+    read_record,
+    write_record,
+)
+
+T = TypeVar("T")
 
 SHARD_TOKENS = 200_000
 """Tokens per task and file."""
 
 
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
-    """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`."""
-    overrides = run.config.model.overrides
-    stage = run.stage("references", {"overrides": overrides}, {"sequences": sequences, "reference": reference})
+    """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`.
+
+    Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
+    """
+    overrides, export = run.config.model.overrides, reference.facts["export"]
+    told = {"overrides": overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
+    name = "references" if sequences.stage != "sequences/mismatched" else "references/mismatched"
+    stage = run.stage(name, told, {"sequences": sequences, "reference": reference})
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     arrays = storage.join(sequences.uri, "arrays")
-    ranges = ray.get(ray.remote(num_cpus=1, max_retries=2)(split_store).remote(arrays))
+    ranges = _remotely(split_store, arrays, export)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
     with Progress("reference", sum(item["tokens"] for item in ranges), "tokens") as progress:
         progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
         if todo:
-            for row in _score(todo, stage, arrays, reference.facts["export"], overrides, settings, run):
+            for row in _score(todo, stage, arrays, export, overrides, settings, run):
                 progress(row["tokens"])
-    join = ray.remote(num_cpus=1, max_retries=2)(join_shards)
-    ray.get(join.remote(arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri))
+    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri)
     return run.publish(stage, started, counts={"groups": sequences.counts["groups"]}, facts=sequences.facts)
+
+
+def _remotely(function: Callable[..., T], *arguments: Any) -> T:
+    """Run it in a task of its own, where memory and downloads do not weigh on the driver; errors come back as they are."""
+    try:
+        return ray.get(ray.remote(num_cpus=1, max_retries=2)(function).remote(*arguments))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
 
 
 def _score(
@@ -72,10 +97,15 @@ def _shard(uri: str, first: int) -> str:
     return storage.join(uri, "shards", f"from-{first:09d}.npz")
 
 
-def split_store(arrays: str) -> list[dict[str, int]]:
-    """Ranges of sequences [first, last) of about SHARD_TOKENS tokens."""
+def split_store(arrays: str, model: str) -> list[dict[str, int]]:
+    """Ranges of sequences [first, last) of about SHARD_TOKENS tokens.
+
+    Raises FingerprintError where the arrays are not those of their record, or the model would read them differently.
+    """
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
+        used = {**tokenizer_fingerprints(load_tokenizer(model)), "data": data_fingerprint(folder)}
+        check_record(arrays, read_record(folder), used)
         offsets = np.load(Path(folder) / "offsets.npy")
     borders, start = [0], 0
     for sequence in range(1, len(offsets)):
@@ -113,6 +143,7 @@ class _ScoreShard:
         )
         dtype = compute_dtype(settings.precision, self.device) or torch.float32
         self.policy = load_policy(model, plain, dtype=dtype).to(self.device).eval()
+        self.model = model_fingerprint(model, plain)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         from redi_ray.train.references import reference_logps
@@ -127,25 +158,35 @@ class _ScoreShard:
                 device=self.device,
             )
             with tempfile.TemporaryFile() as file:
-                np.savez(file, index=index, logps=logps)
+                np.savez(file, index=index, logps=logps, model=np.array(self.model))
                 file.seek(0)
                 storage.write_bytes(_shard(self.out_uri, int(first)), file.read())
         return {"tokens": batch["tokens"]}
 
 
 def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
-    """Write `<out_uri>/arrays`: the sequences' arrays and `ref_logps.npy`, zero where nothing is scored."""
+    """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored), and the record.
+
+    Raises FingerprintError if not all shards, which an earlier attempt may have left, are of one model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
         mask = np.load(Path(folder) / "loss_mask.npy")
         logps = np.zeros(len(mask), np.float32)
         filled = np.zeros(len(mask), bool)
+        models = set()
         for shard in shards:
             with tempfile.TemporaryFile() as file:
                 file.write(storage.read_bytes(shard))
                 file.seek(0)
                 part = np.load(file)
                 logps[part["index"]], filled[part["index"]] = part["logps"], True
+                models.add(str(part["model"]))
+        if len(models) > 1:
+            raise FingerprintError(
+                f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
+            )
         assert (filled == mask.astype(bool)).all(), "reference log-probs do not cover the scored tokens"
         np.save(Path(folder) / "ref_logps.npy", logps)
+        write_record(folder, {**read_record(folder), "model": models.pop()})
         storage.upload(folder, storage.join(out_uri, "arrays"))

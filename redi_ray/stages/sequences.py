@@ -1,10 +1,15 @@
-"""From curated messages to the token arrays that training reads, one folder per kind of data and set of masks."""
+"""From curated messages to the token arrays that training reads, one folder per kind of data and set of masks.
+
+Beside the arrays lies a record of the tokenizer, the template and the data they were made with
+(`redi_ray.train.fingerprints`).
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import ray
@@ -13,20 +18,30 @@ from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.readers import DataError
-from redi_ray.modeling.tokenizer import THINK_TAGS, load_tokenizer
+from redi_ray.modeling.tokenizer import THINK_TAGS, load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Run
 from redi_ray.storage import Manifest
 from redi_ray.text.prompts import Message, render_prompt
 from redi_ray.text.tokens import Encoded, encode, loss_mask
+from redi_ray.train.fingerprints import data_fingerprint, read_record, write_record
+from redi_ray.train.mismatched import CYCLE_SEED, mismatched_sequences
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
 Kind = Literal["examples", "pairs"]
+
+ARRAYS_FORMAT = 2
+"""Part of the key: raise it when the arrays or the files beside them change."""
 
 
 def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays of the positives or the pairs, shared by every arm with the same masks."""
     masks = {"end_of_turn": settings.mask_rejected_end_of_turn, "think_tags": settings.mask_rejected_think_tags}
-    told = {"kind": kind, "prompt": run.config.model.prompt, "masks": masks if kind == "pairs" else None}
+    told = {
+        "kind": kind,
+        "prompt": run.config.model.prompt,
+        "masks": masks if kind == "pairs" else None,
+        "format": ARRAYS_FORMAT,
+    }
     stage = run.stage(f"sequences/{kind}", told, {"curated": curated, "base": base})
     if found := run.reuse(stage):
         return found
@@ -60,11 +75,42 @@ def build_sequences(
     )
     with tempfile.TemporaryDirectory() as folder:
         store.save(folder)
+        write_record(folder, tokenizer_fingerprints(tokenizer))
         storage.upload(folder, storage.join(out_uri, "arrays"))
     messages = rows[0]["messages"][:-1] if kind == "examples" else rows[0]["prompt"]
     rendered = {"messages": messages, "text": render_prompt(messages, tokenizer, prompt)}
     counts = {"groups": store.num_groups, "sequences": len(store), "tokens": int(store.offsets[-1])}
     return {"counts": {**counts, "scored_tokens": int(store.loss_mask.sum())}, "prompt": rendered}
+
+
+def mismatched(run: Run, data: Manifest) -> Manifest:
+    """The mismatched sequences of these, as token arrays of their own: the prompts with other groups' completions."""
+    stage = run.stage("sequences/mismatched", {"cycle_seed": CYCLE_SEED, "format": ARRAYS_FORMAT}, {"sequences": data})
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    build = ray.remote(num_cpus=1, max_retries=2)(build_mismatched)
+    arrays = storage.join(data.uri, "arrays")
+    try:
+        counts = ray.get(build.remote(arrays, stage.uri))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    return run.publish(stage, started, counts=counts)
+
+
+def build_mismatched(arrays: str, out_uri: str) -> dict[str, int]:
+    """Write `<out_uri>/arrays/*.npy`, made of the arrays at `arrays`. Raises DataError if they hold a single group."""
+    with tempfile.TemporaryDirectory() as folder:
+        own, others = Path(folder) / "own", Path(folder) / "mismatched"
+        storage.download(arrays, own)
+        try:
+            store = mismatched_sequences(SequenceStore.load(own))
+        except ValueError as error:
+            raise DataError(f"{arrays}: {error}; curate more, or set the objective's baseline to none") from error
+        store.save(others)
+        write_record(others, {**read_record(own), "pairs": data_fingerprint(own)})
+        storage.upload(others, storage.join(out_uri, "arrays"))
+    return {"groups": store.num_groups, "sequences": len(store), "tokens": int(store.offsets[-1])}
 
 
 def masked_ids(tokenizer: Any, masks: dict[str, bool]) -> frozenset[int]:

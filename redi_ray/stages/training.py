@@ -11,7 +11,7 @@ from redi_ray.objectives import OBJECTIVES
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import Kind, sequences
+from redi_ray.stages.sequences import Kind, mismatched, sequences
 from redi_ray.storage import Manifest
 
 
@@ -39,8 +39,11 @@ def _train(
     curated: Manifest,
     base: Manifest,
 ) -> Manifest:
+    spec, others = OBJECTIVES[objective.name], None
     data = sequences(run, kind, curated, base, settings)
-    if OBJECTIVES[objective.name].needs_reference:
+    if spec.needs_mismatched(objective):
+        others = references(run, mismatched(run, data), start, settings)
+    if spec.needs_reference:
         data = references(run, data, start, settings)
     trainer = run.config.resources.trainer
     told = {
@@ -50,7 +53,8 @@ def _train(
         # the sums of gradients are ordered by rank, so another number of workers gives other last bits
         "num_workers": trainer.num_workers,
     }
-    stage = run.stage(f"checkpoints/{name}", told, {"sequences": data, "start": start})
+    inputs = {"sequences": data, "start": start} | ({"mismatched": others} if others else {})
+    stage = run.stage(f"checkpoints/{name}", told, inputs)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -59,6 +63,7 @@ def _train(
         model=start.facts["export"],
         overrides=run.config.model.overrides,
         arrays=storage.join(data.uri, "arrays"),
+        mismatched=storage.join(others.uri, "arrays") if others else None,
         num_groups=data.counts["groups"],
         objective=objective,
         settings=settings,

@@ -11,7 +11,7 @@ ranks. Chosen and rejected sides pack apart: nothing in the loss needs them in o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
-from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.sequences import SequenceStore, too_long_message
 
 EQUAL_COST_LENGTH = 36_000
 """Length (tokens) at which attention costs as much as all linear layers, for the balance between ranks: about 2 N / (L d)
@@ -47,6 +47,8 @@ class StepPlan:
     """Packs by rank; every rank has the same number, since sharded forward passes are collective."""
     fewest_packs: int
     """Packs that an ideal packing would need: tokens over budget, rounded up to whole passes of all ranks."""
+    mismatched_packs_of_rank: list[list[Pack]] = field(default_factory=list)
+    """Packs of the mismatched sequences of the same indices, by rank; none where the objective has no use for them."""
 
     @property
     def pack_fill(self) -> float:
@@ -118,10 +120,21 @@ class BatchPlan:
     """All steps of a run; `plan[step]` computes one. Holds no state beyond an epoch's order."""
 
     def __init__(
-        self, store: SequenceStore, settings: TrainSettings, world_size: int, side_filter: int | None = None
+        self,
+        store: SequenceStore,
+        settings: TrainSettings,
+        world_size: int,
+        side_filter: int | None = None,
+        mismatched: SequenceStore | None = None,
     ) -> None:
-        """`side_filter` = +1 trains on the chosen sequences only (SFT on pairs). Raises ValueError if none is left."""
+        """`side_filter` = +1 trains on the chosen sequences only (SFT on pairs). `mismatched`: sequences to score beside
+        the store's own, index for index. Raises ValueError if nothing is left to train on, and for sequences longer than
+        a pack where these are to be refused."""
         self.store, self.settings, self.world_size, self.side_filter = store, settings, world_size, side_filter
+        self.mismatched = mismatched
+        oversized = store.lengths > settings.tokens_per_pack
+        if settings.on_oversized == "error" and oversized.any():
+            raise ValueError(too_long_message(store, oversized, "tokens_per_pack", settings.tokens_per_pack))
         groups = np.arange(store.num_groups)
         if side_filter is not None:
             groups = np.unique(store.group[store.side == side_filter])
@@ -152,12 +165,23 @@ class BatchPlan:
         members: Sequence[int] = [i for g in groups for i in self.store.sequences_of_group(g)]
         sequences = np.array([i for i in members if self.side_filter in (None, int(self.store.side[i]))])
         lengths = self.store.lengths[sequences]
-        packs = [
+        passes = -(-int(lengths.sum()) // (self.settings.tokens_per_pack * self.world_size))
+        return StepPlan(
+            step,
+            groups,
+            sequences,
+            self._packs(sequences, lengths),
+            fewest_packs=passes * self.world_size,
+            mismatched_packs_of_rank=self._packs(sequences, self.mismatched.lengths[sequences])
+            if self.mismatched is not None
+            else [[] for _ in range(self.world_size)],
+        )
+
+    def _packs(self, sequences: np.ndarray, lengths: np.ndarray) -> list[list[Pack]]:
+        return [
             [Pack(tuple(sequences[bin].tolist()), int(lengths[bin].sum())) for bin in bins]
             for bins in pack(lengths, self.settings.tokens_per_pack, self.world_size)
         ]
-        passes = -(-int(lengths.sum()) // (self.settings.tokens_per_pack * self.world_size))
-        return StepPlan(step, groups, sequences, packs, fewest_packs=passes * self.world_size)
 
 
 def plan_batches(store: SequenceStore, settings: TrainSettings, world_size: int, objective: Objective) -> BatchPlan:
@@ -165,6 +189,12 @@ def plan_batches(store: SequenceStore, settings: TrainSettings, world_size: int,
     spec = OBJECTIVES[objective.name]
     if spec.needs_reference and store.ref_logps is None:
         raise ValueError(f"{objective.name} needs reference log-probs, and the sequences have none")
+    mismatched = store.mismatched if spec.needs_mismatched(objective) else None
+    if spec.needs_mismatched(objective) and (mismatched is None or mismatched.ref_logps is None):
+        raise ValueError(
+            f"{objective.name} with a mismatched baseline needs mismatched sequences with reference log-probs (see "
+            "redi_ray.train.mismatched), and the sequences have none; or set the objective's `baseline`"
+        )
     if spec.sides == "pairs":
         chosen = np.bincount(store.group, weights=store.side > 0, minlength=store.num_groups)
         rejected = np.bincount(store.group, weights=store.side < 0, minlength=store.num_groups)
@@ -174,4 +204,5 @@ def plan_batches(store: SequenceStore, settings: TrainSettings, world_size: int,
                 f"{objective.name} needs pairs: {len(unpaired)} of {store.num_groups} groups do not have exactly one "
                 f"chosen and one rejected sequence (the first: group {unpaired[0]})"
             )
-    return BatchPlan(store, settings, world_size, side_filter=1 if spec.sides == "chosen" else None)
+    side_filter = 1 if spec.sides == "chosen" else None
+    return BatchPlan(store, settings, world_size, side_filter, mismatched)

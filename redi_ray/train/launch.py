@@ -57,6 +57,7 @@ class Job:
     model_path: str
     overrides: ModelOverrides
     sequences_uri: str
+    mismatched_uri: str | None
     objective: Objective
     settings: TrainSettings
     out_uri: str
@@ -78,6 +79,7 @@ def launch_training(
     model_path: str,
     overrides: ModelOverrides,
     sequences_uri: str,
+    mismatched_uri: str | None = None,
     objective: Objective,
     settings: TrainSettings,
     out_uri: str,
@@ -99,6 +101,7 @@ def launch_training(
     Args:
         model_path: Hugging Face folder (local or s3://) or hub name.
         sequences_uri: folder that `SequenceStore.save` wrote (local or s3://).
+        mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
         cpus_per_worker: logical CPUs per rank; also its number of threads.
         name: of the run in trackers and on the model card.
@@ -118,6 +121,7 @@ def launch_training(
         model_path=resolve_model(model_path),
         overrides=overrides,
         sequences_uri=storage.resolve(sequences_uri),
+        mismatched_uri=storage.resolve(mismatched_uri) if mismatched_uri else None,
         objective=objective,
         settings=settings,
         out_uri=out_uri,

@@ -5,6 +5,7 @@ nothing and reads just the tokens of its packs.
 
     records  group 0: chosen [5 6 7], rejected [5 8]      tokens     5 6 7 5 8      offsets 0 3 5
              (prompt length 1)                            loss_mask  0 1 1 0 1      group   0 0      side 1 -1
+                                                          prompt_lengths 1 1
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ARRAYS = {
     "offsets": np.int64,
     "group": np.int64,
     "side": np.int8,
+    "prompt_lengths": np.int32,
     "ref_logps": np.float32,
 }
 """Every array of a store with its type; `ref_logps` is optional."""
@@ -58,11 +60,17 @@ class SequenceStore:
         offsets: np.ndarray,
         group: np.ndarray,
         side: np.ndarray,
+        prompt_lengths: np.ndarray,
         ref_logps: np.ndarray | None = None,
+        mismatched: SequenceStore | None = None,
     ) -> None:
-        self.tokens, self.loss_mask, self.offsets = tokens, loss_mask, offsets
-        self.group, self.side, self.ref_logps = group, side, ref_logps
+        """`mismatched`: sequence k there is the prompt of sequence k here with a completion of another group
+        (`redi_ray.train.mismatched`). Raises ValueError where the two do not belong together."""
+        self.tokens, self.loss_mask, self.offsets, self.prompt_lengths = tokens, loss_mask, offsets, prompt_lengths
+        self.group, self.side, self.ref_logps, self.mismatched = group, side, ref_logps, mismatched
         assert len(offsets) == len(group) + 1 == len(side) + 1, (len(offsets), len(group), len(side))
+        if mismatched is not None and not np.array_equal(mismatched.group, group):
+            raise ValueError("the mismatched sequences were made of other sequences: their groups differ")
         assert len(tokens) == len(loss_mask) == offsets[-1], (len(tokens), len(loss_mask), int(offsets[-1]))
         self._order = np.argsort(group, kind="stable")  # sequences of a group beside each other
         self._starts = np.searchsorted(group[self._order], np.arange(self.num_groups + 1))
@@ -96,6 +104,7 @@ class SequenceStore:
             offsets=np.concatenate([[0], np.cumsum([len(row.input_ids) for row in rows])]).astype(np.int64),
             group=group,
             side=np.array([row.side for row in rows], dtype=np.int8),
+            prompt_lengths=np.array([row.prompt_length for row in rows], dtype=np.int32),
             ref_logps=np.concatenate([np.asarray(row.ref_logps, dtype=np.float32) for row in rows])
             if with_reference
             else None,
@@ -132,7 +141,10 @@ class SequenceStore:
         return float(self.ref_logps[span].astype(np.float64) @ self.loss_mask[span])
 
     def select(self, keep: np.ndarray, lengths: np.ndarray) -> SequenceStore:
-        """The sequences `keep[m]`, each cut to its new length `lengths[m]`, groups renumbered in order."""
+        """The sequences `keep[m]`, each cut to its new length `lengths[m]`, groups renumbered in order.
+
+        Mismatched sequences are left out: see `fit_lengths`.
+        """
         index = np.concatenate([np.arange(o, o + n) for o, n in zip(self.offsets[keep], lengths, strict=True)])
         return SequenceStore(
             tokens=self.tokens[index],
@@ -140,11 +152,16 @@ class SequenceStore:
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             group=np.unique(self.group[keep], return_inverse=True)[1].astype(np.int64),
             side=self.side[keep],
+            prompt_lengths=np.minimum(self.prompt_lengths[keep], lengths).astype(np.int32),
             ref_logps=None if self.ref_logps is None else self.ref_logps[index],
         )
 
+    def with_mismatched(self, mismatched: SequenceStore | None) -> SequenceStore:
+        """The same arrays beside these mismatched sequences."""
+        return SequenceStore(**{name: getattr(self, name) for name in ARRAYS}, mismatched=mismatched)
+
     def save(self, folder: str | Path) -> None:
-        """Write one `.npy` file per array."""
+        """Write one `.npy` file per array. Mismatched sequences are a store of their own, saved apart."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, dtype in ARRAYS.items():
             array = getattr(self, name)
@@ -152,14 +169,17 @@ class SequenceStore:
                 np.save(Path(folder) / f"{name}.npy", np.asarray(array, dtype=dtype))
 
     @classmethod
-    def load(cls, folder: str | Path, mmap: bool = True) -> SequenceStore:
-        """Open what `save` wrote, without reading it if `mmap`. Raises FileNotFoundError where it is not there."""
+    def load(cls, folder: str | Path, mmap: bool = True, mismatched: str | Path | None = None) -> SequenceStore:
+        """Open what `save` wrote, without reading it if `mmap`; `mismatched` is the folder of its mismatched sequences.
+
+        Raises FileNotFoundError where an array is not there.
+        """
         arrays = {
             name: np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
             for name in ARRAYS
             if (path := Path(folder) / f"{name}.npy").exists() or name != "ref_logps"
         }
-        return cls(**arrays)
+        return cls(**arrays, mismatched=None if mismatched is None else cls.load(mismatched, mmap))
 
 
 def fit_lengths(store: SequenceStore, settings: TrainSettings) -> tuple[SequenceStore, dict[str, int]]:
@@ -168,28 +188,52 @@ def fit_lengths(store: SequenceStore, settings: TrainSettings) -> tuple[Sequence
     Returns the store (the same one if everything fits) and counts: `too_long` sequences, `truncated` sequences,
     `dropped_groups`. A group goes as a whole: half a pair is no pair. One whose truncation leaves a side without a scored
     token is dropped too. Raises ValueError for `error`, and if nothing is left.
+
+    A mismatched sequence goes with its group, and is cut whatever the setting (`truncated_mismatched`): its prompt and its
+    completion were never meant for each other, so its length says nothing about the data, and it is not trained on.
     """
     too_long = store.lengths > settings.max_length
     counts = {"too_long": int(too_long.sum()), "truncated": 0, "dropped_groups": 0}
-    if not too_long.any():
+    kept, keep = store, np.arange(len(store))
+    if too_long.any():
+        if settings.on_too_long == "error":
+            raise ValueError(too_long_message(store, too_long, "max_length", settings.max_length))
+        keep, lengths = groups_that_fit(store, too_long, settings)
+        counts["dropped_groups"] = store.num_groups - len(np.unique(store.group[keep]))
+        counts["truncated"] = int(too_long[keep].sum())
+        kept = store.select(keep, lengths[keep])
+    if store.mismatched is None:
+        return kept, counts
+    longest = store.mismatched.lengths[keep]
+    counts["truncated_mismatched"] = int((longest > settings.max_length).sum())
+    if kept is store and not counts["truncated_mismatched"]:
         return store, counts
-    if settings.on_too_long == "error":
-        first = int(np.flatnonzero(too_long)[0])
-        raise ValueError(
-            f"{counts['too_long']} of {len(store)} sequences are longer than max_length = {settings.max_length} (the "
-            f"first: sequence {first} of group {store.group[first]}, {store.lengths[first]} tokens); raise max_length, "
-            "filter by length when curating, or set on_too_long to drop or truncate"
-        )
+    cut = store.mismatched.select(keep, np.minimum(longest, settings.max_length))
+    return kept.with_mismatched(cut), counts
+
+
+def groups_that_fit(
+    store: SequenceStore, too_long: np.ndarray, settings: TrainSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of the groups that stay, and the lengths `[n]` they are cut to. Raises ValueError if none stays."""
     lengths = np.minimum(store.lengths, settings.max_length)
     bad = too_long
     if settings.on_too_long == "truncate":
         bad = np.zeros_like(too_long)
         for i in np.flatnonzero(too_long):
             bad[i] = not store.loss_mask[store.offsets[i] : store.offsets[i] + lengths[i]].any()
-    bad_groups = np.unique(store.group[bad])
-    keep = np.flatnonzero(~np.isin(store.group, bad_groups))
+    keep = np.flatnonzero(~np.isin(store.group, np.unique(store.group[bad])))
     if not len(keep):
         raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")
-    counts["dropped_groups"] = len(bad_groups)
-    counts["truncated"] = int(too_long[keep].sum())
-    return store.select(keep, lengths[keep]), counts
+    return keep, lengths
+
+
+def too_long_message(store: SequenceStore, too_long: np.ndarray, limit: str, tokens: int) -> str:
+    """What is over which limit, and the ways out."""
+    first = int(np.flatnonzero(too_long)[0])
+    settings = {"max_length": "on_too_long to drop or truncate", "tokens_per_pack": "on_oversized to own_pack"}
+    return (
+        f"{int(too_long.sum())} of {len(store)} sequences are longer than {limit} = {tokens} (the first: sequence {first} "
+        f"of group {store.group[first]}, {store.lengths[first]} tokens); raise {limit}, filter by length when curating, "
+        f"or set {settings[limit]}"
+    )

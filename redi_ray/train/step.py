@@ -3,6 +3,7 @@
     linear objective        coefficients are known: one fused pass per pack
     otherwise, one pack     scores and coefficients inside the same forward pass (the head runs twice)
     otherwise, many packs   a scoring pass over all packs without gradient, then one fused pass per pack
+    mismatched baseline     before all that, a scoring pass over the mismatched sequences' packs
 
 Normalisation happens once, in the objective, over the global batch; ranks merely contribute terms of one sum. FSDP2
 averages gradients over ranks, so coefficients are multiplied by the number of ranks.
@@ -11,8 +12,8 @@ averages gradients over ranks, so coefficients are multiplied by the number of r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.attention import PackLayout, pack_layout
 from redi_ray.modeling.policy import Coefficients, Policy
-from redi_ray.objectives import OBJECTIVES, Scores
+from redi_ray.objectives import OBJECTIVES, MismatchedScores, Scores
 from redi_ray.train.batches import Pack, StepPlan
 from redi_ray.train.sequences import SequenceStore
 
@@ -122,29 +123,43 @@ def make_scores(store: SequenceStore, sequences: np.ndarray, needs_reference: bo
     )
 
 
-def with_logps(scores: Scores, logps: Tensor) -> Scores:
-    return Scores(logps, scores.lengths, scores.sides, scores.chosen, scores.rejected, scores.ref_logps)
+def mismatched_scores(store: SequenceStore, sequences: np.ndarray, logps: Tensor) -> MismatchedScores:
+    """What the store of mismatched sequences says of these, beside the policy's `logps[K]`; on the CPU."""
+    return MismatchedScores(
+        logps=logps.cpu(),
+        ref_logps=torch.tensor([store.ref_sum(i) for i in sequences], dtype=torch.float64),
+        # A completion may have been cut down to masked tokens: a sum over none of them is 0 under any length.
+        lengths=torch.from_numpy(store.scored[sequences]).double().clamp(min=1),
+    )
 
 
 class _Objective:
     """An objective bound to one step's batch: log-probs`[K]` -> loss and metrics, or coefficients."""
 
-    def __init__(self, store: SequenceStore, plan: StepPlan, objective: Objective, progress: float) -> None:
+    def __init__(
+        self,
+        store: SequenceStore,
+        plan: StepPlan,
+        objective: Objective,
+        progress: float,
+        mismatched: MismatchedScores | None,
+    ) -> None:
         self.spec = OBJECTIVES[objective.name]
         self.settings, self.progress = objective, progress
         paired = self.spec.sides == "pairs"
-        self.scores = make_scores(store, plan.sequences, self.spec.needs_reference, paired)
+        scores = make_scores(store, plan.sequences, self.spec.needs_reference, paired)
+        self.scores = replace(scores, mismatched=mismatched)
 
     def coefficients(self, logps: Tensor) -> Tensor:
         """`d loss / d logps`, `[K]`: what every scored token of a sequence is weighted with."""
         leaf = logps.detach().cpu().requires_grad_()
         with torch.enable_grad():
-            loss, _ = self.spec.psi(with_logps(self.scores, leaf), self.settings, self.progress)
+            loss, _ = self.spec.psi(replace(self.scores, logps=leaf), self.settings, self.progress)
             return torch.autograd.grad(loss, leaf)[0]
 
     def evaluate(self, logps: Tensor) -> tuple[float, dict[str, float]]:
         """Loss and metrics of the batch."""
-        scores = with_logps(self.scores, logps.cpu())
+        scores = replace(self.scores, logps=logps.cpu())
         loss, metrics = self.spec.psi(scores, self.settings, self.progress)
         means, values = scores.mean_logps(), {name: float(value) for name, value in metrics.items()}
         for name, side in (("chosen_logp", 1), ("rejected_logp", -1)):
@@ -174,7 +189,6 @@ def forward_backward(
     A collective call: every rank passes its own `rank` and the same of everything else. `progress` is step / total steps.
     """
     device = torch.device(device)
-    bound = _Objective(store, plan, objective, progress)
     slot_of = {int(i): k for k, i in enumerate(plan.sequences)}
     packs = [pack_tensors(store, pack, slot_of, device) for pack in plan.packs_of_rank[rank]]
     chunk, num_sequences = settings.head_chunk_tokens, len(plan.sequences)
@@ -182,18 +196,26 @@ def forward_backward(
     def new_sums() -> Tensor:
         return torch.zeros(num_sequences, dtype=torch.float64, device=device)
 
-    def per_token(tensors: PackTensors, per_sequence: Tensor) -> Tensor:
-        return (per_sequence.to(device) * world_size)[tensors.slots]
-
-    coefficients: Tensor | None = None
-    if bound.spec.linear(objective):
-        coefficients = bound.coefficients(bound.scores.logps)
-    elif len(packs) > 1:
+    def score(packs: Iterable[PackTensors]) -> Tensor:
         sums = new_sums()
         with torch.no_grad():
             for tensors in packs:
                 sums.index_add_(0, tensors.slots, run_pack(policy, tensors, None, chunk)[1].double())
-        coefficients = bound.coefficients(sum_over_ranks(sums, world_size))
+        return sum_over_ranks(sums, world_size)
+
+    def per_token(tensors: PackTensors, per_sequence: Tensor) -> Tensor:
+        return (per_sequence.to(device) * world_size)[tensors.slots]
+
+    mismatched = None
+    if store.mismatched is not None and (others := plan.mismatched_packs_of_rank[rank]):
+        sums = score(pack_tensors(store.mismatched, pack, slot_of, device) for pack in others)
+        mismatched = mismatched_scores(store.mismatched, plan.sequences, sums)
+    bound = _Objective(store, plan, objective, progress, mismatched)
+    coefficients: Tensor | None = None
+    if bound.spec.linear(objective):
+        coefficients = bound.coefficients(bound.scores.logps)
+    elif len(packs) > 1:
+        coefficients = bound.coefficients(score(packs))
 
     sums = new_sums()
     for tensors in packs:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,10 @@ from redi_ray import storage
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.checkpoint import SEAL, Checkpointer, CheckpointError, CheckpointStore, LocalStore, checksum
 from redi_ray.train.distributed import Distributed, barrier, from_rank_zero
+from redi_ray.train.fingerprints import FingerprintError, check_arrays
 from redi_ray.train.guard import reach
 from redi_ray.train.launch import REFUSED, Job
 from redi_ray.train.loop import Hooks, train
@@ -64,10 +66,12 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     started, settings = time.time(), job.settings
     model_path = local_copy(job.model_path, scratch / "model", who)
     sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
-    store, counts = fit_lengths(SequenceStore.load(sequences), settings)
+    mismatched = local_copy(job.mismatched_uri, scratch / "mismatched", who) if job.mismatched_uri else None
+    store, counts = fit_lengths(SequenceStore.load(sequences, mismatched=mismatched), settings)
     policy = load_policy(
         model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
     )
+    refuse_what_was_made_otherwise(job, model_path, sequences, mismatched, who)
     shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
     result = train(
         policy,
@@ -77,7 +81,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         distributed=who,
         checkpoints=Checkpointer(
             make_store(job.out_uri, scratch),
-            fingerprint(job, Path(sequences), who),
+            fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who),
             distributed=who,
             keep_last=settings.keep_last,
             horizon=reach(settings) if settings.guard.action == "rollback" else None,
@@ -174,10 +178,33 @@ def scratch_folder(out_uri: str, who: Distributed) -> Path:
     return folder
 
 
-def fingerprint(job: Job, sequences: Path, who: Distributed) -> dict[str, str]:
+def refuse_what_was_made_otherwise(
+    job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
+) -> None:
+    """Raise FingerprintError, on all ranks, if the arrays were made with another tokenizer, template, data or reference."""
+    problem = None
+    if who.rank == 0:
+        needs_reference = OBJECTIVES[job.objective.name].needs_reference
+        try:
+            check_arrays(
+                sequences,
+                tokenizer=load_tokenizer(model_path),
+                model_path=model_path if needs_reference else None,
+                overrides=job.overrides,
+                mismatched=mismatched,
+            )
+        except FingerprintError as error:
+            problem = str(error)
+    if problem := from_rank_zero(problem):
+        raise FingerprintError(problem)
+
+
+def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
     """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
     settings = {name: value for name, value in asdict(job.settings).items() if name not in NOT_LEARNING}
-    sums = {p.name: checksum(p) for p in sorted(sequences.glob("*.npy"))} if who.rank == 0 else {}
+    sums = []
+    if who.rank == 0:
+        sums = [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
     return from_rank_zero(
         {
             "settings": storage.content_hash([settings, asdict(job.objective), asdict(job.overrides)]),

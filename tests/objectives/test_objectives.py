@@ -5,6 +5,7 @@ them to each other (limits, special cases, values at policy == reference). A sig
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from redi_ray.config.objectives import (
     SftObjective,
     SimpoObjective,
 )
-from redi_ray.objectives import OBJECTIVES, Scores, alpha_at
+from redi_ray.objectives import OBJECTIVES, MismatchedScores, Scores, alpha_at
 
 SETTINGS: list[Objective] = [
     SftObjective(),
@@ -38,6 +39,9 @@ SETTINGS: list[Objective] = [
     CpoObjective(),
     OrpoObjective(),
     KtoObjective(lambda_desirable=1.3, lambda_undesirable=0.7),
+    KtoObjective(normalization="sequence_mean"),
+    KtoObjective(baseline="none"),
+    KtoObjective(baseline="batch_mean"),
 ]
 
 
@@ -52,11 +56,12 @@ def random_scores(seed: int = 0, pairs: int = 4, at_reference: bool = False) -> 
     lengths = torch.randint(2, 30, (2 * pairs,), generator=generator).double()
     logps = -lengths * (0.5 + torch.rand(2 * pairs, generator=generator, dtype=torch.float64))
     reference = logps + (0 if at_reference else torch.randn(2 * pairs, generator=generator, dtype=torch.float64))
-    return scores(logps, lengths, reference.detach())
+    others = MismatchedScores(logps.flip(0), logps.flip(0) - 1 - lengths / 7, lengths.flip(0))
+    return replace(scores(logps, lengths, reference.detach()), mismatched=others)
 
 
 def replaced(batch: Scores, logps: torch.Tensor) -> Scores:
-    return Scores(logps, batch.lengths, batch.sides, batch.chosen, batch.rejected, batch.ref_logps)
+    return replace(batch, logps=logps)
 
 
 def loss(settings: Objective, batch: Scores, progress: float = 0.0) -> torch.Tensor:
@@ -71,10 +76,8 @@ def gradient(settings: Objective, batch: Scores, progress: float = 0.0) -> torch
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.name)
 def test_gradients_agree_with_finite_differences(settings):
     batch = random_scores()
-    if settings.name == "kto":  # z takes no gradient, so move only along directions that leave its value at the clamp
-        batch = Scores(
-            batch.logps, batch.lengths, batch.sides, batch.chosen, batch.rejected, batch.logps.detach() + 5.0
-        )
+    if settings == KtoObjective(baseline="batch_mean"):  # its z takes no gradient: hold it at the clamp
+        batch = replace(batch, ref_logps=batch.logps + 5.0)
     leaf = batch.logps.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: loss(settings, replaced(batch, x)), leaf, eps=1e-6, atol=1e-8)
 
@@ -138,13 +141,12 @@ def test_small_beta_limits():
     pairs = len(batch.chosen)
     summed = torch.where(batch.sides > 0, -0.5, 0.5).double() / pairs
     torch.testing.assert_close(gradient(DpoObjective(beta=beta), batch) / beta, summed, rtol=1e-5, atol=0)
-    # KTO reads sums; on one-token sequences sums are means, and REDI's pair mean is half KTO's sequence mean.
-    ones = Scores(
-        batch.logps, torch.ones_like(batch.lengths), batch.sides, batch.chosen, batch.rejected, batch.ref_logps
-    )
-    kto = gradient(KtoObjective(beta=beta, lambda_desirable=1.6, lambda_undesirable=0.8), ones)
-    redi = gradient(RediObjective(alpha=0.5), ones)
-    torch.testing.assert_close(kto / (beta / 4 * 1.6 / 2), redi, rtol=1e-5, atol=0)
+    # REDI's mean over pairs is half of KTO's mean over sequences. At beta 0 no baseline matters.
+    for baseline in ("mismatched", "batch_mean", "none"):
+        options = {"beta": beta, "lambda_desirable": 1.6, "lambda_undesirable": 0.8, "baseline": baseline}
+        kto = gradient(KtoObjective(**options, normalization="sequence_mean"), batch)
+        redi = gradient(RediObjective(alpha=0.5), batch)
+        torch.testing.assert_close(kto / (beta / 4 * 1.6 / 2), redi, rtol=1e-5, atol=0)
 
 
 def test_exchanging_the_sides_changes_dpo_and_simpo_by_the_margin():
@@ -187,15 +189,37 @@ def test_orpo_stays_finite_at_certainty():
     assert torch.isfinite(gradient(OrpoObjective(), batch)).all()
 
 
-def test_kto_reads_unpaired_data_and_detaches_its_baseline():
-    """By hand: policy 2 nats above the reference on both of two desirable examples: z = 2, so sigmoid(0) = 1/2."""
+def test_kto_by_hand():
+    """Two desirable examples and no pair; policy above the reference by 2 and 4 nats over 1 and 2 tokens, so s = 2, 4 and
+    per token 2, 2. Mismatched sequences: 1 and 5 nats over 1 and 5 tokens, so z = 3, and 1 per token.
+
+    1 - sigmoid(beta (s - z)) with beta ln 3: s - z = -1, 1 gives 3/4, 1/4; per token 1, 1 gives 1/4, 1/4.
+    Batch mean: z = 3 of sums as well. None: s = 2, 4 gives 1/10, 1/82.
+    """
     none = torch.tensor([]).long()
-    leaf = torch.tensor([-1.0, -2.0]).double().requires_grad_()
-    batch = Scores(leaf, torch.ones(2).double(), torch.tensor([1, 1]), none, none, leaf.detach() - 2)
-    settings = KtoObjective(beta=0.1)
-    assert loss(settings, batch).item() == pytest.approx(0.5)
-    # d/ds of (1 - sigmoid(beta (s - z))) with z held: -beta/4, over two sequences
-    torch.testing.assert_close(torch.autograd.grad(loss(settings, batch), leaf)[0], torch.full((2,), -0.0125).double())
+    lengths, ratios = torch.tensor([1.0, 2.0]).double(), torch.tensor([2.0, 4.0]).double()
+    leaf = torch.tensor([-3.0, -7.0]).double().requires_grad_()
+    others = MismatchedScores(-lengths, -lengths - torch.tensor([1.0, 5.0]), torch.tensor([1.0, 5.0]).double())
+    batch = Scores(leaf, lengths, torch.tensor([1, 1]), none, none, leaf.detach() - ratios, others)
+    beta = math.log(3)
+    assert loss(KtoObjective(beta=beta), batch).item() == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert loss(KtoObjective(beta=beta, normalization="sequence_mean"), batch).item() == pytest.approx(1 / 4)
+    assert loss(KtoObjective(beta=beta, baseline="batch_mean"), batch).item() == pytest.approx(1 / 2)
+    assert loss(KtoObjective(beta=beta, baseline="none"), batch).item() == pytest.approx((1 / 10 + 1 / 82) / 2)
+    # d/ds of 1 - sigmoid(beta (s - z)) with z held: -beta p (1 - p), over two sequences; undesirable ones pull down
+    expected = torch.full((2,), -beta * 3 / 16 / 2).double()
+    for baseline in ("mismatched", "batch_mean"):
+        torch.testing.assert_close(gradient(KtoObjective(beta=beta, baseline=baseline), batch), expected)
+    undesirable = replace(batch, sides=torch.tensor([-1, -1]))
+    torch.testing.assert_close(gradient(KtoObjective(beta=beta), undesirable), -expected)
+
+
+def test_kto_baseline_is_never_negative():
+    """A policy below the reference on mismatched sequences estimates a negative divergence, which there is not: z = 0."""
+    batch = random_scores()
+    below = replace(batch, mismatched=replace(batch.mismatched, ref_logps=batch.mismatched.logps + 3))
+    assert loss(KtoObjective(), below) == loss(KtoObjective(baseline="none"), batch)
+    assert loss(KtoObjective(), batch) != loss(KtoObjective(baseline="none"), batch)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ many packs of similar cost, and packs are full.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import tiny_store
 
 from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective, SftObjective
 from redi_ray.config.training import TrainSettings
@@ -96,6 +99,35 @@ def test_more_ranks_than_sequences():
     assert [[one.tokens for one in packs] for packs in step.packs_of_rank] == [[9], [5], [0], [0]]
 
 
+def test_oversized_sequences_get_a_pack_of_their_own_or_are_refused():
+    """Pack budget 10: the 12 runs alone, or stops the run by name before the first step."""
+    store, train = store_of([(9, 5), (4, 12)]), TrainSettings(batch_size=2, tokens_per_pack=10)
+    packs = [one for packs in plan_batches(store, train, 1, RediObjective())[0].packs_of_rank for one in packs]
+    assert sorted(one.tokens for one in packs if len(one.sequences) == 1) == [9, 12]
+    with pytest.raises(
+        ValueError, match=r"1 of 4 .*tokens_per_pack = 10 .*sequence 3 of group 1, 12 tokens.*on_oversized"
+    ):
+        plan_batches(store, replace(train, on_oversized="error"), 1, RediObjective())
+    plan_batches(store, replace(train, on_oversized="error", tokens_per_pack=12), 1, RediObjective())
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_mismatched_baseline_changes_nothing_else_of_the_plan(world_size):
+    """Same members, same packs; the mismatched sequences of exactly these members run in packs of their own."""
+    store, train = tiny_store(num_pairs=10), TrainSettings(batch_size=4, tokens_per_pack=60)
+    plain, mismatched = (
+        plan_batches(store, train, world_size, KtoObjective(baseline=baseline)) for baseline in ("none", "mismatched")
+    )
+    for step in range(3):
+        one, other = plain[step], mismatched[step]
+        assert one.packs_of_rank == other.packs_of_rank
+        assert not any(one.mismatched_packs_of_rank)
+        packs = other.mismatched_packs_of_rank
+        assert len({len(of) for of in packs}) == 1, "sharded forward passes are collective"
+        assert sorted(i for of in packs for pack in of for i in pack.sequences) == sorted(one.sequences.tolist())
+        assert all(pack.tokens == store.mismatched.lengths[[*pack.sequences]].sum() for of in packs for pack in of)
+
+
 def test_objectives_choose_their_sequences_and_name_what_is_missing():
     store = store_of([(9, 5), (4, 6)])
     train = TrainSettings()
@@ -104,6 +136,10 @@ def test_objectives_choose_their_sequences_and_name_what_is_missing():
     for objective in (DpoObjective(), KtoObjective()):
         with pytest.raises(ValueError, match="needs reference log-probs"):
             plan_batches(store, train, 1, objective)
+    with_reference = tiny_store().with_mismatched(None)
+    with pytest.raises(ValueError, match="mismatched sequences with reference log-probs"):
+        plan_batches(with_reference, train, 1, KtoObjective())
+    plan_batches(with_reference, train, 1, KtoObjective(baseline="batch_mean"))
     unpaired = SequenceStore.from_records([SequenceRecord(0, 1, [1, 2], 1), SequenceRecord(1, -1, [1, 2], 1)])
     with pytest.raises(ValueError, match=r"redi needs pairs: 2 of 2 groups"):
         plan_batches(unpaired, train, 1, RediObjective())

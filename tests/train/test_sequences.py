@@ -43,6 +43,7 @@ def test_save_and_load(tmp_path):
             loaded = SequenceStore.load(tmp_path / str(reference), mmap=mmap)
             for name in ("tokens", "loss_mask", "offsets", "group", "side"):
                 np.testing.assert_array_equal(getattr(loaded, name), getattr(store, name))
+            assert loaded.prompt_lengths.tolist() == store.prompt_lengths.tolist()
             assert (loaded.ref_logps is not None) == reference
             assert not reference or loaded.ref_sum(3) == store.ref_sum(3)
     with pytest.raises(FileNotFoundError):

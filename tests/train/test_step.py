@@ -45,6 +45,9 @@ OBJECTIVES = [
     CpoObjective(),
     OrpoObjective(),
     KtoObjective(lambda_undesirable=0.7),
+    KtoObjective(normalization="sequence_mean", beta=2.0),
+    KtoObjective(baseline="batch_mean"),
+    KtoObjective(baseline="none"),
 ]
 PROGRESS = 0.4
 
@@ -103,11 +106,26 @@ def formula(model, store, groups, o):  # noqa: PLR0911, PLR0912 (one case per ob
             odds = torch.logit(mean.exp())
             return (-m_w - o.beta * logsigmoid(odds[:, 0] - odds[:, 1])).mean()
         case "kto":
-            z = s.detach().mean().clamp(min=0)
+            if o.normalization == "sequence_mean":
+                s_w, s_l = s_w / size[:, 0], s_l / size[:, 1]
+            z = kto_baseline(model, store, groups, o)
             desirable = o.lambda_desirable * (1 - torch.sigmoid(o.beta * (s_w - z)))
             undesirable = o.lambda_undesirable * (1 - torch.sigmoid(o.beta * (z - s_l)))
             return torch.cat([desirable, undesirable]).mean()
     raise AssertionError(o.name)
+
+
+def kto_baseline(model, store, groups, o):
+    """z, one padded group at a time, without gradient."""
+    if o.baseline == "none":
+        return 0.0
+    source = store.mismatched if o.baseline == "mismatched" else store
+    with torch.no_grad():
+        scored = [padded_logps(model, source, g) for g in groups]
+    ratios = [((lp - r) * m).sum(1) / (m.sum(1) if o.normalization == "sequence_mean" else 1) for lp, r, m in scored]
+    z = torch.cat(ratios).mean()
+    assert z > 0.1, "at the clamp nothing would be compared"
+    return z.clamp(min=0)
 
 
 def flat_grad(policy):
@@ -189,6 +207,7 @@ def test_masked_tokens_and_their_references_do_not_matter():
         offsets=store.offsets,
         group=store.group,
         side=store.side,
+        prompt_lengths=store.prompt_lengths,
         ref_logps=store.ref_logps + 100 * (store.loss_mask == 0),
     )
     first, second = (run(tiny_policy(), s, DpoObjective()) for s in (store, other))

@@ -32,6 +32,7 @@ def make_job(root: str) -> Job:
         model_path=f"{root}/model",
         overrides=ModelOverrides(),
         sequences_uri=f"{root}/sequences",
+        mismatched_uri=None,
         objective=RediObjective(),
         settings=SETTINGS,
         out_uri=f"{root}/out",
