@@ -101,6 +101,12 @@ def check_capacity(resources: ResourceSettings) -> None:
         raise CapacityError("; ".join(short) + f". Mend: {hint}")
 
 
+def user_error(error: Exception) -> UserError | None:
+    """The UserError that ended a Ray task, without what Ray Data adds to its message; None if another error did."""
+    cause = getattr(error, "cause", None)
+    return type(cause)(str(cause).partition("\nFailed to apply UDF")[0]) if isinstance(cause, UserError) else None
+
+
 def quiet_libraries() -> None:
     """Keep Ray's own progress and advice off the terminal: our stages report in one place."""
     import ray.data

@@ -61,7 +61,7 @@ TRACE = pa.schema(
         pa.field("finish_reason", pa.string()),  # stop | length | loop (repeats itself to no end) | null where unknown
         pa.field("num_tokens", pa.int64()),
         pa.field("model", pa.string()),
-        pa.field("sampling", pa.string()),  # JSON of the sampling parameters, null for imported traces
+        pa.field("sampling", pa.string()),  # JSON: parameters, seed, prompt_tokens; null for imported traces
         pa.field("votes", VOTES),  # votes shipped with imported traces
     ]
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,8 +26,7 @@ from redi_ray.data.ids import IdSet
 from redi_ray.data.samples import COMPLETION, Progress, Requests, Sampler, SampleStats, Sampling, sample_seed
 from redi_ray.data.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.verify import VerifyShards, output_of
-from redi_ray.errors import UserError
-from redi_ray.runtime import log
+from redi_ray.runtime import log, user_error
 from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
 
 TRIES = 3
@@ -72,7 +71,6 @@ def collect(
             break
         write = partial(_write_shard, out_uri=out_uri, model=model, sampling=sampling, last=attempt == TRIES)
         added = _run(sampler(missing.dataset), write, shard_rows, verification, solved, on_progress)
-        total.prompt_tokens += added.prompt_tokens
         total.rejected.update(added.rejected)
         found = survey(out_uri, verdicts)
         total.doubles += found.stats.doubles
@@ -80,7 +78,7 @@ def collect(
             log.warning("%d of %d requests failed and are asked again", added.retried, missing.asked)
         else:
             break
-    for name in ("traces", "tokens", "truncated", "loops"):
+    for name in ("traces", "tokens", "prompt_tokens", "truncated", "loops"):
         setattr(total, name, getattr(found.stats, name))
     return total
 
@@ -114,8 +112,8 @@ def _run(
             total += added
             on_progress(added)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
+        if (told := user_error(error)) is not None:
+            raise told from None
         raise
     return total
 
@@ -135,10 +133,9 @@ def _write_shard(batch: pa.Table, out_uri: str, model: str, sampling: Sampling, 
         traces = _to_traces(drawn, model, sampling)
         storage.write_table(uri, traces)
         stats = stats_of(traces)
-    stats.prompt_tokens = pc.sum(drawn["prompt_tokens"]).as_py() or 0
     stats.retried = failed.num_rows - final.num_rows
     stats.rejected = Counter(final["failure"].to_pylist())
-    return {"uri": [uri], "counts": [json.dumps(asdict(stats))], "solved": [b""]}
+    return {"uri": [uri], "counts": [json.dumps(stats.plain())], "solved": [b""]}
 
 
 def _trace_ids(rows: pa.Table) -> list[str]:
@@ -153,8 +150,13 @@ def _to_rejects(rows: pa.Table) -> pa.Table:
 
 def _to_traces(rows: pa.Table, model: str, sampling: Sampling) -> pa.Table:
     parameters = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
-    pairs = zip(rows["problem_id"].to_pylist(), rows["sample_index"].to_pylist(), strict=True)
-    told = [json.dumps({**parameters, "seed": sample_seed(sampling.seed, *pair)}) for pair in pairs]
+    keys = zip(*(rows[name].to_pylist() for name in ("problem_id", "sample_index", "prompt_tokens")), strict=True)
+    told = [
+        json.dumps(
+            {**parameters, "seed": sample_seed(sampling.seed, problem_id, index), "prompt_tokens": prompt_tokens}
+        )
+        for problem_id, index, prompt_tokens in keys
+    ]
     columns = {
         **{name: rows[name] for name in COMPLETION.names if name in TRACE.names},
         "trace_id": _trace_ids(rows),

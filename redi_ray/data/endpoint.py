@@ -84,6 +84,7 @@ class ChatClient:
         self.retries: Counter[str] = Counter()
         """Tries that were followed by another one, by the reason of their failure."""
         self._key = key
+        self._ended: EndpointError | None = None
         self._failures_in_row = self._answered = self._used = 0
         self._requests, self._tokens = Pace(settings.requests_per_minute), Pace(settings.tokens_per_minute)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
@@ -104,17 +105,29 @@ class ChatClient:
         )
         outcome: Answer | Refusal
         async with self._slots:
+            if self._ended is not None:
+                raise self._ended
             try:
                 outcome = await tries(self._try, body)
             except _Transient as error:
                 outcome = error.refusal
-        self._failures_in_row = self._failures_in_row + 1 if isinstance(outcome, Refusal) else 0
-        if isinstance(outcome, Refusal) and self._failures_in_row >= self.settings.max_failures_in_row:
-            raise EndpointError(
+            except EndpointError as error:
+                self._ended = error
+                raise
+            self._count_failures(outcome)
+        return outcome
+
+    def _count_failures(self, outcome: Answer | Refusal) -> None:
+        if isinstance(outcome, Answer):
+            self._failures_in_row = 0
+            return
+        self._failures_in_row += 1
+        if self._failures_in_row >= self.settings.max_failures_in_row:
+            self._ended = EndpointError(
                 f"{self.settings.base_url}: {self._failures_in_row} requests in a row failed for good, the last with "
                 f"{outcome.reason}: {outcome.detail[:300]}. What was answered is kept; mend it and run the same again"
             )
-        return outcome
+            raise self._ended
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -8,8 +8,7 @@ it does; the failures stay, they are what the rejected traces are made of. Trace
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -114,17 +113,12 @@ def generate_rounds(
         stats += SampleStats(rounds=1, verified=verdicts.stats.verified, correct=verdicts.stats.correct)
         counts.total += stats
         seconds = round(time.monotonic() - started, 1)
-        counts.rounds.append({**as_facts(stats), "problems": sampled, "solved": len(solved), "seconds": seconds})
+        counts.rounds.append({**stats.plain(), "problems": sampled, "solved": len(solved), "seconds": seconds})
         log.info("round %d: %d problems sampled, %d of %d solved", number, sampled, len(solved), num_problems)
         if len(solved) == num_problems:
             break
     counts.total.solved = len(solved)
     return counts
-
-
-def as_facts(stats: SampleStats) -> dict[str, Any]:
-    """For the manifest."""
-    return {name: dict(value) if isinstance(value, Counter) else value for name, value in asdict(stats).items()}
 
 
 def read_problems(uris: list[str]) -> pa.Table:

@@ -62,11 +62,11 @@ class SampleStats:
     rounds: int = 0
     asked: int = 0
     traces: int = 0
-    """Those of earlier runs included, as in the next four."""
+    """Those of earlier runs included, as in the next five."""
     tokens: int = 0
     """Generated ones."""
     prompt_tokens: int = 0
-    """Of this run only: traces do not keep them."""
+    """Of the traces, each with its whole prompt."""
     truncated: int = 0
     """Traces that reached their token limit."""
     loops: int = 0
@@ -85,6 +85,10 @@ class SampleStats:
 
     def __add__(self, other: SampleStats) -> SampleStats:
         return SampleStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(SampleStats)))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it; `dataclasses.asdict` would rebuild the Counter from pairs and count those."""
+        return {**vars(self), "rejected": dict(self.rejected)}
 
 
 Progress = Callable[[SampleStats], None]

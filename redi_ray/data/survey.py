@@ -85,15 +85,21 @@ def _look_at(uris: list[str], look: Look) -> list[tuple[Hashes, SampleStats]]:
 
 
 def _trace_stats(uri: str) -> tuple[Hashes, SampleStats]:
-    (table,) = storage.read_tables([uri], ["trace_id", "num_tokens", "finish_reason"])
+    (table,) = storage.read_tables([uri], ["trace_id", "num_tokens", "finish_reason", "sampling"])
     return hash_ids(table["trace_id"].to_pylist()), stats_of(table)
 
 
 def stats_of(traces: pa.Table) -> SampleStats:
     """What `traces` (TRACE columns) add up to."""
     reasons = Counter(traces["finish_reason"].to_pylist())
-    tokens = pc.sum(traces["num_tokens"]).as_py() or 0
-    return SampleStats(traces=traces.num_rows, tokens=tokens, truncated=reasons["length"], loops=reasons["loop"])
+    told = pc.struct_field(pc.extract_regex(traces["sampling"], r'"prompt_tokens": (?P<count>\d+)'), "count")
+    return SampleStats(
+        traces=traces.num_rows,
+        tokens=pc.sum(traces["num_tokens"]).as_py() or 0,
+        prompt_tokens=pc.sum(told.cast(pa.int64())).as_py() or 0,
+        truncated=reasons["length"],
+        loops=reasons["loop"],
+    )
 
 
 def verdict_stats(uri: str) -> tuple[Hashes, SampleStats]:

@@ -34,6 +34,19 @@ def render_prompt(messages: list[Message], tokenizer: ChatTokenizer, settings: P
     return text + settings.prefix
 
 
+def fold_reasoning(text: str, reasoning: str, settings: PromptSettings) -> str:
+    """One completion, `<think>...</think>` and all, of an answer whose reasoning a server has kept apart.
+
+    Without an answer the thought stays open: it was cut off. A text that only closes a thought, because the server's chat
+    template had opened it, gets its beginning back.
+    """
+    opening = settings.prefix if "<think>" in settings.prefix else "<think>\n"
+    if not reasoning.strip():
+        return opening + text.lstrip() if "</think>" in text and "<think>" not in text else text
+    thought = opening + reasoning.strip()
+    return f"{thought}\n</think>\n\n{text.strip()}" if text.strip() else thought
+
+
 def strip_prefix(completion: str, settings: PromptSettings) -> str | None:
     """The completion without the forced prefix, or None if it does not begin with it.
 

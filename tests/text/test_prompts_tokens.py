@@ -6,7 +6,7 @@ import pytest
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.text.prompts import render_prompt, strip_prefix, to_messages
+from redi_ray.text.prompts import fold_reasoning, render_prompt, strip_prefix, to_messages
 from redi_ray.text.tokens import encode, loss_mask, prompt_ids
 
 THINK = PromptSettings(prefix="<think>\n")
@@ -70,3 +70,15 @@ def test_masked_tokens_are_not_scored():
 def test_a_completion_without_the_prefix_is_refused():
     with pytest.raises(ValueError, match="does not begin with '<think>'"):
         encode(to_messages("1", THINK), "1", TOKENIZER, THINK)
+
+
+def test_reasoning_that_a_server_keeps_apart_is_folded_in():
+    plain = PromptSettings(prefix="")
+    for settings in (THINK, plain):
+        assert fold_reasoning("so 4\n", " 2+2 \n", settings) == "<think>\n2+2\n</think>\n\nso 4"
+        assert fold_reasoning("", "2+", settings) == "<think>\n2+", "cut off while thinking"
+        assert fold_reasoning("2+2\n</think>\n\nso 4", "", settings) == "<think>\n2+2\n</think>\n\nso 4"
+        for whole in ("<think>\n2+2\n</think>\n\nso 4", "so 4", ""):
+            assert fold_reasoning(whole, "", settings) == whole
+    body = strip_prefix(fold_reasoning("so 4", "2+2", THINK), THINK)
+    assert body == "2+2\n</think>\n\nso 4"
