@@ -41,9 +41,68 @@ def generate(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def verify(config: Config, overrides: Overrides = None) -> None:
-    """A verdict for every trace."""
-    run_stages(config, overrides or [], lambda pipeline: f"verified traces: {pipeline.verified().uri}")
+def verify(
+    config: Annotated[
+        str | None, typer.Argument(help="The experiment's YAML; none with --traces.", metavar="CONFIG")
+    ] = None,
+    overrides: Overrides = None,
+    traces: Annotated[
+        list[str] | None,
+        typer.Option(help="JSON lines or Parquet (gzip too), a file or a folder, local or s3://; again for several."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="A folder of its own for verdicts, rejects and manifest.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=COLUMN, NAME being problem_id, answer, completion, trace_id, finish_reason, label, judge or "
+            "math_verify; dots reach into nested columns."
+        ),
+    ] = None,
+    extract: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="final_answer, boxed, after:MARKER, regex:PATTERN, conclusion, last_number or whole, in order."
+        ),
+    ] = None,
+    gold_extract: Annotated[list[str] | None, typer.Option(help="The same for the reference answer.")] = None,
+    vote: Annotated[
+        list[str] | None, typer.Option(help="Who votes: math_verify, label, judge; again for several.")
+    ] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="all, any, drop_disagreement, math_verify_only, both_false or paper.")
+    ] = None,
+    reuse_votes: Annotated[bool | None, typer.Option(help="Math-Verify votes in the file stand.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for one comparison, 5 by default.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="Memory of one comparing process, 2048 by default.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Actors, one core each; all cores by default.", min=1)] = None,
+) -> None:
+    """A verdict for every trace: of a run (CONFIG), or of any files (--traces FILE --out FOLDER, no config needed)."""
+    options = {
+        "extract": extract,
+        "gold_extract": gold_extract,
+        "votes": vote,
+        "policy": policy,
+        "reuse_votes": reuse_votes,
+        "timeout_seconds": timeout,
+        "memory_mb": memory_mb,
+    }
+    if config is not None:
+        given = {"traces": traces, "out": out, "column": column, "workers": workers, **options}
+        if clash := [name.replace("_", "-") for name, value in given.items() if value or value == 0]:
+            raise typer.BadParameter(
+                f"--{', --'.join(clash)}: only with --traces and no CONFIG; a config says the same in `problems.source`, "
+                "`verify` and `resources.verify_workers`"
+            )
+        run_stages(config, overrides or [], lambda pipeline: f"verified traces: {pipeline.verified().uri}")
+        return
+    if not traces or out is None:
+        raise typer.BadParameter("name a CONFIG, or both --traces and --out")
+    from redi_ray.verify_command import print_verdicts, read_columns, read_settings, verify_trace_files
+
+    with clear_errors():
+        columns = read_columns(column or [])
+        settings = read_settings(options, columns)
+        print_verdicts(verify_trace_files(traces, out, columns, settings, workers))
 
 
 @app.command()

@@ -47,8 +47,13 @@ class RejectWriter:
 
     def add(self, where: str, reason: str, detail: str = "", raw: Any = "") -> None:
         self.reasons[reason] += 1
-        text = raw if isinstance(raw, str) else repr(raw)
-        self._shards.add({"where": where, "reason": reason, "detail": detail[:RAW_LIMIT], "raw": text[:RAW_LIMIT]})
+        self._shards.add(reject_row(where, reason, detail, raw))
 
     def flush(self) -> None:
         self._shards.flush()
+
+
+def reject_row(where: str, reason: str, detail: str = "", raw: Any = "") -> dict[str, str]:
+    """A row of REJECT."""
+    text = raw if isinstance(raw, str) else repr(raw)
+    return {"where": where, "reason": reason, "detail": detail[:RAW_LIMIT], "raw": text[:RAW_LIMIT]}

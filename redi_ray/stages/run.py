@@ -68,8 +68,8 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def terminal_bar(label: str, total: int, unit: str) -> tqdm:
-    """A bar on stderr; where that is no terminal (logs, CI) a line every ten seconds at the most."""
+def terminal_bar(label: str, total: int | None, unit: str) -> tqdm:
+    """A bar on stderr, without a total a counter; where that is no terminal (logs, CI) a line every ten seconds at most."""
     quiet = not sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -1,0 +1,64 @@
+"""Settings of `redi-ray verify --traces`: which column of a trace file is what. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.objectives import STRICT, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceColumns:
+    """Which column of a trace file is what; dots reach into nested columns (`votes.label`)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    problem_id: str = "problem_id"
+    """The problem that the trace is of: text or a number."""
+    answer: str = "answer"
+    """The reference answer, text or a number; where it is null the verdict is `gold_unparseable`."""
+    completion: str = "completion"
+    """The trace's text."""
+    trace_id: str | None = "trace_id"
+    """The trace's own id. Null, or not in the row: `problem_id#file:row`."""
+    finish_reason: str | None = "finish_reason"
+    """`length` says that the trace was cut off at its token limit. Null, or not in the row: it was not."""
+    label: str | None = None
+    """A label that came with the trace: true, false, or a verdict's name."""
+    judge: str | None = None
+    """A judge model's vote, in the same form."""
+    math_verify: str | None = None
+    """An earlier Math-Verify vote, in the same form; it counts only with `reuse_votes`."""
+
+    def __post_init__(self) -> None:
+        for name in REQUIRED:
+            require(bool(getattr(self, name)), f"the column of {name} must have a name")
+
+    @property
+    def votes(self) -> dict[str, str]:
+        """Verifier -> column of its vote, for those that the file has."""
+        found = {name: getattr(self, name) for name in ("label", "judge", "math_verify")}
+        return {name: column for name, column in found.items() if column is not None}
+
+    @property
+    def names(self) -> list[str]:
+        """Every column that may be read."""
+        found = [getattr(self, field.name) for field in fields(self)]
+        return [name for name in found if name is not None]
+
+
+REQUIRED = ("problem_id", "answer", "completion")
+"""Columns that must be there."""
+
+
+def check_votes(settings: VerifySettings, columns: TraceColumns) -> None:
+    """ValueError unless every vote that counts is ours or has a column."""
+    for name in settings.votes:
+        have = name == "math_verify" or name in columns.votes
+        require(have, f"votes holds {name}, but no column has it; name one with --column {name}=COLUMN")
+    if settings.reuse_votes:
+        require(
+            "math_verify" in columns.votes, "reuse_votes needs the column of those votes: --column math_verify=COLUMN"
+        )
