@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.objectives import STRICT, require
 
 Voter = Literal["math_verify", "label", "judge"]
@@ -86,12 +87,19 @@ class VerifySettings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     """Extraction and comparison."""
     votes: list[Voter] = field(default_factory=lambda: ["math_verify"])
-    """Verifiers that count. `label` and `judge` are read from the trace's `votes`."""
+    """Verifiers that count. `label` is read from the trace's `votes`, and so is `judge` where the section below is not
+    set."""
+    judge: JudgeSettings | None = None
+    """A language model that casts the `judge` votes. It is asked once all traces are there: between rounds of sampling,
+    Math-Verify alone says which problems are solved."""
     policy: Policy = "all"
-    """How votes become the verdict; the table is in `redi_ray.text.verdicts`."""
+    """How votes become the verdict; the table is in `redi_ray.text.verdicts`. Another one asks no judge again."""
+    invert_labels: bool = False
+    """The negative control: correct and wrong are swapped after the policy, so that training prefers what is wrong. A
+    method that gains as much from these labels as from the true ones does not learn from them."""
     reuse_votes: bool = False
-    """A `math_verify` vote that came with a trace stands, and Math-Verify runs only where there is none (under policy
-    `paper` not at all: a missing vote is part of its rule)."""
+    """A `math_verify` or `judge` vote that came with a trace stands, and the verifier runs only where there is none (under
+    policy `paper` Math-Verify not at all: a missing vote is part of its rule)."""
     timeout_seconds: float = 5.0
     """Wall-clock limit of one comparison; its process is killed after it and the verdict is `timeout`."""
     memory_mb: int = 2048
@@ -108,7 +116,36 @@ class VerifySettings:
         require(len(set(self.votes)) == len(self.votes), f"votes lists a verifier twice: {self.votes}")
         if self.policy == "math_verify_only":
             require("math_verify" in self.votes, "policy math_verify_only needs math_verify among the votes")
+        if self.judge is not None:
+            self._check_judge(self.judge)
         require(self.timeout_seconds > 0, f"timeout_seconds must be > 0, got {self.timeout_seconds}")
         require(self.memory_mb >= 512, f"memory_mb must be >= 512 (sympy alone needs that), got {self.memory_mb}")
         for name in ("processes", "cache_size", "batch_rows"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+
+    def _check_judge(self, judge: JudgeSettings) -> None:
+        require("judge" in self.votes, "judge is set, but votes does not hold it: write votes: [math_verify, judge]")
+        if judge.ask == "all":
+            return
+        require("math_verify" in self.votes, "judge.ask: not_correct needs math_verify among the votes")
+        require(
+            self.policy not in ("all", "paper"),
+            f"policy {self.policy} needs the judge's vote on every trace: set judge.ask: all, or policy: any, both_false or "
+            "drop_disagreement",
+        )
+        require(
+            self.policy != "both_false" or self.votes[0] == "math_verify",
+            "policy both_false with judge.ask: not_correct needs math_verify as the first of the votes",
+        )
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether Math-Verify and votes that came with the traces decide at once; a judge and inversion come after them."""
+        return self.judge is None and not self.invert_labels
+
+    def first_pass(self) -> VerifySettings:
+        """What is decided while traces are sampled: everything if that is one pass, else what Math-Verify says."""
+        if self.in_one_pass:
+            return self
+        policy: Policy = "paper" if self.policy == "paper" else "math_verify_only"  # a missing vote stays missing there
+        return replace(self, votes=["math_verify"], policy=policy, judge=None, invert_labels=False)

@@ -198,14 +198,23 @@ class ExperimentConfig(Strict):
             if self.verify.votes == ["label"] and columns is not None and columns.label is None:
                 found.append("verify.votes is [label], but problems.source.columns.label is not set")
         if isinstance(self.generate, SampledTraces):
-            if "math_verify" not in self.verify.votes:
-                found.append("verify.votes must hold math_verify when traces are sampled: nothing else can judge them")
+            if "math_verify" not in self.verify.votes and self.verify.judge is None:
+                found.append(
+                    "verify.votes must hold math_verify when traces are sampled, or verify.judge must be set: nothing else "
+                    "can judge them"
+                )
             prompt = self.generate.prompt
             if prompt is not None and prompt.prefix != self.model.prompt.prefix:
                 found.append(
                     f"generate.prompt.prefix {prompt.prefix!r} differs from model.prompt.prefix "
                     f"{self.model.prompt.prefix!r}: traces are stored with it, so they must be equal"
                 )
+        if "judge" in self.verify.votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
+            found.append("verify.votes holds judge, but nothing casts its votes: set verify.judge")
+        contamination = self.curate.contamination
+        if contamination is not None and not contamination.files:
+            if not self.evaluate.benchmarks and not self.problems.dev.share:
+                found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
         if isinstance(source, ArithmeticSource):
             if source.min_digits > source.max_digits:
                 found.append("problems.source: min_digits is larger than max_digits")

@@ -61,6 +61,14 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ConfigError(f"override {override!r}: write it as key=value, for instance sft.train.epochs=2")
+    set_path(raw, path, yaml.safe_load(text), where=f"override {override!r}")
+
+
+def set_path(raw: dict[str, Any], path: str, value: Any, where: str) -> None:
+    """Set one dotted path in place; sections on the way that are missing or null are made.
+
+    Raises ConfigError, which says `where`, if the path leads through a plain value.
+    """
     *parents, leaf = path.split(".")
     node: Any = raw
     for depth, key in enumerate(parents):
@@ -68,8 +76,8 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             node[key] = {}
         node = node[key]
         if not isinstance(node, dict):
-            raise ConfigError(f"override {override!r}: {'.'.join(parents[: depth + 1])} is a value, not a section")
-    node[leaf] = yaml.safe_load(text)
+            raise ConfigError(f"{where}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+    node[leaf] = value
 
 
 def dump_config(config: ExperimentConfig) -> str:
@@ -97,7 +105,9 @@ def valid_keys(location: list[Any]) -> list[str]:
     node: dict[str, Any] = schema
     for part in location:
         node = _step(schema, _resolve(schema, node), part)
-    return list(_resolve(schema, node).get("properties", {}))
+    node = _resolve(schema, node)
+    choices = [_resolve(schema, choice) for choice in node.get("anyOf", [node])]  # an optional section has two
+    return [key for choice in choices for key in choice.get("properties", {})]
 
 
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,11 @@ def decide(votes: Mapping[str, Verdict | None], policy: str) -> Verdict:
     return POLICIES[policy](list(votes.values()))
 
 
+def invert(verdict: Verdict) -> Verdict:
+    """Correct and wrong swapped, everything else as it is: the negative control of a method that learns from labels."""
+    return {Verdict.CORRECT: Verdict.WRONG, Verdict.WRONG: Verdict.CORRECT}.get(verdict, verdict)
+
+
 def _neither(votes: Votes) -> Verdict:
     told = (vote for vote in votes if vote not in (Verdict.CORRECT, Verdict.WRONG, None))
     return next(told, None) or Verdict.ERROR

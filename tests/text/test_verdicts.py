@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from redi_ray.schemas import Verdict
-from redi_ray.text.verdicts import POLICIES, decide
+from redi_ray.text.verdicts import POLICIES, decide, invert
 
 C, W, N, T, E = Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER, Verdict.TIMEOUT, Verdict.ERROR
 G = Verdict.GOLD_UNPARSEABLE
@@ -60,3 +60,8 @@ def test_mistakes_are_named():
         decide({"label": C}, "majority")
     with pytest.raises(ValueError, match="no votes"):
         decide({}, "all")
+
+
+def test_inverted_labels_swap_what_is_certain_and_nothing_else():
+    assert [invert(verdict) for verdict in Verdict] == [W, C, N, T, G, E]
+    assert [invert(invert(verdict)) for verdict in Verdict] == list(Verdict)
