@@ -1,16 +1,55 @@
-"""Is a completion's answer right? The fast path, and `verify_answer` for one completion.
+r"""Is a completion's answer right? The fast path, and `verify_answer` for one completion.
 
 The stages of one verdict: find the answer (`redi_ray.text.extract`), decide it here where that is certain, and otherwise
 ask Math-Verify in a process that can be killed (`redi_ray.text.isolation`). For whole tables see `redi_ray.data.verify`.
 
-What counts as equal, beyond the spelling of one expression:
-- Percent: `28\\%`, `28 percent` and `28` are equal, and so are `10\\%` and `0.1`; `10\\%` and `10.0` are not.
-- Units behind a number are ignored on either side: `15\\text{ cm}^2` equals `15`. `cm` is not told from `m`.
-- Decimals: equal after rounding to `float_rounding` places, so 0.333333 equals 1/3 and 0.333 does not.
-- Intervals: brackets matter, `[0,1)` is not `[0,1]`; an open interval `(1,2)` equals the pair 1, 2.
-- Sets and several answers: order does not matter, unless the gold is a tuple in parentheses; all must be there.
-- `x = 5` equals `5`; an equation equals its rearrangements.
-- Text: `\\text{Even}` equals `even`. Choices: gold `\\text{(C) Plane}` is met by `C`, `(C)` and `Plane`.
+What counts as equal, beyond the spelling of one expression (a test runs every line):
+
+| rule                                                 | gold                  | answer                | verdict |
+|------------------------------------------------------|-----------------------|-----------------------|---------|
+| percent: with and without the sign                   | `28\%`                | `28`                  | correct |
+|                                                      | `28\%`                | `28 percent`          | correct |
+| percent: as a fraction of one                        | `10\%`                | `0.1`                 | correct |
+|                                                      | `50\%`                | `\frac{1}{2}`         | correct |
+| percent: but not with other decimals                 | `10\%`                | `10.0`                | wrong   |
+| units: ignored behind a number, on either side       | `15\text{ cm}^2`      | `15`                  | correct |
+|                                                      | `15`                  | `15 \mathrm{~km/h}`   | correct |
+|                                                      | `90^\circ`            | `90`                  | correct |
+|                                                      | `5`                   | `\$5`                 | correct |
+| units: so one is not told from another               | `15\text{ cm}`        | `15\text{ m}`         | correct |
+| units: nothing is converted                          | `1000\text{ m}`       | `1\text{ km}`         | wrong   |
+| thousands: separators go                             | `15,000`              | `15000`               | correct |
+| decimals: equal at `float_rounding` places           | `1/3`                 | `0.333333`            | correct |
+|                                                      | `1/3`                 | `0.333`               | wrong   |
+| decimals: a gold from a float column                 | `27.0`                | `27`                  | correct |
+| decimals: a comma may be the point                   | `2.5`                 | `2,5`                 | correct |
+| intervals: brackets matter                           | `[0,1)`               | `[0,1]`               | wrong   |
+| intervals: the order of a union does not             | `(1,2)\cup(3,4)`      | `(3,4)\cup(1,2)`      | correct |
+| intervals: an open one is also a pair                | `(1,2)`               | `1,2`                 | correct |
+| intervals: no inequality, unless `set_relations`     | `[-2,7]`              | `-2 \le x \le 7`      | wrong   |
+| sets: order does not matter                          | `\{1,2\}`             | `\{2,1\}`             | correct |
+| sets: braces may be missing                          | `\{1,2\}`             | `2,1`                 | correct |
+| several answers: in any order                        | `1,-2`                | `-2,1`                | correct |
+| several answers: joined by and, or                   | `1,-2`                | `-2 \text{ and } 1`   | correct |
+| several answers: with their names                    | `1,-2`                | `x=1, x=-2`           | correct |
+| several answers: a plus-minus is two                 | `\pm 2`               | `2,-2`                | correct |
+| several answers: all must be there                   | `3,5,7`               | `3,5`                 | wrong   |
+| several answers: and no more                         | `3,5`                 | `3,5,7`               | wrong   |
+| tuples: in parentheses the order matters             | `(1,2)`               | `(2,1)`               | wrong   |
+| tuples: a column vector is none                      | `(1,2)`               | `\begin{pmatrix}1\\2\end{pmatrix}` | wrong |
+| equations: the value alone                           | `x=5`                 | `5`                   | correct |
+|                                                      | `y=2x+1`              | `2x+1`                | correct |
+| equations: rearranged                                | `5x-7y+4=0`           | `10x-14y+8=0`         | correct |
+| expressions: expanded, reordered                     | `(x+1)^2`             | `x^2+2x+1`            | correct |
+|                                                      | `(x+1)^2`             | `x^2+2x+2`            | wrong   |
+| text: without case or \text                          | `\text{Even}`         | `even`                | correct |
+| text: no synonyms                                    | `\text{no solution}`  | `\emptyset`           | wrong   |
+| choices: the letter, in any dress                    | `\text{(C) Plane}`    | `C`                   | correct |
+|                                                      | `\text{(C)}`          | `\text{(C) Plane}`    | correct |
+| choices: the wording                                 | `\text{(C) Plane}`    | `\text{Plane}`        | correct |
+| choices: another letter                              | `\text{(C)}`          | `B`                   | wrong   |
+| unreadable answers: say nothing about the trace      | `5`                   | `\frac{1}}{`          | no_answer |
+| unreadable golds: the same                           | `\frac{1}{`           | `5`                   | gold_unparseable |
 """
 
 from __future__ import annotations
@@ -106,14 +145,29 @@ _POOLS: dict[str, ComparingPool] = {}
 
 
 def verify_answer(
-    completion: str, gold: str, settings: AnswerSettings | None = None, *, timeout_seconds: float = 5.0
+    completion: str,
+    gold: str,
+    settings: AnswerSettings | None = None,
+    *,
+    timeout_seconds: float = 5.0,
+    finished: bool = True,
 ) -> AnswerVerdict:
-    """The verdict on one completion. Hard comparisons run in one process per settings, started at the first need.
+    r"""The verdict on one completion, and the answer that was found in it.
 
-    For many completions use `redi_ray.data.verifier.AnswerVerifier`, which also caches.
+    completion: the model's text. gold: the reference answer. settings: how answers are found and compared.
+    timeout_seconds: limit of one comparison. finished: False where the completion was cut off at its token limit, so that
+    only an explicit answer counts. Never raises for what the texts hold: it is then the verdict that says so.
+
+    >>> verify_answer(r"Half of it, so the answer is $\boxed{\frac{1}{2}}$.", "0.5")
+    AnswerVerdict(verdict=<Verdict.CORRECT: 'correct'>, extracted_answer='\\frac{1}{2}')
+    >>> verify_answer("I give up.", "0.5").verdict
+    <Verdict.NO_ANSWER: 'no_answer'>
+
+    Hard comparisons run in one process per settings, started at the first need (1-2 s) and ended with this one. For many
+    completions use `redi_ray.data.verifier.AnswerVerifier`, which also caches.
     """
     settings = settings or AnswerSettings()
-    row = read_row(gold, completion, settings)
+    row = read_row(gold, completion, settings, finished=finished)
     if row.verdict is not None or row.answer is None:
         return AnswerVerdict(row.verdict or Verdict.NO_ANSWER, row.answer)
     verdict = quick_verdict(row.gold, row.answer)

@@ -125,11 +125,11 @@ def _parse(answer: str) -> list[Any]:
     parser, _ = _math_verify()
     latex, plain = parser.LatexExtractionConfig(), parser.ExprExtractionConfig()
     options = {"fallback_mode": "no_fallback", "parsing_timeout": None}
-    if MATH.search(answer) or PROSE.search(answer):  # a text with mathematics in it, not a bare answer
+    spelled = repair(answer)
+    if MATH.search(answer) or PROSE.search(spelled):  # a text with mathematics in it, not a bare answer
         found = parser.parse(answer, extraction_config=[latex, plain], **options)
         if found:
             return found
-    spelled = repair(answer)
     if re.fullmatch(r"-?\d{1,15}", spelled):
         return [sympy.Integer(spelled)]
     if choice := choice_letter(spelled):

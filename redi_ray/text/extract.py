@@ -2,6 +2,23 @@ r"""Where the answer of a completion stands: last box by brace matching, markers
 
 Two things Math-Verify does with a whole completion are avoided on purpose: it merges nearby boxes (`\boxed{3}. Wait,
 \boxed{4}` becomes the set {3, 4}), and it backtracks for seconds over texts that loop.
+
+Which extractor reads which source (a test runs every line; / is a line break, - no answer):
+
+| extract                  | completion                                               | answer         |
+|--------------------------|----------------------------------------------------------|----------------|
+| `boxed`                  | `First \boxed{3}. No: \boxed{\frac{1}{2}}, for sure.`    | `\frac{1}{2}`  |
+| `boxed`                  | `Either \boxed{1} or \boxed{-2}`                         | `1,-2`         |
+| `boxed`                  | `So \boxed{\text{a set } \{1, 2\}}`                      | `\text{a set } \{1, 2\}` |
+| `boxed`                  | `It is \boxed{7} or rather \boxed{8`                     | -              |
+| `final_answer`           | `The final answer is $7$. I hope it is correct.`         | `7`            |
+| `after:final answer is`  | `Thus the final answer is: 7.`                           | `7`            |
+| `after:A:`               | `12 - 5 = 7 / A: 7`                                      | `7`            |
+| `after:####`             | `12 - 5 = 7 / #### 7`                                    | `7`            |
+| `regex:ANS=(\d+)`        | `ANS=6 / ANS=7 / done`                                   | `7`            |
+| `last_number`            | `It costs 1,200 dollars.`                                | `1200`         |
+| `whole`                  | `x = 7`                                                  | `x = 7`        |
+| `conclusion`             | `Therefore it is 7.`                                     | `Therefore it is 7.` |
 """
 
 from __future__ import annotations

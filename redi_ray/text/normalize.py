@@ -40,6 +40,10 @@ TAIL_UNIT = re.compile(
     r"^([-+]?\d[\d.]*|\\frac\{\d+\}\{\d+\})\s*\\(?:text|mathrm|textrm|mbox|textnormal)\s*"
     r"\{(?!\s*(?:and|or|thousand|million|billion|dozen|hundred|percent)\b)[^{}]*\}\s*(?:\^\{?\d\}?)?\.?$"
 )
+LISTED = re.compile(
+    r",?\s*\\(?:text|mathrm|textrm|mbox|textnormal)\s*\{\s*(?:and|or)\s*\}\s*|(?<=[\d)\]}]),?\s+(?:and|or)\s+(?=[-+\d(\[\\])"
+)
+RELATION = re.compile(r"[<>]|\\(?:leq?|geq?|lt|gt|neq?|in|leqslant|geqslant)(?![a-zA-Z])")
 INTEGER = re.compile(r"^[-+]?\d+$")
 RATIONAL = re.compile(r"^([-+]?)(?:\\frac\{(-?\d{1,18})\}\{(\d{1,18})\}|(\d{1,18})/(\d{1,18})|(\d{1,18}))$")
 CHOICE = re.compile(r"^\(?([A-J])\)?[.:]?$")
@@ -100,6 +104,8 @@ def repair(answer: str) -> str:
         text = PLAIN_THOUSANDS.sub(lambda match: re.sub("[, ]", "", match.group(1)), text)
         text = SUBSCRIPT_TEXT.sub(lambda match: f"_{{{match.group(1) or match.group(2)}}}", text)
         text = ORDINAL.sub("", EULER.sub(r" \1 ", text))
+        if LISTED.search(text) and not RELATION.search(text):  # "and" between inequalities is no list
+            text = LISTED.sub(", ", text)
         text = brace_fractions(text)
     return text.strip()
 

@@ -23,6 +23,7 @@ from redi_ray.text.normalize import canonical, choice_letter, exact_number, repa
         [r"x_{\text{max}}", r"x_{max}", r"x_\text{max}"],
         ["-3", "\u22123"],
         [r"10\sqrt3", r"10\sqrt{3}"],
+        ["1,-2", r"1 \text{ and } -2", r"1, \text{ or } -2", "1 and -2"],
     ],
 )
 def test_one_spelling(spellings):
@@ -47,6 +48,11 @@ def test_one_spelling(spellings):
 )
 def test_different_answers_stay_different(one, other):
     assert canonical(one) != canonical(other)
+
+
+def test_and_between_inequalities_is_no_list():
+    assert repair(r"x>1 \text{ and } x<3") == r"x>1 \text{ and } x<3"
+    assert repair(r"\text{red and blue}") == r"\text{red and blue}"
 
 
 def test_repair_of_what_math_verify_misreads():
