@@ -89,6 +89,7 @@ def check_capacity(resources: ResourceSettings) -> None:
             "CPU": trainer.num_workers * trainer.cpus_per_worker,
         },
         "resources.verify_workers": {"CPU": resources.verify_workers},
+        "resources.curate_workers": {"CPU": resources.curate_workers},
     }
     short = [
         f"{field} asks for {amount:g} {name}, this machine's Ray has {have.get(name, 0):g}"

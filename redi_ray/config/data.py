@@ -1,10 +1,10 @@
-"""Settings of the data stages: problems, generate, curate. (Verification: `redi_ray.config.answers`.)"""
+"""Settings of the data stages problems and generate. (Verification: `answers.py`, curation: `curation.py`.)"""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.loops import LoopSettings
@@ -193,23 +193,3 @@ class EndpointTraces(SampledTraces):
 
 
 Generate = Annotated[ImportTraces | VllmTraces | EndpointTraces, Field(discriminator="kind")]
-
-
-class CurateConfig(Strict):
-    """Positives and pairs from verified traces: the first correct one, and the first one that may be rejected."""
-
-    max_prompt_tokens: int = Field(800, ge=1)
-    """Longer prompts are dropped (with the forced prefix, in the student's tokens)."""
-    max_response_tokens: int = Field(19000, ge=1)
-    """Longer traces are dropped after the choice, as in the paper: the next trace does not take their place."""
-    rejected_verdicts: list[Literal["wrong", "no_answer", "timeout", "gold_unparseable", "error"]] = ["wrong"]
-    """What may become a rejected trace."""
-    seed: int = 42
-    """Order of the output."""
-
-    @field_validator("rejected_verdicts")
-    @classmethod
-    def _some_verdict(cls, value: list[str]) -> list[str]:
-        if not value:
-            raise ValueError("name at least one verdict, or no pair can be made")
-        return value

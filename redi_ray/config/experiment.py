@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     ArithmeticSource,
-    CurateConfig,
     Generate,
     ImportTraces,
     OpenR1Source,

@@ -97,6 +97,9 @@ class ResourceSettings:
     """Training workers."""
     verify_workers: int = 2
     """Verification actors, one core each."""
+    curate_workers: int = 2
+    """Curation actors, one core each."""
 
     def __post_init__(self) -> None:
-        require(self.verify_workers >= 1, f"verify_workers must be >= 1, got {self.verify_workers}")
+        for name in ("verify_workers", "curate_workers"):
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")

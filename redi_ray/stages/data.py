@@ -1,25 +1,24 @@
-"""The data stages: problems, traces, verified, curated."""
+"""The data stages: problems, traces, curated; verification is in `redi_ray.stages.verification`."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Any
 
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from redi_ray import storage
-from redi_ray.config.data import EndpointTraces, ImportTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, ImportTraces, SampledTraces, VllmTraces
 from redi_ray.data.collect import Verification
 from redi_ray.data.curate import curate
+from redi_ray.data.curation.contamination import BENCHMARKS
 from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
 from redi_ray.data.problems import collect_problems
 from redi_ray.data.readers import DataError
-from redi_ray.data.survey import trace_shards
-from redi_ray.data.verify import verify_traces
-from redi_ray.schemas import Verdict
+from redi_ray.stages.evaluation import load_benchmarks
 from redi_ray.stages.live import LiveCounters
-from redi_ray.stages.run import Progress, Run
+from redi_ray.stages.run import Run
+from redi_ray.stages.verification import checked_stage
 from redi_ray.storage import Manifest, Stage
 
 
@@ -63,13 +62,18 @@ def _traces_stage(run: Run, problems: Manifest, base: Manifest | None) -> Stage:
     config = run.config.generate
     if isinstance(config, ImportTraces):
         return run.stage("traces", config, {"problems": problems})
-    # the engine and the number of rows per shard change how the work is done, not what comes out
     told: dict[str, Any] = {
-        "generate": config.model_dump(mode="json", exclude={"engine", "shard_rows"}),
+        "generate": _what_is_drawn(config),
         "prompt": config.prompt or run.config.model.prompt,
-        "verify": run.config.verify if config.max_rounds > 1 else None,
+        "verify": run.config.verify.first_pass() if config.max_rounds > 1 else None,
     }
     return run.stage("traces", told, {"problems": problems} if base is None else {"problems": problems, "base": base})
+
+
+def _what_is_drawn(config: SampledTraces) -> dict[str, Any]:
+    """For the key. Engines, a server's place and pace, and the rows of a shard change how the work is done, not the traces."""
+    drawn = config.model_dump(mode="json", exclude={"engine", "endpoint", "shard_rows"})
+    return {**drawn, "endpoint": config.endpoint.identity()} if isinstance(config, EndpointTraces) else drawn
 
 
 def _sample(
@@ -84,7 +88,7 @@ def _sample(
     sampler, model = make_sampler(
         config, base.facts["export"] if base is not None else None, resources.engine, run.config.model.prompt
     )
-    verified = storage.join(_verified_stage(run, stage).uri, "verified")
+    checked = storage.join(checked_stage(run, stage).uri, "verified")
     with LiveCounters(problems.counts["out"]) as live:
         result = generate_rounds(
             config,
@@ -93,57 +97,31 @@ def _sample(
             sampler,
             model=model,
             traces_uri=storage.join(stage.uri, "traces"),
-            verification=Verification(verified, run.config.verify, resources.verify_workers),
+            verification=Verification(checked, run.config.verify.first_pass(), resources.verify_workers),
             on_progress=live,
         )
     total = result.total
-    facts = {"rounds": result.rounds, "tokens": total.tokens, "truncated": total.truncated, "loops": total.loops}
+    names = ("tokens", "prompt_tokens", "truncated", "loops", "doubles")
+    facts = {"rounds": result.rounds, "model": model, **{name: getattr(total, name) for name in names}}
+    if isinstance(config, EndpointTraces) and config.endpoint.has_prices:
+        facts["cost"] = config.endpoint.cost(total.prompt_tokens, total.tokens)
     return run.publish(
         stage,
         started,
         counts={"in": total.asked, "out": total.traces},
         rejected=total.rejected,
-        facts={**facts, "doubles": total.doubles, "model": model},
+        facts=facts,
     )
-
-
-def _verified_stage(run: Run, traces: Manifest | Stage) -> Stage:
-    return run.stage("verified", run.config.verify, {"traces": traces})
-
-
-def verified(run: Run, traces: Manifest) -> Manifest:
-    """A verdict for every trace. Rounds of sampling have verified theirs already; those shards are found done."""
-    stage = _verified_stage(run, traces)
-    if found := run.reuse(stage):
-        return found
-    started = time.monotonic()
-    table = storage.join(stage.uri, "verified")
-    shards = trace_shards(traces.table("traces"))
-    with Progress("verify", traces.counts["out"], "traces") as progress:
-        for folder in sorted({shard.rsplit("/", 2)[1] for shard in shards}):
-            mine = [shard for shard in shards if shard.rsplit("/", 2)[1] == folder]
-            verify_traces(
-                mine,
-                storage.join(table, folder),
-                run.config.verify,
-                concurrency=run.config.resources.verify_workers,
-                on_progress=progress,
-            )
-    verdicts = _count_verdicts(storage.list_files(table, ".parquet"))
-    counts = {"in": traces.counts["out"], "out": sum(verdicts.values())}
-    return run.publish(stage, started, counts=counts, facts={"verdicts": verdicts})
-
-
-def _count_verdicts(shards: list[str]) -> dict[str, int]:
-    counted: Counter[str] = Counter({str(verdict): 0 for verdict in Verdict})
-    for table in storage.read_tables(shards, ["verdict"]):
-        counted.update({item["values"]: item["counts"] for item in pc.value_counts(table["verdict"]).to_pylist()})
-    return dict(counted)
 
 
 def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) -> Manifest:
     """Positives and pairs. `base` gives the tokenizer that lengths are measured with."""
-    told = {"curate": run.config.curate, "prompt": run.config.model.prompt}
+    benchmarks = whole_benchmarks(run, problems)
+    told = {
+        "curate": run.config.curate,
+        "prompt": run.config.model.prompt,
+        "benchmarks": None if benchmarks is None else storage.content_hash(benchmarks.to_pydict()),
+    }
     stage = run.stage("curated", told, {"verified": verified, "base": base})
     if found := run.reuse(stage):
         return found
@@ -155,13 +133,25 @@ def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) ->
         tokenizer=base.facts["export"],
         prompt=run.config.model.prompt,
         num_problems=problems.counts["out"],
+        benchmarks=benchmarks,
+        workers=run.config.resources.curate_workers,
     )
     if not result.positives:
         raise DataError(
             f"curation kept none of {result.problems} problems: {result.dropped}; verdicts were "
             f"{verified.facts['verdicts']}. Look at the limits in `curate` and at how answers are read in `verify`"
         )
+    names = ("pairs_dropped", "planned_pairs", "examples", "examples_dropped", "traces", "traces_dropped", "pass_rates")
     counts = {"in": result.problems, "out": result.positives, "positives": result.positives, "pairs": result.pairs}
-    return run.publish(
-        stage, started, counts=counts, dropped=result.dropped, facts={"pairs_dropped": result.pairs_dropped}
-    )
+    facts = {name: getattr(result, name) for name in names}
+    return run.publish(stage, started, counts=counts, dropped=result.dropped, facts=facts)
+
+
+def whole_benchmarks(run: Run, problems: Manifest) -> pa.Table | None:
+    """Every problem of the benchmarks in use, also of those that are evaluated in part, and of the development split; None
+    if they are not asked for."""
+    contamination = run.config.curate.contamination
+    if contamination is None or not contamination.benchmarks:
+        return None
+    tables = [*load_benchmarks(run, problems, whole=True).values(), *storage.read_tables(problems.files("dev"))]
+    return pa.concat_tables([BENCHMARKS.empty_table(), *(table.select(BENCHMARKS.names) for table in tables)])

@@ -17,10 +17,12 @@ from redi_ray.stages.run import Progress, Run
 from redi_ray.storage import Manifest
 
 
-def load_benchmarks(run: Run, problems: Manifest) -> dict[str, pa.Table]:
-    """Name -> problems. `arithmetic` is the test split of the built-in world, written by the problems stage."""
+def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dict[str, pa.Table]:
+    """Name -> problems; `whole`: all of them, whatever `max_problems` says. `arithmetic` is the test split of the built-in
+    world, written by the problems stage."""
     tables = {}
-    for settings in run.config.evaluate.benchmarks:
+    for chosen in run.config.evaluate.benchmarks:
+        settings = replace(chosen, max_problems=None) if whole else chosen
         if settings.name == "arithmetic":
             tables["arithmetic"] = subset(read_problems(problems.files("test")), settings)
         else:

@@ -12,7 +12,8 @@ from test_problems import openr1
 
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
-from redi_ray.config.data import CurateConfig, OpenR1Source, ProblemsConfig
+from redi_ray.config.curation import CurateConfig
+from redi_ray.config.data import OpenR1Source, ProblemsConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate import curate
 from redi_ray.data.problems import collect_problems
