@@ -86,6 +86,8 @@ class LoraSettings:
     """Dropout in front of the adapter."""
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     """Module names that get an adapter."""
+    seed: int = 0
+    """Of the adapters' initial values, which are the same on all ranks and in every attempt."""
 
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"rank must be >= 1, got {self.rank}")

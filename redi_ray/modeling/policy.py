@@ -169,7 +169,9 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
             }
         )
     options: dict[str, Any] = {"lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
-    inject_adapter_in_model(LoraConfig(r=settings.rank, target_modules=list(modules), **options), model)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)  # ranks keep a shard each of what must be one and the same tensor
+        inject_adapter_in_model(LoraConfig(r=settings.rank, target_modules=list(modules), **options), model)
     if not isinstance(model.get_output_embeddings(), nn.Linear) or hasattr(model.get_output_embeddings(), "lora_A"):
         raise ValueError("model.lora.target_modules: the language-model head is fused with the loss; leave it out")
     for name, parameter in model.named_parameters():
