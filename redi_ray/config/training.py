@@ -153,12 +153,12 @@ class TrainSettings:
     """When the loss or the gradient is not finite on any rank, all ranks skip the step or stop; nothing is saved from it."""
     guard: CollapseGuard = field(default_factory=CollapseGuard)
     """The collapse guard."""
-    seed: int = 42
-    """Order of the data."""
-
     probe: ProbeSettings | None = None
     """Development accuracy while training; null measures none. Needs a development split (`problems.dev`, or `num_dev` of
     the built-in world)."""
+    seed: int = 42
+    """Order of the data."""
+
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
