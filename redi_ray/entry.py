@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from redi_ray.config.data import FilesSource, OpenR1Source, VllmTraces
+from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.load import load_config
 from redi_ray.errors import UserError
@@ -46,8 +46,9 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
 def preflight(config: ExperimentConfig) -> None:
     """Everything that can be known to be wrong before Ray starts or a GPU is held.
 
-    Raises DataError, ModelError or BenchmarkError.
+    Raises DataError, ModelError, EndpointError or BenchmarkError.
     """
+    from redi_ray.data.endpoint import endpoint_key
     from redi_ray.data.readers import expand_paths
     from redi_ray.data.world import build_world
     from redi_ray.eval.benchmarks import load_benchmark
@@ -62,6 +63,13 @@ def preflight(config: ExperimentConfig) -> None:
         check_model("model.init.path", config.model.init.path)
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
         check_model("generate.model", config.generate.model)
+    if isinstance(config.generate, EndpointTraces):
+        endpoint_key("generate.endpoint", config.generate.endpoint)
+    if (judge := config.verify.judge) is not None:
+        if judge.model is not None:
+            check_model("verify.judge.model", judge.model)
+        if judge.endpoint is not None:
+            endpoint_key("verify.judge.endpoint", judge.endpoint)
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             load_benchmark(benchmark)

@@ -9,7 +9,8 @@ from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
 from redi_ray.report import ReportPaths, build_report
-from redi_ray.stages import data, evaluation, model, training
+from redi_ray.stages import data, evaluation, model, training, verification
+from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
 from redi_ray.storage import Manifest
 
@@ -36,7 +37,7 @@ class Pipeline:
         return self._once("traces", lambda: data.traces(self.run, self.problems(), teacher))
 
     def verified(self) -> Manifest:
-        return self._once("verified", lambda: data.verified(self.run, self.traces()))
+        return self._once("verified", lambda: verification.verified(self.run, self.traces()))
 
     def curated(self) -> Manifest:
         return self._once("curated", lambda: data.curated(self.run, self.problems(), self.verified(), self.base()))

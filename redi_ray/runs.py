@@ -130,6 +130,12 @@ def _note_what_is_missing(
     stages: Mapping[str, Manifest | None], arms: list[ArmRun], configured: Mapping[str, Any], notes: list[str]
 ) -> None:
     notes.extend(f"Stage {name}: not run." for name in DATA_STAGES if stages[name] is None)
+    verified = stages["verified"]
+    if verified is not None and verified.facts.get("inverted"):
+        notes.append(
+            "Labels are inverted (verify.invert_labels): training prefers what was called wrong. This is a negative control, "
+            "no result."
+        )
     by_name = {arm.name: arm for arm in arms}
     for name in (*FIRST_ARMS, *configured):
         arm = by_name.get(name)

@@ -86,6 +86,19 @@ VERDICT = pa.schema(
 )
 """What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
+JUDGEMENT = pa.schema(
+    [
+        pa.field("trace_id", pa.string(), nullable=False),
+        pa.field("output", pa.string()),  # what the judge said, reasoning included; null where it was not asked or failed
+        pa.field("finish_reason", pa.string()),  # of the output, as in TRACE
+        pa.field("num_tokens", pa.int64()),
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("not_asked", pa.string()),  # why it was not asked
+        pa.field("failure", pa.string()),  # why it was asked and did not answer
+    ]
+)
+"""One row per trace, in the order of the traces. What an output means is read when votes become verdicts."""
+
 MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
 """A chat as TRL and the hub store it: a list of {role, content}."""
 

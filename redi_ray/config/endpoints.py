@@ -110,6 +110,16 @@ class EndpointSettings:
         taken = sorted(_SENT_BY_US & self.extra_body.keys())
         require(not taken, f"extra_body must not hold {', '.join(taken)}: the request has its own")
 
+    @property
+    def has_prices(self) -> bool:
+        return self.prompt_price is not None
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What so many tokens cost, in the currency of the prices."""
+        assert self.prompt_price is not None
+        assert self.completion_price is not None
+        return round((prompt_tokens * self.prompt_price + completion_tokens * self.completion_price) / 1e6, 6)
+
     def identity(self) -> dict[str, Any]:
         """What decides the answers, for a stage's key: where the server is and how fast it is asked do not."""
         return {"model": self.model, "omit": sorted(self.omit), "extra_body": self.extra_body}

@@ -96,6 +96,12 @@ class JudgeSettings:
             f"verdict_words needs a word for correct and one for wrong, has {meanings}",
         )
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the judge's outputs, for a stage's key: not how they are read, nor where and how fast it runs."""
+        names = ("model", "ask", "prompt", "system", "tail_chars", "max_tokens", "temperature", "top_p", "seed")
+        endpoint = None if self.endpoint is None else self.endpoint.identity()
+        return {**{name: getattr(self, name) for name in names}, "endpoint": endpoint}
+
     def _check_prompt(self) -> None:
         try:
             fields = list(string.Formatter().parse(self.prompt))

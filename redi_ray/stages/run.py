@@ -95,6 +95,10 @@ class Progress:
             self.bar.set_postfix_str(f"{rate:,.0f} tok/s", refresh=False)
         self.bar.update(done)
 
+    def set_total(self, total: int) -> None:
+        """For work whose size shows late."""
+        self.bar.total = total
+
     def __enter__(self) -> Progress:
         return self
 

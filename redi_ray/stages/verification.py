@@ -1,0 +1,151 @@
+"""The stage `verified`, and where a judge or inverted labels ask for it, `checked` and `judged` before it.
+
+    traces -> checked -> judged -> verified      Math-Verify, then what the judge says, then the label policy
+    traces -> verified                           without a judge: all in one pass
+
+Each has a key of its own, so that another policy, another reading of the judge's outputs or inverted labels ask no judge
+again, and another judge compares no answer again. Between rounds of sampling only the first of them runs: a problem then
+counts as solved when Math-Verify says so. A judge would have to be loaded beside the teacher for every round, and what
+Math-Verify calls wrong by mistake costs some more samples, no trace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from redi_ray import storage
+from redi_ray.config.judges import JudgeSettings
+from redi_ray.data.decide import NO_VOTE, JudgeCounts, decide_traces
+from redi_ray.data.judge import judge_sampler, judge_traces
+from redi_ray.data.survey import trace_shards
+from redi_ray.data.verify import verify_traces
+from redi_ray.schemas import VERIFIERS, Verdict
+from redi_ray.stages.run import Progress, Run
+from redi_ray.storage import Manifest, Stage
+
+
+def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:
+    """Where the verdicts of the first pass go, those between rounds of sampling too."""
+    settings = run.config.verify
+    return run.stage("verified" if settings.in_one_pass else "checked", settings.first_pass(), {"traces": traces})
+
+
+def verified(run: Run, traces: Manifest) -> Manifest:
+    """A verdict for every trace."""
+    if run.config.verify.in_one_pass:
+        return _checked(run, traces)
+    settings, checked = run.config.verify, checked_stage(run, traces)
+    inputs = {"checked": checked}
+    if settings.judge is not None:
+        inputs["judged"] = _judged_stage(run, checked, settings.judge)
+    stage = run.stage("verified", _deciding(run), inputs)
+    if found := run.reuse(stage):
+        return found
+    first = _checked(run, traces)
+    judged = _judged(run, first, settings.judge) if settings.judge is not None else None
+    started, table = time.monotonic(), storage.join(stage.uri, "verified")
+    counts = decide_traces(first.table("verified"), judged.table("judged") if judged else None, table, settings)
+    facts: dict[str, Any] = {"inverted": True} if settings.invert_labels else {}
+    if settings.judge is not None:
+        facts["judge"] = _judge_facts(counts, settings.judge)
+    return _publish(run, stage, started, first.counts["in"], facts)
+
+
+def _checked(run: Run, traces: Manifest) -> Manifest:
+    """The first pass. Rounds of sampling have verified theirs already; those shards are found done."""
+    stage = checked_stage(run, traces)
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    table = storage.join(stage.uri, "verified")
+    shards = trace_shards(traces.table("traces"))
+    with Progress("verify", traces.counts["out"], "traces") as progress:
+        for folder in sorted({shard.rsplit("/", 2)[1] for shard in shards}):
+            mine = [shard for shard in shards if shard.rsplit("/", 2)[1] == folder]
+            verify_traces(
+                mine,
+                storage.join(table, folder),
+                run.config.verify.first_pass(),
+                concurrency=run.config.resources.verify_workers,
+                on_progress=progress,
+            )
+    return _publish(run, stage, started, traces.counts["out"], {})
+
+
+def _judged_stage(run: Run, checked: Manifest | Stage, judge: JudgeSettings) -> Stage:
+    told = {"judge": judge.identity(), "reuse_votes": run.config.verify.reuse_votes}
+    return run.stage("judged", told, {"checked": checked})
+
+
+def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:
+    """What the judge says of each trace that it is asked about."""
+    stage = _judged_stage(run, checked, judge)
+    if found := run.reuse(stage):
+        return found
+    started = time.monotonic()
+    with Progress("judge", 0, "traces") as progress:
+        judge_traces(
+            checked.table("verified"),
+            stage.uri,
+            run.config.verify,
+            judge_sampler(judge, run.config.resources.engine),
+            on_total=progress.set_total,
+            on_progress=progress,
+        )
+    not_asked, failures, rows = Counter[str](), 0, 0
+    for table in storage.read_tables(storage.list_files(stage.uri, ".parquet"), ["not_asked", "failure"]):
+        rows += table.num_rows
+        not_asked.update(_value_counts(table["not_asked"]))
+        failures += table.num_rows - table["failure"].null_count
+    answered = rows - sum(not_asked.values()) - failures
+    counts = {"in": checked.counts["out"], "out": answered}
+    return run.publish(stage, started, counts=counts, dropped=not_asked, rejected={"engine_error": failures})
+
+
+def _deciding(run: Run) -> dict[str, Any]:
+    """What turns votes into verdicts, for the key."""
+    settings = run.config.verify
+    reading = None
+    if settings.judge is not None:
+        reading = {"pattern": settings.judge.verdict_pattern, "words": settings.judge.verdict_words}
+    names = ("votes", "policy", "invert_labels", "reuse_votes")
+    return {**{name: getattr(settings, name) for name in names}, "reading": reading}
+
+
+def _judge_facts(counts: JudgeCounts, judge: JudgeSettings) -> dict[str, Any]:
+    no_vote = {reason: counts.no_vote[reason] for reason in NO_VOTE}
+    facts = {**counts.plain(), "no_vote": no_vote, "model": judge.endpoint.model if judge.endpoint else judge.model}
+    if judge.endpoint is not None and judge.endpoint.has_prices:
+        facts["cost"] = judge.endpoint.cost(counts.prompt_tokens, counts.tokens)
+    return facts
+
+
+def _publish(run: Run, stage: Stage, started: float, num_traces: int, facts: dict[str, Any]) -> Manifest:
+    verdicts = Counter[str]({str(verdict): 0 for verdict in Verdict})
+    votes: Counter[str] = Counter()
+    shards = storage.list_files(storage.join(stage.uri, "verified"), ".parquet")
+    for table in storage.read_tables(shards, ["verdict", "verdict_by"]):
+        verdicts.update(_value_counts(table["verdict"]))
+        votes.update(_combinations(table["verdict_by"]))
+    counts = {"in": num_traces, "out": sum(verdicts.values())}
+    return run.publish(stage, started, counts=counts, facts={**facts, "verdicts": dict(verdicts), "votes": dict(votes)})
+
+
+def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+    counted = pc.value_counts(column.drop_null()).to_pylist()
+    return {item["values"]: item["counts"] for item in counted}
+
+
+def _combinations(votes: pa.ChunkedArray) -> dict[str, int]:
+    """How often votes fell together: `math_verify wrong, judge correct` -> rows; verifiers without a vote are left out."""
+    table = pa.table({name: pc.struct_field(votes, name) for name in VERIFIERS})
+    counted = table.group_by(list(VERIFIERS)).aggregate([([], "count_all")]).to_pylist()
+    return {
+        ", ".join(f"{name} {row[name]}" for name in VERIFIERS if row[name] is not None) or "no vote": row["count_all"]
+        for row in counted
+    }
