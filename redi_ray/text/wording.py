@@ -30,6 +30,7 @@ SPELLINGS = (
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[\u00d7\u00b7]"), " * "),
     (re.compile(r"\\div(?![a-zA-Z])|\u00f7"), " / "),
     (re.compile(r"\u2212"), "-"),
+    (re.compile(r"--+|\s[\u2013-\u2015]\s|\u2014"), " , "),
     (re.compile(r"\u00b2"), "^2"),
     (re.compile(r"\u00b3"), "^3"),
 )

@@ -1,6 +1,6 @@
 """Block `contamination`: does a problem hold a problem of a benchmark? The rule is in `redi_ray.config.curation`.
 
-The index maps the benchmarks' short n-grams to their problems, in two sorted arrays (12 bytes an entry). A problem's own
+The index maps the benchmarks' short n-grams to their problems, in sorted arrays (12 bytes an entry). A problem's own
 n-grams find the benchmark problems that share enough of them, and only those are compared word by word.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from redi_ray.config.curation import Contamination
 from redi_ray.text.wording import ngrams, symbols, whole_key, words
@@ -27,12 +28,24 @@ class Match:
 
     benchmark_id: str
     share: float
-    """Share of the benchmark problem's words that were found."""
+    """Share of the benchmark problem's words that were found, by weight."""
     ngram: str
-    """A shared run of words."""
+    """The shared run of words that tells most."""
 
     def __str__(self) -> str:
-        return f"{self.benchmark_id}: {self.share:.0%} of its words, such as `{self.ngram}`"
+        return f"{self.benchmark_id}: {self.share:.0%} of it, such as `{self.ngram}`"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A benchmark problem as it is compared with others."""
+
+    benchmark_id: str
+    words: list[str]
+    numbers: Counter[str]
+    weights: NDArray[np.float64]
+    """float[words]: what each word tells, summing to 1. A word in an n-gram that k benchmark problems share tells 1/k of
+    what one in an n-gram of its own does; of the n-grams around it the rarest counts."""
 
 
 class BenchmarkIndex:
@@ -40,72 +53,74 @@ class BenchmarkIndex:
 
     def __init__(self, problems: Iterable[tuple[str, str]], config: Contamination) -> None:
         self.config = config
-        self.ids: list[str] = []
-        self.words: list[list[str]] = []
-        self.numbers: list[Counter[str]] = []
-        self.whole: dict[str, str] = {}
-        hashes, owners = [], []
-        for benchmark_id, text in sorted(problems):
-            self.whole.setdefault(whole_key(text), benchmark_id)
-            found = words(text)
-            if len(found) < config.ngram:
-                continue
-            mine = hash_ngrams(found, config.small_ngram)
-            hashes.append(mine)
-            owners.append(np.full(len(mine), len(self.ids), np.int32))
-            self.ids.append(benchmark_id)
-            self.words.append(found)
-            self.numbers.append(numbers(text))
-        every = np.concatenate(hashes) if hashes else np.empty(0, np.uint32)
-        order = np.argsort(every, kind="stable")
-        self.hashes = every[order]
-        self.owners = np.concatenate(owners)[order] if owners else np.empty(0, np.int32)
-        self.lengths = np.array([len(found) for found in self.words], np.int64)
+        ordered = [(benchmark_id, text, words(text)) for benchmark_id, text in sorted(problems)]
+        self.whole = {whole_key(text): benchmark_id for benchmark_id, text, _ in reversed(ordered)}
+        shared_by = Counter(ngram for *_, found in ordered for ngram in set(ngrams(found, config.ngram)))
+        self.known = [
+            Known(benchmark_id, found, numbers(text), weigh(found, config.ngram, shared_by))
+            for benchmark_id, text, found in ordered
+            if len(found) >= config.ngram
+        ]
+        hashes, owners, masses = [], [], []
+        for number, known in enumerate(self.known):
+            for start, ngram in enumerate(ngrams(known.words, config.small_ngram)):
+                hashes.append(zlib.crc32(ngram.encode()))
+                owners.append(number)
+                masses.append(known.weights[start : start + config.small_ngram].sum())
+        order = np.argsort(np.array(hashes, np.uint32), kind="stable")
+        self.hashes = np.array(hashes, np.uint32)[order]
+        self.owners = np.array(owners, np.int32)[order]
+        self.masses = np.array(masses, np.float32)[order]
 
     def find(self, text: str) -> Match | None:
         """The benchmark problem of which most was found in `text`, if it is enough; of equals the first by id."""
-        if (same := self.whole.get(whole_key(text))) is not None:
-            return Match(same, 1.0, " ".join(words(text)[: self.config.ngram]))
         mine = words(text)
+        if (same := self.whole.get(whole_key(text))) is not None:
+            return Match(same, 1.0, " ".join(mine[: self.config.ngram]))
         large, small = set(ngrams(mine, self.config.ngram)), set(ngrams(mine, self.config.small_ngram))
-        given, best = numbers(text), None
-        for candidate in self.candidates(mine):
-            found = [self._match(candidate, large, self.config.ngram, self.config.share)]
-            if self.numbers[candidate] <= given:
-                found.append(self._match(candidate, small, self.config.small_ngram, self.config.small_share))
-            for match in found:
-                if match is not None and (best is None or match.share > best.share):
-                    best = match
-        return best
+        given = numbers(text)
+        found = []
+        for known in self.candidates(mine):
+            found.append(share_of(known, large, self.config.ngram, self.config.share))
+            if known.numbers <= given:
+                found.append(share_of(known, small, self.config.small_ngram, self.config.small_share))
+        return max(filter(None, found), key=lambda match: match.share, default=None)
 
-    def candidates(self, mine: Sequence[str]) -> list[int]:
-        """Benchmark problems with enough shared short n-grams: each covers at most `small_ngram` words."""
-        hashes = hash_ngrams(mine, self.config.small_ngram)
-        starts = np.searchsorted(self.hashes, hashes, "left")
-        ends = np.searchsorted(self.hashes, hashes, "right")
-        owners = [self.owners[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
-        if not owners:
+    def candidates(self, mine: Sequence[str]) -> list[Known]:
+        """Benchmark problems whose n-grams found in `mine` weigh enough, were none to overlap; in the order of their ids."""
+        ours = np.unique(np.array([zlib.crc32(n.encode()) for n in ngrams(mine, self.config.small_ngram)], np.uint32))
+        starts, ends = (np.searchsorted(self.hashes, ours, side) for side in ("left", "right"))
+        at = [np.arange(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+        if not at:
             return []
-        found, shared = np.unique(np.concatenate(owners), return_counts=True)
-        least = min(self.config.share, self.config.small_share)
-        return found[shared * self.config.small_ngram >= least * self.lengths[found]].tolist()
-
-    def _match(self, candidate: int, shared: set[str], size: int, least: float) -> Match | None:
-        """How much of the candidate's words lies in n-grams of `size` that are in `shared`."""
-        theirs = self.words[candidate]
-        covered = np.zeros(len(theirs), bool)
-        first = None
-        for start, ngram in enumerate(ngrams(theirs, size)):
-            if ngram in shared:
-                covered[start : start + size] = True
-                first = first or ngram
-        share = float(covered.mean())
-        return Match(self.ids[candidate], share, first) if first is not None and share >= least else None
+        hits = np.concatenate(at)
+        owners, which = np.unique(self.owners[hits], return_inverse=True)
+        weight = np.bincount(which, self.masses[hits])
+        least = min(self.config.share, self.config.small_share) - 1e-6
+        return [self.known[owner] for owner in owners[weight >= least]]
 
 
-def hash_ngrams(items: Sequence[str], size: int) -> np.ndarray:
-    """uint32[number of different n-grams]. Equal hashes of different n-grams only make a needless candidate."""
-    return np.unique(np.array([zlib.crc32(ngram.encode()) for ngram in ngrams(items, size)], np.uint32))
+def weigh(found: list[str], size: int, shared_by: Mapping[str, int]) -> NDArray[np.float64]:
+    """The weights of a benchmark problem's words, see `Known`."""
+    weights = np.zeros(len(found))
+    for start, ngram in enumerate(ngrams(found, size)):
+        around = weights[start : start + size]
+        np.maximum(around, 1 / shared_by[ngram], out=around)
+    return weights / weights.sum()
+
+
+def share_of(known: Known, shared: set[str], size: int, least: float) -> Match | None:
+    """How much of a benchmark problem lies in n-grams of `size` that are in `shared`; None if it is less than `least`."""
+    covered = np.zeros(len(known.words), bool)
+    told: tuple[float, str] | None = None
+    for start, ngram in enumerate(ngrams(known.words, size)):
+        if ngram in shared:
+            covered[start : start + size] = True
+            weight = float(known.weights[start : start + size].sum())
+            if told is None or weight > told[0]:
+                told = weight, ngram
+    share = float(known.weights[covered].sum())
+    return Match(known.benchmark_id, share, told[1]) if told is not None and share >= least else None
 
 
 def numbers(text: str) -> Counter[str]:
