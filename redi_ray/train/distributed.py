@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from redi_ray.errors import UserError
 
 T = TypeVar("T")
 
@@ -63,6 +65,19 @@ def from_all_ranks(value: T) -> list[T]:
     values: list[T | None] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # every place has been filled
+
+
+def together(action: Callable[[], T]) -> T:
+    """`action()` on every rank. A UserError of any of them is raised on all, so that none waits for one that has given up."""
+    value, error = None, None
+    try:
+        value = action()
+    except UserError as caught:
+        error = caught
+    for found in from_all_ranks(error):
+        if found is not None:
+            raise found
+    return value  # type: ignore[return-value]  # there was no error
 
 
 def barrier() -> None:

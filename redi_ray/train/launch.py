@@ -24,7 +24,7 @@ from typing import Any
 from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.train.monitors import require_trackers
+from redi_ray.train.trackers import require_trackers
 
 log = logging.getLogger("redi_ray")
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -25,7 +26,7 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.checkpoint import Checkpointer
-from redi_ray.train.distributed import Distributed, any_rank
+from redi_ray.train.distributed import Distributed, any_rank, together
 from redi_ray.train.guard import Guard, reach
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
@@ -101,14 +102,15 @@ def train(
 ) -> TrainResult:
     """Train in place, from the newest of `checkpoints` if there is one. A collective call: all ranks make it alike.
 
-    `policy` is on its device and sharded (`shard_policy`) before. Raises ValueError where settings and data do not fit.
+    `policy` is on its device and sharded (`shard_policy`) before. Raises ValueError where settings and data do not fit, and
+    TrackerError where a tracker does not start.
     """
     who = distributed or Distributed()
     run = _Run(policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks or Hooks())
     monitors = monitors or Monitors()
     run.resume()
-    monitors.start(run.progress.step, run.plan.total_steps)
     try:
+        together(partial(monitors.start, run.progress.step, run.plan.total_steps))
         while run.status == "running":
             step = run.progress.step
             metrics = run.one_step(step)
@@ -120,9 +122,11 @@ def train(
                 run.save()
         if run.status == "rolled_back":
             run.roll_back()
-        return run.result()
-    finally:
-        monitors.close()
+    except BaseException:
+        monitors.close(failed=True)
+        raise
+    monitors.close()
+    return run.result()
 
 
 class _Run:

@@ -25,12 +25,12 @@ from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.checkpoint import SEAL, Checkpointer, CheckpointError, CheckpointStore, LocalStore, checksum
-from redi_ray.train.distributed import Distributed, barrier, from_rank_zero
-from redi_ray.train.fingerprints import FingerprintError, check_arrays
+from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
+from redi_ray.train.fingerprints import check_arrays
 from redi_ray.train.guard import reach
 from redi_ray.train.launch import REFUSED, Job
 from redi_ray.train.loop import Hooks, train
-from redi_ray.train.monitors import Monitors
+from redi_ray.train.monitors import Monitors, run_id_of
 from redi_ray.train.sequences import SequenceStore, fit_lengths
 from redi_ray.train.shard import compute_dtype, shard_policy
 
@@ -71,7 +71,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     policy = load_policy(
         model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
     )
-    refuse_what_was_made_otherwise(job, model_path, sequences, mismatched, who)
+    together(partial(refuse_what_was_made_otherwise, job, model_path, sequences, mismatched, who))
     shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
     result = train(
         policy,
@@ -122,15 +122,15 @@ def ray_hooks(watch_nodes: bool) -> Hooks:
 def make_monitors(job: Job, scratch: Path) -> Monitors:
     """Metrics straight into a local `out_uri`; for S3 into the scratch folder, uploaded at every checkpoint."""
     config = {"objective": asdict(job.objective), "settings": asdict(job.settings), "model": job.model_path}
+    monitors = partial(Monitors, trackers=job.trackers, run_name=job.name, run_id=run_id_of(job.out_uri), config=config)
     if not job.out_uri.startswith("s3://"):
-        return Monitors(Path(job.out_uri), trackers=job.trackers, run_name=job.name, config=config)
+        return monitors(Path(job.out_uri))
     folder = scratch / "monitors"
     folder.mkdir(exist_ok=True)
     earlier = storage.join(job.out_uri, "metrics.jsonl")
     if storage.exists(earlier):
         (folder / "metrics.jsonl").write_bytes(storage.read_bytes(earlier))
-    upload = partial(storage.upload, uri=job.out_uri)
-    return Monitors(folder, trackers=job.trackers, run_name=job.name, config=config, upload=upload)
+    return monitors(folder, upload=partial(storage.upload, uri=job.out_uri))
 
 
 def export(
@@ -181,22 +181,16 @@ def scratch_folder(out_uri: str, who: Distributed) -> Path:
 def refuse_what_was_made_otherwise(
     job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
 ) -> None:
-    """Raise FingerprintError, on all ranks, if the arrays were made with another tokenizer, template, data or reference."""
-    problem = None
-    if who.rank == 0:
-        needs_reference = OBJECTIVES[job.objective.name].needs_reference
-        try:
-            check_arrays(
-                sequences,
-                tokenizer=load_tokenizer(model_path),
-                model_path=model_path if needs_reference else None,
-                overrides=job.overrides,
-                mismatched=mismatched,
-            )
-        except FingerprintError as error:
-            problem = str(error)
-    if problem := from_rank_zero(problem):
-        raise FingerprintError(problem)
+    """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
+    if who.rank:
+        return
+    check_arrays(
+        sequences,
+        tokenizer=load_tokenizer(model_path),
+        model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
+        overrides=job.overrides,
+        mismatched=mismatched,
+    )
 
 
 def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:

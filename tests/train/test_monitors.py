@@ -1,15 +1,14 @@
-"""`metrics.jsonl` holds every step once, whatever happened in between; trackers are asked for by name."""
+"""`metrics.jsonl` holds every step once, whatever happened in between."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 from pathlib import Path
 
 import pytest
 
-from redi_ray.train.monitors import STEP_METRICS, Monitors, TrackerError, read_metrics, require_trackers
+from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
 
 
 def record(folder: Path, steps: range, **options: object) -> None:
@@ -44,12 +43,6 @@ def test_lines_hold_every_watched_metric_and_valid_json(tmp_path: Path) -> None:
     assert (line["loss"], line["grad_norm"], line["chosen_logp"], line["own_metric"]) == (None, None, -1.0, 2.0)
 
 
-def test_tensorboard_gets_the_numbers(tmp_path: Path) -> None:
-    record(tmp_path, range(3), trackers=["tensorboard"])
-    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
-    assert b"train/own_metric" in events
-
-
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monitors = Monitors()
@@ -58,12 +51,3 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monitors.sync()
     monitors.close()
     assert not list(tmp_path.iterdir())
-
-
-def test_trackers_fail_before_anything_starts() -> None:
-    with pytest.raises(ValueError, match="tensorboard, wandb, mlflow"):
-        require_trackers(["tensorbord"])
-    for name in ("wandb", "mlflow"):
-        if importlib.util.find_spec(name) is None:
-            with pytest.raises(TrackerError, match=r"redi_ray\[trackers\]"):
-                require_trackers([name])
