@@ -25,7 +25,12 @@ class Pipeline:
         storage.write_bytes(storage.join(self.run.uri, "config.yaml"), dump_config(config).encode())
 
     def problems(self) -> Manifest:
-        return self._once("problems", lambda: data.problems(self.run))
+        """The problems. Where models are measured while they train, development problems are asked for at once: a lack of
+        them must not show after the traces have been paid for."""
+        problems = self._once("problems", lambda: data.problems(self.run))
+        if self.config.probes:
+            self._once("dev", lambda: dev_problems(self.run, problems))
+        return problems
 
     def base(self) -> Manifest:
         """The model before stage 1. Random weights learn their tokenizer from the traces, so those come first."""
@@ -47,9 +52,11 @@ class Pipeline:
         if name == "base":
             return self.base()
         if name == "sft":
-            return self._once("sft", lambda: training.sft(self.run, self.curated(), self.base()))
+            return self._once("sft", lambda: training.sft(self.run, self.curated(), self.base(), self._done.get("dev")))
         sft = self.checkpoint("sft")
-        return self._once(name, lambda: training.arm(self.run, name, self.curated(), self.base(), sft))
+        return self._once(
+            name, lambda: training.arm(self.run, name, self.curated(), self.base(), sft, self._done.get("dev"))
+        )
 
     def evaluation(self, name: str) -> Manifest:
         checkpoint = self.checkpoint(name)

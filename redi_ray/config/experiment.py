@@ -180,9 +180,15 @@ class ExperimentConfig(Strict):
         """Whether this run's own base model writes the traces."""
         return isinstance(self.generate, VllmTraces) and self.generate.model == "base"
 
+    @property
+    def probes(self) -> list[str]:
+        """The trainings that measure development accuracy: `sft`, and arms of stage 2."""
+        trained = {"sft": self.sft.train, **{arm: self.redi.settings(arm) for arm in self.redi.arms}}
+        return [name for name, settings in trained.items() if settings.probe is not None]
+
     @model_validator(mode="after")
     def _sections_agree(self) -> ExperimentConfig:
-        problems = [*self._data_conflicts(), *self._model_conflicts()]
+        problems = [*self._data_conflicts(), *self._development_conflicts(), *self._model_conflicts()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -220,6 +226,22 @@ class ExperimentConfig(Strict):
                 found.append("problems.source: min_digits is larger than max_digits")
         elif any(benchmark.name == "arithmetic" for benchmark in self.evaluate.benchmarks):
             found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
+        return found
+
+    def _development_conflicts(self) -> list[str]:
+        source, init, found = self.problems.source, self.model.init, []
+        built_in = isinstance(source, ArithmeticSource)
+        if built_in and self.problems.dev.share > 0:
+            found.append("problems.dev.share is for other sources: the built-in world has problems.source.num_dev")
+        if self.probes and (
+            source.num_dev == 0 if isinstance(source, ArithmeticSource) else not self.problems.dev.share
+        ):
+            field = "problems.source.num_dev" if built_in else "problems.dev.share"
+            found.append(f"a probe is set for {', '.join(self.probes)}, but {field} is 0: hold problems out for it")
+        if isinstance(init, ArithmeticModel) and init.train.probe is not None:
+            found.append(
+                "model.init.train.probe: the built-in base model is not measured while it trains; leave it out"
+            )
         return found
 
     def _model_conflicts(self) -> list[str]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,7 +17,10 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.stages.run import terminal_bar
-from redi_ray.train.launch import TrainOutcome, launch_training
+from redi_ray.train.launch import Development, TrainOutcome, launch_training
+
+TAIL_BYTES = 32_768
+"""Read of the metrics at a time: some fifty steps, so that a measurement between two looks is not overlooked."""
 
 
 def train_with_progress(
@@ -30,6 +34,7 @@ def train_with_progress(
     objective: Objective,
     settings: TrainSettings,
     out_uri: str,
+    development: Development | None = None,
     trainer: TrainerSettings,
 ) -> TrainOutcome:
     """Launch or resume a training run; see `launch_training` for what it raises."""
@@ -42,6 +47,7 @@ def train_with_progress(
             objective=objective,
             settings=settings,
             out_uri=out_uri,
+            development=development,
             name=label,
             **asdict(trainer),
         )
@@ -56,13 +62,13 @@ def total_steps(num_groups: int, settings: TrainSettings) -> int:
 @contextmanager
 def watching(label: str, metrics_uri: str, total: int) -> Iterator[None]:
     """Show a bar that follows `metrics.jsonl` while the block runs: workers write it, wherever they are."""
-    stop = threading.Event()
+    stop, shown = threading.Event(), dict[str, str]()
     seconds = 15.0 if metrics_uri.startswith("s3://") else 1.0
     with terminal_bar(label, total, "steps") as bar:
 
         def follow() -> None:
             while not stop.wait(seconds):
-                show_newest(bar, metrics_uri)
+                show_newest(bar, metrics_uri, shown)
 
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
@@ -71,17 +77,22 @@ def watching(label: str, metrics_uri: str, total: int) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-            show_newest(bar, metrics_uri)
+            show_newest(bar, metrics_uri, shown)
 
 
-def show_newest(bar: tqdm, metrics_uri: str) -> None:
-    """Move the bar to the newest whole line of the metrics."""
+def show_newest(bar: tqdm, metrics_uri: str, shown: dict[str, str]) -> None:
+    """Move the bar to the newest whole line of the metrics. `shown` keeps what is not measured at every step."""
     try:
-        line = storage.read_tail(metrics_uri, 4096).rstrip(b"\n").rsplit(b"\n", 1)[-1]
-        newest = json.loads(line)
-    except (OSError, ValueError):
+        lines = storage.read_tail(metrics_uri, TAIL_BYTES).split(b"\n")[:-1]
+        newest = json.loads(lines[-1])
+        whole = [line for line in lines if line.startswith(b'{"step"')]  # the first may have been cut
+        measured: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if b'"dev_accuracy"' in line), {})
+    except (OSError, ValueError, IndexError):
         return  # not there yet, or a line that is being written
-    shown = {name: f"{newest[name]:.3g}" for name in ("loss", "margin", "learning_rate") if newest.get(name)}
+    values = {name: newest[name] for name in ("loss", "margin", "learning_rate") if newest.get(name)}
+    if measured.get("dev_accuracy") is not None:
+        values["dev_accuracy"] = measured["dev_accuracy"]
+    shown.update({name: f"{value:.3g}" for name, value in values.items()})
     bar.set_postfix(shown, refresh=False)
     bar.n = newest["step"] + 1
     bar.refresh()

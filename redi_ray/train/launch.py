@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from redi_ray import storage
+from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import Objective
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.train.trackers import require_trackers
 
@@ -51,6 +53,18 @@ class TrainOutcome:
 
 
 @dataclass(frozen=True)
+class Development:
+    """What a probe asks (`TrainSettings.probe`), and how its answers are judged."""
+
+    problems_uri: str
+    """Folder of Parquet files in PROBLEM schema (local or s3://)."""
+    prompt: PromptSettings
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
+    timeout_seconds: float = 5.0
+    """Limit of one comparison; an answer that reaches it counts as wrong."""
+
+
+@dataclass(frozen=True)
 class Job:
     """All that a worker is told. Plain data, since it travels."""
 
@@ -67,6 +81,7 @@ class Job:
     facts: Mapping[str, Any]
     watch_nodes: bool
     """Whether to ask Ray if a node is about to go."""
+    development: Development | None = None
 
     @property
     def bookkeeping(self) -> str:
@@ -83,6 +98,7 @@ def launch_training(
     objective: Objective,
     settings: TrainSettings,
     out_uri: str,
+    development: Development | None = None,
     num_workers: int = 1,
     use_gpu: bool = False,
     cpus_per_worker: float = 1.0,
@@ -103,16 +119,19 @@ def launch_training(
         sequences_uri: folder that `SequenceStore.save` wrote (local or s3://).
         mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
+        development: needed where `settings.probe` is set.
         cpus_per_worker: logical CPUs per rank; also its number of threads.
         name: of the run in trackers and on the model card.
         facts: more lines for the model card.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
-    Raises ValueError for a tracker or model that is not there; TrainError where settings and data do not fit (at once), or
-    when more than `max_failures` attempts failed.
+    Raises ValueError for a tracker, model or development that is not there; TrainError where settings and data do not fit
+    (at once), or when more than `max_failures` attempts failed.
     """
     require_trackers(trackers)
+    if settings.probe is not None and development is None:
+        raise ValueError("settings.probe needs `development`: the problems to measure on")
     out_uri = storage.resolve(out_uri)
     if (finished := read_outcome(out_uri)) is not None:
         return finished
@@ -130,6 +149,7 @@ def launch_training(
         trackers=tuple(trackers),
         facts=dict(facts or {}),
         watch_nodes=not fits_on_one_node(resources, num_workers),
+        development=development if settings.probe is not None else None,
     )
     run_on_ray(job, num_workers, use_gpu, resources, max_failures, callbacks, collective_timeout_s)
     outcome = read_outcome(out_uri)

@@ -24,7 +24,9 @@ from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.objectives import OBJECTIVES
+from redi_ray.train.batches import plan_batches
 from redi_ray.train.checkpoint import SEAL, Checkpointer, CheckpointError, CheckpointStore, LocalStore, checksum
+from redi_ray.train.development import development_fingerprint, development_problems, with_probe
 from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
 from redi_ray.train.guard import reach
@@ -73,6 +75,9 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     )
     together(partial(refuse_what_was_made_otherwise, job, model_path, sequences, mismatched, who))
     shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
+    problems = development_problems(job, model_path)
+    total_steps = plan_batches(store, settings, who.world_size, job.objective).total_steps
+    hooks = with_probe(hooks, job, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     result = train(
         policy,
         store,
@@ -81,7 +86,8 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         distributed=who,
         checkpoints=Checkpointer(
             make_store(job.out_uri, scratch),
-            fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who),
+            fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who)
+            | development_fingerprint(job, problems),
             distributed=who,
             keep_last=settings.keep_last,
             horizon=reach(settings) if settings.guard.action == "rollback" else None,

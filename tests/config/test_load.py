@@ -40,12 +40,27 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
         ),
         ("resources.trainer.num_workers=64", "larger than sft.train.batch_size"),
         ("model.prompt.template=hello", "template must contain {problem}"),
+        ("problems.dev={share: 0.1}", "the built-in world has problems.source.num_dev"),
+        ("model.init.train.probe={every: 10}", "the built-in base model is not measured"),
+        ("sft.train.probe={every: 0}", "every must be >= 1, got 0"),
     ],
 )
 def test_mistakes_are_named(override: str, told: str):
     with pytest.raises(ConfigError) as caught:
         load_config("configs/demo.yaml", [override])
     assert told in str(caught.value)
+
+
+def test_a_probe_needs_development_problems():
+    """Whatever the source, and also where one arm alone has it."""
+    probe = "redi.arms.redi.train={probe: {every: 5}}"
+    assert load_config("configs/demo.yaml", [probe]).probes == ["redi"]
+    with pytest.raises(ConfigError, match=r"a probe is set for redi, but problems.source.num_dev is 0"):
+        load_config("configs/demo.yaml", [probe, "problems.source.num_dev=0"])
+    with pytest.raises(ConfigError, match=r"a probe is set for sft, but problems.dev.share is 0"):
+        load_config("configs/gsm8k_traces.yaml", ["sft.train.probe={every: 5}"])
+    shared = ["sft.train.probe={every: 5}", "problems.dev.share=0.05"]
+    assert load_config("configs/gsm8k_traces.yaml", shared).probes == ["sft"]
 
 
 def test_all_mistakes_are_told_at_once():

@@ -5,22 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_runs import write_inputs
 
 from redi_ray import storage
+from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import RediObjective
-from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSettings
+from redi_ray.schemas import PROBLEM
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import Job, read_outcome
+from redi_ray.train.launch import Development, Job, read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.worker import train_and_export
 
-SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=4, epochs=1, tokens_per_pack=128, checkpoint_every=2)
+PROBE = ProbeSettings(every=3, problems=30, max_tokens=8, temperature=1.0, batch_size=10)
+SETTINGS = TrainSettings(
+    learning_rate=1e-3, batch_size=4, epochs=1, tokens_per_pack=128, checkpoint_every=2, probe=PROBE
+)
+DIGITS = AnswerSettings(extract=[r"regex:([0-9])"])
+"""What a model of random weights writes holds a digit often enough."""
 
 
 class Killed(BaseException):
@@ -41,7 +50,17 @@ def make_job(root: str) -> Job:
         trackers=("tensorboard",),
         facts={},
         watch_nodes=False,
+        development=Development(f"{root}/dev", PromptSettings(prefix=""), DIGITS),
     )
+
+
+def write_all(folder: Path, *roots: str) -> None:
+    """The inputs of a job, with development problems, below each of the `roots`."""
+    rows = [{"problem_id": f"p{i}", "problem": str(i), "answer": str(i % 10), "source": None} for i in range(40)]
+    for root in roots:
+        storage.write_table(f"{root}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
+        for inputs in write_inputs(folder):
+            storage.upload(inputs, f"{root}/{Path(inputs).name}")
 
 
 def work(job: Job, scratch: Path, kill_after_step: int | None = None) -> None:
@@ -55,9 +74,7 @@ def work(job: Job, scratch: Path, kill_after_step: int | None = None) -> None:
 
 def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
     """Killed at step 7 with the newest checkpoint (6 steps) then damaged: goes on from 4, as if nothing had happened."""
-    for folder in write_inputs(tmp_path):
-        storage.upload(folder, f"{bucket}/a/{Path(folder).name}")
-        storage.upload(folder, f"{bucket}/b/{Path(folder).name}")
+    write_all(tmp_path, f"{bucket}/a", f"{bucket}/b")
     undisturbed, killed = make_job(f"{bucket}/a"), make_job(f"{bucket}/b")
     work(undisturbed, tmp_path / "1")
     with pytest.raises(Killed):
@@ -80,14 +97,17 @@ def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
         rows.append(read_metrics(tmp_path / name / "metrics.jsonl"))
         weights.append(load_file(tmp_path / name / "export" / "model.safetensors"))
     assert [row["step"] for row in rows[1]] == list(range(10))
-    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+    for name in ("loss", "dev_accuracy"):
+        assert [row.get(name) for row in rows[0]] == [row.get(name) for row in rows[1]]
+    measured = {row["step"]: row["dev_accuracy"] for row in rows[0] if "dev_accuracy" in row}
+    assert list(measured) == [0, 2, 5, 8, 9]
+    assert 0 < sum(measured.values()) < len(measured)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_other_settings_are_refused(bucket: str, tmp_path: Path) -> None:
     """In the same folder they would go on from weights that they did not make."""
-    for folder in write_inputs(tmp_path):
-        storage.upload(folder, f"{bucket}/c/{Path(folder).name}")
+    write_all(tmp_path, f"{bucket}/c")
     job = make_job(f"{bucket}/c")
     with pytest.raises(Killed):
         work(job, tmp_path / "1", kill_after_step=3)
