@@ -65,6 +65,8 @@ class Panel:
     """Allows a logarithmic axis where the values span more than a decade and a half."""
     noisy: bool = True
     """Long runs show a moving mean in front of the values."""
+    dots: bool = False
+    """Marks each value: for what is measured now and then."""
 
 
 @dataclass(frozen=True)
@@ -193,8 +195,8 @@ def _draw_curves(axis: Axes, panel: Panel, lines: Mapping[str, Line]) -> None:
         smooth = _moving_mean(values) if panel.noisy else values
         if smooth is not values:
             axis.plot(steps, values, color=line.colour, linewidth=0.8, alpha=0.3)
-        lone = "o" if len(values) == 1 else None
-        axis.plot(steps, smooth, color=line.colour, linestyle=line.dash, marker=lone)
+        marker = "o" if panel.dots or len(values) == 1 else None
+        axis.plot(steps, smooth, color=line.colour, linestyle=line.dash, marker=marker, markersize=3.5)
     if panel.log and finite and min(finite) > 0 and max(finite) > 30 * min(finite):
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())

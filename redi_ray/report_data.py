@@ -16,6 +16,7 @@ PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("loss", "Loss", {}),
     ("margin", "Margin: chosen - rejected", {}),
     ("pair_accuracy", "Pair accuracy", {}),
+    ("dev_accuracy", "Development accuracy", {"noisy": False, "dots": True}),
     ("chosen_logp", "Chosen log-prob, nats per token", {}),
     ("rejected_logp", "Rejected log-prob, nats per token", {}),
     ("learning_rate", "Learning rate", {"noisy": False}),

@@ -29,8 +29,8 @@ from redi_ray.storage import (
 )
 
 DATA_STAGES = ("problems", "traces", "verified", "curated")
-TOKEN_STAGES = ("sequences/examples", "sequences/pairs")
-"""Between curation and training; they take time, but nothing is lost there."""
+TOKEN_STAGES = ("dev", "sequences/examples", "sequences/pairs")
+"""On the way to training; nothing of the curated set is lost there. Runs without a probe have no `dev`."""
 FIRST_ARMS = ("base", "sft")
 """Shown before the arms of stage 2."""
 

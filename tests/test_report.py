@@ -86,6 +86,8 @@ def write_training(run: str, arm: str, steps: int = 100) -> None:
         if pairs:
             row |= {"chosen_logp": -0.2 - plunge, "rejected_logp": -0.5 - 3 * plunge, "margin": 0.3 + 2 * plunge}
             row |= {"pair_accuracy": 0.7 + 0.1 * generator.random(), "alpha": {"alpha0": 0, "redi": 0.8}.get(arm, 1)}
+            if step == 1 or step % 20 == 0:
+                row["dev_accuracy"] = 0.8 if arm == "alpha0" else max(0.0, 0.8 + 0.1 * done - plunge)
         if arm == "symmetric" and step > 90:
             row["loss"] = None  # how training writes what is not finite
         lines.append(json.dumps(row))
@@ -241,6 +243,7 @@ def test_every_figure_is_there(run: str) -> None:
     assert pictures == ["funnel.png", "scores.png", "training_base.png", "training_sft.png", "training_stage2.png"]
     words = " ".join(found.words)
     for title in (
+        "Development accuracy",
         "Loss",
         "Chosen log-prob",
         "Rejected log-prob",
@@ -256,6 +259,15 @@ def test_every_figure_is_there(run: str) -> None:
         if name == "id" and value and value.startswith("p") and len(value) == 11
     ]
     assert len(clips) == len(set(clips)) > 10
+
+
+def test_what_is_measured_now_and_then_is_no_gap(run: str) -> None:
+    """Development accuracy has a point where it was measured, and its last value; the base model and SFT have none."""
+    report = read_report(run)
+    assert report["training"]["alpha0"]["last"]["dev_accuracy"] == pytest.approx(0.8)
+    assert report["training"]["symmetric"]["last"]["dev_accuracy"] == 0
+    assert "dev_accuracy" not in report["training"]["sft"]["last"]
+    assert not [note for note in report["notes"] if "dev_accuracy" in note]
 
 
 def test_samples_configs_and_versions_are_shown(run: str) -> None:
