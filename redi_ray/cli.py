@@ -133,6 +133,33 @@ def report(config: Config, overrides: Overrides = None) -> None:
         print(f"report: {build_report(Run.of(load_config(config, overrides)).uri).html}")
 
 
+@app.command("inspect")
+def inspect_traces(
+    target: Annotated[
+        str, typer.Argument(help="A run's folder or config, a stage's folder, or any Parquet.", metavar="RUN")
+    ],
+    verdict: Annotated[list[str] | None, typer.Option(help="Only these; again for several.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Only traces of these problem ids.")] = None,
+    text: Annotated[str | None, typer.Option(help="Must occur in problem, completion or extracted answer.")] = None,
+    min_length: Annotated[int | None, typer.Option(help="Characters of the completion, at least.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="At most.")] = None,
+    limit: Annotated[int, typer.Option(help="Show so many.", min=1)] = 10,
+    whole: Annotated[bool, typer.Option(help="All of each completion, not only its end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, every column.")] = False,
+) -> None:
+    """Look at traces: problem, completion, answers, votes. Paged on a terminal, plain text in a pipe."""
+    from redi_ray.browse import TraceFilter
+    from redi_ray.inspect_command import inspect_traces as show
+
+    with clear_errors():
+        wanted = TraceFilter(verdict or [], source or [], problem or [], min_length, max_length, text)
+        count = show(target, wanted, limit=limit, whole=whole, as_json=as_json)
+        if count in (0, limit):
+            told = "no trace matches" if not count else f"stopped at --limit {limit}; there may be more"
+            typer.echo(told, err=True)
+
+
 @app.command("config")
 def show_config(
     config: Annotated[str | None, typer.Argument(help="The experiment's YAML.")] = None,

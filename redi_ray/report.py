@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from redi_ray.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
 from redi_ray.report_data import PANELS, findings, finite, report_data
+from redi_ray.report_traces import write_trace_page
 from redi_ray.runs import FIRST_ARMS, ArmRun, Run, read_run
 from redi_ray.schemas import Verdict
 from redi_ray.storage import Manifest, content_hash, join, versions, write_bytes, write_json
@@ -37,6 +39,8 @@ class ReportPaths:
     html: str
     json: str
     figures: tuple[str, ...]
+    traces: str | None = None
+    """The page of verified traces, if there are any."""
 
 
 def build_report(run_uri: str) -> ReportPaths:
@@ -46,10 +50,11 @@ def build_report(run_uri: str) -> ReportPaths:
     """
     started = time.monotonic()
     run = read_run(run_uri)
+    target, environment = join(run_uri, "report"), _environment()
+    traces = _trace_page(run, target, environment)
     report = report_data(run)
     figures = _figures(run, report)
-    target = join(run_uri, "report")
-    html = _render(run, report, figures)
+    html = _render(environment, run, report, figures, has_traces=traces is not None)
     # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
     write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
     write_bytes(join(target, "report.json"), json.dumps(report, indent=1, allow_nan=False).encode())
@@ -67,7 +72,7 @@ def build_report(run_uri: str) -> ReportPaths:
         versions=versions(),
     )
     write_json(join(target, "manifest.json"), asdict(manifest))
-    return ReportPaths(join(target, "index.html"), join(target, "report.json"), tuple(pictures.values()))
+    return ReportPaths(join(target, "index.html"), join(target, "report.json"), tuple(pictures.values()), traces)
 
 
 # ------------------------------------------------------------------------------------------------------------ the page
@@ -127,7 +132,19 @@ def _panels(arms: list[ArmRun]) -> list[Panel]:
     return panels
 
 
-def _render(run: Run, report: Mapping[str, Any], figures: _Figures) -> str:
+def _trace_page(run: Run, target: str, environment: Environment) -> str | None:
+    verified = run.stages["verified"]
+    if verified is None:
+        return None
+    try:
+        counts = verified.facts.get("verdicts", {})
+        return write_trace_page(target, verified.files("verified"), counts, environment, run.name)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        run.notes.append(f"{verified.uri}: verified traces cannot be read ({type(error).__name__}: {error}).")
+        return None
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("redi_ray"),
         autoescape=True,
@@ -138,7 +155,14 @@ def _render(run: Run, report: Mapping[str, Any], figures: _Figures) -> str:
     environment.filters.update(
         number=_number, tokens=_tokens, percent=_percent, duration=_duration, shorten=_shorten, jsonify=_jsonify
     )
+    return environment
+
+
+def _render(
+    environment: Environment, run: Run, report: Mapping[str, Any], figures: _Figures, *, has_traces: bool
+) -> str:
     return environment.get_template("report.html.j2").render(
+        has_traces=has_traces,
         report=report,
         run=run,
         figures=figures,
