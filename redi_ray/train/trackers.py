@@ -67,12 +67,15 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """An MLflow run, tagged `redi_ray.run_id`. Server and experiment come from MLFLOW_* variables."""
+    """An MLflow run, tagged `redi_ray.run_id`. Server and experiment come from MLFLOW_* variables; without a server the
+    numbers go to `folder`/mlflow.db, and not to wherever a worker happens to run."""
 
-    def __init__(self, name: str, run_id: str, config: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, run_id: str, folder: Path, config: Mapping[str, Any]) -> None:
         import mlflow
 
         self.mlflow = mlflow
+        if not mlflow.is_tracking_uri_set():
+            mlflow.set_tracking_uri(f"sqlite:///{folder.resolve()}/mlflow.db")
         tag = "redi_ray.run_id"
         found = mlflow.search_runs(filter_string=f"tags.`{tag}` = '{run_id}'", max_results=1, output_format="list")
         if found:
@@ -121,7 +124,7 @@ def open_tracker(
         if name == "wandb":
             return WeightsAndBiases(run_name, run_id, folder, config)
         if name == "mlflow":
-            return MLflow(run_name, run_id, config)
+            return MLflow(run_name, run_id, folder, config)
         return TensorBoard(folder / "tensorboard", start_step)
     except Exception as error:  # no account, no server, a store that it refuses: each package has errors of its own
         raise TrackerError(f"tracker {name!r} does not start: {error}") from error

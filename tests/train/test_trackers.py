@@ -61,6 +61,10 @@ def test_mlflow_run_goes_on_after_a_resume(tmp_path: Path, monkeypatch: pytest.M
     assert run.info.run_name == "train redi"
     assert not client.get_metric_history(run.info.run_id, "grad_norm")
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    record(tmp_path / "three", range(2), trackers=["mlflow"]).close()
+    assert (tmp_path / "three" / "mlflow.db").stat().st_size
+
 
 def history_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run ids and history rows of an offline wandb file: protocol buffers in LevelDB's log format, after 7 bytes."""
