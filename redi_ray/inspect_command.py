@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +34,7 @@ def inspect_traces(
         return _print_json(rows, console)
     if not console.is_terminal:
         return _print_all(rows, console, whole)
+    os.environ.setdefault("LESS", "FRX")  # as git does: no pager for a short text, colours, and the text stays
     with console.pager(styles=True):
         return _print_all(rows, console, whole)
 
