@@ -23,7 +23,7 @@ import ray.data
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.data.ids import IdSet
-from redi_ray.data.samples import COMPLETION, Progress, Requests, Sampler, SampleStats, Sampling, sample_seed
+from redi_ray.data.samples import COMPLETION, TASK_CPUS, Progress, Requests, Sampler, SampleStats, Sampling, sample_seed
 from redi_ray.data.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.verify import VerifyShards, output_of
 from redi_ray.runtime import log, user_error
@@ -92,7 +92,7 @@ def _run(
     on_progress: Progress,
 ) -> SampleStats:
     """Draw the completions, write and verify them; the driver sees one small row per shard."""
-    shards = completions.map_batches(write, batch_size=shard_rows, batch_format="pyarrow", num_cpus=0.5)
+    shards = completions.map_batches(write, batch_size=shard_rows, batch_format="pyarrow", num_cpus=TASK_CPUS)
     if verification is not None:
         shards = shards.map_batches(
             _VerifyWritten,
@@ -104,13 +104,15 @@ def _run(
     shards.context.raise_original_map_exception = True  # or a UserError would arrive as text
     total = SampleStats()
     try:
-        for row in shards.iter_rows():
-            counts = json.loads(row["counts"])
-            added = SampleStats(**{**counts, "rejected": Counter(counts["rejected"])})
-            if solved is not None and row["solved"]:
-                added.solved = solved.add(np.frombuffer(row["solved"], np.uint64))
-            total += added
-            on_progress(added)
+        # without prefetching: a shard is counted when it is there, not when the next one is
+        for batch in shards.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
+            for row in batch.to_pylist():
+                counts = json.loads(row["counts"])
+                added = SampleStats(**{**counts, "rejected": Counter(counts["rejected"])})
+                if solved is not None and row["solved"]:
+                    added.solved = solved.add(np.frombuffer(row["solved"], np.uint64))
+                total += added
+                on_progress(added)
     except ray.exceptions.RayTaskError as error:
         if (told := user_error(error)) is not None:
             raise told from None

@@ -39,6 +39,9 @@ COMPLETION = pa.schema(
 )
 """What a sampler gives back, one row per request, in any order."""
 
+TASK_CPUS = 0.5
+"""Logical CPUs of the small tasks around a sampler. Ray Data runs neighbours that ask for the same as one task."""
+
 Sampler = Callable[[ray.data.Dataset], ray.data.Dataset]
 """REQUEST rows -> as many COMPLETION rows."""
 
@@ -118,7 +121,7 @@ class Requests:
         """Every problem of the shards that is not solved, once per sample index."""
         rows = ray.data.from_items([{"uri": uri} for uri in shards], override_num_blocks=len(shards))
         explode_shard = partial(_explode_shard, indices=indices, solved=solved.hashes)
-        dataset = rows.map_batches(explode_shard, batch_size=1, num_cpus=0.5)
+        dataset = rows.map_batches(explode_shard, batch_size=1, num_cpus=TASK_CPUS)
         return cls(dataset, (num_problems - len(solved)) * len(indices))
 
     def without(self, done: IdSet) -> Requests:
@@ -126,7 +129,7 @@ class Requests:
         if not len(done):
             return self
         dataset = self.dataset.map_batches(
-            partial(_drop_done, done=done.hashes), batch_size=None, batch_format="pyarrow", num_cpus=0.5
+            partial(_drop_done, done=done.hashes), batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS
         )
         return Requests(dataset, self.asked - len(done))
 

@@ -19,7 +19,7 @@ import ray.data
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.samples import COMPLETION, REQUEST, Sampler, Sampling, sample_seed
+from redi_ray.data.samples import COMPLETION, REQUEST, TASK_CPUS, Sampler, Sampling, sample_seed
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.text.loops import token_loop
 from redi_ray.text.prompts import to_messages
@@ -34,50 +34,68 @@ def vllm_sampler(model: str, engine: EngineSettings, sampling: Sampling, prompt:
 
     def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
         prepared = requests.map_batches(
-            _Prepare,
-            fn_constructor_args=(model, prompt, sampling),
+            _Tokenize,
+            fn_constructor_args=(model, prompt),
             batch_size=256,
             compute=ray.data.ActorPoolStrategy(size=1),
-            num_cpus=0.5,
+            num_cpus=TASK_CPUS,
         )
         # a block is a batch is an engine's task: what is retried when an engine dies
         blocks = prepared.repartition(target_num_rows_per_block=engine.batch_size, strict=True)
-        answers = _engine_processor(model, engine, sampling)(blocks)  # in the order in which batches finish
-        return answers.map_batches(_to_completions, batch_size=None, batch_format="pyarrow", num_cpus=0.5)
+        answers = _engine_processor(model, engine, sampling, prompt.prefix)(
+            blocks
+        )  # in the order in which batches finish
+        return answers.map_batches(_to_completions, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS)
 
     return sample
 
 
-class _Prepare:
-    """Adds the prompt's token ids and the sampling parameters to each row."""
+class _Tokenize:
+    """Adds the prompt's token ids to each row."""
 
-    def __init__(self, model: str, prompt: PromptSettings, sampling: Sampling) -> None:
+    def __init__(self, model: str, prompt: PromptSettings) -> None:
         self.tokenizer = load_tokenizer(model)
-        self.prompt, self.sampling = prompt, sampling
+        self.prompt = prompt
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         ids = lru_cache(maxsize=1)(
             lambda problem: prompt_ids(to_messages(problem, self.prompt), self.tokenizer, self.prompt)
         )
         batch["tokenized_prompt"] = [ids(problem) for problem in batch["problem"]]
-        shared: dict[str, Any] = {
-            "temperature": self.sampling.temperature,
-            "top_p": self.sampling.top_p,
-            "max_tokens": self.sampling.max_tokens,
-            "skip_special_tokens": True,
-        }
-        if self.sampling.loops.stop:
-            shared["extra_args"] = {"loops": asdict(self.sampling.loops)}
-        batch["sampling_params"] = [
-            {**shared, "seed": sample_seed(self.sampling.seed, problem_id, int(index))}
-            for problem_id, index in zip(batch["problem_id"], batch["sample_index"], strict=True)
-        ]
-        batch["forced_prefix"] = [self.prompt.prefix] * len(batch["problem"])
         return batch
 
 
+class _FinalOutputOnly:
+    """Becomes vLLM's `RequestOutputKind.FINAL_ONLY` where it is unpickled, so that only the engine's actor imports vLLM.
+
+    By default the engine makes an output of each request at every step, which costs as much as detokenising it.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return _final_only, ()
+
+
+def _final_only() -> Any:
+    from vllm.sampling_params import RequestOutputKind
+
+    return RequestOutputKind.FINAL_ONLY
+
+
+def _sampling_params(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
+    """What vLLM's SamplingParams are made of."""
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "seed": sample_seed(sampling.seed, row["problem_id"], int(row["sample_index"])),
+        "skip_special_tokens": True,
+        "output_kind": _FinalOutputOnly(),
+        **({"extra_args": {"loops": asdict(sampling.loops)}} if sampling.loops.stop else {}),
+    }
+
+
 def _engine_processor(
-    model: str, engine: EngineSettings, sampling: Sampling
+    model: str, engine: EngineSettings, sampling: Sampling, prefix: str
 ) -> Callable[[ray.data.Dataset], ray.data.Dataset]:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -89,6 +107,8 @@ def _engine_processor(
     environment: dict[str, str] = {"VLLM_LOGGING_LEVEL": "WARNING"}
     if engine.device == "cpu":
         kwargs["enforce_eager"] = True
+        # a prompt that is read in parts winds the sample's random generator back, which ends the CPU engine
+        kwargs["enable_chunked_prefill"] = False
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
         bundles = [{"CPU": 1.0}]
     else:
@@ -109,15 +129,21 @@ def _engine_processor(
         detokenize_stage=False,
     )
     ends = end_of_turn_ids(model)
-    return build_processor(config, postprocess=lambda row: _keep_columns(row, ends, sampling.loops))
+    return build_processor(
+        config,
+        preprocess=lambda row: {"sampling_params": _sampling_params(row, sampling)},
+        postprocess=lambda row: _keep_columns(row, prefix, ends, sampling.loops),
+        preprocess_map_kwargs={"num_cpus": TASK_CPUS},
+        postprocess_map_kwargs={"num_cpus": TASK_CPUS},
+    )
 
 
-def _keep_columns(row: dict[str, Any], end_ids: frozenset[int], loops: LoopSettings) -> dict[str, Any]:
+def _keep_columns(row: dict[str, Any], prefix: str, end_ids: frozenset[int], loops: LoopSettings) -> dict[str, Any]:
     """What goes on to the shard; rows that failed do not come here."""
     tokens = [int(token) for token in row["generated_tokens"]]
     return {
         **{name: row[name] for name in REQUEST.names},
-        "completion": row["forced_prefix"] + row["generated_text"],
+        "completion": prefix + row["generated_text"],
         "num_tokens": len(tokens),
         "prompt_tokens": row["num_input_tokens"],
         "finish_reason": finish_reason(tokens, end_ids, loops),

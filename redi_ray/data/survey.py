@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from redi_ray import storage
 from redi_ray.data.ids import Hashes, IdSet, hash_ids
-from redi_ray.data.samples import SampleStats
+from redi_ray.data.samples import TASK_CPUS, SampleStats
 from redi_ray.schemas import Verdict
 
 SHARDS_PER_TASK = 64
@@ -37,7 +37,7 @@ def survey(out_uri: str, verified_uri: str | None = None) -> Survey:
 
     Tasks read the shards; the driver gets 8 bytes a trace.
     """
-    found, drop = Survey(), ray.remote(num_cpus=0.5)(_drop_rows)
+    found, drop = Survey(), ray.remote(num_cpus=TASK_CPUS)(_drop_rows)
     for uri, (ids, stats) in _look_through(trace_shards(out_uri), _trace_stats):
         double = found.ids.contains(ids) | ~_first_of_each(ids)
         found.ids.add(ids)
@@ -73,7 +73,7 @@ Look = Callable[[str], tuple[Hashes, SampleStats]]
 def _look_through(uris: list[str], look: Look) -> Iterator[tuple[str, tuple[Hashes, SampleStats]]]:
     """`look` at every shard, in tasks; the answers in the order of the shards."""
     chunks = [uris[at : at + SHARDS_PER_TASK] for at in range(0, len(uris), SHARDS_PER_TASK)]
-    remote = ray.remote(num_cpus=0.5)(_look_at)
+    remote = ray.remote(num_cpus=TASK_CPUS)(_look_at)
     tasks = [remote.remote(chunk, look) for chunk in chunks]
     for chunk, task in zip(chunks, tasks, strict=True):
         answers: list[tuple[Hashes, SampleStats]] = ray.get(task)
