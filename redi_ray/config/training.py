@@ -138,7 +138,7 @@ class TrainSettings:
     mask_rejected_end_of_turn: bool = False
     """Do not push down the end-of-turn token of rejected traces."""
     mask_rejected_think_tags: bool = False
-    """Do not push down `<think>` and `</think>` in rejected traces."""
+    """Do not push down `<think>` and `</think>` in rejected traces: no token that holds a part of one."""
     gradient_checkpointing: bool = False
     """Recompute activations layer by layer in the backward pass."""
     compile: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from redi_ray.modeling.tokenizer import THINK_TAGS, load_tokenizer, tokenizer_fi
 from redi_ray.stages.run import Run
 from redi_ray.storage import Manifest
 from redi_ray.text.prompts import Message, render_prompt
-from redi_ray.text.tokens import Encoded, encode, loss_mask
+from redi_ray.text.tokens import encode, loss_mask, tag_places
 from redi_ray.train.fingerprints import data_fingerprint, read_record, write_record
 from redi_ray.train.mismatched import CYCLE_SEED, mismatched_sequences
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
@@ -35,7 +35,7 @@ ARRAYS_FORMAT = 2
 
 def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays of the positives or the pairs, shared by every arm with the same masks."""
-    masks = {"end_of_turn": settings.mask_rejected_end_of_turn, "think_tags": settings.mask_rejected_think_tags}
+    masks = Masks(settings.mask_rejected_end_of_turn, settings.mask_rejected_think_tags)
     told = {
         "kind": kind,
         "prompt": run.config.model.prompt,
@@ -55,32 +55,52 @@ def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings:
     build = ray.remote(num_cpus=1, max_retries=2)(build_sequences)
     arguments = (kind, curated.files(kind), stage.uri, base.facts["export"], run.config.model.prompt, masks)
     try:
-        facts = ray.get(build.remote(*arguments))
+        built = ray.get(build.remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
-    return run.publish(stage, started, counts=facts.pop("counts"), facts=facts)
+    return run.publish(stage, started, **built)
 
 
 def build_sequences(
-    kind: Kind, shards: list[str], out_uri: str, tokenizer_path: str, prompt: PromptSettings, masks: dict[str, bool]
+    kind: Kind, shards: list[str], out_uri: str, tokenizer_path: str, prompt: PromptSettings, masks: Masks
 ) -> dict[str, Any]:
-    """Tokenise in the order of the ids, which curation made a fixed shuffle, and write `<out_uri>/arrays/*.npy`."""
+    """Tokenise in the order of the ids, which curation made a fixed shuffle, and write `<out_uri>/arrays/*.npy`.
+
+    Returns counts, what was dropped (`nothing_scored`: the masks cover one side whole), and the first row's prompt.
+    """
     tokenizer = load_tokenizer(tokenizer_path)
-    masked = masked_ids(tokenizer, masks)
-    key = "example_id" if kind == "examples" else "pair_id"
+    encoder = Encoder(tokenizer, prompt, masks)
+    encoder.check()
+    key, to_records = ("example_id", encoder.example) if kind == "examples" else ("pair_id", encoder.pair)
     rows = sorted((row for table in storage.read_tables(shards) for row in table.to_pylist()), key=lambda row: row[key])
-    to_records = example_records if kind == "examples" else pair_records
-    store = SequenceStore.from_records(
-        record for group, row in enumerate(rows) for record in to_records(group, row, tokenizer, prompt, masked)
-    )
+    records: list[SequenceRecord] = []
+    groups = 0
+    for row in rows:
+        found = to_records(groups, row)
+        if all(any(record.loss_mask or ()) for record in found):
+            records += found
+            groups += 1
+    if not records:
+        raise DataError(
+            f"none of the {len(rows)} {kind} has a token to score on every side; mask less of rejected traces"
+        )
+    store = SequenceStore.from_records(records)
     with tempfile.TemporaryDirectory() as folder:
         store.save(folder)
         write_record(folder, tokenizer_fingerprints(tokenizer))
         storage.upload(folder, storage.join(out_uri, "arrays"))
     messages = rows[0]["messages"][:-1] if kind == "examples" else rows[0]["prompt"]
+    counts = {
+        "in": len(rows),
+        "out": groups,
+        "groups": groups,
+        "sequences": len(store),
+        "tokens": int(store.offsets[-1]),
+        "scored_tokens": int(store.loss_mask.sum()),
+    }
+    dropped = {"nothing_scored": len(rows) - groups} if groups < len(rows) else {}
     rendered = {"messages": messages, "text": render_prompt(messages, tokenizer, prompt)}
-    counts = {"groups": store.num_groups, "sequences": len(store), "tokens": int(store.offsets[-1])}
-    return {"counts": {**counts, "scored_tokens": int(store.loss_mask.sum())}, "prompt": rendered}
+    return {"counts": counts, "dropped": dropped, "facts": {"prompt": rendered}}
 
 
 def mismatched(run: Run, data: Manifest) -> Manifest:
@@ -113,40 +133,49 @@ def build_mismatched(arrays: str, out_uri: str) -> dict[str, int]:
     return {"groups": store.num_groups, "sequences": len(store), "tokens": int(store.offsets[-1])}
 
 
-def masked_ids(tokenizer: Any, masks: dict[str, bool]) -> frozenset[int]:
-    """The tokens of rejected traces that are not pushed down."""
-    ids = {tokenizer.eos_token_id} if masks["end_of_turn"] else set()
-    if masks["think_tags"]:
-        for tag in THINK_TAGS:
-            tag_ids = tokenizer(tag, add_special_tokens=False)["input_ids"]
-            if len(tag_ids) != 1:
-                raise DataError(f"mask_rejected_think_tags: {tag} is {len(tag_ids)} tokens in this tokenizer, not one")
-            ids.update(tag_ids)
-    return frozenset(ids)
+@dataclass(frozen=True)
+class Masks:
+    """What of rejected traces is not pushed down; chosen ones are always scored whole."""
+
+    end_of_turn: bool
+    think_tags: bool
 
 
-def example_records(
-    group: int, row: dict[str, Any], tokenizer: Any, prompt: PromptSettings, masked: frozenset[int]
-) -> Iterator[SequenceRecord]:
-    """One sequence of a positive."""
-    *messages, answer = row["messages"]
-    yield _record(group, +1, encode(messages, answer["content"], tokenizer, prompt), frozenset())
+@dataclass(frozen=True)
+class Encoder:
+    """Rows of the curated tables -> sequence records."""
 
+    tokenizer: Any
+    prompt: PromptSettings
+    masks: Masks
 
-def pair_records(
-    group: int, row: dict[str, Any], tokenizer: Any, prompt: PromptSettings, masked: frozenset[int]
-) -> Iterator[SequenceRecord]:
-    """The two sequences of a pair; `masked` applies to the rejected side."""
-    messages: list[Message] = row["prompt"]
-    yield _record(group, +1, encode(messages, row["chosen"][0]["content"], tokenizer, prompt), frozenset())
-    yield _record(group, -1, encode(messages, row["rejected"][0]["content"], tokenizer, prompt), masked)
+    def check(self) -> None:
+        """Raise DataError where the tokenizer cannot tell which tokens the masks mean."""
+        if self.masks.think_tags and not self.tokenizer.is_fast:
+            raise DataError(
+                "mask_rejected_think_tags needs a tokenizer that knows where its tokens lie in the text (a fast one), and "
+                f"{type(self.tokenizer).__name__} does not; leave it off"
+            )
 
+    def example(self, group: int, row: dict[str, Any]) -> list[SequenceRecord]:
+        """One sequence of a positive."""
+        *messages, answer = row["messages"]
+        return [self._chosen(group, messages, answer["content"])]
 
-def _record(group: int, side: int, sequence: Encoded, masked: frozenset[int]) -> SequenceRecord:
-    return SequenceRecord(
-        group=group,
-        side=side,
-        input_ids=sequence.input_ids,
-        prompt_length=sequence.prompt_length,
-        loss_mask=loss_mask(sequence, masked),
-    )
+    def pair(self, group: int, row: dict[str, Any]) -> list[SequenceRecord]:
+        """The two sequences of a pair."""
+        messages, chosen, rejected = row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"]
+        return [self._chosen(group, messages, chosen), self._rejected(group, messages, rejected)]
+
+    def _chosen(self, group: int, messages: list[Message], completion: str) -> SequenceRecord:
+        sequence = encode(messages, completion, self.tokenizer, self.prompt)
+        return SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length, loss_mask(sequence))
+
+    def _rejected(self, group: int, messages: list[Message], completion: str) -> SequenceRecord:
+        sequence = encode(messages, completion, self.tokenizer, self.prompt)
+        ids = {self.tokenizer.eos_token_id} if self.masks.end_of_turn else set()
+        places: frozenset[int] = frozenset()
+        if self.masks.think_tags:
+            places = tag_places(completion, THINK_TAGS, self.tokenizer, self.prompt)
+        mask = loss_mask(sequence, ids, places)
+        return SequenceRecord(group, -1, sequence.input_ids, sequence.prompt_length, mask)

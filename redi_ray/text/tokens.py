@@ -6,6 +6,8 @@ ids, so training matches evaluation token for token; joining the texts first cou
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +45,30 @@ def encode(messages: list[Message], completion: str, tokenizer: Any, settings: P
     return Encoded([*prompt, *completion_ids(completion, tokenizer, settings)], len(prompt))
 
 
-def loss_mask(sequence: Encoded, masked_ids: frozenset[int] = frozenset()) -> list[int]:
-    """1 for every scored token of `input_ids`: the completion, less the tokens in `masked_ids`.
+def tag_places(completion: str, tags: Sequence[str], tokenizer: Any, settings: PromptSettings) -> frozenset[int]:
+    """Indices in `completion_ids` of the tokens that hold a tag or a part of one.
 
-    Example: prompt of 2, ids [5, 6, 7, 8, 9], masked {9} -> [0, 0, 1, 1, 0].
+    Few vocabularies have `<think>` as a token: elsewhere it is several, which depend on what stands beside it (`>` and a
+    line break are often one token, and then both are meant). Needs a fast tokenizer, which knows where its tokens lie.
+
+    Example: tokens `1 | </ | think | >\\n | 2` and the tag `</think>` -> {1, 2, 3}.
     """
-    return [
-        int(position >= sequence.prompt_length and token not in masked_ids)
-        for position, token in enumerate(sequence.input_ids)
-    ]
+    body = strip_prefix(completion, settings) or ""
+    spans = [match.span() for match in re.finditer("|".join(map(re.escape, tags)), body)]
+    if not spans:
+        return frozenset()
+    offsets = tokenizer(body, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return frozenset(
+        index for index, (start, end) in enumerate(offsets) if any(start < b and a < end for a, b in spans)
+    )
+
+
+def loss_mask(sequence: Encoded, masked_ids: Collection[int] = (), masked_places: Collection[int] = ()) -> list[int]:
+    """1 for every scored token of `input_ids`: the completion, less the tokens in `masked_ids` and those at
+    `masked_places`, counted from the completion's first token.
+
+    Example: prompt of 2, ids [5, 6, 7, 8, 9], masked ids {9}, masked places {0} -> [0, 0, 0, 1, 0].
+    """
+    places = enumerate(sequence.input_ids[sequence.prompt_length :])
+    scored = [int(token not in masked_ids and place not in masked_places) for place, token in places]
+    return [0] * sequence.prompt_length + scored

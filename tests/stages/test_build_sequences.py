@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from transformers import ByT5Tokenizer
 
 from redi_ray import storage
 from redi_ray.config.load import load_config
@@ -16,7 +17,7 @@ from redi_ray.data.readers import DataError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import build_sequences, sequences
+from redi_ray.stages.sequences import Encoder, Masks, build_sequences, sequences
 from redi_ray.storage import Manifest
 from redi_ray.train.sequences import SequenceStore
 
@@ -40,12 +41,12 @@ def test_pairs_become_two_sequences_with_masks_on_the_rejected_side(tmp_path: Pa
         [pair("b", "<think>2</think>2", "<think>3</think>3"), pair("a", "<think>2", "<think>1")]
     ):
         storage.write_table(f"{tmp_path}/in/part-{number}.parquet", pa.Table.from_pylist([row], schema=PAIR))
-    masks = {"end_of_turn": True, "think_tags": True}
+    masks = Masks(end_of_turn=True, think_tags=True)
     shards = storage.list_files(f"{tmp_path}/in")
-    facts = build_sequences("pairs", shards, f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, masks)
+    built = build_sequences("pairs", shards, f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, masks)
     store = SequenceStore.load(tmp_path / "out" / "arrays")
-    assert facts["counts"]["groups"] == store.num_groups == 2
-    assert facts["prompt"]["text"] == "<|user|>1+1<|end|><|assistant|><think>"
+    assert built["counts"]["groups"] == store.num_groups == 2
+    assert built["facts"]["prompt"]["text"] == "<|user|>1+1<|end|><|assistant|><think>"
     texts = [tokenizer.decode(store.tokens[store.span(i)]) for i in range(4)]
     assert texts[0] == "<|user|>1+1<|end|><|assistant|><think>2<|end|>"  # `a` comes first, whichever shard it is in
     assert texts[3].endswith("3</think>3<|end|>")
@@ -55,6 +56,36 @@ def test_pairs_become_two_sequences_with_masks_on_the_rejected_side(tmp_path: Pa
         for i in range(4)
     ]
     assert scored == ["2<|end|>", "1", "2</think>2<|end|>", "33"]
+
+
+def test_a_pair_whose_rejected_side_is_masked_whole_is_dropped_with_a_count(tmp_path: Path):
+    """A rejected trace of nothing but a tag: half a pair is no pair, and the others keep their order."""
+    character_tokenizer("0123456789+=").save_pretrained(tmp_path / "tokenizer")
+    rows = [
+        pair("a", "<think>1", "<think></think>"),
+        pair("b", "<think>2", "<think>3"),
+        pair("c", "<think>4", "<think>5"),
+    ]
+    storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
+    arguments = (
+        [f"{tmp_path}/in/part-0.parquet"],
+        f"{tmp_path}/out",
+        f"{tmp_path}/tokenizer",
+        PROMPT,
+        Masks(True, True),
+    )
+    built = build_sequences("pairs", *arguments)
+    assert built["dropped"] == {"nothing_scored": 1}
+    assert (built["counts"]["in"], built["counts"]["out"], built["counts"]["groups"]) == (3, 2, 2)
+    assert SequenceStore.load(tmp_path / "out" / "arrays").group.tolist() == [0, 0, 1, 1]
+    storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows[:1], schema=PAIR))
+    with pytest.raises(DataError, match="none of the 1 pairs has a token to score"):
+        build_sequences("pairs", *arguments)
+
+
+def test_think_tags_cannot_be_masked_by_a_tokenizer_without_offsets():
+    with pytest.raises(DataError, match=r"mask_rejected_think_tags needs .* fast one.*ByT5Tokenizer"):
+        Encoder(ByT5Tokenizer(), PROMPT, Masks(end_of_turn=False, think_tags=True)).check()
 
 
 def test_an_empty_pair_set_is_refused_with_the_reasons(tmp_path: Path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from transformers import Qwen2Tokenizer
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.text.prompts import fold_reasoning, render_prompt, strip_prefix, to_messages
-from redi_ray.text.tokens import encode, loss_mask, prompt_ids
+from redi_ray.text.tokens import completion_ids, encode, loss_mask, prompt_ids, tag_places
 
 THINK = PromptSettings(prefix="<think>\n")
 TOKENIZER = character_tokenizer("0123456789+=}\n")
@@ -58,13 +59,25 @@ def test_encoding_is_the_prompt_a_sampler_sends_plus_the_completion_and_its_end(
 
 def test_masked_tokens_are_not_scored():
     sequence = encode(to_messages("1", THINK), "<think>\n1</think>2", TOKENIZER, THINK)
-    end, close = TOKENIZER.eos_token_id, TOKENIZER.convert_tokens_to_ids("</think>")
-    scored = [
-        token
-        for token, keep in zip(sequence.input_ids, loss_mask(sequence, frozenset({end, close})), strict=True)
-        if keep
-    ]
+    end, places = TOKENIZER.eos_token_id, tag_places("<think>\n1</think>2", ["</think>"], TOKENIZER, THINK)
+    mask = loss_mask(sequence, {end}, places)
+    scored = [token for token, keep in zip(sequence.input_ids, mask, strict=True) if keep]
     assert TOKENIZER.decode(scored) == "12"
+
+
+def test_tags_of_several_tokens_are_found_with_what_they_are_merged_with():
+    """As in Qwen2.5's vocabulary: `</`, `think`, and `>` that takes the line break after it along. A `>` elsewhere stays."""
+    letters = [*"12<>/think", "Ċ"]
+    merges = [("<", "/"), ("t", "h"), ("i", "n"), ("th", "in"), ("thin", "k"), (">", "Ċ")]
+    tokens = ["<|end|>", *dict.fromkeys([*letters, *("".join(pair) for pair in merges)])]
+    tokenizer = Qwen2Tokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, eos_token="<|end|>")
+    completion, tags = "<think>\n1</think>\n2>1<think>", ["<think>", "</think>"]
+    ids = completion_ids(completion, tokenizer, THINK)
+    places = tag_places(completion, tags, tokenizer, THINK)
+    assert [tokenizer.decode(ids[place]) for place in sorted(places)] == ["</", "think", ">\n", "<", "think", ">"]
+    kept = tokenizer.decode([token for place, token in enumerate(ids) if place not in places])
+    assert kept == "12>1<|end|>"
+    assert tag_places("<think>\n12", tags, tokenizer, THINK) == frozenset()
 
 
 def test_a_completion_without_the_prefix_is_refused():
