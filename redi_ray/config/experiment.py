@@ -22,10 +22,12 @@ from redi_ray.config.data import (
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.resources import ResourceSettings
+from redi_ray.config.resources import ResourceSettings, TrainerSettings
+from redi_ray.config.search import SearchConfig
 from redi_ray.config.training import ModelOverrides, TrainSettings
 
 RESERVED_ARMS = ("base", "sft")
+TRAIN_SETTINGS = TypeAdapter(TrainSettings)
 
 
 class Architecture(Strict):
@@ -118,10 +120,12 @@ class RediConfig(Strict):
     """Shared by all arms."""
     arms: dict[str, Arm] = {"redi": Arm()}
     """Name -> variant."""
+    trainer: TrainerSettings | None = None
+    """Workers of the arms' training, where they differ from `resources.trainer`."""
 
     def settings(self, arm: str) -> TrainSettings:
         """`train` with the arm's own changes."""
-        return TypeAdapter(TrainSettings).validate_python({**asdict(self.train), **self.arms[arm].train})
+        return TRAIN_SETTINGS.validate_python({**asdict(self.train), **self.arms[arm].train})
 
     @model_validator(mode="after")
     def _arms_are_sound(self) -> RediConfig:
@@ -165,6 +169,8 @@ class ExperimentConfig(Strict):
     """Stage 2."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """Benchmarks, and how they are sampled."""
+    search: SearchConfig | None = None
+    """What `redi-ray tune` varies; every other command leaves it aside."""
     storage: StorageConfig = StorageConfig()
     """Where it all goes."""
     resources: ResourceSettings = ResourceSettings()

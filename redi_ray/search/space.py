@@ -1,0 +1,95 @@
+"""Points of a search's space, and their names."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from redi_ray.config.search import Choice, Domain, Grid, LogUniform, Uniform
+
+Values = Mapping[str, Any]
+"""A point: dotted path -> value."""
+
+SIGNIFICANT_DIGITS = 4
+"""Of drawn numbers: more would only make names long."""
+
+
+def grid_points(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
+    """Every combination, the last path varying fastest."""
+    values = [domain.grid if isinstance(domain, Grid) else [] for domain in space.values()]
+    for combination in itertools.product(*values):
+        yield dict(zip(space, combination, strict=True))
+
+
+def drawn_points(space: Mapping[str, Domain], count: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`count` independent points; the same seed gives the same, and a larger count the same first ones."""
+    generator = random.Random(seed)
+    for _ in range(count):
+        yield {path: draw(domain, generator) for path, domain in space.items()}
+
+
+def draw(domain: Domain, generator: random.Random) -> Any:
+    if isinstance(domain, Grid | Choice):
+        return generator.choice(domain.grid if isinstance(domain, Grid) else domain.choice)
+    if isinstance(domain, Uniform):
+        (low, high), value = domain.uniform, generator.uniform(*domain.uniform)
+    else:
+        low, high = domain.loguniform
+        value = math.exp(generator.uniform(math.log(low), math.log(high)))
+    return min(high, max(low, float(f"{value:.{SIGNIFICANT_DIGITS}g}")))
+
+
+def sample_values(domain: Domain) -> list[Any]:
+    """Values that stand for a domain: all, or both ends."""
+    if isinstance(domain, Grid | Choice):
+        return list(domain.grid if isinstance(domain, Grid) else domain.choice)
+    return list(domain.loguniform if isinstance(domain, LogUniform) else domain.uniform)
+
+
+def describe(values: Values) -> str:
+    """Such as `alpha=0.8 learning_rate=1e-05`: paths by their shortest end that tells them apart."""
+    return " ".join(f"{name}={show(value)}" for name, value in zip(short_names(values), values.values(), strict=True))
+
+
+def short_names(paths: Iterable[str]) -> list[str]:
+    """The last part of each path, or more where several end alike.
+
+    Example: [a.lr, b.lr, b.seed] -> [a.lr, b.lr, seed].
+    """
+    parts = [path.split(".") for path in paths]
+    names = []
+    for mine in parts:
+        length = 1
+        while length < len(mine) and sum(other[-length:] == mine[-length:] for other in parts) > 1:
+            length += 1
+        names.append(".".join(mine[-length:]))
+    return names
+
+
+def show(value: Any) -> str:
+    """A value as names and axes have it."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {show(item)}" for name, item in value.items()) + "}"
+    return str(value)
+
+
+def unknown_section(raw: Mapping[str, Any], path: str) -> str | None:
+    """What is wrong with a path whose sections are not all in the resolved config; its last part is left to validation.
+
+    An override may make a new section; a search must not, or a slip of the pen would tune an arm that nobody trains.
+    """
+    node: Any = raw
+    for depth, part in enumerate(path.split(".")[:-1]):
+        if not isinstance(node, Mapping) or part not in node:
+            there = ", ".join(node) if isinstance(node, Mapping) else "no keys"
+            at = ".".join(path.split(".")[:depth]) or "the config"
+            return f"{path}: no section {part!r}; {at} has {there}"
+        node = node[part]
+        if node is None:
+            return f"{path}: {'.'.join(path.split('.')[: depth + 1])} is null in the config; give it there first"
+    return None if "." in path else f"{path}: a whole section or a name cannot be searched; write a dotted path"
