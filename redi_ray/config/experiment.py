@@ -108,7 +108,7 @@ class Arm(Strict):
     """One variant of stage 2. It starts from the SFT checkpoint and sees the same pairs in the same order."""
 
     objective: Annotated[Objective, Field(discriminator="name")] = RediObjective()
-    """The loss: sft, redi, dpo, simpo, ipo, rpo, nca, cpo, orpo or kto."""
+    """The loss: `name` picks it, and the other keys are its own (`redi-ray config --schema` lists all of both)."""
     train: dict[str, Any] = {}
     """What differs from `redi.train`."""
 

@@ -14,13 +14,15 @@ How to add one
    `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected. Average
    over what the formula averages over: the scores are those of the *global* batch. Whatever must not carry a gradient
    is detached in the function. Metrics are detached scalars.
-3. One line in `OBJECTIVES`: which sides it reads, whether it needs a reference, and whether it is linear in the
-   log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass.
-4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks it against finite differences, and
-   to `tests/train/test_step.py`, which checks padding, packing, chunks and ranks; write down one identity it must obey
-   (a limit, a special case, a value at policy == reference).
+3. One line in `OBJECTIVES`: which sides it reads, whether it needs a reference (and log-probs of mismatched sequences,
+   `scores.mismatched`), and whether it is linear in the log-probs (same gradient coefficients at any scores): linear
+   ones skip the scoring pass. A hinge is not linear.
+4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks it against finite differences and
+   what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
+   `formula` of `tests/train/test_step.py`, which check padding, packing, chunks and ranks; write down one identity it
+   must obey (a limit, a special case, a value at policy == reference).
 
-Nothing else changes: the config, the command line and the monitors take the name and the metrics from here.
+Nothing else changes: the config, its schema, the stages and the monitors take the name and the metrics from here.
 """
 
 from __future__ import annotations
