@@ -40,6 +40,8 @@ VERIFIERS = ("math_verify", "judge", "label")
 VOTES = pa.struct([pa.field(name, pa.string()) for name in VERIFIERS])
 """One vote per verifier: a `Verdict` value, or null where that verifier did not vote."""
 
+FINISH_REASONS = ("stop", "length", "loop")
+"""Why a completion ended: by itself, at its token limit, or stopped for repeating itself to no end."""
 CUT_OFF = ("length", "loop")
 """Finish reasons of a completion that did not end by itself."""
 
@@ -58,7 +60,7 @@ TRACE = pa.schema(
         pa.field("trace_id", pa.string(), nullable=False),  # problem_id#sample_index
         pa.field("sample_index", pa.int64(), nullable=False),  # generation order within the problem
         pa.field("completion", pa.string(), nullable=False),
-        pa.field("finish_reason", pa.string()),  # stop | length | loop (repeats itself to no end) | null where unknown
+        pa.field("finish_reason", pa.string()),  # FINISH_REASONS, null where unknown
         pa.field("num_tokens", pa.int64()),
         pa.field("model", pa.string()),
         pa.field("sampling", pa.string()),  # JSON: parameters, seed, prompt_tokens; null for imported traces

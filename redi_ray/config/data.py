@@ -33,17 +33,22 @@ class Columns(Strict):
     """Traces in the rows: a column of text, a column of lists of texts, or several such columns. Null: there are none."""
     label: str | list[str] | None = None
     """Whether each trace is correct according to the data (boolean), shaped like `completion`."""
+    finish_reason: str | list[str] | None = None
+    """Why each trace ended (`stop`, `length` or `loop`), shaped like `completion`. Where it is unknown, a trace that shows
+    signs of being cut off, or of a loop, is marked so (`redi_ray.text.loops`)."""
     model: str | None = None
     """Who wrote the trace; with several completion columns each column's name stands for it."""
 
     @model_validator(mode="after")
     def _same_shape(self) -> Columns:
         completions = self.completion if isinstance(self.completion, list) else [self.completion]
-        labels = self.label if isinstance(self.label, list) else [self.label]
-        if self.label is not None and len(completions) != len(labels):
-            raise ValueError(
-                f"{len(labels)} label columns for {len(completions)} completion columns; give one for each"
-            )
+        for name in ("label", "finish_reason"):
+            told = getattr(self, name)
+            columns = told if isinstance(told, list) else [told]
+            if told is not None and len(completions) != len(columns):
+                raise ValueError(
+                    f"{len(columns)} {name} columns for {len(completions)} completion columns; give one for each"
+                )
         return self
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -105,14 +106,14 @@ def _run(
     total = SampleStats()
     try:
         # without prefetching: a shard is counted when it is there, not when the next one is
-        for batch in shards.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow"):
-            for row in batch.to_pylist():
-                counts = json.loads(row["counts"])
-                added = SampleStats(**{**counts, "rejected": Counter(counts["rejected"])})
-                if solved is not None and row["solved"]:
-                    added.solved = solved.add(np.frombuffer(row["solved"], np.uint64))
-                total += added
-                on_progress(added)
+        batches: Iterable[Any] = shards.iter_batches(batch_size=None, prefetch_batches=0, batch_format="pyarrow")
+        for row in (row for batch in batches for row in batch.to_pylist()):
+            counts = json.loads(row["counts"])
+            added = SampleStats(**{**counts, "rejected": Counter(counts["rejected"])})
+            if solved is not None and row["solved"]:
+                added.solved = solved.add(np.frombuffer(row["solved"], np.uint64))
+            total += added
+            on_progress(added)
     except ray.exceptions.RayTaskError as error:
         if (told := user_error(error)) is not None:
             raise told from None

@@ -18,13 +18,17 @@ import ray
 
 from redi_ray import storage
 from redi_ray.config.data import ArithmeticSource, DevelopmentSplit, OpenR1Source, ProblemsConfig
+from redi_ray.config.loops import LoopSettings
 from redi_ray.data.readers import DataError, source_rows
 from redi_ray.data.shards import RejectWriter, ShardWriter
 from redi_ray.data.sources import Parsed, Refused, parser
 from redi_ray.data.world import answer, build_world
 from redi_ray.schemas import PROBLEM, TRACE, trace_id
+from redi_ray.text.loops import infer_finish_reason
 from redi_ray.text.problem_key import problem_key
 
+LOOPS = LoopSettings()
+"""How the ends of imported traces are read."""
 HELD_OUT = "held_out_for_development"
 """Drop reason of the rows, and of their traces, that belong to a development problem."""
 
@@ -37,7 +41,7 @@ class ProblemCounts:
     dropped: dict[str, int]
     rejected: dict[str, int]
     traces: dict[str, Any]
-    """`in`, `out`, `dropped` and `rejected` of the traces in the rows."""
+    """`in`, `out`, `dropped` and `rejected` of the traces in the rows, and the `finish_reasons` of those that are out."""
     dev: int = 0
     """Problems held out for development."""
 
@@ -112,6 +116,7 @@ class _Collector:
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.dropped: Counter[str] = Counter()
         self.trace_rejects: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
         self.held_out_traces = 0
         self.rows = 0
         self.seen: dict[str, tuple[bytes, int]] = {}  # problem_id -> (digest of its text, traces so far)
@@ -160,6 +165,8 @@ class _Collector:
 
     def _add_traces(self, problem_id: str, parsed: Parsed, first: int) -> None:
         for index, trace in enumerate(parsed.traces, start=first):
+            reason = trace.finish_reason or infer_finish_reason(trace.completion, LOOPS)
+            self.finish_reasons[reason or "unknown"] += 1
             self.traces.add(
                 {
                     "problem_id": problem_id,
@@ -169,6 +176,7 @@ class _Collector:
                     "trace_id": trace_id(problem_id, index),
                     "sample_index": index,
                     "completion": trace.completion,
+                    "finish_reason": reason,
                     "model": trace.model,
                     "votes": trace.votes,
                 }
@@ -189,6 +197,12 @@ class _Collector:
             {"in": self.rows, "out": self.problems.count},
             dict(self.dropped),
             row_rejects,
-            {"in": total, "out": self.traces.count, "dropped": dropped, "rejected": dict(self.trace_rejects)},
+            {
+                "in": total,
+                "out": self.traces.count,
+                "dropped": dropped,
+                "rejected": dict(self.trace_rejects),
+                "finish_reasons": dict(self.finish_reasons),
+            },
             dev=self.dev.count,
         )

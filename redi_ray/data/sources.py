@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.schemas import Verdict
+from redi_ray.schemas import FINISH_REASONS, Verdict
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class ParsedTrace:
     completion: str
     model: str | None
     votes: dict[str, str | None] | None
+    finish_reason: str | None = None
+    """Null where the data do not say."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +76,36 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
     if columns.completion is None:
         return [], []
     several = isinstance(columns.completion, list)
-    completion_columns = columns.completion if isinstance(columns.completion, list) else [columns.completion]
-    label_columns = columns.label if isinstance(columns.label, list) else [columns.label] * len(completion_columns)
+    completion_columns = _listed(columns.completion)
+    label_columns = _listed(columns.label, len(completion_columns))
+    reason_columns = _listed(columns.finish_reason, len(completion_columns))
     row_model = text_or_none(lookup(row, columns.model))
     traces, refused = [], []
-    for completion_column, label_column in zip(completion_columns, label_columns, strict=True):
+    for completion_column, label_column, reason_column in zip(
+        completion_columns, label_columns, reason_columns, strict=True
+    ):
         completions, labels = lookup(row, completion_column), lookup(row, label_column)
+        reasons = lookup(row, reason_column)
         model = completion_column.split(".")[0] if several else row_model
         if not isinstance(completions, list):
-            completions, labels = [completions], [labels]
+            completions, labels, reasons = [completions], [labels], [reasons]
         labels = labels if isinstance(labels, list) else [None] * len(completions)
         if len(labels) != len(completions):
             refused += [("label_length", f"{len(labels)} labels for {len(completions)} completions")] * len(completions)
             continue
-        for completion, label in zip(completions, labels, strict=True):
+        if not isinstance(reasons, list) or len(reasons) != len(completions):
+            reasons = [None] * len(completions)
+        for completion, label, reason in zip(completions, labels, reasons, strict=True):
             if not isinstance(completion, str) or not completion.strip():
                 refused.append(("no_completion", f"column `{completion_column}` holds {str(completion)[:50]!r}"))
                 continue
             votes = {"label": vote(label)} if columns.label is not None else None
-            traces.append(ParsedTrace(completion, model, votes))
+            traces.append(ParsedTrace(completion, model, votes, reason if reason in FINISH_REASONS else None))
     return traces, refused
+
+
+def _listed(columns: str | list[str] | None, count: int = 1) -> list[Any]:
+    return columns if isinstance(columns, list) else [columns] * count
 
 
 def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:

@@ -102,6 +102,24 @@ def test_one_trace_per_row_is_gathered_under_its_problem(tmp_path: Path):
     assert [t["sample_index"] for t in traces if t["problem_id"] == first] == [0, 1, 2]
 
 
+def test_imported_traces_say_why_they_ended_or_show_it(tmp_path: Path):
+    """What the data say counts; else a thought that is never closed was cut off, and a tail of repeats is a loop."""
+    rows = [
+        {"problem": "p", "answer": "1", "completion": completion, "why": why}
+        for completion, why in (
+            ("<think>\nso it", None),
+            ("<think>\nso it", "stop"),
+            ("<think>\n" + "Wait, no. " * 200, "eos"),
+            ("<think>\nyes.\n</think>\n\\boxed{1}", None),
+        )
+    ]
+    columns = Columns(completion="completion", finish_reason="why")
+    source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
+    counts, _, traces, _ = collect(source, tmp_path / "out")
+    assert [trace["finish_reason"] for trace in traces] == ["length", "stop", "loop", None]
+    assert counts.traces["finish_reasons"] == {"length": 1, "stop": 1, "loop": 1, "unknown": 1}
+
+
 def test_rows_that_do_not_fit_are_rejected_with_their_place_and_reason(tmp_path: Path):
     rows = [
         {"problem_id": "a", "problem": "p", "answer": "1", "completion": "x"},
@@ -117,7 +135,9 @@ def test_rows_that_do_not_fit_are_rejected_with_their_place_and_reason(tmp_path:
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
     counts, problems, traces, rejects = collect(source, tmp_path / "out")
     assert counts.rejected == {"unreadable_row": 2, "no_problem": 2, "no_answer": 1, "conflicting_problem_id": 1}
-    assert counts.traces == {"in": 2, "out": 1, "dropped": {}, "rejected": {"no_completion": 1}}
+    assert counts.traces == {
+        "in": 2, "out": 1, "dropped": {}, "rejected": {"no_completion": 1}, "finish_reasons": {"unknown": 1}
+    }  # fmt: skip
     told = {row["where"]: (row["reason"], row["detail"]) for row in rejects}
     assert told["x.jsonl:2"][0] == "unreadable_row"
     assert "not JSON" in told["x.jsonl:2"][1]
@@ -194,7 +214,10 @@ def test_development_problems_are_held_out_whatever_the_order_ids_and_files(tmp_
     assert counts.counts["out"] == len(problems) == 400 - len(held_out)
     assert not texts & {row["problem"] for row in problems + traces}
     lost = 3 * len(first)  # two rows of the one spelling, one of the other
-    assert counts.traces == {"in": 600, "out": len(traces), "dropped": {HELD_OUT: lost}, "rejected": {}}
+    reasons = {"unknown": len(traces)}
+    assert counts.traces == {
+        "in": 600, "out": len(traces), "dropped": {HELD_OUT: lost}, "rejected": {}, "finish_reasons": reasons
+    }  # fmt: skip
     assert len(traces) == 600 - lost
     collect(two, tmp_path / "other", dev=dev)
     assert {row["problem"] for row in read(tmp_path / "other", "dev")} == {row["problem"] for row in first}

@@ -1,0 +1,302 @@
+"""Tokens per second through the sampling stage against the bare vLLM engine, on the same requests, in one run.
+
+Work: a Qwen2 (4 layers x 256, random weights, float32) on CPU and `--wave` requests at a time, each with its own seed; a
+completion ends by chance or at 256 tokens. The two arms take turns, wave by wave, while the other's engine is idle:
+
+    engine   `vllm.LLM.generate` on all requests of the wave; texts and token ids end in memory
+    stage    `redi_ray.data.collect` with the vLLM sampler: from the wave's rows to Parquet shards written and counted,
+             through Ray Data (tokenising, the engine's actor, finish reasons, loop detection off and on as configured)
+
+Start-up is in neither: both engines live for the whole run, and a first wave that is not counted warms them. A wave of the
+stage begins when its rows are let into the pipeline and ends when the driver hears of its last shard, so that filling and
+draining the pipeline count against us.
+
+    python benchmarks/generate_overhead.py [--quick] [--waves N] [--wave N]
+
+Last line: a JSON object; `fraction_of_engine` is the stage's tokens/s over the engine's, all waves together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+
+MAX_TOKENS, MAX_MODEL_LEN, BATCH, SHARD_ROWS = 256, 512, 64, 256
+ROOT_SEED = 5
+
+
+def make_model(folder: Path) -> str:
+    """A model whose completions end by chance after a few hundred tokens: the vocabulary is small and the weights random."""
+    from redi_ray.config.experiment import Architecture
+    from redi_ray.modeling.scratch import save_scratch_model
+    from redi_ray.modeling.tokenizer import train_bpe_tokenizer
+
+    source = Path(__file__).resolve().parent.parent / "redi_ray"
+    tokenizer = train_bpe_tokenizer((path.read_text() for path in sorted(source.rglob("*.py"))), 512)
+    size = Architecture(
+        hidden_size=256, num_layers=4, num_heads=4, num_kv_heads=2, intermediate_size=1024, max_position_embeddings=1024
+    )
+    save_scratch_model(size, tokenizer, folder)
+    return str(folder)
+
+
+def problem_rows(wave: int, size: int) -> list[dict[str, Any]]:
+    """The wave's problems; each is sampled once."""
+    return [
+        {
+            "problem_id": f"w{wave}-{number}",
+            "problem": f"Add {number} and {wave * size + number}, then multiply the sum by {number % 7}. What is it?",
+            "answer": "1",
+            "source": "benchmark",
+        }
+        for number in range(size)
+    ]
+
+
+def engine_main(model: str, size: int) -> None:
+    """The bare engine: reads a wave's number per line, answers with seconds and tokens."""
+    from vllm import LLM, SamplingParams, TokensPrompt
+
+    from redi_ray.config.prompts import PromptSettings
+    from redi_ray.data.samples import sample_seed
+    from redi_ray.modeling.tokenizer import load_tokenizer
+    from redi_ray.text.prompts import to_messages
+    from redi_ray.text.tokens import prompt_ids
+
+    llm = LLM(
+        model,
+        dtype="float32",
+        max_model_len=MAX_MODEL_LEN,
+        enforce_eager=True,
+        disable_log_stats=True,
+        enable_chunked_prefill=False,
+    )
+    tokenizer, settings = load_tokenizer(model), PromptSettings()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        rows = problem_rows(int(line), size)
+        start = time.perf_counter()
+        prompts = [
+            TokensPrompt(prompt_token_ids=prompt_ids(to_messages(row["problem"], settings), tokenizer, settings))
+            for row in rows
+        ]
+        parameters = [
+            SamplingParams(
+                temperature=1.0, top_p=1.0, max_tokens=MAX_TOKENS, seed=sample_seed(ROOT_SEED, row["problem_id"], 0)
+            )
+            for row in rows
+        ]
+        outputs = llm.generate(prompts, parameters, use_tqdm=False)
+        tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+        print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens}), flush=True)
+
+
+def cpu_seconds(root: psutil.Process, without: psutil.Process | None = None) -> float:
+    """Processor time of a process and all below it, those of `without` left out."""
+    skipped = {without.pid, *(child.pid for child in without.children(recursive=True))} if without else set()
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        if process.pid not in skipped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
+
+
+class EngineArm:
+    """The bare engine in a process of its own."""
+
+    def __init__(self, model: str, size: int) -> None:
+        command = [sys.executable, __file__, "--engine", model, "--wave", str(size)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.tree = psutil.Process(self.process.pid)
+
+    def wait(self) -> None:
+        while (line := self._read()) != "ready":
+            print(line, file=sys.stderr)
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("the bare engine's process has ended")
+        return line.strip()
+
+    def run(self, wave: int) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{wave}\n")
+        self.process.stdin.flush()
+        while not (line := self._read()).startswith("{"):
+            pass
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def wave_rows(batch: dict[str, Any], folder: str, size: int) -> Any:
+    """A wave's requests, once its file is there."""
+    import pyarrow as pa
+
+    from redi_ray.data.samples import explode
+    from redi_ray.schemas import PROBLEM
+
+    wave = int(batch["wave"][0])
+    while not (Path(folder) / f"go-{wave}").exists():
+        time.sleep(0.005)
+    return explode(pa.Table.from_pylist(problem_rows(wave, size), schema=PROBLEM), range(1))
+
+
+class StageArm:
+    """The stage, in a thread; its waves wait for their files."""
+
+    def __init__(self, model: str, size: int, waves: int, folder: Path, in_flight: int) -> None:
+        self.size, self.folder, self.seen = size, folder, [0, 0]
+        self.heard, self.error = threading.Condition(), None
+        self.thread = threading.Thread(target=self._collect, args=(model, waves, in_flight), daemon=True)
+        self.thread.start()
+
+    def _collect(self, model: str, waves: int, in_flight: int) -> None:
+        import ray.data
+
+        from redi_ray.config.loops import LoopSettings
+        from redi_ray.config.prompts import PromptSettings
+        from redi_ray.config.resources import EngineSettings
+        from redi_ray.data.collect import collect
+        from redi_ray.data.samples import Requests, Sampling
+        from redi_ray.data.sampling import vllm_sampler
+
+        gated = ray.data.from_items([{"wave": wave} for wave in range(waves)], override_num_blocks=waves).map_batches(
+            partial(wave_rows, folder=str(self.folder), size=self.size), batch_size=1, num_cpus=0.1
+        )
+        engine = EngineSettings(
+            device="cpu",
+            dtype="float32",
+            max_model_len=MAX_MODEL_LEN,
+            batch_size=BATCH,
+            max_concurrent_batches=in_flight,
+        )
+        sampling = Sampling(1.0, 1.0, MAX_TOKENS, ROOT_SEED, LoopSettings())
+        try:
+            collect(
+                Requests(gated, waves * self.size),
+                vllm_sampler(model, engine, sampling, PromptSettings()),
+                model="benchmark",
+                sampling=sampling,
+                out_uri=str(self.folder / "traces"),
+                shard_rows=SHARD_ROWS,
+                on_progress=self._hear,
+            )
+        except BaseException as error:
+            self.error = error
+            with self.heard:
+                self.heard.notify_all()
+            raise
+
+    def _hear(self, added: Any) -> None:
+        with self.heard:
+            self.seen = [self.seen[0] + added.traces, self.seen[1] + added.tokens]
+            self.heard.notify_all()
+
+    def run(self, wave: int) -> dict[str, Any]:
+        before = self.seen[1]
+        start = time.perf_counter()
+        (self.folder / f"go-{wave}").touch()
+        with self.heard:
+            self.heard.wait_for(lambda: self.error or self.seen[0] >= (wave + 1) * self.size)
+        if self.error:
+            raise RuntimeError("the stage failed") from self.error
+        return {"seconds": time.perf_counter() - start, "tokens": self.seen[1] - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one counted wave of 256 requests")
+    parser.add_argument("--waves", type=int, default=4, help="counted waves per arm")
+    parser.add_argument("--wave", type=int, default=512, help="requests per wave, a multiple of 256")
+    parser.add_argument("--in-flight", type=int, default=8, help="engine batches of 64 in flight")
+    parser.add_argument("--engine", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.engine:
+        engine_main(options.engine, options.wave)
+        return
+    waves, size = (1, 256) if options.quick else (options.waves, options.wave)
+
+    import ray
+
+    from redi_ray.runtime import quiet_libraries
+
+    with tempfile.TemporaryDirectory(prefix="go", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        model = make_model(folder / "model")
+        bare = EngineArm(model, size)
+        ray.init(
+            address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, _temp_dir=f"{scratch}/ray",
+            object_store_memory=512 << 20,
+        )  # fmt: skip
+        quiet_libraries()
+        stage = StageArm(model, size, waves + 1, folder, options.in_flight)
+        bare.wait()
+        mine = psutil.Process()
+        arms: dict[str, tuple[Any, Callable[[], float]]] = {
+            "engine": (bare, lambda: cpu_seconds(bare.tree)),
+            "stage": (stage, lambda: cpu_seconds(mine, bare.tree)),
+        }
+        sums: dict[str, Counter[str]] = {name: Counter() for name in arms}
+        for wave in range(waves + 1):
+            for name in list(arms) if wave % 2 else reversed(arms):
+                arm, processor_time = arms[name]
+                before = processor_time()
+                done = {**arm.run(wave), "cpu": processor_time() - before}
+                print(
+                    f"wave {wave} {name}: {done['tokens']} tokens in {done['seconds']:.2f} s, "
+                    f"{done['tokens'] / done['seconds']:,.0f} tok/s, {done['cpu']:.1f} s of processor time"
+                    f"{'' if wave else ' (warm-up, not counted)'}",
+                    flush=True,
+                )
+                if wave:
+                    sums[name].update(done)
+        bare.close()
+        stage.thread.join()
+        ray.shutdown()
+    engine, ours = sums["engine"], sums["stage"]
+    rates = {name: done["tokens"] / done["seconds"] for name, done in sums.items()}
+    print(
+        json.dumps(
+            {
+                "benchmark": "generate_overhead",
+                "quick": options.quick,
+                "engine_tokens_per_s": round(rates["engine"], 1),
+                "stage_tokens_per_s": round(rates["stage"], 1),
+                "fraction_of_engine": round(rates["stage"] / rates["engine"], 4),
+                "engine_cpu_s_per_1k_tokens": round(1000 * engine["cpu"] / engine["tokens"], 3),
+                "stage_cpu_s_per_1k_tokens": round(1000 * ours["cpu"] / ours["tokens"], 3),
+                "same_number_of_tokens": engine["tokens"] == ours["tokens"],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
