@@ -27,7 +27,8 @@ class NearDuplicates(Strict):
     """Problems that differ in a few words, in punctuation, or in the order of their clauses.
 
     Candidates come from MinHash LSH, so that not all pairs are compared; the similarity of a candidate is then computed
-    exactly. Similarity is the Jaccard index of two sets: all runs of one to `ngram` words, numbers and operators.
+    exactly. Similarity is the Jaccard index of two sets: all runs of one to `ngram` words, numbers and operators. Problems
+    form a group if each is near to another of the group.
     """
 
     threshold: float = Field(0.55, gt=0, le=1)
@@ -70,9 +71,9 @@ class Contamination(Strict):
     A shared run of words alone proves nothing: `where m and n are relatively prime positive integers` stands in dozens of
     contest problems. So what counts is how much of the *benchmark's* problem is found again: its words that lie in shared
     n-grams, where a word in an n-gram that k benchmark problems have in common counts as 1/k. The problem goes if they
-    make up `share` of it, or, in short n-grams, `small_share` of it while every number of the benchmark's problem is there
-    too. The second finds edited copies in which no long run is left. Benchmark problems of fewer words than an n-gram are
-    compared as a whole.
+    make up `share` of it and two n-grams at least, or, in short n-grams, `small_share` of it while every number of the
+    benchmark's problem is there too. The second finds edited copies in which no long run is left. Benchmark problems of
+    fewer words than an n-gram are compared as a whole.
     """
 
     benchmarks: bool = True
@@ -87,7 +88,7 @@ class Contamination(Strict):
     drops about one in ten clean contest problems."""
     small_ngram: int = Field(3, ge=2)
     """Words of the short n-grams."""
-    small_share: float = Field(0.7, gt=0, le=1)
+    small_share: float = Field(0.65, gt=0, le=1)
     """Share of the benchmark problem's words that must lie in shared short n-grams; 1 leaves nearly all to the other rule."""
 
     @model_validator(mode="after")

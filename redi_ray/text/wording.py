@@ -17,11 +17,9 @@ from redi_ray.text.problem_key import problem_key
 TYPESETTING = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|q?quad|[bB]igg?[lr]?)(?![a-zA-Z])|\\[,;:! ()\[\]]|\\\\|[$~]"
 )
-DELIMITERS = ("$", "\\(", "\\)", "\\[", "\\]")
 UPRIGHT = re.compile(r"\\(?:text|mathrm|textrm|mathbf|textbf|mathit|textit|mbox|operatorname)(?![a-zA-Z])")
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?![\d,])")
 APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
-HYPHEN = re.compile(r"(?<=\w)\s?[-\u2010-\u2015]\s?(?=[^\W\d_]{2})")
 SPELLINGS = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\leq?(?:slant)?(?![a-zA-Z])|\u2264|<="), " <= "),
@@ -41,7 +39,7 @@ TOKEN = re.compile(
     r"|(?P<number>\d+(?:\.\d+)?|\.\d+)"
     rf"|(?P<word>[{IDEOGRAPH}]|(?:(?![{IDEOGRAPH}])[^\W\d_])+)"
     r"|(?P<sign>[<>!]=|(?<=[\d)\]}])!|[-+*/^=<>|%])"
-    r"|(?P<stop>[,;.:?$])"
+    r"|(?P<stop>[,;.:?])"
 )
 Token = tuple[str, str]
 """(kind, text); kinds are the groups of `TOKEN`."""
@@ -53,9 +51,17 @@ def tokenize(text: str) -> tuple[Token, ...]:
 
     Cached, because the functions below are called one after another on the same text.
     """
-    text = unicodedata.normalize("NFKC", respell(text.casefold()))
-    text = HYPHEN.sub(" ", APOSTROPHE.sub("", text))
-    return tuple((match.lastgroup or "", match.group()) for match in TOKEN.finditer(text))
+    text = APOSTROPHE.sub("", unicodedata.normalize("NFKC", respell(text.casefold())))
+    found = [(match.lastgroup or "", match.group()) for match in TOKEN.finditer(text)]
+    around = zip([("", ""), *found], found, [*found[1:], ("", "")], strict=False)
+    return tuple(
+        token for before, token, after in around if token[1] != "-" or not (_is_prose(before) or _is_prose(after))
+    )
+
+
+def _is_prose(token: Token) -> bool:
+    """Whether this is a word of its own, beside which `-` is a hyphen or a dash, not a minus."""
+    return token[0] == "word" and len(token[1]) > 1
 
 
 def respell(text: str) -> str:
@@ -63,7 +69,7 @@ def respell(text: str) -> str:
     text = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match.group()), UPRIGHT.sub(" ", text))
     for pattern, spelling in SPELLINGS:
         text = pattern.sub(spelling, text)
-    return TYPESETTING.sub(lambda match: " $ " if match.group() in DELIMITERS else " ", text)
+    return TYPESETTING.sub(" ", text)
 
 
 def words(text: str) -> list[str]:
@@ -98,7 +104,7 @@ def formulas(text: str) -> list[str]:
     found: list[list[Token]] = [[]]
     for kind, token in tokenize(text):
         last = found[-1]
-        if kind == "stop" or (kind == "word" and len(token) > 1):
+        if kind == "stop" or _is_prose((kind, token)):
             found.append([])
         elif kind == "number" and last and last[-1][0] == "number":
             found.append([(kind, token)])

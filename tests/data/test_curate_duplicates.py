@@ -88,14 +88,19 @@ def test_an_unsolved_copy_displaces_no_solved_one(tmp_path: Path, bpe_tokenizer:
         assert counts.dropped == {"no_correct_trace": 1}
 
 
-def test_a_problem_goes_for_one_that_stays_not_along_a_chain(tmp_path: Path, bpe_tokenizer: str):
-    """Each text is near to the next, the first is not near to the last: the last stays if the middle went for the first."""
-    words = [f"word{chr(97 + n)}" for n in range(20)]
-    texts = [" ".join([*words[shift : shift + 12]]) for shift in (0, 3, 6)]
-    rows, keys = solved(texts), [order_key(42, f"p{n}") for n in range(3)]
-    _, tables = curate_here(tmp_path, bpe_tokenizer, rows, duplicates={"near": {"threshold": 0.55}})
-    gone = set(reasons(tables))
-    assert gone == ({"p1"} if min(keys) != keys[1] else {"p0", "p2"})
+def test_near_problems_form_groups_of_which_one_stays(tmp_path: Path, bpe_tokenizer: str):
+    """Each text is near to the next, the first is not near to the last; another chain and a lone text are left alone."""
+    words = [[f"{letter}ord{chr(97 + n)}" for n in range(20)] for letter in "wl"]
+    texts = [" ".join(some[shift : shift + 12]) for some in words for shift in (0, 3, 6)]
+    _, tables = curate_here(tmp_path, bpe_tokenizer, solved([*texts, ROPE]), duplicates={})
+    assert set(reasons(tables).values()) == {"near_duplicate"}
+    for chain in (range(3), range(3, 6)):
+        first = min((f"p{n}" for n in chain), key=lambda name: order_key(42, name))
+        told = {row["problem_id"]: row["detail"].partition(",")[0] for row in tables["dropped"]}
+        assert {name: told.get(name) for name in (f"p{n}" for n in chain)} == {
+            f"p{n}": None if f"p{n}" == first else f"of {first}" for n in chain
+        }
+    assert "p6" in {row["problem_id"] for row in tables["examples"]}
 
 
 @pytest.mark.parametrize("threshold", [0.4, 0.55, 0.7, 0.9])

@@ -110,7 +110,8 @@ def weigh(found: list[str], size: int, shared_by: Mapping[str, int]) -> NDArray[
 
 
 def share_of(known: Known, shared: set[str], size: int, least: float) -> Match | None:
-    """How much of a benchmark problem lies in n-grams of `size` that are in `shared`; None if it is less than `least`."""
+    """How much of a benchmark problem lies in n-grams of `size` that are in `shared`; None if it is less than `least`, or
+    less than two n-grams of a problem that has as much."""
     covered = np.zeros(len(known.words), bool)
     told: tuple[float, str] | None = None
     for start, ngram in enumerate(ngrams(known.words, size)):
@@ -120,7 +121,9 @@ def share_of(known: Known, shared: set[str], size: int, least: float) -> Match |
             if told is None or weight > told[0]:
                 told = weight, ngram
     share = float(known.weights[covered].sum())
-    return Match(known.benchmark_id, share, told[1]) if told is not None and share >= least else None
+    if told is None or share < least or (least and covered.sum() < min(2 * size, len(covered))):
+        return None
+    return Match(known.benchmark_id, share, told[1])
 
 
 def numbers(text: str) -> Counter[str]:

@@ -102,30 +102,37 @@ def exact_duplicates(fingerprints: pa.Table) -> dict[int, int]:
 
 
 def near_duplicates(fingerprints: pa.Table, config: NearDuplicates) -> dict[int, tuple[int, float]]:
-    """Row -> (an earlier row that stays and is near to it, their similarity). Rows come in the order of their keys.
+    """Row -> (the first row of its group, its similarity to a member), for all but the first of each group.
 
-    A row goes if it is near to one that stays: not because a chain of others leads to it. What goes thus depends on the
-    order of the rows alone.
+    A row belongs to a group if it is near to any of its members: of three copies with an edit each, two may be nearer to
+    the original than to each other.
     """
     flat = fingerprints["bands"].combine_chunks()
     bands = flat.flatten().to_numpy().reshape(len(flat), -1) if len(flat) else np.empty((0, 0), np.uint64)
     lists = fingerprints["ngrams"].combine_chunks()
     offsets, values = lists.offsets.to_numpy(), lists.values.to_numpy()
     answers = fingerprints["answer"].to_pylist()
-    rivals: dict[int, set[int]] = {}
-    for earlier, later in candidate_pairs(bands):
+    group = list(range(len(flat)))
+    joined: dict[int, float] = {}
+    for earlier, later in sorted(set(candidate_pairs(bands))):
         contradict = config.same_formulas and None not in (answers[earlier], answers[later])
-        if not contradict or answers[earlier] == answers[later]:
-            rivals.setdefault(later, set()).add(earlier)
-    gone: dict[int, tuple[int, float]] = {}
-    for later in sorted(rivals):
-        mine = values[offsets[later] : offsets[later + 1]]
-        for earlier in sorted(rivals[later] - gone.keys()):
-            found = jaccard(mine, values[offsets[earlier] : offsets[earlier + 1]])
-            if found >= config.threshold:
-                gone[later] = (earlier, found)
-                break
-    return gone
+        if (contradict and answers[earlier] != answers[later]) or _first(group, earlier) == _first(group, later):
+            continue
+        mine, theirs = (values[offsets[row] : offsets[row + 1]] for row in (later, earlier))
+        found = jaccard(mine, theirs)
+        if found >= config.threshold:
+            first, second = sorted((_first(group, earlier), _first(group, later)))
+            group[second] = first
+            joined[second] = found
+    return {row: (_first(group, row), found) for row, found in sorted(joined.items())}
+
+
+def _first(group: list[int], row: int) -> int:
+    """The first row of a row's group; `group[row]` is an earlier row of the group, or the row itself."""
+    while group[row] != row:
+        group[row] = group[group[row]]
+        row = group[row]
+    return row
 
 
 def candidate_pairs(bands: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
@@ -140,7 +147,7 @@ def candidate_pairs(bands: NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
 
 
 def bucket_pairs(bucket: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each member with the RIVALS first before it: rows that stay come early, since a row goes for an earlier one."""
+    """Each member with the RIVALS first before it."""
     for position, later in enumerate(bucket):
         for earlier in bucket[: min(position, RIVALS)]:
             yield earlier, later
