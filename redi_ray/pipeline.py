@@ -12,17 +12,20 @@ from redi_ray.report import ReportPaths, build_report
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
+from redi_ray.stages.training import Training
 from redi_ray.storage import Manifest
 
 
 class Pipeline:
     """One run's stages, each computed once and remembered."""
 
-    def __init__(self, config: ExperimentConfig) -> None:
-        self.run = Run.of(config)
+    def __init__(self, config: ExperimentConfig, *, in_force: bool = True) -> None:
+        """in_force: see `Run`."""
+        self.run = Run.of(config, in_force=in_force)
         self.config = config
         self._done: dict[str, Manifest] = {}
-        storage.write_bytes(storage.join(self.run.uri, "config.yaml"), dump_config(config).encode())
+        if in_force:
+            storage.write_bytes(storage.join(self.run.uri, "config.yaml"), dump_config(config).encode())
 
     def problems(self) -> Manifest:
         """The problems. Where models are measured while they train, development problems are asked for at once: a lack of
@@ -51,12 +54,15 @@ class Pipeline:
         """The trained model of `base`, `sft` or an arm."""
         if name == "base":
             return self.base()
+        return self._once(name, lambda: training.train(self.run, self.prepare(name)))
+
+    def prepare(self, name: str) -> Training:
+        """What trains `sft` or an arm, with its data made and the models before it trained."""
+        problems, curated, base = self.problems(), self.curated(), self.base()
+        dev = self._once("dev", lambda: dev_problems(self.run, problems)) if self.config.probes else None
         if name == "sft":
-            return self._once("sft", lambda: training.sft(self.run, self.curated(), self.base(), self._done.get("dev")))
-        sft = self.checkpoint("sft")
-        return self._once(
-            name, lambda: training.arm(self.run, name, self.curated(), self.base(), sft, self._done.get("dev"))
-        )
+            return training.prepare_sft(self.run, curated, base, dev)
+        return training.prepare_arm(self.run, name, curated, base, self.checkpoint("sft"), dev)
 
     def evaluation(self, name: str) -> Manifest:
         checkpoint = self.checkpoint(name)

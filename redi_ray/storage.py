@@ -241,8 +241,12 @@ class Stage:
     Example: `Stage("runs/demo", "curated", config={...}, inputs={"verified": manifest.key})`
     """
 
-    def __init__(self, run: str, name: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+    def __init__(
+        self, run: str, name: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, in_force: bool = True
+    ) -> None:
+        """in_force: whether the output takes the place of others of this stage in `<run>/<stage>/manifest.json`."""
         self.run, self.name, self.config, self.inputs = run, name, dict(config), dict(inputs)
+        self.in_force = in_force
         self.key = content_hash([name, CODE_VERSION, self.config, self.inputs])[:16]
         self.uri = join(run, name, self.key)
 
@@ -253,7 +257,7 @@ class Stage:
             return None
         found = read_json(uri)
         current = join(self.run, self.name, "manifest.json")
-        if not exists(current) or read_json(current)["key"] != self.key:
+        if self.in_force and (not exists(current) or read_json(current)["key"] != self.key):
             write_json(current, found)
         return Manifest(**{**found, "uri": self.uri})  # a run's folder may have been moved or copied
 
@@ -282,7 +286,8 @@ class Stage:
         )
         reconcile(manifest)
         write_json(join(self.uri, "manifest.json"), asdict(manifest))
-        write_json(join(self.run, self.name, "manifest.json"), asdict(manifest))
+        if self.in_force:
+            write_json(join(self.run, self.name, "manifest.json"), asdict(manifest))
         return manifest
 
 

@@ -74,3 +74,15 @@ def test_unknown_schemes_and_missing_stages_are_clear(tmp_path: Path):
         storage.read_bytes("gs://bucket/x")
     with pytest.raises(storage.StorageError, match="no finished `curated` stage"):
         storage.current_manifest(str(tmp_path), "curated")
+
+
+def test_a_trials_output_is_found_again_but_does_not_take_the_place_of_the_runs_own(tmp_path: Path):
+    own = Stage(str(tmp_path), "checkpoints/redi", {"alpha": 0.8}, {})
+    own.publish()
+    trial = Stage(str(tmp_path), "checkpoints/redi", {"alpha": 1.0}, {}, in_force=False)
+    trial.publish(facts={"status": "done"})
+    assert storage.current_manifest(str(tmp_path), "checkpoints/redi").key == own.key
+    assert trial.published().facts == {"status": "done"}
+    assert storage.current_manifest(str(tmp_path), "checkpoints/redi").key == own.key
+    winner = Stage(str(tmp_path), "checkpoints/redi", {"alpha": 1.0}, {})
+    assert winner.published().key == storage.current_manifest(str(tmp_path), "checkpoints/redi").key == trial.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -36,6 +36,7 @@ def train_with_progress(
     out_uri: str,
     development: Development | None = None,
     trainer: TrainerSettings,
+    callbacks: Sequence[Any] = (),
 ) -> TrainOutcome:
     """Launch or resume a training run; see `launch_training` for what it raises."""
     with watching(label, storage.join(out_uri, "metrics.jsonl"), total_steps(num_groups, settings)):
@@ -49,6 +50,7 @@ def train_with_progress(
             out_uri=out_uri,
             development=development,
             name=label,
+            callbacks=callbacks,
             **asdict(trainer),
         )
 

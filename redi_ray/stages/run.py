@@ -24,14 +24,17 @@ class Run:
 
     config: ExperimentConfig
     uri: str
+    in_force: bool = True
+    """Whether what is published or reused here becomes what the run's report shows; not so for a trial of a search."""
 
     @classmethod
-    def of(cls, config: ExperimentConfig) -> Run:
-        return cls(config, storage.resolve(config.run_uri))
+    def of(cls, config: ExperimentConfig, *, in_force: bool = True) -> Run:
+        return cls(config, storage.resolve(config.run_uri), in_force)
 
     def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage]) -> Stage:
         """The stage's folder for this config and these inputs."""
-        return Stage(self.uri, name, as_json(config), {label: source.key for label, source in inputs.items()})
+        keys = {label: source.key for label, source in inputs.items()}
+        return Stage(self.uri, name, as_json(config), keys, in_force=self.in_force)
 
     def publish(self, stage: Stage, started: float, **facts: Any) -> Manifest:
         """Save the resolved config beside the output and declare it complete."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redi_ray import storage
 from redi_ray.config.objectives import Objective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
-from redi_ray.stages.launch import train_with_progress
+from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
@@ -18,33 +20,60 @@ from redi_ray.storage import Manifest, Stage
 from redi_ray.train.launch import Development
 
 
-def sft(run: Run, curated: Manifest, base: Manifest, dev: Manifest | None = None) -> Manifest:
-    """Stage 1: fine-tune the base model on the positives. `dev`: the development problems, where a probe is set."""
+@dataclass(frozen=True)
+class Training:
+    """A training whose data are there: what is left is to train, or to find it done."""
+
+    stage: Stage
+    start: Manifest
+    """The model it starts from."""
+    data: Manifest
+    mismatched: Manifest | None
+    objective: Objective
+    settings: TrainSettings
+    trainer: TrainerSettings
+    development: Development | None
+
+    @property
+    def name(self) -> str:
+        """`sft`, or the arm."""
+        return self.stage.name.removeprefix("checkpoints/")
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps, unless groups are dropped for their length."""
+        return total_steps(self.data.counts["groups"], self.settings)
+
+
+def prepare_sft(run: Run, curated: Manifest, base: Manifest, dev: Manifest | None = None) -> Training:
+    """Stage 1, which fine-tunes the base model on the positives. `dev`: the development problems, where a probe is set."""
     config = run.config.sft
-    return _train(
-        run, "sft", "examples", config.objective, config.train, start=base, curated=curated, base=base, dev=dev
-    )
+    workers = run.config.resources.trainer
+    return _prepare(run, "sft", "examples", config.objective, config.train, workers, base, curated, base, dev)
 
 
-def arm(run: Run, name: str, curated: Manifest, base: Manifest, sft: Manifest, dev: Manifest | None = None) -> Manifest:
+def prepare_arm(
+    run: Run, name: str, curated: Manifest, base: Manifest, sft: Manifest, dev: Manifest | None = None
+) -> Training:
     """One arm of stage 2: from the SFT model, on the pairs. `dev`: the development problems, where a probe is set."""
     config = run.config.redi
+    workers = config.trainer or run.config.resources.trainer
     objective, settings = config.arms[name].objective, config.settings(name)
-    return _train(run, name, "pairs", objective, settings, start=sft, curated=curated, base=base, dev=dev)
+    return _prepare(run, name, "pairs", objective, settings, workers, sft, curated, base, dev)
 
 
-def _train(
+def _prepare(
     run: Run,
     name: str,
     kind: Kind,
     objective: Objective,
     settings: TrainSettings,
-    *,
+    trainer: TrainerSettings,
     start: Manifest,
     curated: Manifest,
     base: Manifest,
     dev: Manifest | None,
-) -> Manifest:
+) -> Training:
     spec, others = OBJECTIVES[objective.name], None
     data = sequences(run, kind, curated, base, settings)
     if spec.needs_mismatched(objective):
@@ -57,27 +86,36 @@ def _train(
         assert dev is not None, "the pipeline makes them wherever a probe is set"
         inputs["dev"], verify = dev, run.config.verify
         measured = Development(dev.table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds)
-    stage = training_stage(run, name, objective, settings, inputs)
+    stage = training_stage(run, name, objective, settings, inputs, trainer)
+    return Training(stage, start, data, others, objective, settings, trainer, measured)
+
+
+def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manifest:
+    """Train, or go on with it, or find it done. callbacks: see `launch_training`."""
+    stage, data, others = training.stage, training.data, training.mismatched
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     outcome = train_with_progress(
-        label=f"train {name}",
-        model=start.facts["export"],
+        label=f"train {training.name}",
+        model=training.start.facts["export"],
         overrides=run.config.model.overrides,
         arrays=storage.join(data.uri, "arrays"),
         mismatched=storage.join(others.uri, "arrays") if others else None,
         num_groups=data.counts["groups"],
-        objective=objective,
-        settings=settings,
+        objective=training.objective,
+        settings=training.settings,
         out_uri=stage.uri,
-        development=measured,
-        trainer=run.config.resources.trainer,
+        development=training.development,
+        trainer=training.trainer,
+        callbacks=callbacks,
     )
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
         "status": outcome.status,
+        "reason": outcome.facts["reason"],
+        "total_steps": outcome.facts["total_steps"],
         "final": outcome.final,
         "prompt": data.facts["prompt"],
     }
@@ -85,15 +123,20 @@ def _train(
 
 
 def training_stage(
-    run: Run, name: str, objective: Objective, settings: TrainSettings, inputs: Mapping[str, Manifest]
+    run: Run,
+    name: str,
+    objective: Objective,
+    settings: TrainSettings,
+    inputs: Mapping[str, Manifest],
+    trainer: TrainerSettings | None = None,
 ) -> Stage:
-    """The stage of one training; its key holds all that decides the weights."""
+    """The stage of one training; its key holds all that decides the weights. trainer: null takes the run's."""
     told: dict[str, Any] = {
         "objective": objective,
         "train": settings,
         "overrides": run.config.model.overrides,
         # the sums of gradients are ordered by rank, so another number of workers gives other last bits
-        "num_workers": run.config.resources.trainer.num_workers,
+        "num_workers": (trainer or run.config.resources.trainer).num_workers,
     }
     if settings.probe is not None:  # what it finds can end the run, through the guard
         told["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}

@@ -58,7 +58,10 @@ def with_probe(
     )
 
     def on_step(step: int, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        return {**(hooks.on_step(step, metrics) or {}), **probe(step, metrics)}
+        added = {**(hooks.on_step(step, metrics) or {}), **(measured := probe(step, metrics))}
+        if measured:
+            hooks.on_probe(step + 1, {**metrics, **added})
+        return added
 
     return replace(hooks, on_step=on_step)
 

@@ -82,6 +82,8 @@ class Job:
     watch_nodes: bool
     """Whether to ask Ray if a node is about to go."""
     development: Development | None = None
+    report_probes: bool = False
+    """Whether someone listens to what is measured on the way: a report holds up all ranks for half a second or so."""
 
     @property
     def bookkeeping(self) -> str:
@@ -123,7 +125,7 @@ def launch_training(
         cpus_per_worker: logical CPUs per rank; also its number of threads.
         name: of the run in trackers and on the model card.
         facts: more lines for the model card.
-        callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint.
+        callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
     Raises ValueError for a tracker, model or development that is not there; TrainError where settings and data do not fit
@@ -149,6 +151,7 @@ def launch_training(
         trackers=tuple(trackers),
         facts=dict(facts or {}),
         watch_nodes=not fits_on_one_node(resources, num_workers),
+        report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
     )
     run_on_ray(job, num_workers, use_gpu, resources, max_failures, callbacks, collective_timeout_s)

@@ -50,6 +50,8 @@ class Hooks:
     """After every step (the first is 0); what it returns joins the step's metrics."""
     on_checkpoint: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
     """After a checkpoint of `steps` steps is durable."""
+    on_probe: Callable[[int, Mapping[str, float]], None] = lambda steps, metrics: None
+    """After `steps` steps, when development accuracy has been measured and is among the metrics."""
     checkpoint_requested: Callable[[], bool] = lambda: False
     """Asked at every step; a yes on any rank saves after it (a node is about to go), and training continues."""
     stop_requested: Callable[[], bool] = lambda: False

@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def run(job: Job) -> None:
     )
     scratch = scratch_folder(job.out_uri, who)
     try:
-        train_and_export(job, who, scratch, ray_hooks(job.watch_nodes))
+        train_and_export(job, who, scratch, ray_hooks(job.watch_nodes, job.report_probes))
     except (ValueError, CheckpointError) as error:
         storage.write_json(storage.join(job.bookkeeping, REFUSED), {"error": str(error), "rank": who.rank})
     finally:
@@ -107,8 +107,8 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     export(job, policy, model_path, outcome, who, scratch)
 
 
-def ray_hooks(watch_nodes: bool) -> Hooks:
-    """Reports to Ray Train at every checkpoint, and a checkpoint when Ray says that a node is about to go."""
+def ray_hooks(watch_nodes: bool, report_probes: bool) -> Hooks:
+    """Reports to Ray Train at every checkpoint (and probe), and a checkpoint when Ray says that a node is about to go."""
     asked, warned = 0, False
 
     def about_to_lose_a_node() -> bool:
@@ -122,7 +122,8 @@ def ray_hooks(watch_nodes: bool) -> Hooks:
     def report(steps: int, metrics: Mapping[str, float]) -> None:
         ray.train.report({**metrics, "step": steps})
 
-    return Hooks(on_checkpoint=report, checkpoint_requested=about_to_lose_a_node)
+    hooks = Hooks(on_checkpoint=report, checkpoint_requested=about_to_lose_a_node)
+    return replace(hooks, on_probe=report) if report_probes else hooks
 
 
 def make_monitors(job: Job, scratch: Path) -> Monitors:

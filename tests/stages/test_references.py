@@ -57,7 +57,7 @@ class Inputs:
         self.curated = curated.publish(counts={"pairs": 10}, facts={"pairs_dropped": {}})
 
     def arm(self, name: str) -> Manifest:
-        return training.arm(self.run, name, self.curated, self.start, self.start)
+        return training.train(self.run, training.prepare_arm(self.run, name, self.curated, self.start, self.start))
 
 
 def arrays(manifest: Manifest) -> Path:

@@ -83,9 +83,12 @@ def test_accuracy_is_the_verifiers(tmp_path: Path) -> None:
     assert 3 <= sum(right) <= 6
     job = job_of(tmp_path, gold)
     (tmp_path / "scratch").mkdir()
-    train_and_export(job, Distributed(), tmp_path / "scratch", Hooks())
+    heard = []
+    hooks = Hooks(on_probe=lambda steps, metrics: heard.append((steps, metrics["dev_accuracy"], "loss" in metrics)))
+    train_and_export(job, Distributed(), tmp_path / "scratch", hooks)
     lines = read_metrics(tmp_path / "out" / "metrics.jsonl")
     assert [line.get("dev_accuracy") for line in lines] == [sum(right) / len(right)] * 3
+    assert heard == [(steps, sum(right) / len(right), True) for steps in (1, 2, 3)], "what a search listens to"
 
 
 def test_a_cut_off_answer_is_no_guess_and_a_hanging_one_ends() -> None:
