@@ -1,0 +1,128 @@
+"""A real vLLM server as teacher and as judge, and the same judge loaded here: the same votes by both ways."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from processes import ROOT
+from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
+
+from redi_ray import storage
+from redi_ray.config.load import load_config
+from redi_ray.pipeline import Pipeline
+from redi_ray.storage import Manifest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return train_talker(tmp_path_factory.mktemp("talker"))
+
+
+@pytest.fixture(scope="module")
+def server(talker: str) -> Iterator[str]:
+    """`vllm serve`, started by its module because the CPU build's own command fails for want of the package's metadata."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = [
+        "--model", talker, "--served-model-name", "talker", "--host", "127.0.0.1", "--port", port,
+        "--enforce-eager", "--dtype", "float32", "--max-model-len", "512",
+    ]  # fmt: skip
+    cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    with (Path(talker) / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments],
+            env={**os.environ, **cpu},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        url = f"http://127.0.0.1:{port}/v1"
+        try:
+            wait_for(f"{url}/models", process, Path(log.name))
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    while True:
+        assert process.poll() is None, log.read_text()[-4000:]
+        try:
+            httpx.get(url, timeout=5)
+            return
+        except httpx.TransportError:
+            time.sleep(0.5)
+
+
+def rows(manifest: Manifest, table: str) -> list[dict]:
+    return [row for part in storage.read_tables(manifest.files(table)) for row in part.to_pylist()]
+
+
+def test_a_served_teacher_and_the_same_judge_served_and_loaded(ray_session, talker: str, server: str, tmp_path: Path):
+    """The shipped example in small. The judge finds every answer RED correct and every BLUE wrong, whoever runs it."""
+    problems = tmp_path / "problems.jsonl"
+    with problems.open("w") as file:
+        for number in range(24):
+            colour = COLOURS[number % 2]
+            row = {"problem_id": str(number), "problem": problem(colour, number), "answer": colour}
+            file.write(json.dumps(row) + "\n")
+    overrides = [
+        f"storage.root={tmp_path}",
+        f"problems.source.paths=[{problems}]",
+        f"generate.endpoint.base_url={server}",
+        "generate.endpoint.model=talker",
+        "generate.endpoint.prompt_price=1.0",
+        "generate.endpoint.completion_price=2.0",
+        "generate.samples_per_round=2",
+        "generate.max_tokens=64",
+        "generate.force_prefix=true",
+        "generate.prompt.template=solve {problem}",
+        "verify.policy=drop_disagreement",
+        "verify.judge.ask=all",
+        "resources.engine.max_model_len=512",
+        "verify.judge.max_tokens=32",
+        f"verify.judge.prompt={json.dumps(JUDGE_PROMPT)}",
+    ]
+    config = str(ROOT / "configs" / "endpoint_and_judge.yaml")
+    served = Pipeline(
+        load_config(config, [*overrides, f"verify.judge.endpoint={{base_url: '{server}', model: talker}}"])
+    )
+    loaded = Pipeline(load_config(config, [*overrides, "verify.judge.endpoint=null", f"verify.judge.model={talker}"]))
+    by_server = served.verified()
+
+    traces = {row["trace_id"]: row for row in rows(served.traces(), "traces")}
+    assert len(traces) == 48
+    for row in traces.values():
+        assert row["completion"] == SOLVED.format(colour=row["answer"])
+        assert row["finish_reason"] == "stop"
+    facts = served.traces().facts
+    prompt_tokens = sum(json.loads(row["sampling"])["prompt_tokens"] for row in traces.values())
+    tokens = sum(row["num_tokens"] for row in traces.values())
+    assert facts["cost"] == (prompt_tokens + 2 * tokens) / 1e6 > 0
+
+    assert by_server.facts["votes"] == {
+        "math_verify correct, judge correct": 24,
+        "math_verify correct, judge wrong": 24,
+    }
+    assert by_server.facts["verdicts"]["correct"] == 24
+    by_engine = loaded.verified()
+    assert loaded.traces().key == served.traces().key
+    for name in ("votes", "no_vote", "tokens", "prompt_tokens"):
+        assert by_engine.facts["judge"][name] == by_server.facts["judge"][name]
+    verdicts = [{row["trace_id"]: row["verdict_by"] for row in rows(m, "verified")} for m in (by_server, by_engine)]
+    assert verdicts[0] == verdicts[1]
+    assert all((by["judge"] == "correct") == (traces[name]["answer"] == "RED") for name, by in verdicts[0].items())
