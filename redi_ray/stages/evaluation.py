@@ -63,7 +63,8 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
 def benchmark_verification(settings: VerifySettings) -> VerifySettings:
     """The run's way to read answers, applied to benchmarks: their golds are clean, and only Math-Verify votes."""
     answers = replace(settings.answers, gold_extract=["whole"])
-    return replace(settings, answers=answers, votes=["math_verify"], policy="all", reuse_votes=False)
+    plain = replace(settings, judge=None, invert_labels=False, reuse_votes=False, votes=["math_verify"], policy="all")
+    return replace(plain, answers=answers)
 
 
 def _engine(run: Run, name: str) -> EngineSettings:

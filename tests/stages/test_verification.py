@@ -11,7 +11,9 @@ import pytest
 from chat_server import ChatServer, Reply, completion
 
 from redi_ray import storage
+from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.load import parse_config
 from redi_ray.data.endpoint import EndpointError
 from redi_ray.data.world import answer as world_answer
@@ -19,6 +21,7 @@ from redi_ray.data.world import build_world
 from redi_ray.entry import preflight
 from redi_ray.pipeline import Pipeline
 from redi_ray.runs import read_run
+from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.storage import Manifest
 
 
@@ -133,6 +136,17 @@ def test_an_endpoint_teaches_in_rounds(ray_session, tmp_path: Path):
         moved = {**config["generate"]["endpoint"], "base_url": "http://127.0.0.1:1/v1", "max_in_flight": 3}
         again = Pipeline(parse_config({**config, "generate": {**config["generate"], "endpoint": moved}}))
         assert again.traces().key == manifest.key, "a server that has moved, or is gone, costs no trace"
+
+
+def test_benchmarks_are_scored_without_judge_and_inversion():
+    """Whatever labels the traces: an inverted control is still scored by what is right."""
+    plain = VerifySettings()
+    judge = JudgeSettings(model="m")
+    odd = VerifySettings(
+        votes=["judge", "math_verify"], judge=judge, policy="any", invert_labels=True, reuse_votes=True
+    )
+    assert benchmark_verification(odd) == benchmark_verification(plain)
+    assert benchmark_verification(odd).in_one_pass
 
 
 def test_preflight_names_a_key_that_is_not_set_and_a_judge_that_is_none(
