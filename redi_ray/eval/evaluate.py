@@ -19,7 +19,7 @@ from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.collect import collect
-from redi_ray.data.samples import Progress, Requests, Sampling, explode
+from redi_ray.data.samples import Progress, Requests, Sampler, Sampling, explode
 from redi_ray.data.sampling import vllm_sampler
 from redi_ray.data.verify import verify_traces
 from redi_ray.errors import UserError
@@ -58,16 +58,18 @@ def evaluate_model(
     verify_workers: int,
     out_uri: str,
     on_progress: Progress,
+    sampler: Sampler | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
-    benchmarks: name -> problems (PROBLEM schema). Returns {"benchmarks": [scores], "samples": [traces to show]}.
+    benchmarks: name -> problems (PROBLEM schema). sampler: null starts engines of its own, as `engine` says.
+    Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if some samples could not be drawn.
     """
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     stats = collect(
         Requests.of_table(requests(benchmarks, settings)),
-        vllm_sampler(model, engine, sampling, prompt),
+        sampler or vllm_sampler(model, engine, sampling, prompt),
         model=model,
         sampling=sampling,
         out_uri=storage.join(out_uri, "traces"),
