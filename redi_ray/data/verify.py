@@ -27,8 +27,9 @@ from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, V
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.verdicts import decide
 
-BATCH_BYTES = 8 << 20
-"""Text held unpacked at a time: enough to keep the comparing processes busy, little enough to stay in warm memory."""
+BATCH_BYTES = 1 << 20
+"""Text held unpacked at a time, per comparing process. Little, so that the same memory serves again: pages that are new to
+a process can cost as much as the work on a long trace."""
 
 
 @dataclass
@@ -132,7 +133,7 @@ def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: Ver
     sink = pa.BufferOutputStream()
     with fs.open_input_file(path) as source, pq.ParquetWriter(sink, VERIFIED_TRACE, compression="zstd") as writer:
         shard = pq.ParquetFile(source)
-        for batch in shard.iter_batches(batch_size=_rows_per_batch(shard.metadata, settings.batch_rows)):
+        for batch in shard.iter_batches(batch_size=_rows_per_batch(shard.metadata, settings)):
             table = verify_table(pa.Table.from_batches([batch]), verifier, settings)
             verdicts.update(table["verdict"].to_pylist())
             writer.write_table(table)
@@ -140,9 +141,10 @@ def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: Ver
     return verdicts
 
 
-def _rows_per_batch(shard: pq.FileMetaData, most: int) -> int:
+def _rows_per_batch(shard: pq.FileMetaData, settings: VerifySettings) -> int:
     size = sum(shard.row_group(number).total_byte_size for number in range(shard.num_row_groups))
-    return max(1, min(most, BATCH_BYTES * shard.num_rows // max(1, size)))
+    fit = settings.processes * BATCH_BYTES * shard.num_rows // max(1, size)
+    return max(1, min(settings.batch_rows, fit))
 
 
 def output_of(uri: str, out_uri: str) -> str:

@@ -83,7 +83,7 @@ class VerifyStripes:
                 continue
             batch.append(trace)
             size += len(trace["completion"])
-            if len(batch) >= self.settings.batch_rows or size >= BATCH_BYTES:
+            if len(batch) >= self.settings.batch_rows or size >= self.settings.processes * BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
         if batch:
