@@ -27,9 +27,12 @@ class Distributed:
 
     @staticmethod
     def current() -> Distributed:
-        """Read from torch's process group, if there is one (as under torchrun)."""
+        """Read from torch's process group, if there is one (as under torchrun). Its GPU becomes the process's current one:
+        NCCL sends objects through that, and two ranks on one GPU are an error there."""
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         if not has_group():
             return Distributed(device=device)
         local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

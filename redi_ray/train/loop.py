@@ -1,8 +1,9 @@
 """The training loop: named steps on one screen, the same under Ray Train, torchrun, or in a plain process.
 
 Everything that a step does follows from (seed, step) and the weights, so a run that is killed and resumed from a
-checkpoint ends with the weights of an undisturbed one, bit for bit. Left out: evaluation, which belongs to a layer above
-(what `on_step` returns is logged, and `dev_accuracy` in it reaches the collapse guard).
+checkpoint ends with the weights of an undisturbed one, bit for bit (on GPUs, up to the order in which kernels add up).
+Left out: evaluation, which belongs to a layer above (what `on_step` returns is logged, and `dev_accuracy` in it reaches
+the collapse guard).
 """
 
 from __future__ import annotations
