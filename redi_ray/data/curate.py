@@ -81,7 +81,7 @@ def curate(
     Raises DataError if a file of `contamination` cannot be read.
     """
     job = make_job(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
-    with _ray_workers(job, workers) as run:
+    with ray_workers(job, workers) as run:
         return run_passes(job, run, num_problems)
 
 
@@ -180,7 +180,7 @@ class Worker:
 
 
 @contextmanager
-def _ray_workers(job: Job, count: int) -> Iterator[Run]:
+def ray_workers(job: Job, count: int) -> Iterator[Run]:
     """Actors that do the tasks. One that dies is started again, and so are its tasks."""
     actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4)(Worker)
     actors: list[Any] = [actor.remote(job) for _ in range(min(count, max(job.groups, 1)))]

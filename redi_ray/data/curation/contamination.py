@@ -16,9 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redi_ray.config.curation import Contamination
+from redi_ray.schemas import PROBLEM
 from redi_ray.text.wording import ngrams, symbols, whole_key, words
 
-BENCHMARKS = pa.schema([pa.field("problem_id", pa.string()), pa.field("problem", pa.string())])
+BENCHMARKS = pa.schema([PROBLEM.field("problem_id"), PROBLEM.field("problem")])
 """The table that benchmarks are handed over in; `problem_id` names the benchmark."""
 
 
