@@ -29,7 +29,8 @@ class CollapseGuard:
     chosen_drop: float = 0.3
     """Fall of both mean log-probs (nats per token) within a window that counts as a plunge."""
     norm_surge: float = 1.5
-    """Update norm per unit of learning rate, or gradient norm, relative to its early median, that counts as a surge."""
+    """Update norm per unit of learning rate, or gradient norm, relative to its early median, that counts as a surge. Where
+    a probe measures development accuracy, its fall is asked for instead."""
     accuracy_drop: float = 0.05
     """Fall of the development accuracy below its best that counts, where a probe measures it. Set it above the probe's
     noise: with n problems and accuracy p the standard error is sqrt(p (1 - p) / n), 0.05 at p = 0.8 and n = 64."""

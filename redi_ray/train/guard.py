@@ -6,11 +6,13 @@ accuracy falls. In a good run both log-probs fall too, only slowly. So these sig
 
     plunge    the fitted slope of both log-probs, times the window, is at or below -chosen_drop (nats per token)
     surge     the median of update_norm / learning_rate, or that of grad_norm, is at least norm_surge times its early median
-    accuracy  the newest development accuracy is accuracy_drop below the best one before it; where a probe measures it
+    fall      the newest development accuracy is accuracy_drop below the best one before it; where a probe measures it
 
-The first two trip the guard when they are there at PERSISTENCE of the last window / 2 steps: one odd batch is not a
-collapse. Where accuracies are given they only raise a suspicion, and the accuracy decides: it has fallen already, or the
-guard waits for the next one.
+Plunge and surge together trip the guard, when they are there at PERSISTENCE of the last window / 2 steps: one odd batch is
+not a collapse. Where accuracies are given, the accuracy is the better witness and takes the surge's place. A plunge then
+is no more than a suspicion: either the accuracy has fallen already, or the guard waits for the next one, which confirms
+or clears it. (A run that collapses from its first steps shows no surge for long, since its early level is that of the
+collapse.)
 
 The gradient's norm counts as well because Adam divides a surge away that grows no faster than its second moment: in runs
 of the built-in world that collapsed (450 steps; alpha 1, learning rates 3e-4 and 1e-3, accuracy to a quarter and to 0)
@@ -57,7 +59,7 @@ class GuardState:
     early_updates: list[float] = field(default_factory=list)
     early_gradients: list[float] = field(default_factory=list)
     signs: list[bool] = field(default_factory=list)
-    """Whether plunge and surge were there, for the newest steps."""
+    """Whether a plunge (and a surge, without accuracies) was there, for the newest steps."""
     suspicion: str | None = None
     """What they said, while the accuracy has yet to confirm it."""
     best_accuracy: float | None = None
@@ -115,9 +117,11 @@ class Guard:
         state, suspicion = self.state, self.state.suspicion
         if suspicion is None:
             return None
-        if state.accuracy is None or state.best_accuracy is None:
+        if state.accuracy is None:
             state.suspicion = None
             return suspicion
+        if state.best_accuracy is None:
+            return None
         if state.accuracy < state.best_accuracy - self.settings.accuracy_drop:
             state.suspicion = None
             return f"{suspicion}, development accuracy {state.best_accuracy:.3f} -> {state.accuracy:.3f}"
@@ -132,7 +136,9 @@ class Guard:
         chosen, rejected = (slope(values) * settings.window for values in (state.chosen, state.rejected))
         update = median(state.updates) / max(median(state.early_updates), TINY)
         gradient = median(state.gradients) / max(median(state.early_gradients), TINY)
-        if max(chosen, rejected) > -settings.chosen_drop or max(update, gradient) < settings.norm_surge:
+        plunge = max(chosen, rejected) <= -settings.chosen_drop
+        surge = max(update, gradient) >= settings.norm_surge
+        if not plunge or not (surge or state.accuracy is not None):
             return None
         return (
             f"collapse: over {settings.window} steps the log-prob per token moved by {chosen:+.2f} (chosen) and "

@@ -73,10 +73,13 @@ def test_each_sign_alone_does_not_trip() -> None:
 
 
 def test_accuracy_has_a_say_where_it_is_known() -> None:
-    """It must have fallen by more than its noise."""
+    """It must have fallen by more than its noise, and then it needs no surge beside the plunge; alone it says nothing."""
+    fallen = lambda s: 0.5 if s < 200 else 0.3  # noqa: E731
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 + s / 1000) is None
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.47) is None
-    assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.3) is not None
+    assert run(plunge, plunge, surge, accuracy=fallen) is not None
+    assert run(plunge, plunge, healthy_norm, accuracy=fallen) is not None
+    assert run(lambda s: -0.5, lambda s: -0.5, surge, accuracy=fallen) is None
 
 
 def short_plunge(step: int) -> float:
