@@ -133,6 +133,8 @@ class BatchPlan:
         self.store, self.settings, self.world_size, self.side_filter = store, settings, world_size, side_filter
         self.mismatched = mismatched
         oversized = store.lengths > settings.tokens_per_pack
+        if side_filter is not None:
+            oversized &= store.side == side_filter
         if settings.on_oversized == "error" and oversized.any():
             raise ValueError(too_long_message(store, oversized, "tokens_per_pack", settings.tokens_per_pack))
         groups = np.arange(store.num_groups)

@@ -109,6 +109,7 @@ def test_oversized_sequences_get_a_pack_of_their_own_or_are_refused():
     ):
         plan_batches(store, replace(train, on_oversized="error"), 1, RediObjective())
     plan_batches(store, replace(train, on_oversized="error", tokens_per_pack=12), 1, RediObjective())
+    plan_batches(store, replace(train, on_oversized="error"), 1, SftObjective())  # which does not read that side
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
