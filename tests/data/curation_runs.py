@@ -48,7 +48,7 @@ def solved(texts: Iterable[str], prefix: str = "p") -> Rows:
     ]
 
 
-def write_shards(folder: Path, shards: list[Rows]) -> list[str]:
+def write_shards(folder: Path | str, shards: list[Rows]) -> list[str]:
     uris = []
     for number, rows in enumerate(shards):
         uris.append(f"{folder}/in/part-{number}.parquet")
@@ -56,7 +56,7 @@ def write_shards(folder: Path, shards: list[Rows]) -> list[str]:
     return uris
 
 
-def read_out(folder: Path) -> dict[str, Rows]:
+def read_out(folder: Path | str) -> dict[str, Rows]:
     return {
         name: [row for t in storage.read_tables(storage.list_files(f"{folder}/out/{name}")) for row in t.to_pylist()]
         for name in TABLES
@@ -64,7 +64,7 @@ def read_out(folder: Path) -> dict[str, Rows]:
 
 
 def plan(
-    folder: Path, tokenizer: str, shards: list[Rows], benchmarks: dict[str, str] | None = None, **config: Any
+    folder: Path | str, tokenizer: str, shards: list[Rows], benchmarks: dict[str, str] | None = None, **config: Any
 ) -> Job:
     """A job with a task for every shard and two partitions, however small they are."""
     told = pa.Table.from_pylist(

@@ -97,7 +97,7 @@ MORE = [
 ]
 
 
-def sorted_tables(folder: Path) -> dict[str, list[str]]:
+def sorted_tables(folder: Path | str) -> dict[str, list[str]]:
     """Whole rows, in an order of their own."""
     return {name: sorted(map(repr, rows)) for name, rows in read_out(folder).items()}
 
@@ -113,7 +113,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tokenizer: str) -> dict[str,
     return sorted_tables(folder)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(len(TRACES) + len(MORE))), cuts=st.lists(st.integers(0, 103), max_size=5))
 def test_any_sharding_in_any_order_gives_identical_tables(
     order: list[int], cuts: list[int], whole: dict, tokenizer: str, tmp_path_factory: pytest.TempPathFactory
@@ -125,6 +125,12 @@ def test_any_sharding_in_any_order_gives_identical_tables(
     folder = tmp_path_factory.mktemp("torn")
     run_here(plan(folder, tokenizer, shards, {"bench-1": "P, bench."}, **EVERYTHING))
     assert sorted_tables(folder) == whole
+
+
+def test_the_same_on_s3(bucket: str, tokenizer: str, whole: dict):
+    rows = [*TRACES, *MORE]
+    run_here(plan(f"{bucket}/run", tokenizer, [rows[::2], rows[1::2]], {"bench-1": "P, bench."}, **EVERYTHING))
+    assert sorted_tables(f"{bucket}/run") == whole
 
 
 class Killed(Exception):

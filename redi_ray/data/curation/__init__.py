@@ -18,7 +18,7 @@ How to add a block:
 3. Its call, which gives the drop reason its name:
    - the text of one problem: `ProblemJudge.judge` in `scan.py`; its reason is the first that drops a problem;
    - one trace: `trace_problem` in `quality.py`; the trace is then no candidate for its side;
-   - the traces of a problem together: `decide_problem` in `choice.py`;
+   - the traces of a problem together: `decide_problem` in `choice.py`, as `difficulty.py` does;
    - all problems together: `select` in `select.py`; put what it must know into SURVIVOR, as a hash or a number;
    - what depends on the student's tokens: `Writer` in `write.py`.
 4. A test in `tests/data/` that fails without the block, with its reason in the table `dropped`.

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray import storage
+from redi_ray.data.curation.difficulty import PASS_RATE, bucket_of, count_rates, difficulty_problem, pass_rate
 from redi_ray.data.curation.duplicates import FINGERPRINT
 from redi_ray.data.curation.scan import PROBLEMS, rules_for
 from redi_ray.data.curation.work import (
@@ -52,15 +53,6 @@ SURVIVOR = pa.schema(
         *FINGERPRINT,
     ]
 )
-PASS_RATE = pa.schema(
-    [
-        pa.field("problem_id", pa.string(), nullable=False),
-        pa.field("model", pa.string()),
-        pa.field("samples", pa.int64(), nullable=False),
-        pa.field("correct", pa.int64(), nullable=False),
-        pa.field("pass_rate", pa.float64()),
-    ]
-)
 Traces = list[dict[str, Any]]
 """The rows of SCANNED of one problem, in generation order."""
 
@@ -77,7 +69,7 @@ def decide(job: Job, partition: int) -> Counter[str]:
     for problem_id, traces in _problems(job, partition, drops):
         counts["problems"] += 1
         judgement = judged.get(problem_id, {})
-        rate = pass_rate(job, problem_id, traces)
+        rate = pass_rate(config.difficulty, problem_id, traces)
         rates.append(rate)
         choice = decide_problem(job, problem_id, traces, judgement, rate, drops)
         if choice is None:
@@ -85,7 +77,7 @@ def decide(job: Job, partition: int) -> Counter[str]:
         choices[job.group_of[choice["home"]["shard"]]].append(choice)
         if job.needs_select:
             print_of = {name: judgement.get(name) for name in FINGERPRINT.names}
-            key, bucket = order_key(config.seed, problem_id), bucket_of(job, rate["pass_rate"])
+            key, bucket = order_key(config.seed, problem_id), bucket_of(config.difficulty, rate["pass_rate"])
             survivors.append({"problem_id": problem_id, "key": key, "bucket": bucket, **print_of})
     write_row_groups(job.work("choice", part_name(partition)), choices, CHOICE)
     if job.needs_select:
@@ -93,17 +85,16 @@ def decide(job: Job, partition: int) -> Counter[str]:
         storage.write_table(job.work("survivors", part_name(partition)), table)
     if config.difficulty is not None:
         write_rows(job, "pass_rates", part_name(partition), rates, PASS_RATE)
-        counts.update(_rate_counts(rates))
+        counts.update(count_rates(rates))
     drops.write(job, f"decide-{part_name(partition)}")
     return finish(mark, counts + drops.counts)
 
 
 def _judged(job: Job, partition: int) -> dict[str, dict[str, Any]]:
     """What the scan found out about the texts of the problems; groups that share a problem agree about it."""
-    files = [uri for uri in job.work_files("problems", job.groups) if storage.exists(uri)]
-    if not files:
+    if not job.judges_problems:
         return {}
-    table = read_row_group(files, partition)
+    table = read_row_group(job.work_files("problems", job.groups), partition)
     return {row["problem_id"]: row for row in table.select(PROBLEMS.names).to_pylist()}
 
 
@@ -131,7 +122,7 @@ def decide_problem(
     if judgement.get("reason"):
         drops.add("problem", judgement["reason"], problem_id, detail=judgement["detail"])
         return None
-    if (found := difficulty_problem(job, rate)) is not None:
+    if (found := difficulty_problem(config.difficulty, rate)) is not None:
         drops.add("problem", found[0], problem_id, detail=found[1])
         return None
     correct = [trace for trace in traces if trace["verdict"] == Verdict.CORRECT]
@@ -200,49 +191,3 @@ def combinations(chosen: int, rejected: int, limit: int) -> list[tuple[int, int]
         shift = number // math.lcm(chosen, rejected)
         found.append((number % chosen, (number + shift) % rejected))
     return found
-
-
-def pass_rate(job: Job, problem_id: str, traces: Traces) -> dict[str, Any]:
-    """A row of PASS_RATE."""
-    counted = [trace for trace in traces if trace["counts"]]
-    correct = sum(trace["verdict"] == Verdict.CORRECT for trace in counted)
-    model = job.config.difficulty.model if job.config.difficulty is not None else None
-    rate = correct / len(counted) if counted else None
-    return {
-        "problem_id": problem_id,
-        "model": model,
-        "samples": len(counted),
-        "correct": correct,
-        "pass_rate": rate,
-    }
-
-
-def difficulty_problem(job: Job, rate: dict[str, Any]) -> tuple[str, str] | None:
-    """(reason, detail) why a problem with this pass rate goes, or None."""
-    difficulty = job.config.difficulty
-    if difficulty is None:
-        return None
-    if rate["samples"] < difficulty.min_samples:
-        return "too_few_samples", str(rate["samples"])
-    if rate["pass_rate"] < difficulty.min_rate:
-        return "too_hard", f"{rate['correct']} of {rate['samples']}"
-    if rate["pass_rate"] > difficulty.max_rate:
-        return "too_easy", f"{rate['correct']} of {rate['samples']}"
-    return None
-
-
-def bucket_of(job: Job, rate: float | None) -> int | None:
-    """The difficulty bucket of a pass rate."""
-    buckets = job.config.difficulty.buckets if job.config.difficulty is not None else []
-    if rate is None:
-        return None
-    return next((index for index, bucket in enumerate(buckets) if rate <= bucket.up_to), None)
-
-
-def _rate_counts(rates: list[dict[str, Any]]) -> Counter[str]:
-    """Problems per tenth of the pass rate, for the manifest: `pass_rate/0.3` counts 0.3 up to 0.4."""
-    known = [rate["pass_rate"] for rate in rates if rate["pass_rate"] is not None]
-    counts = Counter(f"pass_rate/{math.floor(rate * 10 + 1e-9) / 10:.1f}" for rate in known)
-    if unknown := len(rates) - len(known):
-        counts["pass_rate/unknown"] = unknown
-    return counts

@@ -59,11 +59,6 @@ class ProblemJudge:
             rows = next(storage.read_tables([job.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
             self.index = BenchmarkIndex(((row["problem_id"], row["problem"]) for row in rows), config.contamination)
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to judge."""
-        return self.language is None and self.fingerprinter is None and self.index is None
-
     def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
         """The columns of PROBLEMS after the id."""
         if self.language is not None:
@@ -84,7 +79,7 @@ def columns_of(job: Job, judge: ProblemJudge) -> list[str]:
         "finish_reason": any(not side.truncated for side in sides),
         "model": config.difficulty is not None and config.difficulty.model is not None,
         "extracted_answer": config.rejected.pick == "most_frequent_wrong",
-        "problem": not judge.idle,
+        "problem": job.judges_problems,
         "answer": judge.fingerprinter is not None,
     }
     return ["problem_id", "trace_id", "sample_index", "verdict", *(name for name, on in wanted.items() if on)]
@@ -104,10 +99,10 @@ def scan(job: Job, group: int, judge: ProblemJudge) -> Counter[str]:
         for number, row in stream_rows(job.verified[shard], columns):
             counts["traces"] += 1
             traces[job.partition_of(row["problem_id"])].append(_scanned(job, row, drops, shard=shard, row=number))
-            if not judge.idle and row["problem_id"] not in problems:
+            if job.judges_problems and row["problem_id"] not in problems:
                 problems[row["problem_id"]] = judge.judge(row["problem"], row.get("answer"))
     write_row_groups(job.work("scanned", part_name(group)), traces, SCANNED)
-    if not judge.idle:
+    if job.judges_problems:
         parts: list[list[dict[str, Any]]] = [[] for _ in range(job.partitions)]
         for problem_id, found in problems.items():
             parts[job.partition_of(problem_id)].append({"problem_id": problem_id, **found})

@@ -63,6 +63,12 @@ class Job:
         return [g for g in range(self.groups) for _ in range(self.borders[g], self.borders[g + 1])]
 
     @property
+    def judges_problems(self) -> bool:
+        """Whether a block looks at the problems' texts."""
+        blocks = (self.config.language, self.config.duplicates, self.config.contamination)
+        return any(block is not None for block in blocks)
+
+    @property
     def needs_select(self) -> bool:
         """Whether a block looks at all problems together."""
         difficulty = self.config.difficulty
