@@ -1,4 +1,7 @@
-"""A real vLLM server as teacher and as judge, and the same judge loaded here: the same votes by both ways."""
+"""A real vLLM server as teacher and as judge, and the same judge loaded here: the same votes by both ways.
+
+And a run that is killed while its judge is asked.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from processes import ROOT
+import yaml
+from chat_server import ChatServer, completion
+from processes import ROOT, kill_when, run, start
+from processes import rows as rows_of
 from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 
 from redi_ray import storage
@@ -126,3 +133,42 @@ def test_a_served_teacher_and_the_same_judge_served_and_loaded(ray_session, talk
     verdicts = [{row["trace_id"]: row["verdict_by"] for row in rows(m, "verified")} for m in (by_server, by_engine)]
     assert verdicts[0] == verdicts[1]
     assert all((by["judge"] == "correct") == (traces[name]["answer"] == "RED") for name, by in verdicts[0].items())
+
+
+def test_a_run_killed_in_judging_goes_on(tmp_path: Path):
+    """kill -9 of the driver once the first judgements are written: they are not asked for again, and no row is lost."""
+    path = tmp_path / "traces.jsonl"
+    with path.open("w") as file:
+        for number in range(1200):
+            row = {"problem_id": f"p{number}", "problem": f"Problem {number}?", "answer": "4"}
+            file.write(json.dumps({**row, "completion": f"\\boxed{{{4 + number % 2}}}"}) + "\n")
+    with ChatServer(lambda body, tries: replace(completion("VERDICT: WRONG"), delay=0.05)) as server:
+        config = {
+            "name": "killed",
+            "storage": {"root": str(tmp_path)},
+            "problems": {"source": {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}},
+            "generate": {"kind": "import"},
+            "verify": {
+                "votes": ["math_verify", "judge"],
+                "policy": "both_false",
+                "judge": {"endpoint": {"base_url": server.url, "model": "m", "max_in_flight": 8}},
+            },
+            "model": {"init": {"kind": "scratch"}},
+            "evaluate": {"benchmarks": []},
+            "resources": {"engine": {"device": "cpu"}},
+        }
+        (tmp_path / "killed.yaml").write_text(yaml.safe_dump(config))
+        folder = tmp_path / "killed"
+        process = start("verify", str(tmp_path / "killed.yaml"))
+        kill_when(process, lambda: any(folder.glob("judged/*/asked/*/*/part-*.parquet")))
+        parts = storage.list_files(str(folder / "judged"), ".parquet")
+        kept = {row["trace_id"] for table in storage.read_tables(parts) for row in table.to_pylist()}
+        assert 256 <= len(kept) < 1200
+        before = len(server.seen)
+        run("verify", str(tmp_path / "killed.yaml"))
+        assert len(server.seen) - before == 1200 - len(kept)
+    verified = rows_of(folder, "verified", "verified")
+    assert sorted(row["problem_id"] for row in verified) == sorted(f"p{number}" for number in range(1200))
+    assert {(row["answer"] == "4", row["verdict_by"]["judge"]) for row in verified} == {(True, "wrong")}
+    told = storage.current_manifest(str(folder), "verified").facts
+    assert (told["verdicts"]["correct"], told["verdicts"]["wrong"]) == (600, 600)
