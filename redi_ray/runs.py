@@ -29,6 +29,8 @@ from redi_ray.storage import (
 )
 
 DATA_STAGES = ("problems", "traces", "verified", "curated")
+JUDGE_STAGES = ("checked", "judged")
+"""What `verified` was decided from, where a judge or inverted labels made that two passes."""
 TOKEN_STAGES = ("dev", "sequences/examples", "sequences/pairs")
 """On the way to training; nothing of the curated set is lost there. Runs without a probe have no `dev`."""
 FIRST_ARMS = ("base", "sft")
@@ -66,7 +68,7 @@ class Run:
     config_text: str
     config: dict[str, Any]
     stages: dict[str, Manifest | None]
-    """Every name of DATA_STAGES and TOKEN_STAGES."""
+    """Every name of DATA_STAGES, JUDGE_STAGES and TOKEN_STAGES."""
     arms: list[ArmRun]
     """base, sft, then the arms of stage 2 in the config's order, then those that the config no longer names."""
     pairs: list[dict[str, str]] = field(default_factory=list)
@@ -101,7 +103,12 @@ class Run:
 def read_run(run_uri: str) -> Run:
     """Read everything a report needs. Raises StorageError if there is no run at all at `run_uri`."""
     notes: list[str] = []
-    stages = {name: _manifest(run_uri, name, notes) for name in (*DATA_STAGES, *TOKEN_STAGES)}
+    names = (*DATA_STAGES[:2], *JUDGE_STAGES, *DATA_STAGES[2:], *TOKEN_STAGES)
+    stages = {name: _manifest(run_uri, name, notes) for name in names}
+    for name in JUDGE_STAGES:  # those of an earlier config are not what this run was decided from
+        found, verified = stages[name], stages["verified"]
+        if found is not None and (verified is None or verified.inputs.get(name) != found.key):
+            stages[name] = None
     config_text, config = _config(run_uri, notes)
     configured = _configured_arms(config)
     arms = [_arm(run_uri, name, notes) for name in _arm_names(run_uri, configured)]

@@ -98,7 +98,12 @@ def test_a_judge_is_asked_once_whatever_is_decided_from_it(ray_session, traces: 
         assert manifest.facts["verdicts"]["wrong"] == 57
         assert manifest.facts["verdicts"]["correct"] == verdicts["wrong"]
         assert (manifest.facts["inverted"], manifest.config["invert_labels"]) == (True, True)
-        assert any(note.startswith("Labels are inverted") for note in read_run(inverted.run.uri).notes)
+        shown = read_run(inverted.run.uri)
+        assert any(note.startswith("Labels are inverted") for note in shown.notes)
+        assert list(shown.manifests) == ["problems", "traces", "checked", "judged", "verified"]
+        plain = Pipeline(parse_config({**config, "verify": {}}))
+        plain.verified()
+        assert list(read_run(plain.run.uri).manifests) == ["problems", "traces", "verified"]
         assert len(server.seen) == asked
         assert pipeline.traces().key == inverted.traces().key == other.traces().key
 
