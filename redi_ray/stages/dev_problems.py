@@ -25,28 +25,27 @@ from redi_ray.text.problem_key import problem_key
 def dev_problems(run: Run, problems: Manifest) -> Manifest:
     """The table `dev` (PROBLEM schema) of problems that no configured benchmark holds, equal but for their typesetting.
 
-    The key holds what was left out rather than the benchmarks' names, so that a run whose benchmarks change goes on with
-    the same problems as long as the new ones hold none of them. Raises DataError if no problem is left.
+    The key holds what is left out rather than the benchmarks, so that a run whose benchmarks change goes on with what it
+    has as long as the same problems remain. Raises DataError if none does.
     """
     keys = benchmark_keys(run, problems)
     find = ray.remote(num_cpus=1, max_retries=2)(copies)
     left_out: dict[str, list[str]] = ray.get(find.remote(problems.files("dev"), keys))
-    count = sum(len(ids) for ids in left_out.values())
+    ids = sorted(problem_id for found in left_out.values() for problem_id in found)
     held_out = problems.facts["dev"]
-    if held_out == count:
+    if held_out == len(ids):
         raise DataError(
-            f"a probe is set, but no development problem is left: {held_out} were held out, and {count} of them are in "
+            f"a probe is set, but no development problem is left: {held_out} were held out, and {len(ids)} of them are in "
             f"a benchmark ({', '.join(left_out) or 'none'}). Hold out more: problems.dev.share, or num_dev of the built-in world"
         )
-    stage = run.stage("dev", {"left_out": left_out}, {"problems": problems})
+    stage = run.stage("dev", {"left_out": ids}, {"problems": problems})
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     write = ray.remote(num_cpus=1, max_retries=2)(write_rest)
-    ids = [problem_id for found in left_out.values() for problem_id in found]
     ray.get(write.remote(problems.files("dev"), ids, storage.join(stage.uri, "dev")))
     dropped = {f"in_benchmark_{name}": len(found) for name, found in left_out.items()}
-    counts = {"in": held_out, "out": held_out - count}
+    counts = {"in": held_out, "out": held_out - len(ids)}
     return run.publish(stage, started, counts=counts, dropped=dropped, facts={"compared_with": sorted(keys)})
 
 

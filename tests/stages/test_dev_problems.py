@@ -62,9 +62,9 @@ def test_copies_of_benchmark_problems_are_left_out_with_a_count(config: list[str
     fewer, rest = dev_of(config, f"{{name: mine, path: {path}, max_problems: 1}}")
     assert set(rest) == set(texts[3:])
     assert fewer.dropped == {"in_benchmark_mine": 3}
-    other = write_lines(tmp_path / "other.jsonl", [{"problem": text(998), "answer": "1"}])
+    other = write_lines(tmp_path / "other.jsonl", [{"problem": text(998), "answer": "1"}, held[0]])
     again, _ = dev_of(config, f"{{name: yours, path: {other}}}", f"{{name: mine, path: {path}}}")
-    assert again.key == fewer.key != all_of_them.key
+    assert again.key == fewer.key != all_of_them.key, "the same problems remain"
 
 
 def test_a_benchmark_that_cannot_be_had_is_warned_of(
