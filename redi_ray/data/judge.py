@@ -69,10 +69,10 @@ def judge_traces(
             break
         if attempt == 1:
             on_total(sum(waiting.values()))
-        else:
-            log.warning("the judge failed on %d traces and is asked again", sum(waiting.values()))
         write = partial(_write_answers, places=places, last=attempt == TRIES)
-        _ask(list(waiting), places, settings, sampler, write, rows_per_part, on_progress)
+        if not (failed := _ask(list(waiting), places, settings, sampler, write, rows_per_part, on_progress)):
+            break
+        log.warning("the judge failed on %d traces and is asked again", failed)
     for _ in _each(places.unfinished(), _gather, places, settings):
         pass
     storage.delete(storage.join(places.out_uri, "asked"))
@@ -179,18 +179,22 @@ def _ask(
     write: partial[dict[str, list[int]]],
     rows_per_part: int,
     on_progress: Callable[[int, int], None],
-) -> None:
+) -> int:
+    """Ask about what is open in these shards; on how many traces the judge failed and may be asked again."""
     shards = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     requests = shards.map_batches(partial(_requests, places=places, settings=settings), batch_size=1, num_cpus=0.5)
     written = sampler(requests).map_batches(write, batch_size=rows_per_part, batch_format="pyarrow", num_cpus=0.5)
     written.context.raise_original_map_exception = True  # or a UserError would arrive as text
+    failed = 0
     try:
         for row in written.iter_rows():
             on_progress(row["judged"], row["tokens"])
+            failed += row["failed"]
     except ray.exceptions.RayTaskError as error:
         if (told := user_error(error)) is not None:
             raise told from None
         raise
+    return failed
 
 
 def _write_answers(batch: pa.Table, places: Places, last: bool) -> dict[str, list[int]]:
@@ -209,7 +213,8 @@ def _write_answers(batch: pa.Table, places: Places, last: bool) -> dict[str, lis
         part = storage.join(places.asked(name), f"part-{hashlib.sha256(ids.encode()).hexdigest()[:20]}.parquet")
         storage.write_table(part, pa.Table.from_pylist(rows, schema=JUDGEMENT))
     written = [row for rows in shards.values() for row in rows]
-    return {"judged": [len(written)], "tokens": [sum(row["num_tokens"] or 0 for row in written)]}
+    tokens = sum(row["num_tokens"] or 0 for row in written)
+    return {"judged": [len(written)], "tokens": [tokens], "failed": [batch.num_rows - len(written)]}
 
 
 def _gather(name: str, places: Places, settings: VerifySettings) -> int:

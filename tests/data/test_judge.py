@@ -76,6 +76,7 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         "e": completion("hard to say"),
         "f": completion("VERDICT: CORRECT", "length"),
         "g": Reply(400, {"error": "context too long"}),
+        "k": Reply(500, b"always"),
         "h": completion("No answer at all.\nVERDICT: WRONG"),
     }
     texts = {name: r"so \boxed{four apples}" for name in says}
@@ -83,6 +84,9 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
     late = [trace("h", "no idea", finish_reason="length"), trace("i", r"\boxed{5}", None), trace("j", " ")]
 
     def answer(body: dict[str, Any], tries: int) -> Reply:
+        """`c` is answered only when it is asked about again, after all the others."""
+        if "Problem c" in body["messages"][-1]["content"] and tries <= 2:
+            return Reply(503, b"busy")
         return says[body["messages"][-1]["content"].split("Problem ")[1][0]]
 
     with ChatServer(answer) as server:
@@ -92,13 +96,14 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         shards = {"round-000/part-0.parquet": rows, "round-001/part-0.parquet": late}
         checked = check(tmp_path / "checked", shards, settings, verifier)
         counts = whole(checked, tmp_path, settings)
-        assert asked(server) == list("bcdefgh"), "the one Math-Verify calls correct is not asked about"
+        assert set(asked(server)) == set("bcdefghk"), "the one Math-Verify calls correct is not asked about"
+        assert Counter(asked(server)) == {name: {"c": 3, "k": 6}.get(name, 1) for name in "bcdefghk"}
         assert server.seen[0].body["messages"][0] == {"role": "system", "content": "Be just."}
         assert server.seen[0].body["temperature"] == 0.0
     assert counts == JudgeCounts(
-        traces=10,
+        traces=11,
         votes=Counter(correct=1, wrong=2),
-        no_vote=Counter(abstained=1, unparseable=1, truncated=1, engine_error=1),
+        no_vote=Counter(abstained=1, unparseable=1, truncated=1, engine_error=2),
         not_asked=Counter(math_verify_correct=1, no_reference_answer=1, no_text=1),
         tokens=6 * 7,
         prompt_tokens=6 * 11,
@@ -106,7 +111,7 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
     verified = {row["problem_id"]: row for row in read(tmp_path / "verified")}
     assert {name: row["verdict"] for name, row in verified.items()} == {
         "a": "correct", "b": "correct", "c": "wrong", "d": "error", "e": "error", "f": "error", "g": "error",
-        "h": "no_answer", "i": "gold_unparseable", "j": "no_answer",
+        "h": "no_answer", "i": "gold_unparseable", "j": "no_answer", "k": "error",
     }  # fmt: skip
     assert verified["c"]["verdict_by"] == {"math_verify": "wrong", "judge": "wrong", "label": None}
     judged = {row["trace_id"][0]: row for row in read(tmp_path / "judged")}
