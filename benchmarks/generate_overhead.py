@@ -110,16 +110,24 @@ def engine_main(model: str, size: int) -> None:
         print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens}), flush=True)
 
 
-def cpu_seconds(root: psutil.Process, without: psutil.Process | None = None) -> float:
-    """Processor time of a process and all below it, those of `without` left out."""
+Times = dict[tuple[int, float], float]
+
+
+def processor_times(root: psutil.Process, without: psutil.Process | None = None) -> Times:
+    """Processor seconds of a process and each one below it, those of `without` left out."""
     skipped = {without.pid, *(child.pid for child in without.children(recursive=True))} if without else set()
-    total = 0.0
+    found = {}
     for process in [root, *root.children(recursive=True)]:
         if process.pid not in skipped:
             with contextlib.suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
-    return total
+                found[process.pid, process.create_time()] = times.user + times.system
+    return found
+
+
+def spent(before: Times, after: Times) -> float:
+    """Seconds in between, by the processes that are still there."""
+    return sum(seconds - before.get(process, 0.0) for process, seconds in after.items())
 
 
 class EngineArm:
@@ -127,7 +135,10 @@ class EngineArm:
 
     def __init__(self, model: str, size: int) -> None:
         command = [sys.executable, __file__, "--engine", model, "--wave", str(size)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as in the stage
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.tree = psutil.Process(self.process.pid)
 
     def wait(self) -> None:
@@ -259,16 +270,16 @@ def main() -> None:
         stage = StageArm(model, size, waves + 1, folder, options.in_flight)
         bare.wait()
         mine = psutil.Process()
-        arms: dict[str, tuple[Any, Callable[[], float]]] = {
-            "engine": (bare, lambda: cpu_seconds(bare.tree)),
-            "stage": (stage, lambda: cpu_seconds(mine, bare.tree)),
+        arms: dict[str, tuple[Any, Callable[[], Times]]] = {
+            "engine": (bare, lambda: processor_times(bare.tree)),
+            "stage": (stage, lambda: processor_times(mine, bare.tree)),
         }
         sums: dict[str, Counter[str]] = {name: Counter() for name in arms}
         for wave in range(waves + 1):
             for name in list(arms) if wave % 2 else reversed(arms):
-                arm, processor_time = arms[name]
-                before = processor_time()
-                done = {**arm.run(wave), "cpu": processor_time() - before}
+                arm, times = arms[name]
+                before = times()
+                done = {**arm.run(wave), "cpu": spent(before, times())}
                 print(
                     f"wave {wave} {name}: {done['tokens']} tokens in {done['seconds']:.2f} s, "
                     f"{done['tokens'] / done['seconds']:,.0f} tok/s, {done['cpu']:.1f} s of processor time"

@@ -6,10 +6,10 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from redi_ray.config.resources import RaySettings, ResourceSettings
+from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings
 from redi_ray.errors import UserError
 
 log = logging.getLogger("redi_ray")
@@ -21,8 +21,13 @@ WORKER_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial of a search reads the same relative paths as the driver
     "TRANSFORMERS_VERBOSITY": "error",
 }
+
+
+SMALL_TASKS_CPUS = 1.0
+"""Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
 
 
 class CapacityError(UserError):
@@ -40,8 +45,21 @@ def setup_logging() -> None:
 
 
 @contextmanager
-def ray_connection(settings: RaySettings) -> Iterator[None]:
-    """Connected to Ray inside the block. A local Ray started here is stopped at the end, a cluster is left alone."""
+def quiet() -> Iterator[None]:
+    """No log lines of ours inside the block, such as those about stages that are looked up and reused."""
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
+
+
+@contextmanager
+def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterator[None]:
+    """Connected to Ray inside the block. A local Ray started here is stopped at the end, a cluster is left alone.
+
+    dashboard: a local Ray gets one; it is what Ray Train asks before it frees what a killed training held.
+    """
     import ray
 
     if ray.is_initialized():
@@ -58,7 +76,7 @@ def ray_connection(settings: RaySettings) -> Iterator[None]:
             address="local",
             num_cpus=settings.num_cpus or max(8, os.cpu_count() or 1),
             object_store_memory=int(settings.object_store_gib * 2**30),
-            include_dashboard=False,
+            include_dashboard=dashboard,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _temp_dir=os.path.join(tempfile.gettempdir(), "redi_ray"),
@@ -70,34 +88,41 @@ def ray_connection(settings: RaySettings) -> Iterator[None]:
         ray.shutdown()
 
 
-def check_capacity(resources: ResourceSettings) -> None:
+def check_capacity(
+    resources: ResourceSettings, engines: Mapping[str, EngineSettings], verify_processes: int = 1
+) -> None:
     """Raise CapacityError if a Ray that cannot grow lacks what a stage will ask for: it would wait for ever.
 
-    Call it while connected. A cluster we joined may grow, so it is left to its autoscaler.
+    engines: the config's field -> each pool of engines in use. Beside the engines, verifiers and small tasks run at the
+    same time. Call it while connected. A cluster that we joined may grow: there it is only said what is short now.
     """
     import ray
 
-    if resources.ray.address or os.environ.get("RAY_ADDRESS"):
-        return
     have = ray.cluster_resources()
-    engine, trainer = resources.engine, resources.trainer
-    smallest = engine.concurrency[0] if isinstance(engine.concurrency, tuple) else engine.concurrency
+    trainer = resources.trainer
     asked: dict[str, dict[str, float]] = {
-        "resources.engine": {"GPU": smallest * engine.tensor_parallel_size * (engine.device == "gpu"), "CPU": smallest},
         "resources.trainer": {
             "GPU": trainer.num_workers * trainer.use_gpu,
             "CPU": trainer.num_workers * trainer.cpus_per_worker,
         },
-        "resources.verify_workers": {"CPU": resources.verify_workers},
+        "resources.verify_workers": {"CPU": resources.verify_workers * verify_processes},
         "resources.curate_workers": {"CPU": resources.curate_workers},
     }
+    for field, engine in engines.items():
+        needs = {name: engine.pool[0] * sum(b.get(name, 0.0) for b in engine.bundles) for name in ("GPU", "CPU")}
+        asked[f"{field} (with the tasks beside it)"] = {
+            **needs,
+            "CPU": needs["CPU"] + verify_processes + SMALL_TASKS_CPUS,
+        }
     short = [
-        f"{field} asks for {amount:g} {name}, this machine's Ray has {have.get(name, 0):g}"
+        f"{field} asks for {amount:g} {name}, Ray has {have.get(name, 0):g}"
         for field, needs in asked.items()
         for name, amount in needs.items()
         if amount > have.get(name, 0)
     ]
-    if short:
+    if short and (resources.ray.address or os.environ.get("RAY_ADDRESS")):
+        log.warning("%s. The stage waits until the cluster has grown", "; ".join(short))
+    elif short:
         hint = "use device: cpu and use_gpu: false, fewer workers, resources.ray.num_cpus, or a cluster (resources.ray.address)"
         raise CapacityError("; ".join(short) + f". Mend: {hint}")
 

@@ -22,7 +22,7 @@ from redi_ray.config.data import (
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.resources import ResourceSettings, TrainerSettings
+from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.training import ModelOverrides, TrainSettings
 
@@ -182,6 +182,16 @@ class ExperimentConfig(Strict):
         return f"{self.storage.root.rstrip('/')}/{self.name}"
 
     @property
+    def engines(self) -> dict[str, EngineSettings]:
+        """The pools of vLLM engines that the stages start, by the field that describes them."""
+        found = {"resources.engine": self.resources.engine}
+        if isinstance(self.generate, VllmTraces) and self.generate.engine is not None:
+            found["generate.engine"] = self.generate.engine
+        if self.verify.judge is not None and self.verify.judge.engine is not None:
+            found["verify.judge.engine"] = self.verify.judge.engine
+        return found
+
+    @property
     def teacher_is_base(self) -> bool:
         """Whether this run's own base model writes the traces."""
         return isinstance(self.generate, VllmTraces) and self.generate.model == "base"
@@ -221,6 +231,9 @@ class ExperimentConfig(Strict):
                     f"generate.prompt.prefix {prompt.prefix!r} differs from model.prompt.prefix "
                     f"{self.model.prompt.prefix!r}: traces are stored with it, so they must be equal"
                 )
+        if isinstance(self.generate, VllmTraces) and self.generate.loops.stop:
+            if "scheduler_cls" in (self.generate.engine or self.resources.engine).engine_kwargs:
+                found.append("generate.loops.stop needs the engine's scheduler: set it to false, or drop scheduler_cls")
         if "judge" in self.verify.votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
             found.append("verify.votes holds judge, but nothing casts its votes: set verify.judge")
         contamination = self.curate.contamination
@@ -256,9 +269,7 @@ class ExperimentConfig(Strict):
             found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
         if isinstance(init, ScratchModel) and self.teacher_is_base:
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
-        trainer, engine = self.resources.trainer, self.resources.engine
-        if engine.device == "cpu" and engine.tensor_parallel_size > 1:
-            found.append("resources.engine: tensor_parallel_size > 1 needs device: gpu")
+        trainer = self.resources.trainer
         if trainer.num_workers > self.sft.train.batch_size:
             found.append(
                 f"resources.trainer.num_workers {trainer.num_workers} is larger than sft.train.batch_size "

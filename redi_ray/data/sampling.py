@@ -4,6 +4,9 @@ One row is one sample (the engine's own `n` would keep the first output only), w
 not depend on which others are in flight or on which replica it lands. Prompts go in as token ids, the very ids that
 training uses. An engine whose process dies takes its actor with it; Ray starts another and asks the open requests again,
 which have their seeds, so that the same texts come out.
+
+The small tasks on either side of the engine import this module too, hence transformers is imported only where it is used:
+it costs every worker process six seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.samples import COMPLETION, REQUEST, TASK_CPUS, Sampler, Sampling, sample_seed
-from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.text.loops import token_loop
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
@@ -42,9 +44,8 @@ def vllm_sampler(model: str, engine: EngineSettings, sampling: Sampling, prompt:
         )
         # a block is a batch is an engine's task: what is retried when an engine dies
         blocks = prepared.repartition(target_num_rows_per_block=engine.batch_size, strict=True)
-        answers = _engine_processor(model, engine, sampling, prompt.prefix)(
-            blocks
-        )  # in the order in which batches finish
+        engines = _engine_processor(model, engine, sampling, prompt.prefix)
+        answers = engines(blocks)  # in the order in which batches finish
         return answers.map_batches(_to_completions, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS)
 
     return sample
@@ -54,6 +55,8 @@ class _Tokenize:
     """Adds the prompt's token ids to each row."""
 
     def __init__(self, model: str, prompt: PromptSettings) -> None:
+        from redi_ray.modeling.tokenizer import load_tokenizer
+
         self.tokenizer = load_tokenizer(model)
         self.prompt = prompt
 
@@ -99,29 +102,16 @@ def _engine_processor(
 ) -> Callable[[ray.data.Dataset], ray.data.Dataset]:
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    kwargs: dict[str, Any] = {"dtype": engine.dtype, "tensor_parallel_size": engine.tensor_parallel_size}
-    if engine.max_model_len is not None:
-        kwargs["max_model_len"] = engine.max_model_len
-    if sampling.loops.stop:
-        kwargs["scheduler_cls"] = "redi_ray.data.scheduler.loop_stopping_scheduler"
-    environment: dict[str, str] = {"VLLM_LOGGING_LEVEL": "WARNING"}
-    if engine.device == "cpu":
-        kwargs["enforce_eager"] = True
-        # a prompt that is read in parts winds the sample's random generator back, which ends the CPU engine
-        kwargs["enable_chunked_prefill"] = False
-        environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
-        bundles = [{"CPU": 1.0}]
-    else:
-        kwargs["gpu_memory_utilization"] = engine.gpu_memory_utilization
-        bundles = [{"CPU": 1.0, "GPU": 1.0}] * engine.tensor_parallel_size
+    from redi_ray.modeling.tokenizer import end_of_turn_ids
+
     config = vLLMEngineProcessorConfig(
         model_source=model,
-        engine_kwargs={**kwargs, "disable_log_stats": True, **engine.engine_kwargs},
-        concurrency=engine.concurrency,
+        engine_kwargs=_engine_kwargs(engine, sampling),
+        concurrency=engine.pool,  # a plain number would be Ray's [1, number]
         batch_size=engine.batch_size,
         max_concurrent_batches=engine.max_concurrent_batches,
-        placement_group_config={"bundles": bundles},
-        runtime_env={"env_vars": environment},
+        placement_group_config={"bundles": engine.bundles},
+        runtime_env={"env_vars": _environment(engine)},
         log_engine_metrics=False,
         should_continue_on_error=True,
         chat_template_stage=False,
@@ -129,13 +119,43 @@ def _engine_processor(
         detokenize_stage=False,
     )
     ends = end_of_turn_ids(model)
-    return build_processor(
+    processor = build_processor(
         config,
         preprocess=lambda row: {"sampling_params": _sampling_params(row, sampling)},
         postprocess=lambda row: _keep_columns(row, prefix, ends, sampling.loops),
         preprocess_map_kwargs={"num_cpus": TASK_CPUS},
         postprocess_map_kwargs={"num_cpus": TASK_CPUS},
     )
+    processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs["max_restarts"] = engine.max_restarts
+    return processor
+
+
+def _engine_kwargs(engine: EngineSettings, sampling: Sampling) -> dict[str, Any]:
+    """Arguments of vLLM's engine; the config's own come last."""
+    kwargs: dict[str, Any] = {
+        "dtype": engine.dtype,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "disable_log_stats": True,
+    }
+    if engine.max_model_len is not None:
+        kwargs["max_model_len"] = engine.max_model_len
+    if sampling.loops.stop:
+        kwargs["scheduler_cls"] = "redi_ray.data.scheduler.loop_stopping_scheduler"
+    if engine.device == "cpu":
+        # a prompt that is read in parts winds the sample's random generator back, which ends the CPU engine
+        kwargs |= {"enforce_eager": True, "enable_chunked_prefill": False}
+    else:
+        kwargs["gpu_memory_utilization"] = engine.gpu_memory_utilization
+    return {**kwargs, **engine.engine_kwargs}
+
+
+def _environment(engine: EngineSettings) -> dict[str, str]:
+    found = {"VLLM_LOGGING_LEVEL": "WARNING"}
+    if engine.device == "cpu":
+        found["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
+        found["OMP_NUM_THREADS"] = str(engine.cpu_threads)
+        found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # each replica would bind itself to the same first cores
+    return found
 
 
 def _keep_columns(row: dict[str, Any], prefix: str, end_ids: frozenset[int], loops: LoopSettings) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 
 from tqdm import tqdm
 
@@ -11,6 +12,8 @@ from redi_ray.data.samples import SampleStats
 from redi_ray.runtime import log
 
 SECONDS_PER_LINE = 60.0
+RATE_SECONDS = 60.0
+"""What the rate of tokens is taken over."""
 
 
 class LiveCounters:
@@ -19,8 +22,8 @@ class LiveCounters:
     def __init__(self, num_problems: int, seconds_per_line: float = SECONDS_PER_LINE) -> None:
         self.num_problems, self.seconds_per_line = num_problems, seconds_per_line
         self.sum = SampleStats()
-        self._started = self._said = time.monotonic()
-        self._drawn = 0
+        self._said = time.monotonic()
+        self._drawn = deque([(self._said, 0)])  # (when, tokens drawn by then), of the last minute
         self._bar = tqdm(
             desc="generate", unit=" traces", file=sys.stderr, dynamic_ncols=True, mininterval=0.5,
             disable=not sys.stderr.isatty(),
@@ -28,8 +31,7 @@ class LiveCounters:
 
     def __call__(self, added: SampleStats) -> None:
         self.sum += added
-        if not added.resumed:
-            self._drawn += added.tokens
+        self._note(0 if added.resumed else added.tokens)
         self._bar.total = self.sum.asked
         self._bar.set_postfix_str(self.counters(), refresh=False)
         self._bar.update(added.traces)
@@ -37,11 +39,18 @@ class LiveCounters:
             self._said = time.monotonic()
             log.info("generate: %d of %d traces, %s", self.sum.traces, self.sum.asked, self.counters())
 
+    def _note(self, tokens: int) -> None:
+        now = time.monotonic()
+        self._drawn.append((now, self._drawn[-1][1] + tokens))
+        while len(self._drawn) > 2 and self._drawn[0][0] < now - RATE_SECONDS:
+            self._drawn.popleft()
+
     def counters(self) -> str:
         """Such as `round 1, 1,840 tok/s, 61.2% correct, solved 112 of 200, 3.1% cut off, 1.0% loops`."""
         now, shown = self.sum, [f"round {max(0, self.sum.rounds - 1)}"]
-        if self._drawn:
-            shown.append(f"{self._drawn / (time.monotonic() - self._started):,.0f} tok/s")
+        (then, before), (latest, drawn) = self._drawn[0], self._drawn[-1]
+        if drawn > before:
+            shown.append(f"{(drawn - before) / (latest - then):,.0f} tok/s")
         if now.verified:
             shown.append(f"{now.correct / now.verified:.1%} correct")
         shown.append(f"solved {now.solved} of {self.num_problems}")
