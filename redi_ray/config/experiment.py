@@ -204,12 +204,32 @@ class ExperimentConfig(Strict):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> ExperimentConfig:
-        problems = [*self._data_conflicts(), *self._development_conflicts(), *self._model_conflicts()]
+        checks = (
+            self._data_conflicts,
+            self._trace_conflicts,
+            self._vote_conflicts,
+            self._development_conflicts,
+            self._model_conflicts,
+        )
+        problems = [conflict for check in checks for conflict in check()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
     def _data_conflicts(self) -> list[str]:
+        source, found = self.problems.source, []
+        if isinstance(source, ArithmeticSource):
+            if source.min_digits > source.max_digits:
+                found.append("problems.source: min_digits is larger than max_digits")
+        elif any(benchmark.name == "arithmetic" for benchmark in self.evaluate.benchmarks):
+            found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
+        contamination = self.curate.contamination
+        known = self.evaluate.benchmarks or self.problems.dev.share
+        if contamination is not None and not contamination.files and not known:
+            found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
+        return found
+
+    def _trace_conflicts(self) -> list[str]:
         source, found = self.problems.source, []
         if isinstance(self.generate, ImportTraces):
             columns = getattr(source, "columns", None)
@@ -217,34 +237,36 @@ class ExperimentConfig(Strict):
                 found.append(
                     "generate.kind is `import`, but problems.source holds no traces: set problems.source.columns.completion"
                 )
-            if self.verify.votes == ["label"] and columns is not None and columns.label is None:
-                found.append("verify.votes is [label], but problems.source.columns.label is not set")
         if isinstance(self.generate, SampledTraces):
-            if "math_verify" not in self.verify.votes and self.verify.judge is None:
-                found.append(
-                    "verify.votes must hold math_verify when traces are sampled, or verify.judge must be set: nothing else "
-                    "can judge them"
-                )
             prompt = self.generate.prompt
             if prompt is not None and prompt.prefix != self.model.prompt.prefix:
                 found.append(
                     f"generate.prompt.prefix {prompt.prefix!r} differs from model.prompt.prefix "
                     f"{self.model.prompt.prefix!r}: traces are stored with it, so they must be equal"
                 )
-        if isinstance(self.generate, VllmTraces) and self.generate.loops.stop:
-            if "scheduler_cls" in (self.generate.engine or self.resources.engine).engine_kwargs:
+            engine = (self.generate.engine if isinstance(self.generate, VllmTraces) else None) or self.resources.engine
+            stops = isinstance(self.generate, VllmTraces) and self.generate.loops.stop
+            if stops and "scheduler_cls" in engine.engine_kwargs:
                 found.append("generate.loops.stop needs the engine's scheduler: set it to false, or drop scheduler_cls")
-        if "judge" in self.verify.votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
+        return found
+
+    def _vote_conflicts(self) -> list[str]:
+        source, votes, found = self.problems.source, self.verify.votes, []
+        columns = getattr(source, "columns", None)
+        if (
+            votes == ["label"]
+            and isinstance(self.generate, ImportTraces)
+            and columns is not None
+            and columns.label is None
+        ):
+            found.append("verify.votes is [label], but problems.source.columns.label is not set")
+        if isinstance(self.generate, SampledTraces) and "math_verify" not in votes and self.verify.judge is None:
+            found.append(
+                "verify.votes must hold math_verify when traces are sampled, or verify.judge must be set: nothing else can "
+                "judge them"
+            )
+        if "judge" in votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
             found.append("verify.votes holds judge, but nothing casts its votes: set verify.judge")
-        contamination = self.curate.contamination
-        if contamination is not None and not contamination.files:
-            if not self.evaluate.benchmarks and not self.problems.dev.share:
-                found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
-        if isinstance(source, ArithmeticSource):
-            if source.min_digits > source.max_digits:
-                found.append("problems.source: min_digits is larger than max_digits")
-        elif any(benchmark.name == "arithmetic" for benchmark in self.evaluate.benchmarks):
-            found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
         return found
 
     def _development_conflicts(self) -> list[str]:
