@@ -124,6 +124,14 @@ def evaluate(config: Config, overrides: Overrides = None, arm: Arms = None) -> N
 
 
 @app.command()
+def tune(config: Config, overrides: Overrides = None) -> None:
+    """Search hyper-parameters (section `search`) on development problems, then run the best on the benchmarks, once."""
+    from redi_ray.tune_command import tune_experiment
+
+    tune_experiment(config, overrides or [])
+
+
+@app.command()
 def report(config: Config, overrides: Overrides = None) -> None:
     """The HTML report of what has been run so far."""
     from redi_ray.report import build_report

@@ -35,6 +35,11 @@ class Pipeline:
             self._once("dev", lambda: dev_problems(self.run, problems))
         return problems
 
+    def dev(self) -> Manifest:
+        """The development problems."""
+        problems = self.problems()
+        return self._once("dev", lambda: dev_problems(self.run, problems))
+
     def base(self) -> Manifest:
         """The model before stage 1. Random weights learn their tokenizer from the traces, so those come first."""
         scratch = isinstance(self.config.model.init, ScratchModel)
@@ -58,8 +63,8 @@ class Pipeline:
 
     def prepare(self, name: str) -> Training:
         """What trains `sft` or an arm, with its data made and the models before it trained."""
-        problems, curated, base = self.problems(), self.curated(), self.base()
-        dev = self._once("dev", lambda: dev_problems(self.run, problems)) if self.config.probes else None
+        curated, base = self.curated(), self.base()
+        dev = self.dev() if self.config.probes else None
         if name == "sft":
             return training.prepare_sft(self.run, curated, base, dev)
         return training.prepare_arm(self.run, name, curated, base, self.checkpoint("sft"), dev)

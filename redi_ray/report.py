@@ -24,6 +24,7 @@ from redi_ray.report_data import PANELS, findings, finite, report_data
 from redi_ray.report_traces import write_trace_page
 from redi_ray.runs import FIRST_ARMS, ArmRun, Run, read_run
 from redi_ray.schemas import Verdict
+from redi_ray.search.report import SearchReport, read_search
 from redi_ray.storage import Manifest, content_hash, join, versions, write_bytes, write_json
 
 SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
@@ -52,9 +53,12 @@ def build_report(run_uri: str) -> ReportPaths:
     run = read_run(run_uri)
     target, environment = join(run_uri, "report"), _environment()
     traces = _trace_page(run, target, environment)
-    report = report_data(run)
+    search = read_search(run_uri, run.notes)
+    report = report_data(run) | ({"search": finite(search.data)} if search else {})
     figures = _figures(run, report)
-    html = _render(environment, run, report, figures, has_traces=traces is not None)
+    if search:
+        figures.pictures.update(search.pictures)
+    html = _render(environment, run, report, figures, has_traces=traces is not None, search=search)
     # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
     write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
     write_bytes(join(target, "report.json"), json.dumps(report, indent=1, allow_nan=False).encode())
@@ -159,10 +163,17 @@ def _environment() -> Environment:
 
 
 def _render(
-    environment: Environment, run: Run, report: Mapping[str, Any], figures: _Figures, *, has_traces: bool
+    environment: Environment,
+    run: Run,
+    report: Mapping[str, Any],
+    figures: _Figures,
+    *,
+    has_traces: bool,
+    search: SearchReport | None,
 ) -> str:
     return environment.get_template("report.html.j2").render(
         has_traces=has_traces,
+        search=search,
         report=report,
         run=run,
         figures=figures,

@@ -6,13 +6,13 @@ import importlib.util
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, parse_config, set_path
-from redi_ray.config.search import NoScheduler
+from redi_ray.config.search import DevEvaluation, NoScheduler
 from redi_ray.search.sections import (
     all_of_training,
     before_training,
@@ -28,6 +28,22 @@ from redi_ray.train.monitors import STEP_METRICS
 DEV_ACCURACY, DEV_PASS_AT_1 = "dev_accuracy", "dev_pass@1"
 PROBED_POINTS = 64
 """Points of an open-ended search that are tried on the config before it starts."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is trained, and by what it is compared."""
+
+    arm: str
+    """One of `redi.arms`, or `sft`."""
+    metric: str
+    dev: DevEvaluation = field(default_factory=DevEvaluation)
+    """How `dev_pass@1` is measured."""
+
+    @property
+    def early_metric(self) -> str:
+        """What is known while a trial trains, and so what schedulers look at."""
+        return DEV_ACCURACY if self.metric == DEV_PASS_AT_1 else self.metric
 
 
 @dataclass(frozen=True)
@@ -64,8 +80,7 @@ class SearchPlan:
         self.arm = self._find_arm()
         self.section = "sft.train" if self.arm == "sft" else "redi.train"
         self.metric = self._find_metric()
-        self.early_metric = DEV_ACCURACY if self.metric == DEV_PASS_AT_1 else self.metric
-        """What is known while a trial trains, and so what schedulers look at."""
+        self.goal = Goal(self.arm, self.metric, config.search.dev)
         self._check_paths()
         self.points: list[dict[str, Any]] = self._find_points()
         """All, or for an open-ended search some that stand for them."""
@@ -210,7 +225,7 @@ class SearchPlan:
         if self.metric == DEV_PASS_AT_1 and not (getattr(problems.source, "num_dev", 0) or problems.dev.share):
             findings.append(f"search.metric: {DEV_PASS_AT_1} needs development problems: set problems.dev.share")
         if not isinstance(self.search.scheduler, NoScheduler):
-            if self.early_metric == DEV_ACCURACY and not probed:
+            if self.goal.early_metric == DEV_ACCURACY and not probed:
                 findings.append(
                     f"search.scheduler: it looks at what the probe measures on the way: set {self.section}.probe"
                 )

@@ -1,0 +1,78 @@
+"""The actor that scores a search's trials with one engine, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.resources import EngineSettings
+from redi_ray.config.search import DevEvaluation
+from redi_ray.data.generate import read_problems
+from redi_ray.data.samples import Sampler, Sampling
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.runtime import quiet_libraries
+from redi_ray.search.engine import Swap, SwappingEngine
+from redi_ray.search.trial import Score, Scorer, dev_pass_at_1, some_problems
+from redi_ray.stages.run import Run
+from redi_ray.storage import Manifest
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import prompt_ids
+
+
+class Evaluator:
+    """Holds the engine. Calls come one at a time, each with all that it needs, so a restarted actor can repeat one."""
+
+    def __init__(self, engine: EngineSettings) -> None:
+        quiet_libraries()
+        self.engine = SwappingEngine(engine)
+        self.swap: Swap | None = None
+
+    def score(self, run: Run, checkpoint: Manifest, dev: Manifest, settings: DevEvaluation) -> Score:
+        """See `redi_ray.search.trial.dev_pass_at_1`."""
+        self.swap = None
+        score = dev_pass_at_1(run, checkpoint, dev, settings, self._sampler(run, checkpoint, dev, settings))
+        return {**score, "engine": asdict(self.swap) if self.swap else None}
+
+    def _sampler(self, run: Run, checkpoint: Manifest, dev: Manifest, settings: DevEvaluation) -> Sampler:
+        prompt, evaluate, model = run.config.model.prompt, run.config.evaluate, checkpoint.facts["export"]
+
+        def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
+            tokenizer = load_tokenizer(model)
+            some = some_problems(read_problems(dev.files("dev")), settings.parity_prompts)
+            asked = [prompt_ids(to_messages(text, prompt), tokenizer, prompt) for text in some["problem"].to_pylist()]
+            self.swap = self.engine.use(model, asked)
+            rows = pa.concat_tables(requests.iter_batches(batch_size=None, batch_format="pyarrow"))
+            return ray.data.from_arrow(self.engine.sample(rows, sampling_of(evaluate), prompt))
+
+        return sample
+
+
+def sampling_of(evaluate: EvaluateSettings) -> Sampling:
+    """How one sample is drawn."""
+    return Sampling(evaluate.temperature, evaluate.top_p, evaluate.max_tokens, evaluate.seed)
+
+
+def start_evaluator(engine: EngineSettings) -> Any:
+    """An actor for `score`, with the engine's resources; it is gone when the last handle is."""
+    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib)))}
+    options: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": environment}}
+    if engine.device == "gpu":
+        options["num_gpus"] = engine.tensor_parallel_size
+    return ray.remote(max_restarts=2, max_task_retries=2, **options)(Evaluator).remote(engine)
+
+
+def scorer_of(evaluator: Any) -> Scorer:
+    """The actor's method as a plain function."""
+
+    def score(run: Run, checkpoint: Manifest, dev: Manifest, settings: DevEvaluation) -> Score:
+        try:
+            return ray.get(evaluator.score.remote(run, checkpoint, dev, settings))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    return score

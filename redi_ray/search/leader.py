@@ -1,0 +1,141 @@
+"""What Ray Tune runs for each trial: a process that leads the training's workers and passes on what they report.
+
+All reports go through one queue, Tune's own for trainings: mixed with direct calls of `tune.report` they can block each
+other for ever. A report has `value`, what schedulers and searchers look at, and `steps`; the last has no `steps`, since a
+trial that has ended is not to be judged by a scheduler.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from redi_ray.errors import UserError
+from redi_ray.runtime import quiet_libraries
+from redi_ray.search.evaluator import scorer_of
+from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
+from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
+from redi_ray.search.trial import Shared, run_trial
+from redi_ray.stages.training import Training
+from redi_ray.train.launch import TrainError
+
+VALUE, STEPS = "value", "steps"
+SETTLE_SECONDS = 1.0
+"""Between the last report's being taken from the queue and the end of the function: the time to hand it on."""
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """What every trial is told."""
+
+    plan: SearchPlan
+    specs: Sequence[TrialSpec]
+    """Known trials; empty where points follow from results."""
+    run_uri: str
+    scheduler: Mapping[str, Any] | None
+    shared: Shared | None
+    evaluator: Any
+    """Handle of the actor that scores, None if the metric needs none."""
+
+    def spec_of(self, assigned: Mapping[str, Any]) -> TrialSpec:
+        """The trial that Tune's config stands for: the number of a known one, or the searcher's values as JSON."""
+        from ray.tune.search.repeater import TRIAL_INDEX
+
+        if "trial" in assigned:
+            return self.specs[assigned["trial"]]
+        values = {path: decode(assigned[path]) for path in self.plan.search.space}
+        return self.plan.trial(values, self.plan.seeds[assigned.get(TRIAL_INDEX, 0)])
+
+
+def encode(value: Any) -> Any:
+    """A value of a choice as a category that any searcher takes; numbers between bounds stay numbers."""
+    return json.dumps(value, sort_keys=True)
+
+
+def decode(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class Reports(TuneReportCallback):
+    """Passes on the metric that is compared while the training goes on, from rank 0."""
+
+    def __init__(self, metric: str, facts: Mapping[str, Any], last_step: float = math.inf) -> None:
+        """facts: join every report. last_step: reports from there on are left to the end of the trial, or a scheduler
+        would stop a trial that is about to export its model."""
+        super().__init__()
+        self.metric, self.facts, self.last_step = metric, dict(facts), last_step
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        self.send(metrics[0].get("step", 0), metrics[0].get(self.metric))
+
+    def send(self, steps: int, value: float | None) -> None:
+        if value is not None and math.isfinite(value) and steps < self.last_step:
+            super().after_report(None, [{VALUE: value, STEPS: steps, **self.facts}], None)  # type: ignore[arg-type]
+
+    def finish(self, value: float | None) -> None:
+        """The trial's result; returns once Tune has it."""
+        super().after_report(None, [{VALUE: math.nan if value is None else value, **self.facts}], None)  # type: ignore[arg-type]
+        while not self._training_actor_item_queue.empty():
+            time.sleep(0.2)
+        time.sleep(SETTLE_SECONDS)
+
+
+def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
+    """Find the trial's record or make it. A searcher and a scheduler hear the same either way."""
+    spec, goal = job.spec_of(assigned), job.plan.goal
+    record = read_record(job.run_uri, spec.key, job.scheduler)
+    if record is None:
+        record = _run(spec, goal, job)
+    else:
+        reports = Reports(goal.early_metric, {}, record.total_steps)
+        for steps, value in record.reports(goal.early_metric):
+            reports.send(steps, value)
+    if record.status != "failed":
+        Reports(goal.early_metric, {}).finish(final_value(record, goal))
+
+
+def final_value(record: TrialRecord, goal: Goal) -> float | None:
+    """What a searcher learns from. A collapsed model that was not sampled counts as answering nothing right."""
+    return 0.0 if record.value is None and goal.metric in (DEV_ACCURACY, DEV_PASS_AT_1) else record.value
+
+
+def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
+    quiet_libraries()
+    delete_record(job.run_uri, spec.key)  # of an earlier try, which says nothing about this one
+    let_ray_free_what_a_killed_trial_held()
+
+    def callbacks_for(training: Training, shared: Shared) -> list[Any]:
+        uri, total = training.stage.uri, training.total_steps
+        reports = Reports(goal.early_metric, {"uri": uri}, total)
+        for step in read_steps(uri):  # of an attempt that was cut off
+            reports.send(step["step"] + 1, step.get(goal.early_metric))
+        return [reports]
+
+    try:
+        scorer = scorer_of(job.evaluator) if job.evaluator is not None else None
+        record = run_trial(spec, goal, shared=job.shared, callbacks_for=callbacks_for, scorer=scorer)
+    except (UserError, TrainError) as error:  # another try would end the same way; Ray Train has had its own
+        record = TrialRecord(spec.key, dict(spec.values), spec.seed, "failed", f"{type(error).__name__}: {error}")
+    write_record(job.run_uri, record)
+    return record
+
+
+def let_ray_free_what_a_killed_trial_held() -> None:
+    """Tell the processes below this one which Ray they are of.
+
+    When a trial is stopped, its workers' placement group is removed by an actor of Ray Train that asks the dashboard whether
+    the trial still lives. It looks for that dashboard by RAY_ADDRESS, or by searching this machine; where the latter finds
+    several Rays, or none, the group and the actor would stay for ever.
+    """
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")

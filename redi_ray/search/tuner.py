@@ -1,0 +1,132 @@
+"""A search on Ray Tune: what is shared is made first, then trials run side by side, and what has ended is never run again.
+
+Nothing of Tune's own state is needed to go on after a kill: every trial that ended has its record, trainings that were cut
+off have their checkpoints, and both are found by the hash of what they depend on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+
+from redi_ray import storage
+from redi_ray.pipeline import Pipeline
+from redi_ray.runtime import log, quiet
+from redi_ray.search.bookkeeper import Bookkeeper
+from redi_ray.search.capacity import DRIVER_CPUS, needs_of, plan_concurrency
+from redi_ray.search.evaluator import start_evaluator
+from redi_ray.search.leader import TrialJob, lead_trial
+from redi_ray.search.methods import make_scheduler, make_searcher, scheduler_record, tune_domain
+from redi_ray.search.plan import DEV_PASS_AT_1, SearchPlan, TrialSpec
+from redi_ray.search.records import TrialRecord, any_record, read_record
+from redi_ray.search.sections import data_of_training, trainer_of
+from redi_ray.search.trial import Shared, prepare_trial
+from redi_ray.stages.run import Run
+
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
+    """Run every trial that has no record yet; the records of all that ended, in the order of the space.
+
+    local: whether this Ray was started here, so that the machine's cores bound the number of trials. Ray must be connected.
+    Raises CapacityError before anything starts, if the cluster could never hold a trial.
+    """
+    config, search = plan.config, plan.search
+    engine = config.resources.engine if plan.metric == DEV_PASS_AT_1 else None
+    trainer = trainer_of(plan.configured(plan.points[0]), plan.arm)
+    wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
+    needs = needs_of(trainer, engine, config.resources.verify_workers)
+    concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
+    log.info("search: %s", told)
+    run, rule = Run.of(config), scheduler_record(plan)
+    specs = [] if plan.open_ended else plan.trials()
+    shared, most_steps = make_shared(plan, specs)
+    scheduler = make_scheduler(plan, most_steps)
+    todo = [n for n, spec in enumerate(specs) if scheduler is not None or not read_record(run.uri, spec.key, rule)]
+    if specs and not todo:
+        log.info("search: all %d trials have been run", len(specs))
+    elif specs and len(todo) < len(specs):
+        log.info("search: %d of %d trials have been run", len(specs) - len(todo), len(specs))
+    if todo or plan.open_ended:
+        evaluator = start_evaluator(engine) if engine is not None else None
+        job = TrialJob(plan, specs, run.uri, rule, shared, evaluator)
+        watch = Bookkeeper(job, plan.num_trials)
+        with tune_environment():
+            make_tuner(job, todo, scheduler, concurrency, trainer.max_failures, watch).fit()
+        specs = specs or list(watch.specs.values())
+    order = sorted(range(len(specs)), key=lambda n: (specs[n].number, plan.seeds.index(specs[n].seed)))
+    found = [any_record(run.uri, specs[n].key) for n in order]
+    return [record for record in found if record is not None]
+
+
+def make_shared(plan: SearchPlan, specs: Sequence[TrialSpec]) -> tuple[Shared | None, int | None]:
+    """Run the stages before the training once, and make the data of all known trials; the most steps that one may take.
+
+    None where the space varies those stages, so that every trial runs its own.
+    """
+    if not plan.shares_data:
+        return None, None
+    shared = Shared.of(Pipeline(plan.config), plan.goal)
+    steps, seen = [], []
+    for spec in specs or [plan.trial(plan.points[0], plan.seeds[0])]:
+        if (read := data_of_training(spec.config, plan.arm)) not in seen:
+            seen.append(read)
+            prepare_trial(spec, plan.goal, shared)
+        with quiet():
+            steps.append(prepare_trial(spec, plan.goal, shared)[1].total_steps)
+    return shared, max(steps)
+
+
+@contextmanager
+def tune_environment() -> Iterator[None]:
+    """What Ray Tune reads from the environment: no files of its own for every trial, no complaint about a report without the
+    metric. What the user has set stays."""
+    added = {name: value for name, value in TUNE_ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def make_tuner(
+    job: TrialJob, todo: Sequence[int], scheduler: Any, concurrency: int, max_failures: int, watch: Bookkeeper
+) -> tune.Tuner:
+    """Tune over the numbers of known trials, or over what a searcher suggests."""
+    search = job.plan.search
+    budget = None if search.time_budget_minutes is None else search.time_budget_minutes * 60
+    trainable = tune.with_resources(tune.with_parameters(lead_trial, job=job), {"CPU": DRIVER_CPUS})
+    searcher = make_searcher(job) if job.plan.open_ended else None
+    space: dict[str, Any] = {"trial": tune.grid_search(list(todo))}
+    if searcher is not None:
+        space = {path: tune_domain(domain) for path, domain in search.space.items()}
+    return tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=job.plan.num_trials if searcher is not None else 1,
+            max_concurrent_trials=concurrency,
+            time_budget_s=budget,
+        ),
+        run_config=tune.RunConfig(
+            name=f"tune-{os.getpid()}-{int(time.time())}",  # never an old one: our records are what we go on from
+            storage_path=storage.join(job.run_uri, "search", "ray_tune"),
+            callbacks=[watch],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            verbose=0,
+        ),
+    )
