@@ -65,7 +65,6 @@ def test_what_is_sent_and_what_comes_back():
         (Reply(503, b""), "server_error"),
         (Reply(408, b""), "server_error"),
         (Reply(reset=True), "connection"),
-        (Reply(delay=1.0), "timeout"),
         (Reply(200, b'{"choices": [{"mess'), "bad_answer"),
         (Reply(200, {"error": {"message": "upstream"}}), "bad_answer"),
         (Reply(200, {"choices": []}), "bad_answer"),
@@ -76,14 +75,26 @@ def test_what_is_sent_and_what_comes_back():
 def test_what_may_pass_is_tried_again(reply: Reply, reason: str):
     """Twice badly and then well is an answer; badly to the last is a refusal that says why."""
     with ChatServer(first_then_well(reply, reply)) as server:
-        (answer,), client = ask(server, timeout_seconds=0.4)
+        (answer,), client = ask(server)
         assert isinstance(answer, Answer)
         assert client.retries == {reason: 2}
     with ChatServer(lambda body, tries: reply) as server:
-        (refusal,), _ = ask(server, max_retries=2, timeout_seconds=0.4)
+        (refusal,), _ = ask(server, max_retries=2)
     assert isinstance(refusal, Refusal)
     assert refusal.reason == reason
     assert len(server.seen) == 3
+
+
+def test_a_stalled_server_is_given_up_and_tried_again():
+    """However busy this machine is: a stall is only ever a time-out, and the first try that is not stalled answers."""
+    stall = Reply(200, b"", delay=3.0)
+    with ChatServer(first_then_well(stall)) as server:
+        (answer,), client = ask(server, timeout_seconds=1.0, max_retries=50)
+        assert isinstance(answer, Answer)
+        assert set(client.retries) == {"timeout"}
+    with ChatServer(lambda body, tries: stall) as server:
+        (refusal,), _ = ask(server, max_retries=1, timeout_seconds=0.2)
+    assert refusal == Refusal("timeout", "no answer within 0.2 s")
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
