@@ -122,11 +122,12 @@ class ChatClient:
             self._failures_in_row = 0
             return
         self._failures_in_row += 1
-        if self._failures_in_row >= self.settings.max_failures_in_row:
+        if self._ended is None and self._failures_in_row >= self.settings.max_failures_in_row:
             self._ended = EndpointError(
                 f"{self.settings.base_url}: {self._failures_in_row} requests in a row failed for good, the last with "
                 f"{outcome.reason}: {outcome.detail[:300]}. What was answered is kept; mend it and run the same again"
             )
+        if self._ended is not None:
             raise self._ended
 
     async def close(self) -> None:
