@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -117,3 +120,37 @@ def test_the_benchmark_itself_goes_entirely(solutions: Rows, bpe_tokenizer: str,
     benchmark = {row["problem_id"]: row["problem"] for row in rows}
     counts = run_here(plan(tmp_path, bpe_tokenizer, [rows], benchmark, contamination={}))
     assert counts.dropped == {"contaminated": 100}
+
+
+JUDGED = """
+import hashlib, json, sys
+from itertools import count
+from redi_ray.config.curation import Contamination, Duplicates
+from redi_ray.data.curation.contamination import BenchmarkIndex
+from redi_ray.data.curation.duplicates import Fingerprinter
+folder = sys.argv[1] + "/benchmarks/"
+math500 = [json.loads(line)["problem"] for line in open(folder + "prm800k_math500.jsonl")]
+gsm8k = [row["problem"] for row in json.load(open(folder + "rllm_gsm8k.json"))][:400]
+benchmark = zip(map("b-{}".format, count()), (*math500[::2], *gsm8k[::2]))
+index = BenchmarkIndex(benchmark, Contamination())
+printer = Fingerprinter(Duplicates())
+for text in (*math500[1::2], *gsm8k[1::2]):
+    found = printer.fingerprint(text, "1/2")
+    print(index.find(text), *(hashlib.md5(bytes(found[name])).hexdigest() for name in ("whole", "ngrams", "bands")))
+"""
+
+
+def test_every_process_judges_alike(test_data: Path):
+    """Python salts its hashes anew in each process; workers, and a run that is resumed, must not depend on it."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", JUDGED, str(test_data)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "3", "12345")
+    ]
+    assert len(outputs[0].splitlines()) == 450
+    assert len(set(outputs)) == 1
