@@ -91,7 +91,9 @@ VERDICT = pa.schema(
 JUDGEMENT = pa.schema(
     [
         pa.field("trace_id", pa.string(), nullable=False),
-        pa.field("output", pa.string()),  # what the judge said, reasoning included; null where it was not asked or failed
+        pa.field(
+            "output", pa.string()
+        ),  # what the judge said, reasoning included; null where it was not asked or failed
         pa.field("finish_reason", pa.string()),  # of the output, as in TRACE
         pa.field("num_tokens", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
