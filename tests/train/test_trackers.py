@@ -126,7 +126,8 @@ def test_a_tracker_that_fails_later_is_given_up(
         monitors.log(step, {"loss": 1.0})
     monitors.close()
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3, 4]
-    assert caplog.text.count("tensorboard is given up at step 3") == 1
+    told = {id(record) for record in caplog.records if "tensorboard is given up at step 3" in record.getMessage()}
+    assert len(told) == 1  # as a set: a logger that other tests have set up hands a record on twice
 
 
 def test_nested_settings_get_dotted_names() -> None:
