@@ -11,7 +11,7 @@ from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, Vllm
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.load import load_config
 from redi_ray.errors import UserError
-from redi_ray.runtime import check_capacity, ray_connection, setup_logging
+from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging
 
 if TYPE_CHECKING:
     from redi_ray.pipeline import Pipeline
@@ -35,6 +35,8 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
     setup_logging()
     with clear_errors():
         config = load_config(config_uri, overrides)
+        if config.search is not None:
+            log.info("search: left aside; `redi-ray tune` runs it")
         preflight(config)
         from redi_ray.pipeline import Pipeline
 

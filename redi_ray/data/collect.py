@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -65,6 +65,9 @@ def collect(
     model: what the traces' column says. solved: grows by the problems whose traces are found correct.
     Raises SamplingError if engines die too often, and the sampler's own UserError if that is what ends it.
     """
+    out_uri = storage.resolve(out_uri)  # tasks run in other working directories
+    if verification is not None:
+        verification = replace(verification, out_uri=storage.resolve(verification.out_uri))
     verdicts = verification.out_uri if verification else None
     storage.delete(storage.join(out_uri, "rejects"))  # of an earlier run; this one asks those again
     found = survey(out_uri, verdicts)

@@ -23,7 +23,7 @@ from redi_ray.data.ids import IdSet
 from redi_ray.data.samples import Progress, Requests, Sampler, SampleStats, Sampling
 from redi_ray.data.sampling import vllm_sampler
 from redi_ray.data.survey import survey_verdicts, trace_shards
-from redi_ray.data.verify import verify_traces
+from redi_ray.data.verify import output_of, verify_traces
 from redi_ray.runtime import log
 
 
@@ -107,7 +107,9 @@ def generate_rounds(
             on_progress=on_progress,
         )
         # what an earlier run had written but not verified, or what could not be verified on the way
-        verify_traces(trace_shards(out_uri), verdicts_uri, verification.settings, concurrency=verification.workers)
+        verified = set(storage.list_files(verdicts_uri, ".parquet"))
+        left = [uri for uri in trace_shards(out_uri) if output_of(uri, storage.resolve(verdicts_uri)) not in verified]
+        verify_traces(left, verdicts_uri, verification.settings, concurrency=verification.workers)
         verdicts = survey_verdicts(verdicts_uri)
         solved.add(verdicts.ids.hashes)
         stats += SampleStats(rounds=1, verified=verdicts.stats.verified, correct=verdicts.stats.correct)

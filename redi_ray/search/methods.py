@@ -71,7 +71,9 @@ def make_searcher(job: TrialJob) -> Any:
 
     search, seeds = job.plan.search, job.plan.seeds
     ran = [encode_point(values, search.space) for values in points_on_record(job)]
-    searcher = OptunaSearch(metric=VALUE, mode=search.mode, seed=search.seed, points_to_evaluate=ran or None)
+    # with the same seed its first own suggestions would be those that it made before
+    seed = search.seed + len(ran)
+    searcher = OptunaSearch(metric=VALUE, mode=search.mode, seed=seed, points_to_evaluate=ran or None)
     return searcher if len(seeds) == 1 else Repeater(searcher, repeat=len(seeds))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, parse_config, set_path
-from redi_ray.config.search import DevEvaluation, NoScheduler
+from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
 from redi_ray.search.sections import (
     all_of_training,
     before_training,
@@ -144,13 +144,15 @@ class SearchPlan:
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether two trials could compute the same stage at the same time: then none may run beside another.
+        """Whether two trials could compute the same thing at the same time: then none may run beside another.
 
-        Known points are safe as long as only the arm's own section varies: their data are made beforehand.
+        Known points are safe as long as only the arm's own section varies: their data are made beforehand. A searcher may
+        suggest points that need other data, or where all values are listed the very point that is being trained.
         """
-        if not self.shares_data:
-            return True
-        return self.open_ended and differ(data_of_training(self.configured(values), self.arm) for values in self.points)
+        if not self.shares_data or not self.open_ended:
+            return not self.shares_data
+        listed = all(isinstance(domain, Grid | Choice) for domain in self.search.space.values())
+        return listed or differ(data_of_training(self.configured(values), self.arm) for values in self.points)
 
     # ------------------------------------------------------------------------------------------------------ the checks
 

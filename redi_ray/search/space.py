@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from redi_ray.config.search import Choice, Domain, Grid, LogUniform, Uniform
 Values = Mapping[str, Any]
 """A point: dotted path -> value."""
 
+TRIES_PER_POINT = 100
+"""Draws until a space of a few values is taken to be used up."""
 SIGNIFICANT_DIGITS = 4
 """Of drawn numbers: more would only make names long."""
 
@@ -25,10 +28,15 @@ def grid_points(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
 
 
 def drawn_points(space: Mapping[str, Domain], count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """`count` independent points; the same seed gives the same, and a larger count the same first ones."""
-    generator = random.Random(seed)
-    for _ in range(count):
-        yield {path: draw(domain, generator) for path, domain in space.items()}
+    """`count` independent points, none twice, fewer if the space has no more; a larger count begins with the same ones."""
+    generator, seen = random.Random(seed), set[str]()
+    for _ in range(count * TRIES_PER_POINT):
+        point = {path: draw(domain, generator) for path, domain in space.items()}
+        if (name := json.dumps(point, sort_keys=True)) not in seen:
+            seen.add(name)
+            yield point
+        if len(seen) == count:
+            return
 
 
 def draw(domain: Domain, generator: random.Random) -> Any:

@@ -53,11 +53,13 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     specs = [] if plan.open_ended else plan.trials()
     shared, most_steps = make_shared(plan, specs)
     scheduler = make_scheduler(plan, most_steps)
-    todo = [n for n, spec in enumerate(specs) if scheduler is not None or not read_record(run.uri, spec.key, rule)]
-    if specs and not todo:
-        log.info("search: all %d trials have been run", len(specs))
-    elif specs and len(todo) < len(specs):
-        log.info("search: %d of %d trials have been run", len(specs) - len(todo), len(specs))
+    pending = [n for n, spec in enumerate(specs) if read_record(run.uri, spec.key, rule) is None]
+    if len(pending) < len(specs):
+        which = "all" if not pending else f"{len(specs) - len(pending)} of"
+        log.info("search: %s %d trials have been run", which, len(specs))
+    # those that have ended come first, and again: a scheduler judges the others by what their records say
+    ended = [n for n in range(len(specs)) if n not in pending] if scheduler is not None else []
+    todo = [*ended, *pending] if pending else []
     if todo or plan.open_ended:
         evaluator = start_evaluator(engine) if engine is not None else None
         job = TrialJob(plan, specs, run.uri, rule, shared, evaluator)
@@ -65,8 +67,9 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
         with tune_environment():
             make_tuner(job, todo, scheduler, concurrency, trainer.max_failures, watch).fit()
         specs = specs or list(watch.specs.values())
-    order = sorted(range(len(specs)), key=lambda n: (specs[n].number, plan.seeds.index(specs[n].seed)))
-    found = [any_record(run.uri, specs[n].key) for n in order]
+    ordered = sorted(specs, key=lambda spec: (spec.number, plan.seeds.index(spec.seed)))
+    keys = dict.fromkeys(spec.key for spec in ordered)  # a searcher may suggest a point again
+    found = [any_record(run.uri, key) for key in keys]
     return [record for record in found if record is not None]
 
 

@@ -2,7 +2,8 @@
 
 A loop is a tail that equals itself one period earlier, over several periods (`redi_ray.config.loops`). Only exact
 repetition counts: passages that differ by a counter are not found, and what is found is hardly ever left again. Of 9,476
-real traces the default settings would have stopped 204, and one of these went on to an answer.
+real traces the default settings would have stopped 196, one of which went on to an answer; among the long chains of
+thought of one benchmark the stopped parts were 46% of all text.
 """
 
 from __future__ import annotations

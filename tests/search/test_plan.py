@@ -59,6 +59,8 @@ def test_drawn_points_lie_within_bounds_and_repeat():
     assert few.search.method == "random"
     assert many.points[:5] == few.points
     assert all(0.2 <= point[ALPHA] <= 1 and 1e-6 <= point[RATE] <= 1e-3 for point in many.points)
+    small = plan({"space": {ALPHA: {"choice": [0.5, 1]}, "redi.train.epochs": {"choice": [1, 2]}}, "num_trials": 9})
+    assert len(small.points) == small.num_trials == 4, "no point twice"
     assert sum(point[RATE] < 3.2e-5 for point in many.points) > 8, "half of them lie below the geometric middle"
 
 
@@ -67,6 +69,9 @@ def test_trials_that_would_compute_a_stage_together_run_one_at_a_time():
     masks = {"redi.train.mask_rejected_think_tags": {"grid": [False, True]}}
     assert not plan({"space": masks}).one_at_a_time, "the data of known points are made beforehand"
     assert plan({"space": masks, "searcher": "optuna", "num_trials": 4}).one_at_a_time
+    listed, ranged = {ALPHA: {"choice": [0.5, 1]}}, {ALPHA: {"choice": [0.5, 1]}, RATE: {"loguniform": [1e-5, 1e-3]}}
+    assert plan({"space": listed, "searcher": "optuna", "num_trials": 4}).one_at_a_time, "it may repeat itself"
+    assert not plan({"space": ranged, "searcher": "optuna", "num_trials": 4}).one_at_a_time
     earlier = {RATE: {"grid": [1e-4]}, "sft.train.epochs": {"grid": [1, 2]}}
     assert plan({"space": earlier}).one_at_a_time
     assert not plan({"space": {"sft.train.epochs": {"grid": [1, 2]}}, "arm": "sft", "metric": "loss"}).one_at_a_time
