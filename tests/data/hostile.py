@@ -38,7 +38,7 @@ HOSTILE: list[tuple[str, object, frozenset[Verdict]]] = [
     ("looping boxes", r"\boxed{}. " * 50_000, NOTHING),
     ("looping full boxes", r"\boxed{5}, " * 50_000, RIGHT),
     ("50k boxes", LISTED, WRONG),
-    ("integral", r"\boxed{\int_0^1 \int_0^1 \int_0^1 e^{\sin(x^y^z)} dx dy dz}", STOPPED | NOTHING),
+    ("integral", r"\boxed{\int_0^1 \int_0^1 \int_0^1 e^{\sin(x^y^z)} dx dy dz}", STOPPED | NOTHING | WRONG),
     ("sum", r"\boxed{\sum_{n=1}^{10^{9}} \frac{1}{n^{n^n}}}", STOPPED | WRONG),
     ("huge binomial", r"\boxed{\binom{10^{12}}{10^{11}}}", STOPPED | WRONG),
 ]
