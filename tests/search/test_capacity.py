@@ -1,0 +1,57 @@
+"""How many trials fit is counted in whole workers on real nodes, so that a search neither starves nor idles."""
+
+from __future__ import annotations
+
+import pytest
+
+from redi_ray.config.resources import EngineSettings, TrainerSettings
+from redi_ray.runtime import CapacityError
+from redi_ray.search.capacity import Needs, needs_of, plan_concurrency, trials_at_a_time
+
+GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
+ONE_CPU = Needs(1, {"CPU": 1.0}, {})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "needs", "fitting"),
+    [
+        (
+            [{"CPU": 8.0}],
+            ONE_CPU,
+            6,
+        ),  # a CPU stays free for small tasks, and each trial has its leader beside the worker
+        ([{"CPU": 2.0}], ONE_CPU, 1),
+        ([{"CPU": 1.0}], ONE_CPU, 0),  # worker and leader together want 1.1
+        ([{"CPU": 3.0}] * 3, Needs(1, {"CPU": 2.0}, {}), 3),  # one per node, though 9 CPUs would make 4
+        ([{"CPU": 3.0}] * 3, Needs(2, {"CPU": 2.0}, {}), 1),
+        ([GPU_NODE] * 2, Needs(4, {"CPU": 1.0, "GPU": 1.0}, {}), 4),
+        ([GPU_NODE] * 2, Needs(4, {"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}, 2), 3),  # the engine takes a GPU
+        ([GPU_NODE], Needs(8, {"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}), 0),
+        ([{"CPU": 64.0}], Needs(1, {"CPU": 1.0, "GPU": 1.0}, {}), 0),
+        ([], ONE_CPU, 0),
+    ],
+)
+def test_whole_workers_on_real_nodes(nodes: list[dict], needs: Needs, fitting: int):
+    assert trials_at_a_time(nodes, needs) == fitting
+
+
+def test_needs_follow_from_the_config():
+    trainer = TrainerSettings(num_workers=2, use_gpu=True, cpus_per_worker=3)
+    needs = needs_of(trainer, EngineSettings(device="gpu", tensor_parallel_size=2), verify_workers=4)
+    assert (needs.workers, needs.worker, needs.engine) == (2, {"CPU": 3, "GPU": 1.0}, {"CPU": 1.0, "GPU": 2.0})
+    assert needs.evaluation_cpus == 4
+    assert needs_of(trainer, None, 4).engine == {}
+
+
+def test_what_this_ray_can_never_hold_is_refused(ray_session: None):
+    """The session's Ray has 8 CPUs and no GPU."""
+    assert plan_concurrency(ONE_CPU, None, 16, local=False)[0] == 6
+    assert plan_concurrency(ONE_CPU, 2, 16, local=False)[0] == 2
+    chosen, told = plan_concurrency(ONE_CPU, 4, 3, local=False)
+    assert (chosen, told) == (3, "3 trials, 3 at a time: 1 worker(s) of 1 CPU per trial")
+    with pytest.raises(
+        CapacityError, match=r"9 worker\(s\) of 1 CPU per trial: the cluster can never hold that, it has 8 CPU"
+    ):
+        plan_concurrency(Needs(9, {"CPU": 1.0}, {}), None, 4, local=True)
+    with pytest.raises(CapacityError, match="1 CPU \\+ 1 GPU per trial"):
+        plan_concurrency(Needs(1, {"CPU": 1.0, "GPU": 1.0}, {}), None, 4, local=True)

@@ -1,0 +1,103 @@
+"""A trial on its own: trained, scored, recorded, and found again by a run with its config. Stages run on Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from redi_ray import storage
+from redi_ray.config.load import load_config
+from redi_ray.modeling.scratch import save_scratch_model
+from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.schemas import PAIR, PROBLEM
+from redi_ray.search.plan import SearchPlan
+from redi_ray.search.records import read_steps
+from redi_ray.search.trial import Shared, prepare_trial, run_trial, some_problems
+from redi_ray.stages.run import Run
+from redi_ray.stages.training import prepare_arm
+from redi_ray.storage import Manifest, Stage
+from redi_ray.train.launch import TrainError
+
+ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
+DIGITS = "0123456789+="
+
+
+def pair(number: int) -> dict:
+    return {
+        "pair_id": f"{number:02d}",
+        "problem_id": str(number),
+        "prompt": [{"role": "user", "content": f"{number}+{number}"}],
+        "chosen": [{"role": "assistant", "content": f"<think>\n{2 * number}</think>{2 * number}"}],
+        "rejected": [{"role": "assistant", "content": f"<think>\n{number}</think>{number}+{number}={number}"}],
+    }
+
+
+def shared_stages(run: Run, folder: Path) -> Shared:
+    """What the stages before the training leave: 12 pairs, a model of random weights, 5 development problems."""
+    save_scratch_model(run.config.model.init.architecture, character_tokenizer(DIGITS), folder)
+    base = Stage(run.uri, "checkpoints/base", {}, {}).publish(facts={"export": str(folder)})
+    return Shared(
+        published(run, "curated", "pairs", PAIR, [pair(n) for n in range(12)], {"pairs": 12}),
+        base,
+        base,
+        published(run, "dev", "dev", PROBLEM, problems(5), {"out": 5}),
+    )
+
+
+def published(run: Run, name: str, table: str, schema: pa.Schema, rows: list[dict], counts: dict) -> Manifest:
+    stage = Stage(run.uri, name, {}, {})
+    storage.write_table(f"{stage.uri}/{table}/part-0.parquet", pa.Table.from_pylist(rows, schema=schema))
+    return stage.publish(counts=counts, facts={"pairs_dropped": {}})
+
+
+def problems(count: int) -> list[dict]:
+    return [{"problem_id": f"d{n}", "problem": f"{n}+1", "answer": str(n + 1), "source": "t"} for n in range(count)]
+
+
+def test_a_trial_is_trained_scored_and_found_again(ray_session: None, tmp_path: Path):
+    """What it has published is what a run with the trial's config would publish, so that a winner is not trained again."""
+    told = [
+        "redi.train.max_steps=3", "redi.train.batch_size=4", f"storage.root={tmp_path}", "resources.trainer={trackers: []}",
+        "redi.train.probe={every: 2, problems: 3, max_tokens: 4}",
+        f"search={{space: {{{ALPHA}: {{grid: [0.5]}}, {RATE}: {{grid: [1e-4]}}}}}}",
+    ]  # fmt: skip
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    shared = shared_stages(Run.of(plan.config), tmp_path / "model")
+    record = run_trial(spec, plan.goal, shared=shared)
+    assert (record.status, record.steps, record.total_steps, record.collapsed) == ("done", 3, 3, False)
+    assert record.values == {ALPHA: 0.5, RATE: 1e-4}
+    assert record.reports("dev_accuracy")[-1] == (3, record.value)
+    assert [step for step, _ in record.reports("dev_accuracy")] == [1, 2, 3], "first, every second, last"
+    assert record.sem == pytest.approx((record.value * (1 - record.value) / 3) ** 0.5)
+    assert record.train_seconds > 0
+    assert record.tokens == sum(step["total_tokens"] for step in read_steps(record.uri))
+
+    winner = Run.of(spec.config)
+    again = prepare_arm(winner, "redi", shared.curated, shared.base, shared.base, shared.dev)
+    assert again.stage.published().facts["export"] == f"{record.uri}/export"
+    assert run_trial(spec, plan.goal, shared=shared) == record
+
+
+def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Path):
+    told = [
+        "redi.train.max_steps=2", f"storage.root={tmp_path}", "resources.trainer={trackers: []}",
+        "search={space: {redi.train.max_length: {grid: [8]}}, metric: loss}",
+    ]  # fmt: skip
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    shared = shared_stages(Run.of(plan.config), tmp_path / "model")
+    with pytest.raises(TrainError, match="max_length"):
+        run_trial(spec, plan.goal, shared=shared)
+    assert prepare_trial(spec, plan.goal, shared)[1].stage.published() is None
+
+
+def test_the_same_development_problems_whatever_their_order():
+    table = pa.Table.from_pylist(problems(20), schema=PROBLEM)
+    some = some_problems(table, 5)
+    assert some.num_rows == 5
+    shuffled = table.take(pa.array([*range(10, 20), *range(10)]))
+    assert set(some_problems(shuffled, 5)["problem_id"].to_pylist()) == set(some["problem_id"].to_pylist())
+    assert some_problems(table, None) is table
