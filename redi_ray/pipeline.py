@@ -8,7 +8,6 @@ from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
-from redi_ray.report import ReportPaths, build_report
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
@@ -93,6 +92,8 @@ class Pipeline:
         return found
 
     def report(self) -> ReportPaths:
+        from redi_ray.report import build_report  # loads matplotlib, which only this stage needs
+
         return build_report(self.run.uri)
 
     def run_all(self) -> ReportPaths:

@@ -1,4 +1,8 @@
-"""Tokenizers: loading them, and making the small ones that a from-scratch model needs."""
+"""Tokenizers: loading them, and making the small ones that a from-scratch model needs.
+
+transformers is imported where it is used, since its tokenizers load all of torch: seconds for each of the many processes
+(the driver, Ray's controllers, a search's trials) that only name functions of this module.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,12 @@ import os
 import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
-
-from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer, GenerationConfig, Qwen2Tokenizer
+from typing import TYPE_CHECKING, Any
 
 from redi_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Tokenizer
 
 END_OF_TURN = "<|end|>"
 PAD = "<|pad|>"
@@ -70,6 +74,8 @@ def load_tokenizer(path: str) -> Any:
 
     Raises ModelError if it has no chat template or no end-of-turn token.
     """
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(local_folder(path))
     if not tokenizer.chat_template:
         raise ModelError(f"{path}: its tokenizer has no chat template, so prompts cannot be rendered; add one to it")
@@ -80,6 +86,8 @@ def load_tokenizer(path: str) -> Any:
 
 def end_of_turn_ids(path: str) -> frozenset[int]:
     """Token ids that end a completion: the tokenizer's and those of the generation config (Qwen has two)."""
+    from transformers import GenerationConfig
+
     found = {load_tokenizer(path).eos_token_id}
     try:
         listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id
@@ -105,6 +113,9 @@ def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
 
 def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:
     """One token per character of `alphabet` (ASCII), plus the chat's special tokens, the think tags and `\\boxed{`."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(alphabet)[0][0]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *dict.fromkeys(letters)])}
     return _finish(Qwen2Tokenizer(vocab=vocabulary, merges=[], **NAMED), added=[*THINK_TAGS, "\\boxed{"])
@@ -112,6 +123,8 @@ def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:
 
 def train_bpe_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     """A byte-level BPE tokenizer learnt from `texts`; nothing is unknown to it."""
+    from transformers import Qwen2Tokenizer
+
     blank = Qwen2Tokenizer(vocab={token: index for index, token in enumerate(SPECIAL)}, merges=[], **NAMED)
     learnt = blank.train_new_from_iterator(texts, vocab_size - len(THINK_TAGS), show_progress=False)
     return _finish(learnt, added=list(THINK_TAGS))

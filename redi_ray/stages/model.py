@@ -16,7 +16,6 @@ from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.world import OPERATORS, corpus
-from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, train_bpe_tokenizer
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
@@ -78,6 +77,8 @@ def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
 def _prepare_world_training(
     init: ArithmeticModel, source: ArithmeticSource, prompt: PromptSettings, initial: str, arrays: str
 ) -> int:
+    from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
+
     tokenizer = character_tokenizer(WORLD_ALPHABET)
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)
@@ -105,6 +106,8 @@ def _scratch(run: Run, init: ScratchModel, traces: Manifest) -> Manifest:
 
 
 def _build_scratch(init: ScratchModel, shards: list[str], export: str) -> int:
+    from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
+
     tokenizer = train_bpe_tokenizer(_texts(shards), init.vocab_size)
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)

@@ -11,7 +11,6 @@ from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.objectives import OBJECTIVES
 from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
@@ -74,6 +73,8 @@ def _prepare(
     base: Manifest,
     dev: Manifest | None,
 ) -> Training:
+    from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
+
     spec, others = OBJECTIVES[objective.name], None
     data = sequences(run, kind, curated, base, settings)
     if spec.needs_mismatched(objective):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasketch import MinHash, MinHashLSH
 from numpy.typing import NDArray
 
 from redi_ray.config.curation import Duplicates, NearDuplicates
@@ -44,6 +43,8 @@ class Fingerprinter:
         self.near = config.near
         if config.near is not None:
             self.shape = lsh_shape(config.near.threshold, config.near.num_perm)
+            from datasketch import MinHash  # loads scipy, which only the tasks that sign need
+
             self.blank = MinHash(num_perm=config.near.num_perm, seed=1, hashfunc=int, scheme="affine32")
 
     def fingerprint(self, problem: str, answer: str | None) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def number_of(answer: str | None) -> str | None:
 @lru_cache(maxsize=8)
 def lsh_shape(threshold: float, num_perm: int) -> tuple[int, int]:
     """(bands, rows) of an LSH that misses few pairs; those that it finds needlessly cost one comparison each."""
+    from datasketch import MinHashLSH
+
     lsh = MinHashLSH(threshold=max(0.1, threshold - MARGIN), num_perm=num_perm, weights=(0.1, 0.9))
     return lsh.b, lsh.r
 
