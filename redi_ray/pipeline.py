@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig, ScratchModel
@@ -13,6 +14,9 @@ from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
 from redi_ray.storage import Manifest
+
+if TYPE_CHECKING:
+    from redi_ray.report import ReportPaths
 
 
 class Pipeline:
