@@ -132,6 +132,29 @@ def tune(config: Config, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def plan(
+    config: Config,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="The GPUs' name, such as A100-80GB, H100, H200, L40S.")] = "A100-80GB",
+    assume: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER in place of an assumption; again for several.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH:hidden_size=...,... of a model that is not at hand; again for several."),
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Rows of local data whose tokens are counted.", min=1)] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, every figure and assumption.")] = False,
+) -> None:
+    """What a run will cost: tokens, GPU memory, GPU-hours, storage, and what that rests on. Nothing is started."""
+    from redi_ray.plan_command import plan_run
+
+    with clear_errors():
+        loaded = load_config(config, overrides)
+        plan_run(loaded, gpu=gpu, assume=assume or [], shapes=shape or [], sample_rows=sample, as_json=as_json)
+
+
+@app.command()
 def report(config: Config, overrides: Overrides = None) -> None:
     """The HTML report of what has been run so far."""
     from redi_ray.report import build_report

@@ -1,0 +1,16 @@
+"""What a run will cost, from its config alone: tokens, GPU memory, GPU-hours, storage. Nothing is started or loaded.
+
+    sample.py       what the data at hand say: counts, token lengths
+    assumptions.py  everything else, each with its plausible range and where it comes from
+    lengths.py      distributions of sequence lengths
+    shapes.py       model sizes: parameters, adapters
+    flops.py        floating-point operations of training and scoring
+    serving.py      tokens per second of an engine, by its memory traffic
+    memory.py       bytes per training rank, and the token budget that fits
+    storage_size.py bytes on disk
+    estimate.py     all stages of a config;  sensitivity.py: which assumption moves the total most
+    show.py         tables
+
+Left out: the CPU time of verification and curation, start-up of engines and workers, checkpoints being written, probes, and
+what failures cost.
+"""

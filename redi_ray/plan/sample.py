@@ -1,0 +1,248 @@
+"""What the data at hand say: how many problems, and from the first rows the lengths of prompts and traces.
+
+Local and S3 files are read; the hub is not asked. Traces count as correct or wrong by the votes that come with them, since
+nothing is verified here; without votes their lengths still count, and the shares stay assumptions.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, OpenR1Source
+from redi_ray.config.experiment import ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.data.readers import expand_paths, file_rows
+from redi_ray.data.sources import ParsedTrace, Refused, parser
+from redi_ray.data.world import build_world, corpus
+from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
+from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
+from redi_ray.plan.errors import PlanError
+from redi_ray.plan.lengths import unit_mean
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import completion_ids, prompt_ids
+
+PAPER = "arXiv 2505.24850 (77,629 positives, 53,175 pairs) over the 516,499 rows of OpenR1-Math-Raw"
+OPENR1 = (
+    known("problems", 516_499, "rows of OpenR1-Math-Raw, by its card"),
+    known("traces_per_problem", 1_209_403 / 516_499, "1,209,403 traces of OpenR1-Math-Raw, by its card"),
+    known("solved_share", 77_629 / 516_499, PAPER),
+    known("paired_share", 53_175 / 516_499, PAPER),
+)
+"""What is published of the source that the plan cannot read."""
+WORLD_SAMPLE = 500
+
+
+@dataclass(frozen=True)
+class DataSample:
+    """What was found out."""
+
+    told: list[Assumption]
+    """Numbers that the data replace, `problems` among them."""
+    note: str
+    """What was looked at, for the reader."""
+    chosen: np.ndarray | None = None
+    """`[n]` lengths of first correct traces as multiples of their mean; None: not measured."""
+    rejected: np.ndarray | None = None
+    """`[m]` the same of first wrong ones."""
+
+
+def sample_data(config: ExperimentConfig, rows: int) -> DataSample:
+    """Look at the source; `rows` of its files are tokenised.
+
+    Raises PlanError where the number of problems cannot be known, DataError for files that cannot be read.
+    """
+    source = config.problems.source
+    if isinstance(source, ArithmeticSource):
+        return _sample_world(config, source)
+    if isinstance(source, FilesSource) or source_paths(source):
+        return _sample_files(config, source, rows)
+    if isinstance(source, OpenR1Source):
+        return DataSample(
+            list(OPENR1), f"{source.dataset} is not at hand; lengths are assumed, counts are published ones"
+        )
+    most = config.problems.max_problems
+    told = [known("problems", most, "problems.max_problems")] if most else []
+    return DataSample(told, f"{source.dataset} is not at hand; lengths are assumed")
+
+
+def source_paths(source: FilesSource | HubSource | OpenR1Source) -> list[str]:
+    return [] if isinstance(source, HubSource) else source.paths
+
+
+def _sample_world(config: ExperimentConfig, source: ArithmeticSource) -> DataSample:
+    from redi_ray.stages.model import WORLD_ALPHABET
+
+    tokenizer, prompt = character_tokenizer(WORLD_ALPHABET), config.model.prompt
+    pairs = list(corpus(source, WORLD_SAMPLE))
+    prompts = np.array([len(prompt_ids(to_messages(problem, prompt), tokenizer, prompt)) for problem, _ in pairs])
+    lengths = np.array([len(completion_ids(text, tokenizer, prompt)) for _, text in pairs])
+    told = [
+        known("problems", len(build_world(source).train), "problems.source.num_problems"),
+        _mean("prompt_tokens", prompts, "the built-in world's corpus"),
+        _mean("completion_tokens", lengths, "the built-in world's corpus"),
+        Assumption(
+            "rejected_ratio", 1.0, 0.9, 1.1, "a wrong solution of the built-in world has the form of a right one"
+        ),
+        Assumption("eval_ratio", 1.0, 0.9, 1.2, "so has an answer in evaluation"),
+        known("bytes_per_token", 1.0, "one character a token"),
+    ]
+    form = unit_mean(lengths)
+    return DataSample(told, f"{WORLD_SAMPLE} solutions of the built-in world", form, form)
+
+
+@dataclass
+class _Seen:
+    """What the rows looked at add up to."""
+
+    prompts: dict[str, int] = field(default_factory=dict)
+    """Problem id -> tokens of its prompt."""
+    correct: dict[str, list[int]] = field(default_factory=dict)
+    wrong: dict[str, list[int]] = field(default_factory=dict)
+    unknown: list[int] = field(default_factory=list)
+    rows: int = 0
+
+
+def _sample_files(config: ExperimentConfig, source: FilesSource | HubSource | OpenR1Source, rows: int) -> DataSample:
+    parse = parser(source)
+    values, total = [], 0
+    for uri in expand_paths(source_paths(source)):
+        for row in file_rows(uri, wanted=partial(operator.gt, rows - len(values))):  # positions below it
+            total += 1
+            if row.value is not None:
+                values.append(parse(row.value))
+    parsed = [value for value in values if not isinstance(value, Refused)]
+    if not parsed:
+        raise PlanError(
+            f"problems.source: none of the first {len(values)} of {total} rows is a problem "
+            f"({values[0] if values else 'no row could be read'}); check problems.source.columns"
+        )
+    count, how = _token_counter(config, [trace.completion for value in parsed for trace in value.traces])
+    seen = _Seen(rows=len(values))
+    for value in parsed:
+        if value.problem_id not in seen.prompts:
+            seen.prompts[value.problem_id] = count.prompt(value.problem)
+        for trace in value.traces:
+            _add_trace(seen, value.problem_id, trace, count.completion(trace.completion))
+    problems = round(total * len(seen.prompts) / seen.rows)
+    exact = total == seen.rows
+    where = (
+        "counted" if exact else f"{total:,} rows, of which the first {seen.rows:,} hold {len(seen.prompts):,} problems"
+    )
+    told = [known("problems", min(problems, config.problems.max_problems or problems), where)]
+    told.append(_mean("prompt_tokens", np.array(list(seen.prompts.values())), how))
+    note = f"the first {seen.rows:,} of {total:,} rows, {how}"
+    if not isinstance(config.generate, ImportTraces):
+        return DataSample(told, note)
+    return _with_traces(config, seen, told, note, how)
+
+
+def _with_traces(config: ExperimentConfig, seen: _Seen, told: list[Assumption], note: str, how: str) -> DataSample:
+    """The counts and lengths of imported traces."""
+    limit, problems = config.curate.max_response_tokens, len(seen.prompts)
+    chosen = np.array([lengths[0] for lengths in seen.correct.values()] or seen.unknown)
+    if not len(chosen):
+        raise PlanError(f"problems.source: {note} hold no correct trace, so there is nothing to plan a training with")
+    number = len(seen.unknown) + sum(len(x) for side in (seen.correct, seen.wrong) for x in side.values())
+    told += [known("traces_per_problem", number / problems, how), _mean("completion_tokens", chosen, how)]
+    told.append(Assumption("eval_ratio", *_range("eval_ratio"), DEFAULTS["eval_ratio"].source))
+    if seen.unknown or not seen.wrong:
+        return DataSample(told, f"{note}; without votes, so correct and wrong are not told apart", unit_mean(chosen))
+    fitting = {key for key, lengths in seen.correct.items() if lengths[0] <= limit}
+    paired = {key for key in fitting if key in seen.wrong and seen.wrong[key][0] <= limit}
+    rejected = np.array([seen.wrong[key][0] for key in seen.wrong if key in seen.correct] or [float(chosen.mean())])
+    correct = sum(map(len, seen.correct.values()))
+    told += [
+        _share("solved_share", len(fitting), problems, how),
+        _share("paired_share", len(paired), problems, how),
+        _share("correct_share", correct, number, how),
+        _ratio("rejected_ratio", rejected, chosen, how),
+    ]
+    return DataSample(told, note, unit_mean(chosen), unit_mean(rejected))
+
+
+def _add_trace(seen: _Seen, problem_id: str, trace: ParsedTrace, tokens: int) -> None:
+    votes = [vote for vote in (trace.votes or {}).values() if vote is not None]
+    if not votes:
+        seen.unknown.append(tokens)
+        return
+    side = seen.correct if all(vote == "correct" for vote in votes) else seen.wrong
+    side.setdefault(problem_id, []).append(tokens)
+
+
+@dataclass(frozen=True)
+class _Counter:
+    prompt: Callable[[str], int]
+    completion: Callable[[str], int]
+
+
+def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter, str]:
+    """How tokens of a problem's prompt and of a completion are counted, and the words for it."""
+    prompt, tokenizer, name = config.model.prompt, None, ""
+    if isinstance(config.model.init, PretrainedModel):
+        name = config.model.init.path
+        tokenizer = find_tokenizer(name)
+    elif isinstance(config.model.init, ScratchModel) and texts:
+        tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
+    if tokenizer is None:
+        ratio = DEFAULTS["bytes_per_token"].value
+        frame = len(prompt.template.encode()) + len((prompt.system or "").encode()) + 60  # the chat template's own
+        counter = _Counter(
+            lambda text: round((len(text.encode()) + frame) / ratio), lambda text: round(len(text.encode()) / ratio)
+        )
+        return counter, f"at {ratio} bytes a token, since the tokenizer is not at hand"
+
+    def whole(text: str) -> int:
+        try:
+            return len(completion_ids(text, tokenizer, prompt))
+        except ValueError:  # it does not begin with the prefix; what is dropped for it later still has a length
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    return _Counter(
+        lambda text: len(prompt_ids(to_messages(text, prompt), tokenizer, prompt)), whole
+    ), f"tokenised by {name}"
+
+
+def find_tokenizer(path: str) -> Any | None:
+    """The tokenizer of a folder, or of a hub name that is in the local cache; None if it is not."""
+    if is_folder(path):
+        return load_tokenizer(path)
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    return tokenizer if tokenizer.chat_template else None
+
+
+def _range(name: str) -> tuple[float, float, float]:
+    default = DEFAULTS[name]
+    return default.value, default.low, default.high
+
+
+def _mean(name: str, lengths: np.ndarray, how: str) -> Assumption:
+    """A measured mean, with two standard errors on either side."""
+    mean, error = float(lengths.mean()), 2 * float(lengths.std()) / len(lengths) ** 0.5
+    return Assumption(name, mean, max(1.0, mean - error), mean + error, f"mean of {len(lengths):,}, {how}")
+
+
+def _share(name: str, part: int, whole: int, how: str) -> Assumption:
+    """A measured share, with two standard errors on either side."""
+    share = part / whole
+    error = 2 * (share * (1 - share) / whole) ** 0.5
+    return Assumption(name, share, max(0.0, share - error), min(1.0, share + error), f"{part:,} of {whole:,}, {how}")
+
+
+def _ratio(name: str, above: np.ndarray, below: np.ndarray, how: str) -> Assumption:
+    """A measured ratio of means, with two standard errors on either side."""
+    ratio = float(above.mean() / below.mean())
+    spread = (above.var() / above.mean() ** 2 / len(above) + below.var() / below.mean() ** 2 / len(below)) ** 0.5
+    error = 2 * ratio * float(spread)
+    return Assumption(
+        name, ratio, max(0.0, ratio - error), ratio + error, f"means of {len(above):,} and {len(below):,}, {how}"
+    )

@@ -1,0 +1,132 @@
+"""How many sequences of which lengths a config makes, under the plan's assumptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from redi_ray.config.data import ImportTraces, SampledTraces
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.training import TrainSettings
+from redi_ray.objectives import OBJECTIVES
+from redi_ray.plan.assumptions import Assumptions
+from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
+from redi_ray.plan.sample import DataSample
+
+
+@dataclass(frozen=True)
+class Side:
+    """Sequences of one kind: prompt and completion."""
+
+    prompt: float
+    """Tokens on the average."""
+    completions: np.ndarray
+    """`[n]` a distribution of tokens."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """`[n]` prompt and completion."""
+        return self.prompt + self.completions
+
+    @property
+    def scored(self) -> float:
+        """Completion tokens on the average."""
+        return float(self.completions.mean())
+
+    @property
+    def tokens(self) -> float:
+        """All tokens on the average."""
+        return float(self.lengths.mean())
+
+    def within(self, longest: int) -> Side:
+        """Cut as a training's `max_length` does."""
+        return Side(self.prompt, cut_at(self.completions, max(1.0, longest - self.prompt)))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Counts and lengths, each computed from the assumptions when it is asked for."""
+
+    config: ExperimentConfig
+    sample: DataSample
+    assume: Assumptions
+
+    @property
+    def problems(self) -> float:
+        """After the development split is held out, and `max_problems`."""
+        most = self.config.problems.max_problems
+        left = self.assume["problems"] * (1 - self.config.problems.dev.share)
+        return left if most is None else min(left, most)
+
+    @property
+    def positives(self) -> int:
+        return round(self.problems * self.assume["solved_share"] * self.config.curate.positives_per_problem)
+
+    @property
+    def pairs(self) -> int:
+        return round(self.problems * self.assume["paired_share"] * self.config.curate.pairs_per_problem)
+
+    def traces(self, rounds: bool = True) -> float:
+        """All traces; sampled rounds go on with the problems that have no correct one yet, fewer by the same factor a round."""
+        generate = self.config.generate
+        if isinstance(generate, ImportTraces):
+            return self.problems * self.assume["traces_per_problem"]
+        asked = float(generate.max_rounds)
+        if generate.max_rounds > 1:
+            left = (1 - self.assume["solved_share"]) ** (1 / generate.max_rounds)
+            asked = sum(left**number for number in range(generate.max_rounds))
+        return self.problems * generate.samples_per_round * asked
+
+    @property
+    def prompt(self) -> float:
+        return min(self.assume["prompt_tokens"], self.config.curate.max_prompt_tokens)
+
+    def _drawn(self, form: np.ndarray | None, mean: float) -> np.ndarray:
+        form = lognormal_shape(self.assume["length_spread"]) if form is None else form
+        lengths = form * mean
+        generate = self.config.generate
+        return cut_at(lengths, generate.max_tokens) if isinstance(generate, SampledTraces) else lengths
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Lengths of correct traces, before curation."""
+        return self._drawn(self.sample.chosen, self.assume["completion_tokens"])
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Lengths of wrong traces, before curation."""
+        return self._drawn(self.sample.rejected, self.assume["completion_tokens"] * self.assume["rejected_ratio"])
+
+    @property
+    def trace_tokens(self) -> float:
+        """Mean over all traces."""
+        share = self.assume["correct_share"]
+        return float(share * self.correct.mean() + (1 - share) * self.wrong.mean())
+
+    @property
+    def chosen(self) -> Side:
+        return Side(self.prompt, dropped_above(self.correct, self.config.curate.max_response_tokens))
+
+    @property
+    def rejected(self) -> Side:
+        return Side(self.prompt, dropped_above(self.wrong, self.config.curate.max_response_tokens))
+
+    def answers(self) -> np.ndarray:
+        """Lengths of answers in evaluation."""
+        mean = self.assume["completion_tokens"] * self.assume["eval_ratio"]
+        form = lognormal_shape(self.assume["length_spread"]) if self.sample.chosen is None else self.sample.chosen
+        return cut_at(form * mean, self.config.evaluate.max_tokens)
+
+
+def sides_of(work: Workload, objective: str, paired: bool, settings: TrainSettings) -> list[Side]:
+    """What a group is made of: the chosen side alone, or both."""
+    both = paired and OBJECTIVES[objective].sides != "chosen"
+    sides = [work.chosen, work.rejected] if both else [work.chosen]
+    return [side.within(settings.max_length) for side in sides]
+
+
+def groups_trained(groups: int, settings: TrainSettings) -> int:
+    """Groups that all steps read, those of later epochs again."""
+    trained = groups * settings.epochs
+    return trained if settings.max_steps is None else min(trained, settings.max_steps * settings.batch_size)

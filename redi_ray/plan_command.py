@@ -1,0 +1,90 @@
+"""`redi-ray plan`: what a run will cost, before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+
+from redi_ray.config.data import VllmTraces
+from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel
+from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
+from redi_ray.plan.errors import PlanError
+from redi_ray.plan.estimate import Inputs, benchmark_size, estimate
+from redi_ray.plan.hardware import find_gpu
+from redi_ray.plan.sample import DataSample, sample_data
+from redi_ray.plan.sensitivity import swings
+from redi_ray.plan.shapes import ModelShape, parse_shape, scratch_shape, shape_of
+from redi_ray.plan.show import as_values, show_plan
+
+
+def plan_run(
+    config: ExperimentConfig,
+    *,
+    gpu: str,
+    assume: list[str],
+    shapes: list[str],
+    sample_rows: int,
+    as_json: bool,
+    console: Console | None = None,
+) -> None:
+    """Print the plan of a config. Raises PlanError for what is unknown, DataError for files that cannot be read."""
+    given = read_assumptions(assume)
+    inputs = make_inputs(config, gpu, [parse_shape(text) for text in shapes], sample_rows)
+    assumptions = make_assumptions(config, inputs.sample, given)
+    plan = estimate(inputs, assumptions)
+    found = swings(inputs, assumptions, plan)
+    if as_json:
+        print(json.dumps(as_values(inputs, assumptions, plan, found), indent=1, allow_nan=False))
+        return
+    show_plan(inputs, assumptions, plan, found, console or Console())
+
+
+def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sample_rows: int) -> Inputs:
+    """Everything but the assumptions: GPU, data, model sizes, benchmark sizes."""
+    known, judge = {shape.name: shape for shape in shapes}, config.verify.judge
+    student = student_shape(config, known)
+    teacher = None
+    if isinstance(config.generate, VllmTraces):
+        teacher = student if config.teacher_is_base else shape_of("generate.model", config.generate.model, known)
+    return Inputs(
+        config=config,
+        sample=sample_data(config, sample_rows),
+        gpu=find_gpu(gpu),
+        student=student,
+        teacher=teacher,
+        judge=shape_of("verify.judge.model", judge.model, known) if judge is not None and judge.model else None,
+        benchmark_problems={
+            benchmark.name: benchmark_size(benchmark, config.problems.source)
+            for benchmark in config.evaluate.benchmarks
+        },
+    )
+
+
+def student_shape(config: ExperimentConfig, known: dict[str, ModelShape]) -> ModelShape:
+    """The shape of the model that is trained."""
+    init: Any = config.model.init
+    if isinstance(init, PretrainedModel):
+        return shape_of("model.init.path", init.path, known)
+    if isinstance(init, ArithmeticModel):
+        from redi_ray.modeling.tokenizer import character_tokenizer
+        from redi_ray.stages.model import WORLD_ALPHABET
+
+        return scratch_shape("the built-in model", init.architecture, len(character_tokenizer(WORLD_ALPHABET)))
+    return scratch_shape("a model from scratch", init.architecture, init.vocab_size)
+
+
+def make_assumptions(config: ExperimentConfig, sample: DataSample, given: list[Assumption]) -> Assumptions:
+    """Defaults, replaced by what the data say, replaced by what the user says."""
+    limit = min(config.curate.max_response_tokens, getattr(config.generate, "max_tokens", config.sft.train.max_length))
+    default = DEFAULTS["completion_tokens"]
+    half = limit / 2
+    if default.value > half:
+        default = Assumption(default.name, half, 0.5 * half, 1.5 * half, f"half the limit of {limit:,} tokens")
+    found = Assumptions(DEFAULTS).having(default).having(*sample.told).having(*given)
+    if "problems" not in found:
+        raise PlanError(
+            f"problems.source: {sample.note}, so their number is not known; say it: --assume problems=NUMBER"
+        )
+    return found
