@@ -121,6 +121,17 @@ class Plan:
         return self.tokens if self.gpu_hours is None else self.gpu_hours
 
 
+@dataclass(frozen=True)
+class _Training:
+    """One training, for its memory and its checkpoints."""
+
+    name: str
+    objective: Objective
+    settings: TrainSettings
+    trainer: TrainerSettings
+    overrides: ModelOverrides
+
+
 def estimate(inputs: Inputs, assume: Assumptions) -> Plan:
     """The plan of a config."""
     return _Estimate(inputs, assume).plan()
@@ -143,7 +154,7 @@ class _Estimate:
             self.assume.used.clear()
             if (stage := build()) is not None:
                 stages.append(stage)
-        memory = [self._memory(*each) for each in self._trainings()]
+        memory = [self._memory(stage) for stage in self._trainings()]
         self.assume.used.clear()
         return Plan(stages, memory, self._storage(), sorted(self.assume.used))
 
@@ -326,26 +337,23 @@ class _Estimate:
 
     # ------------------------------------------------------------------------------------------------ memory and storage
 
-    def _trainings(self) -> list[tuple[str, Objective, TrainSettings, TrainerSettings, ModelOverrides]]:
-        config, found = self.config, []
+    def _trainings(self) -> list[_Training]:
+        config = self.config
+        sft = _Training("sft", config.sft.objective, config.sft.train, self._trainer(False), config.model.overrides)
+        found = [sft]
         if isinstance(config.model.init, ArithmeticModel):
-            found.append(("base", SftObjective(), config.model.init.train, self._trainer(False), ModelOverrides()))
-        found.append(("sft", config.sft.objective, config.sft.train, self._trainer(False), config.model.overrides))
+            base = _Training("base", SftObjective(), config.model.init.train, self._trainer(False), ModelOverrides())
+            found = [base, sft]
         for name, arm in config.redi.arms.items():
-            found.append((name, arm.objective, config.redi.settings(name), self._trainer(True), config.model.overrides))
-        return found  # type: ignore[return-value]
+            settings, trainer = config.redi.settings(name), self._trainer(True)
+            found.append(_Training(name, arm.objective, settings, trainer, config.model.overrides))
+        return found
 
-    def _memory(
-        self,
-        name: str,
-        objective: Objective,
-        settings: TrainSettings,
-        trainer: TrainerSettings,
-        overrides: ModelOverrides,
-    ) -> StageMemory:
+    def _memory(self, stage: _Training) -> StageMemory:
         self.assume.used.clear()
-        setup = Setup.of(self.inputs.student, settings, trainer.use_gpu, overrides.lora)
-        sides = sides_of(self.work, objective.name, name not in ("base", "sft"), settings)
+        settings, trainer = stage.settings, stage.trainer
+        setup = Setup.of(self.inputs.student, settings, trainer.use_gpu, stage.overrides.lora)
+        sides = sides_of(self.work, stage.objective.name, stage.name not in ("base", "sft"), settings)
         longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
         pack = max(settings.tokens_per_pack, longest)
         room = None
@@ -353,7 +361,7 @@ class _Estimate:
             usable = self.inputs.gpu.memory_gb * 1e9 * (1 - self.assume["fragmentation"])
             room = usable - self.assume["reserve_gb"] * 1e9
         return StageMemory(
-            name,
+            stage.name,
             trainer.num_workers,
             pack,
             rank_memory(setup, pack, trainer.num_workers),
@@ -375,9 +383,9 @@ class _Estimate:
             if (stage := self._references(mismatched)) is not None:
                 copy = stage.tokens * TOKEN_BYTES * (2 if mismatched else 1)
                 found[stage.name] = stage.tokens * REFERENCE_BYTES + copy
-        for name, _, settings, trainer, overrides in self._trainings():
-            setup = Setup.of(self.inputs.student, settings, trainer.use_gpu, overrides.lora)
-            found[f"checkpoints/{name}"] = training_bytes(setup, settings)
+        for each in self._trainings():
+            setup = Setup.of(self.inputs.student, each.settings, each.trainer.use_gpu, each.overrides.lora)
+            found[f"checkpoints/{each.name}"] = training_bytes(setup, each.settings)
         if config.evaluate.benchmarks and (stage := self._evaluate()) is not None:
             found["eval"] = stage.tokens * text
         return found

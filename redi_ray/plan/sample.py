@@ -17,7 +17,7 @@ import numpy as np
 from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, OpenR1Source
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel, ScratchModel
 from redi_ray.data.readers import expand_paths, file_rows
-from redi_ray.data.sources import ParsedTrace, Refused, parser
+from redi_ray.data.sources import Parsed, ParsedTrace, Refused, parser
 from redi_ray.data.world import build_world, corpus
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
@@ -109,7 +109,8 @@ class _Seen:
 
 def _sample_files(config: ExperimentConfig, source: FilesSource | HubSource | OpenR1Source, rows: int) -> DataSample:
     parse = parser(source)
-    values, total = [], 0
+    values: list[Parsed | Refused] = []
+    total = 0
     for uri in expand_paths(source_paths(source)):
         for row in file_rows(uri, wanted=partial(operator.gt, rows - len(values))):  # positions below it
             total += 1
@@ -154,7 +155,7 @@ def _with_traces(config: ExperimentConfig, seen: _Seen, told: list[Assumption], 
         return DataSample(told, f"{note}; without votes, so correct and wrong are not told apart", unit_mean(chosen))
     fitting = {key for key, lengths in seen.correct.items() if lengths[0] <= limit}
     paired = {key for key in fitting if key in seen.wrong and seen.wrong[key][0] <= limit}
-    rejected = np.array([seen.wrong[key][0] for key in seen.wrong if key in seen.correct] or [float(chosen.mean())])
+    rejected = np.array([seen.wrong[key][0] for key in seen.wrong if key in seen.correct] or [chosen.mean()], float)
     correct = sum(map(len, seen.correct.values()))
     told += [
         _share("solved_share", len(fitting), problems, how),
