@@ -18,7 +18,7 @@ from redi_ray.objectives import OBJECTIVES
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.flops import Flops, scoring, training
 from redi_ray.plan.hardware import Gpu
-from redi_ray.plan.memory import RankMemory, Setup, largest_budget, rank_memory, ranks_needed
+from redi_ray.plan.memory import RankMemory, Setup, largest_budget, rank_memory, ranks_needed, shortest_way
 from redi_ray.plan.sample import DataSample
 from redi_ray.plan.serving import MAX_SEQUENCES, serving
 from redi_ray.plan.shapes import ModelShape
@@ -88,6 +88,9 @@ class StageMemory:
     """Most tokens of a pack that fit."""
     ranks_needed: int | None
     """Fewest ranks (a power of two) with which the config's packs fit; None: no number of them."""
+    shorter: tuple[int, int] | None
+    """Where no number of ranks does: ranks, and the tokens of a pack that they would hold."""
+    checkpointing: bool
     assumptions: list[str] = field(default_factory=list)
 
     @property
@@ -356,19 +359,23 @@ class _Estimate:
         sides = sides_of(self.work, stage.objective.name, stage.name not in ("base", "sft"), settings)
         longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
         pack = max(settings.tokens_per_pack, longest)
-        room = None
+        ranks, room, budget, needed, shorter = trainer.num_workers, None, None, None, None
         if trainer.use_gpu:
             usable = self.inputs.gpu.memory_gb * 1e9 * (1 - self.assume["fragmentation"])
             room = usable - self.assume["reserve_gb"] * 1e9
+            budget, needed = largest_budget(setup, ranks, room), ranks_needed(setup, pack, room)
+            shorter = shortest_way(setup, room) if needed is None else None
         return StageMemory(
-            stage.name,
-            trainer.num_workers,
-            pack,
-            rank_memory(setup, pack, trainer.num_workers),
-            room,
-            None if room is None else largest_budget(setup, trainer.num_workers, room),
-            None if room is None else ranks_needed(setup, pack, room),
-            self._used(),
+            name=stage.name,
+            ranks=ranks,
+            pack_tokens=pack,
+            memory=rank_memory(setup, pack, ranks),
+            room=room,
+            budget=budget,
+            ranks_needed=needed,
+            shorter=shorter,
+            checkpointing=setup.checkpointing,
+            assumptions=self._used(),
         )
 
     def _storage(self) -> dict[str, float]:

@@ -148,3 +148,15 @@ def ranks_needed(setup: Setup, tokens: int, room: float) -> int | None:
         if rank_memory(setup, tokens, 2**power).peak <= room:
             return 2**power
     return None
+
+
+def shortest_way(setup: Setup, room: float) -> tuple[int, int]:
+    """(ranks, tokens): the fewest ranks that hold at least half the pack that ever so many would, and that pack's tokens.
+
+    For packs that no number of ranks holds. Tokens are 0 if nothing fits at all.
+    """
+    most = largest_budget(setup, MOST_RANKS, room)
+    for power in range(int(math.log2(MOST_RANKS)) + 1):
+        if (budget := largest_budget(setup, 2**power, room)) >= most / 2:
+            return 2**power, budget
+    return MOST_RANKS, most

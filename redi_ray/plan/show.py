@@ -110,19 +110,17 @@ def _verdicts(stages: list[StageMemory], gpu: str) -> list[str]:
 
 
 def _remedy(stage: StageMemory, gpu: str) -> str:
-    ways = []
+    ways = [] if stage.checkpointing else ["gradient_checkpointing would spare most of the activations"]
     if stage.budget:
-        ways.append(f"tokens_per_pack (and the longest sequence) of {stage.budget:,} or less")
+        ways.append(f"{stage.ranks} ranks of {gpu} hold packs and sequences of up to {stage.budget:,} tokens")
     if stage.ranks_needed is not None:
-        ways.append(f"{stage.ranks_needed} ranks")
-    if ways:
-        return f"on {gpu} it would with " + ", or with ".join(ways)
-    if stage.memory.activations > (stage.room or 0):
-        return (
-            f"on {gpu} no number of ranks helps, for a pack's activations are not shared: set gradient_checkpointing, or "
-            "shorter packs and sequences"
-        )
-    return f"no number of {gpu} would do with these packs: shorten them as well, or take a larger GPU"
+        ways.append(f"{stage.ranks_needed} ranks would hold packs of {stage.pack_tokens:,}")
+    elif stage.shorter is not None and stage.shorter[1]:
+        ranks, tokens = stage.shorter
+        ways.append(f"no number of {gpu} holds packs of {stage.pack_tokens:,} tokens, {ranks} would hold {tokens:,}")
+    elif stage.shorter is not None:
+        ways.append(f"no number of {gpu} holds any pack: one layer, the embedding and the head are too large for it")
+    return "; ".join(ways)
 
 
 def _assumption_table(assume: Assumptions, ids: dict[str, str]) -> Table:

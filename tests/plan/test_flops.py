@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2ForCausalLM
 
 from redi_ray.plan.flops import forward, scoring, training
 from redi_ray.plan.shapes import TABLE, ModelShape, shape_of_config
-from tiny_models import tiny_config
 
 TOKENS = 96
 

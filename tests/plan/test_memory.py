@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_models import tiny_config
 from transformers import Qwen2ForCausalLM
 
 from redi_ray.config.training import LoraSettings, TrainSettings
@@ -20,7 +21,6 @@ from redi_ray.plan.memory import (
 )
 from redi_ray.plan.shapes import TABLE, ModelShape, shape_of_config
 from redi_ray.train.optim import make_optimizer
-from tiny_models import tiny_config
 
 TOKENS = 256
 SMALL, BIG = (ModelShape(name=name, **TABLE[f"Qwen/Qwen2.5-{name}"]) for name in ("1.5B", "72B"))
@@ -56,14 +56,14 @@ def saved_bytes(policy: Policy) -> int:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_what_torch_saves_within_a_quarter(dtype: torch.dtype, checkpointing: bool):
+def test_activations_are_what_torch_saves_within_15_percent(dtype: torch.dtype, checkpointing: bool):
     policy = small_policy(dtype)
     shape, b = shape_of_config("tiny", tiny_config(hidden=128, layers=4)), dtype.itemsize
     if checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     layers = shape.num_layers * (b * shape.hidden_size if checkpointing else layer_bytes(shape, b))
     last_norm = (4 + 2 * b) * shape.hidden_size
-    assert saved_bytes(policy) / TOKENS == pytest.approx(layers + last_norm, rel=0.25)
+    assert saved_bytes(policy) / TOKENS == pytest.approx(layers + last_norm, rel=0.15)
 
 
 def test_a_lone_rank_holds_what_a_step_leaves_in_memory():

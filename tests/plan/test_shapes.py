@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_config, tiny_model
 from transformers import LlamaConfig, MixtralConfig, Phi3Config, PretrainedConfig, Qwen2Config, Qwen3Config
 
 from redi_ray.config.experiment import Architecture
@@ -23,7 +24,6 @@ from redi_ray.plan.shapes import (
     shape_of,
     shape_of_config,
 )
-from tiny_models import tiny_config, tiny_model
 
 SIZES = {
     "hidden_size": 48,
