@@ -10,8 +10,9 @@ from rich.console import Console
 from redi_ray.config.data import VllmTraces
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
+from redi_ray.plan.costs import Inputs
 from redi_ray.plan.errors import PlanError
-from redi_ray.plan.estimate import Inputs, benchmark_size, estimate
+from redi_ray.plan.estimate import benchmark_size, estimate
 from redi_ray.plan.hardware import find_gpu
 from redi_ray.plan.sample import DataSample, sample_data
 from redi_ray.plan.sensitivity import swings
@@ -79,8 +80,8 @@ def make_assumptions(config: ExperimentConfig, sample: DataSample, given: list[A
     """Defaults, replaced by what the data say, replaced by what the user says."""
     limit = min(config.curate.max_response_tokens, getattr(config.generate, "max_tokens", config.sft.train.max_length))
     default = DEFAULTS["completion_tokens"]
-    half = limit / 2
-    if default.value > half:
+    if default.value > limit:
+        half = limit / 2
         default = Assumption(default.name, half, 0.5 * half, 1.5 * half, f"half the limit of {limit:,} tokens")
     found = Assumptions(DEFAULTS).having(default).having(*sample.told).having(*given)
     if "problems" not in found:

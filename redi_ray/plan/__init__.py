@@ -7,8 +7,9 @@
     flops.py        floating-point operations of training and scoring
     serving.py      tokens per second of an engine, by its memory traffic
     memory.py       bytes per training rank, and the token budget that fits
-    storage_size.py bytes on disk
-    estimate.py     all stages of a config;  sensitivity.py: which assumption moves the total most
+    workload.py     counts and lengths that a config makes of all that
+    footprint.py    memory of every training, bytes on disk
+    estimate.py     all stages of a config, as costs.py has them;  sensitivity.py: which assumption moves the total most
     show.py         tables
 
 Left out: the CPU time of verification and curation, start-up of engines and workers, checkpoints being written, probes, and

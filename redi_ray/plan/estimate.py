@@ -1,138 +1,31 @@
-"""Every stage's tokens, operations and GPU-hours, the memory of its ranks, and what it leaves on disk."""
+"""Every stage's tokens, operations and GPU-hours."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from redi_ray.config.data import ArithmeticSource, EndpointTraces, VllmTraces
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.evaluation import BenchmarkSettings
-from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig
-from redi_ray.config.objectives import Objective, SftObjective
+from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import EngineSettings, TrainerSettings
-from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.plan.assumptions import Assumptions
+from redi_ray.plan.costs import Inputs, Plan, StageCost
 from redi_ray.plan.flops import Flops, scoring, training
-from redi_ray.plan.hardware import Gpu
-from redi_ray.plan.memory import RankMemory, Setup, largest_budget, rank_memory, ranks_needed, shortest_way
-from redi_ray.plan.sample import DataSample
+from redi_ray.plan.footprint import stage_memory, storage, trainer_of, trainings
 from redi_ray.plan.serving import MAX_SEQUENCES, serving
 from redi_ray.plan.shapes import ModelShape
-from redi_ray.plan.storage_size import REFERENCE_BYTES, TOKEN_BYTES, training_bytes
 from redi_ray.plan.workload import Workload, groups_trained, sides_of
 
 BENCHMARK_PROBLEMS = {
     "math500": 500, "aime24": 30, "amc23": 40, "amc23_83": 83, "minerva": 272, "olympiadbench": 674, "gsm8k": 1319,
 }  # fmt: skip
 """Problems of the benchmarks that need no path."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a plan is made from, assumptions apart."""
-
-    config: ExperimentConfig
-    sample: DataSample
-    gpu: Gpu
-    student: ModelShape
-    teacher: ModelShape | None
-    """Of a teacher that vLLM runs here."""
-    judge: ModelShape | None
-    """Of a judge that vLLM runs here."""
-    benchmark_problems: dict[str, int]
-    """Problems evaluated, by benchmark."""
-
-
-@dataclass(frozen=True)
-class StageCost:
-    """What one stage takes."""
-
-    name: str
-    sequences: float
-    tokens: float
-    """Read in training, and in scoring; written by a model in sampling."""
-    gpu_hours: float | None
-    """None: it runs on no GPU of ours."""
-    gpus: int = 0
-    flops: float = 0.0
-    """With recomputation; 0 for sampling, whose time follows from memory traffic."""
-    mfu: float | None = None
-    """Model FLOPs over what the GPUs could do in that time."""
-    price: float | None = None
-    """At an endpoint's prices."""
-    note: str = ""
-    assumptions: list[str] = field(default_factory=list)
-
-    @property
-    def hours(self) -> float | None:
-        """On the clock."""
-        return None if self.gpu_hours is None else self.gpu_hours / max(1, self.gpus)
-
-
-@dataclass(frozen=True)
-class StageMemory:
-    """What one rank of a training holds."""
-
-    name: str
-    ranks: int
-    pack_tokens: int
-    """Of its longest pack: `tokens_per_pack`, or the longest sequence if that is longer."""
-    memory: RankMemory
-    room: float | None
-    """Bytes that a rank may use; None on CPU."""
-    budget: int | None
-    """Most tokens of a pack that fit."""
-    ranks_needed: int | None
-    """Fewest ranks (a power of two) with which the config's packs fit; None: no number of them."""
-    shorter: tuple[int, int] | None
-    """Where no number of ranks does: ranks, and the tokens of a pack that they would hold."""
-    checkpointing: bool
-    assumptions: list[str] = field(default_factory=list)
-
-    @property
-    def fits(self) -> bool:
-        return self.room is None or self.memory.peak <= self.room
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will cost."""
-
-    stages: list[StageCost]
-    memory: list[StageMemory]
-    storage: dict[str, float]
-    """Bytes by table."""
-    storage_assumptions: list[str]
-
-    @property
-    def gpu_hours(self) -> float | None:
-        """Of all stages that run on GPUs; None if none does."""
-        known = [stage.gpu_hours for stage in self.stages if stage.gpu_hours is not None]
-        return sum(known) if known else None
-
-    @property
-    def tokens(self) -> float:
-        return sum(stage.tokens for stage in self.stages)
-
-    @property
-    def total(self) -> float:
-        """What sensitivity is measured by: GPU-hours, or tokens where no GPU is used."""
-        return self.tokens if self.gpu_hours is None else self.gpu_hours
-
-
-@dataclass(frozen=True)
-class _Training:
-    """One training, for its memory and its checkpoints."""
-
-    name: str
-    objective: Objective
-    settings: TrainSettings
-    trainer: TrainerSettings
-    overrides: ModelOverrides
 
 
 def estimate(inputs: Inputs, assume: Assumptions) -> Plan:
@@ -157,9 +50,10 @@ class _Estimate:
             self.assume.used.clear()
             if (stage := build()) is not None:
                 stages.append(stage)
-        memory = [self._memory(stage) for stage in self._trainings()]
+        memory = [stage_memory(self.inputs, self.work, stage) for stage in trainings(self.config)]
         self.assume.used.clear()
-        return Plan(stages, memory, self._storage(), sorted(self.assume.used))
+        stored = storage(self.inputs, self.work, stages)
+        return Plan(stages, memory, stored, self._used())
 
     # ----------------------------------------------------------------------------------------------------- the sampling
 
@@ -281,7 +175,7 @@ class _Estimate:
     def _training(self, name: str, objective: Objective, settings: TrainSettings, paired: bool) -> StageCost:
         groups = groups_trained(self.work.pairs if paired else self.work.positives, settings)
         sides = sides_of(self.work, objective.name, paired, settings)
-        trainer, spec = self._trainer(paired), OBJECTIVES[objective.name]
+        trainer, spec = trainer_of(self.config, paired), OBJECTIVES[objective.name]
         lora = self.config.model.overrides.lora is not None
         flops, checkpointing = Flops(0, 0), settings.gradient_checkpointing
         step_tokens = sum(side.tokens for side in sides) * settings.batch_size
@@ -334,68 +228,6 @@ class _Estimate:
         return StageCost(
             name, sequences, tokens, seconds / 3600, trainer.num_workers, flops.hardware, mfu, None, note, self._used()
         )
-
-    def _trainer(self, paired: bool) -> TrainerSettings:
-        return (self.config.redi.trainer if paired else None) or self.config.resources.trainer
-
-    # ------------------------------------------------------------------------------------------------ memory and storage
-
-    def _trainings(self) -> list[_Training]:
-        config = self.config
-        sft = _Training("sft", config.sft.objective, config.sft.train, self._trainer(False), config.model.overrides)
-        found = [sft]
-        if isinstance(config.model.init, ArithmeticModel):
-            base = _Training("base", SftObjective(), config.model.init.train, self._trainer(False), ModelOverrides())
-            found = [base, sft]
-        for name, arm in config.redi.arms.items():
-            settings, trainer = config.redi.settings(name), self._trainer(True)
-            found.append(_Training(name, arm.objective, settings, trainer, config.model.overrides))
-        return found
-
-    def _memory(self, stage: _Training) -> StageMemory:
-        self.assume.used.clear()
-        settings, trainer = stage.settings, stage.trainer
-        setup = Setup.of(self.inputs.student, settings, trainer.use_gpu, stage.overrides.lora)
-        sides = sides_of(self.work, stage.objective.name, stage.name not in ("base", "sft"), settings)
-        longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
-        pack = max(settings.tokens_per_pack, longest)
-        ranks, room, budget, needed, shorter = trainer.num_workers, None, None, None, None
-        if trainer.use_gpu:
-            usable = self.inputs.gpu.memory_gb * 1e9 * (1 - self.assume["fragmentation"])
-            room = usable - self.assume["reserve_gb"] * 1e9
-            budget, needed = largest_budget(setup, ranks, room), ranks_needed(setup, pack, room)
-            shorter = shortest_way(setup, room) if needed is None else None
-        return StageMemory(
-            name=stage.name,
-            ranks=ranks,
-            pack_tokens=pack,
-            memory=rank_memory(setup, pack, ranks),
-            room=room,
-            budget=budget,
-            ranks_needed=needed,
-            shorter=shorter,
-            checkpointing=setup.checkpointing,
-            assumptions=self._used(),
-        )
-
-    def _storage(self) -> dict[str, float]:
-        work, config = self.work, self.config
-        text = self.assume["bytes_per_token"] * self.assume["compression"]
-        traces = work.traces() * (work.trace_tokens + work.prompt) * text
-        pair = work.chosen.tokens + work.rejected.tokens
-        curated = (work.positives * work.chosen.tokens + work.pairs * pair) * text
-        arrays = (work.positives * work.chosen.tokens + work.pairs * pair) * TOKEN_BYTES
-        found = {"traces": traces, "verified": traces, "curated": curated, "sequences": arrays}
-        for mismatched in (False, True):
-            if (stage := self._references(mismatched)) is not None:
-                copy = stage.tokens * TOKEN_BYTES * (2 if mismatched else 1)
-                found[stage.name] = stage.tokens * REFERENCE_BYTES + copy
-        for each in self._trainings():
-            setup = Setup.of(self.inputs.student, each.settings, each.trainer.use_gpu, each.overrides.lora)
-            found[f"checkpoints/{each.name}"] = training_bytes(setup, each.settings)
-        if config.evaluate.benchmarks and (stage := self._evaluate()) is not None:
-            found["eval"] = stage.tokens * text
-        return found
 
     def _used(self) -> list[str]:
         return sorted(self.assume.used)

@@ -150,7 +150,6 @@ def _with_traces(config: ExperimentConfig, seen: _Seen, told: list[Assumption], 
         raise PlanError(f"problems.source: {note} hold no correct trace, so there is nothing to plan a training with")
     number = len(seen.unknown) + sum(len(x) for side in (seen.correct, seen.wrong) for x in side.values())
     told += [known("traces_per_problem", number / problems, how), _mean("completion_tokens", chosen, how)]
-    told.append(Assumption("eval_ratio", *_range("eval_ratio"), DEFAULTS["eval_ratio"].source))
     if seen.unknown or not seen.wrong:
         return DataSample(told, f"{note}; without votes, so correct and wrong are not told apart", unit_mean(chosen))
     fitting = {key for key, lengths in seen.correct.items() if lengths[0] <= limit}
@@ -219,11 +218,6 @@ def find_tokenizer(path: str) -> Any | None:
     except (OSError, ValueError):
         return None
     return tokenizer if tokenizer.chat_template else None
-
-
-def _range(name: str) -> tuple[float, float, float]:
-    default = DEFAULTS[name]
-    return default.value, default.low, default.high
 
 
 def _mean(name: str, lengths: np.ndarray, how: str) -> Assumption:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redi_ray.plan.assumptions import Assumptions
-from redi_ray.plan.estimate import Inputs, Plan, estimate
+from redi_ray.plan.costs import Inputs, Plan
+from redi_ray.plan.estimate import estimate
 
 
 @dataclass(frozen=True)

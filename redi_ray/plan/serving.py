@@ -2,7 +2,7 @@
 
 A decoding step reads the weights once and the keys and values of every sequence in flight; whichever of memory and
 arithmetic takes longer decides. How many sequences are in flight follows from the room for their keys and values, up to
-the engine's own limit. Prompts are computed at the training's utilization; samples of one problem share them.
+the engine's own limit. Left out: reading prompts, which samples of one problem share, and the tail of a batch that empties.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redi_ray.plan.assumptions import Assumption, Assumptions
-from redi_ray.plan.estimate import Inputs, Plan, StageMemory
+from redi_ray.plan.costs import Inputs, Plan, StageMemory
 from redi_ray.plan.sensitivity import Swing, used_by
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "gathered", "activations", "head")

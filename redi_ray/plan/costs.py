@@ -1,0 +1,104 @@
+"""What a plan is made from and made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.plan.hardware import Gpu
+from redi_ray.plan.memory import RankMemory
+from redi_ray.plan.sample import DataSample
+from redi_ray.plan.shapes import ModelShape
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a plan is made from, assumptions apart."""
+
+    config: ExperimentConfig
+    sample: DataSample
+    gpu: Gpu
+    student: ModelShape
+    teacher: ModelShape | None
+    """Of a teacher that vLLM runs here."""
+    judge: ModelShape | None
+    """Of a judge that vLLM runs here."""
+    benchmark_problems: dict[str, int]
+    """Problems evaluated, by benchmark."""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage takes."""
+
+    name: str
+    sequences: float
+    tokens: float
+    """Read in training, and in scoring; written by a model in sampling."""
+    gpu_hours: float | None
+    """None: it runs on no GPU of ours."""
+    gpus: int = 0
+    flops: float = 0.0
+    """With recomputation; 0 for sampling, whose time follows from memory traffic."""
+    mfu: float | None = None
+    """Model FLOPs over what the GPUs could do in that time."""
+    price: float | None = None
+    """At an endpoint's prices."""
+    note: str = ""
+    assumptions: list[str] = field(default_factory=list)
+
+    @property
+    def hours(self) -> float | None:
+        """On the clock."""
+        return None if self.gpu_hours is None else self.gpu_hours / max(1, self.gpus)
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """What one rank of a training holds."""
+
+    name: str
+    ranks: int
+    pack_tokens: int
+    """Of its longest pack: `tokens_per_pack`, or the longest sequence if that is longer."""
+    memory: RankMemory
+    room: float | None
+    """Bytes that a rank may use; None on CPU."""
+    budget: int | None
+    """Most tokens of a pack that fit."""
+    ranks_needed: int | None
+    """Fewest ranks (a power of two) with which the config's packs fit; None: no number of them."""
+    shorter: tuple[int, int] | None
+    """Where no number of ranks does: ranks, and the tokens of a pack that they would hold."""
+    checkpointing: bool
+    assumptions: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        return self.room is None or self.memory.peak <= self.room
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will cost."""
+
+    stages: list[StageCost]
+    memory: list[StageMemory]
+    storage: dict[str, float]
+    """Bytes by table."""
+    storage_assumptions: list[str]
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Of all stages that run on GPUs; None if none does."""
+        known = [stage.gpu_hours for stage in self.stages if stage.gpu_hours is not None]
+        return sum(known) if known else None
+
+    @property
+    def tokens(self) -> float:
+        return sum(stage.tokens for stage in self.stages)
+
+    @property
+    def total(self) -> float:
+        """What sensitivity is measured by: GPU-hours, or tokens where no GPU is used."""
+        return self.tokens if self.gpu_hours is None else self.gpu_hours
