@@ -19,6 +19,9 @@ from redi_ray.plan.sensitivity import swings
 from redi_ray.plan.shapes import ModelShape, parse_shape, scratch_shape, shape_of
 from redi_ray.plan.show import as_values, show_plan
 
+WIDTH = 120
+"""Columns where the output goes to no terminal."""
+
 
 def plan_run(
     config: ExperimentConfig,
@@ -28,7 +31,6 @@ def plan_run(
     shapes: list[str],
     sample_rows: int,
     as_json: bool,
-    console: Console | None = None,
 ) -> None:
     """Print the plan of a config. Raises PlanError for what is unknown, DataError for files that cannot be read."""
     given = read_assumptions(assume)
@@ -39,7 +41,10 @@ def plan_run(
     if as_json:
         print(json.dumps(as_values(inputs, assumptions, plan, found), indent=1, allow_nan=False))
         return
-    show_plan(inputs, assumptions, plan, found, console or Console())
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    show_plan(inputs, assumptions, plan, found, console)
 
 
 def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sample_rows: int) -> Inputs:

@@ -35,6 +35,9 @@ OPENR1 = (
 )
 """What is published of the source that the plan cannot read."""
 WORLD_SAMPLE = 500
+"""Solutions of the built-in world that are measured."""
+TOKENIZER_SAMPLE = 1000
+"""Traces that the tokenizer of a model from scratch is learnt from here."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,7 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
         name = config.model.init.path
         tokenizer = find_tokenizer(name)
     elif isinstance(config.model.init, ScratchModel) and texts:
+        texts = texts[:TOKENIZER_SAMPLE]
         tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
     if tokenizer is None:
         ratio = DEFAULTS["bytes_per_token"].value

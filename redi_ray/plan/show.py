@@ -13,7 +13,11 @@ from redi_ray.plan.assumptions import Assumption, Assumptions
 from redi_ray.plan.costs import Inputs, Plan, StageMemory
 from redi_ray.plan.sensitivity import Swing, used_by
 
-MEMORY_PARTS = ("weights", "gradients", "optimizer", "gathered", "activations", "head")
+MEMORY_PARTS = {
+    "weights": "weights", "gradients": "grads", "optimizer": "moments", "gathered": "gathered", "activations": "activ.",
+    "head": "head",
+}  # fmt: skip
+"""Field -> heading."""
 SIDES_SHOWN = 10
 """Most rows of the table of swings."""
 
@@ -21,7 +25,7 @@ SIDES_SHOWN = 10
 def number(value: float) -> str:
     """A count in a few characters: 512, 3.4k, 2.31G."""
     for size, unit in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:  # 999,900 is 1M, not 1e+03k
             return f"{value / size:.3g}{unit}"
     return f"{value:.3g}"
 
@@ -49,12 +53,18 @@ def show_plan(inputs: Inputs, assume: Assumptions, plan: Plan, swings: list[Swin
         tell("everything runs on CPU here, so GPU-hours do not apply; tokens and memory do")
     else:
         gpu = inputs.gpu
-        tell(f"{hours(plan.gpu_hours)} GPU-hours of {gpu.name} ({gpu.bf16_tflops:g} TFLOP/s, {gpu.memory_gb:g} GB)")
-    console.print(_memory_table(plan.memory))
+        clock = sum(stage.hours or 0 for stage in plan.stages)
+        tell(
+            f"{hours(plan.gpu_hours)} GPU-hours of {gpu.name} ({gpu.bf16_tflops:g} TFLOP/s, {gpu.memory_gb:g} GB), "
+            f"{hours(clock)} hours one stage after another"
+        )
+    console.print(_memory_table(plan.memory, ids))
     for line in _verdicts(plan.memory, inputs.gpu.name):
         tell(line)
     stored = ", ".join(f"{name} {number(size)}B" for name, size in plan.storage.items() if size)
-    tell(f"\nstorage: {number(sum(plan.storage.values()))}B; {stored}")
+    tell(
+        f"\nstorage: {number(sum(plan.storage.values()))}B; {stored}; assumes {_numbers(plan.storage_assumptions, ids)}"
+    )
     console.print(_assumption_table(assume, ids))
     _tell_swings(plan, swings, tell, console)
 
@@ -76,37 +86,53 @@ def _stage_table(plan: Plan, ids: dict[str, str]) -> Table:
             hours(stage.gpu_hours),
             hours(stage.hours),
             "-" if stage.price is None else f"{stage.price:,.2f}",
-            " ".join(sorted((ids[name] for name in stage.assumptions), key=int)),
+            _numbers(stage.assumptions, ids),
         )
     if not priced:
         table.columns.pop(7)
     return table
 
 
-def _memory_table(stages: list[StageMemory]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="GB on each training rank", title_justify="left")
-    table.add_column("stage", no_wrap=True)
-    for name in ("ranks", "pack, tokens", *MEMORY_PARTS, "peak", "room", "tokens that fit"):
-        table.add_column(name, justify="right")
+def _memory_table(stages: list[StageMemory], ids: dict[str, str]) -> Table:
+    """Stages of the same figures share a row."""
+    table = Table(
+        box=SIMPLE_HEAD,
+        title="\nbytes on each training rank; tokens of its longest pack",
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("stage", min_width=16)
+    for name in ("ranks", "pack", *MEMORY_PARTS.values(), "peak", "pack that fits"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("assumes")
+    rows: dict[tuple[str, ...], list[str]] = {}
     for stage in stages:
-        parts = [f"{getattr(stage.memory, name) / 1e9:.2f}" for name in MEMORY_PARTS]
-        table.add_row(
-            stage.name,
+        figures = (
             str(stage.ranks),
             f"{stage.pack_tokens:,}",
-            *parts,
-            f"{stage.memory.peak / 1e9:.2f}",
-            "-" if stage.room is None else f"{stage.room / 1e9:.1f}",
+            *(number(getattr(stage.memory, name)) for name in MEMORY_PARTS),
+            number(stage.memory.peak),
             "-" if stage.budget is None else f"{stage.budget:,}",
+            _numbers(stage.assumptions, ids),
         )
+        rows.setdefault(figures, []).append(stage.name)
+    for figures, names in rows.items():
+        table.add_row(", ".join(names), *figures)
     return table
+
+
+def _numbers(names: list[str], ids: dict[str, str]) -> str:
+    """Assumptions by their numbers in the table."""
+    return " ".join(sorted((ids[name] for name in names), key=int))
 
 
 def _verdicts(stages: list[StageMemory], gpu: str) -> list[str]:
     """What to do where a training does not fit; one line where all do."""
     checked = [stage for stage in stages if stage.room is not None]
     lines = [f"{stage.name}: DOES NOT FIT; {_remedy(stage, gpu)}" for stage in checked if not stage.fits]
-    return lines or ([f"every training fits on {gpu}"] if checked else [])
+    return lines or [
+        f"every training fits on {gpu}, of which {number(stage.room or 0)}B count" for stage in checked[:1]
+    ]
 
 
 def _remedy(stage: StageMemory, gpu: str) -> str:
@@ -124,7 +150,7 @@ def _remedy(stage: StageMemory, gpu: str) -> str:
 
 
 def _assumption_table(assume: Assumptions, ids: dict[str, str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="assumptions (--assume NAME=NUMBER sets one)", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, title="\nassumptions (--assume NAME=NUMBER sets one)", title_justify="left")
     table.add_column("", justify="right")
     table.add_column("name", no_wrap=True)
     for name in ("value", "from", "to"):
@@ -142,7 +168,7 @@ def _tell_swings(plan: Plan, swings: list[Swing], tell: Any, console: Console) -
     if not moving:
         tell(f"no assumption moves the total of {number(plan.total)} {unit}")
         return
-    table = Table(box=SIMPLE_HEAD, title=f"total {unit} when one assumption goes to its ends", title_justify="left")
+    table = Table(box=SIMPLE_HEAD, title=f"\ntotal {unit} when one assumption goes to its ends", title_justify="left")
     table.add_column("assumption", no_wrap=True)
     for name in ("at its low end", "at its high end"):
         table.add_column(name, justify="right", no_wrap=True)
