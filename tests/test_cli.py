@@ -26,7 +26,7 @@ def test_config_prints_every_field_and_the_schema():
 
 def test_help_names_every_command():
     shown = RUNNER.invoke(app, ["--help"]).output
-    for command in ("run", "generate", "verify", "curate", "train", "evaluate", "report", "config"):
+    for command in ("run", "generate", "verify", "curate", "train", "evaluate", "report", "config", "plan"):
         assert command in shown
 
 

@@ -64,11 +64,11 @@ def sample_data(config: ExperimentConfig, rows: int) -> DataSample:
         return _sample_world(config, source)
     if isinstance(source, FilesSource) or source_paths(source):
         return _sample_files(config, source, rows)
-    if isinstance(source, OpenR1Source):
+    most = config.problems.max_problems
+    if isinstance(source, OpenR1Source) and most is None:  # the published shares are of all rows, also those left out
         return DataSample(
             list(OPENR1), f"{source.dataset} is not at hand; lengths are assumed, counts are published ones"
         )
-    most = config.problems.max_problems
     told = [known("problems", most, "problems.max_problems")] if most else []
     return DataSample(told, f"{source.dataset} is not at hand; lengths are assumed")
 
@@ -225,16 +225,18 @@ def find_tokenizer(path: str) -> Any | None:
 
 
 def _mean(name: str, lengths: np.ndarray, how: str) -> Assumption:
-    """A measured mean, with two standard errors on either side."""
+    """A measured mean, with two standard errors on either side; of a single one, half and twice."""
     mean, error = float(lengths.mean()), 2 * float(lengths.std()) / len(lengths) ** 0.5
-    return Assumption(name, mean, max(1.0, mean - error), mean + error, f"mean of {len(lengths):,}, {how}")
+    low, high = (mean - error, mean + error) if len(lengths) > 1 else (mean / 2, mean * 2)
+    return Assumption(name, mean, min(mean, max(1.0, low)), high, f"mean of {len(lengths):,}, {how}")
 
 
 def _share(name: str, part: int, whole: int, how: str) -> Assumption:
-    """A measured share, with two standard errors on either side."""
-    share = part / whole
-    error = 2 * (share * (1 - share) / whole) ** 0.5
-    return Assumption(name, share, max(0.0, share - error), min(1.0, share + error), f"{part:,} of {whole:,}, {how}")
+    """A measured share with its 95% interval (Agresti and Coull 1998), which has a width even where all are alike."""
+    share, centre = part / whole, (part + 2) / (whole + 4)
+    error = 2 * (centre * (1 - centre) / (whole + 4)) ** 0.5
+    low, high = max(0.0, min(share, centre - error)), min(1.0, max(share, centre + error))
+    return Assumption(name, share, low, high, f"{part:,} of {whole:,}, {how}")
 
 
 def _ratio(name: str, above: np.ndarray, below: np.ndarray, how: str) -> Assumption:

@@ -129,7 +129,11 @@ def _numbers(names: list[str], ids: dict[str, str]) -> str:
 def _verdicts(stages: list[StageMemory], gpu: str) -> list[str]:
     """What to do where a training does not fit; one line where all do."""
     checked = [stage for stage in stages if stage.room is not None]
-    lines = [f"{stage.name}: DOES NOT FIT; {_remedy(stage, gpu)}" for stage in checked if not stage.fits]
+    ways: dict[str, list[str]] = {}
+    for stage in checked:
+        if not stage.fits:
+            ways.setdefault(_remedy(stage, gpu), []).append(stage.name)
+    lines = [f"{', '.join(names)}: DOES NOT FIT; {way}" for way, names in ways.items()]
     return lines or [
         f"every training fits on {gpu}, of which {number(stage.room or 0)}B count" for stage in checked[:1]
     ]

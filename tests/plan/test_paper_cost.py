@@ -62,3 +62,11 @@ def test_it_does_at_either_end_of_every_length_assumption(inputs: Inputs, name: 
     one = (each["sft"] * each["redi"]) ** 0.5
     for implied in each.values():
         assert implied == pytest.approx(one, rel=0.35)
+
+
+def test_shares_of_all_rows_are_not_taken_of_problems_that_are_chosen():
+    """`max_problems` counts problems that the paper's rule has kept, of which far more are solved than of all rows."""
+    config = load_config(str(CONFIG), ["problems.max_problems=1000"])
+    inputs = make_inputs(config, "A100-80GB", [], 100)
+    positives = stages(inputs, make_assumptions(config, inputs.sample, []))["sft"].sequences / 5
+    assert positives == 1000 * DEFAULTS["solved_share"].value

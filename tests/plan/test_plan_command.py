@@ -79,6 +79,9 @@ def test_local_traces_are_counted_not_assumed(test_data: Path):
     few = {each["name"]: each for each in part["assumptions"]}
     assert few["problems"]["value"] == 1_319
     assert few["paired_share"]["low"] < found["paired_share"]["value"] < few["paired_share"]["high"]
+    one = planned(SOLUTIONS, f"problems.source.paths=[{path}]", "evaluate.benchmarks=[]", "--sample", "1")
+    share = next(each for each in one["assumptions"] if each["name"] == "solved_share")
+    assert share["high"] - share["low"] > 0.4  # a single row says next to nothing
 
 
 def test_servers_cost_tokens_and_money_but_no_gpu(problems: str):
