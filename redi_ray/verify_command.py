@@ -17,9 +17,9 @@ from redi_ray.config.resources import RaySettings
 from redi_ray.config.trace_files import TraceColumns, check_votes
 from redi_ray.data.verify_files import prepare, verify_files
 from redi_ray.errors import UserError
+from redi_ray.manifests import Manifest
 from redi_ray.runtime import ray_connection, setup_logging
 from redi_ray.stages.run import terminal_bar
-from redi_ray.storage import Manifest
 
 
 class OptionError(UserError):

@@ -70,3 +70,9 @@ def bucket() -> Iterator[str]:
     storage._s3.cache_clear()
     patch.undo()
     server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder on disk, and one on S3."""
+    return str(tmp_path) if request.param == "local" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from processes import ROOT, kill_when, rows, run, start
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -61,7 +61,7 @@ def test_report_has_every_arm_and_the_funnel(tiny: Path):
 def test_every_stage_has_its_manifest_and_config(tiny: Path):
     for stage in ("problems", "traces", "verified", "curated", "checkpoints", "eval", "report"):
         assert (tiny / stage / "manifest.json").exists(), stage
-    manifest = storage.current_manifest(str(tiny), "curated")
+    manifest = manifests.current_manifest(str(tiny), "curated")
     assert yaml.safe_load(storage.read_bytes(f"{manifest.uri}/config.yaml"))["name"] == "demo"
 
 
@@ -155,7 +155,7 @@ def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported
         )
     for arm in ("sft", "redi"):
         exports = [
-            Path(storage.current_manifest(str(run), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"
+            Path(manifests.current_manifest(str(run), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"
             for run in (undisturbed, folder)
         ]
         assert exports[0].read_bytes() == exports[1].read_bytes(), arm
