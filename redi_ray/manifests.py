@@ -18,7 +18,9 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from redi_ray.storage import StorageError, content_hash, exists, join, list_files, read_json, write_json
+from redi_ray import lock
+from redi_ray.errors import StorageError
+from redi_ray.storage import content_hash, exists, join, list_files, read_json, write_json
 
 CODE_VERSION = 1
 """Part of every key: raise it when a stage's output changes its meaning, so that nothing stale is reused."""
@@ -87,6 +89,7 @@ class Stage:
         found = read_json(uri)
         current = join(self.run, self.name, "manifest.json")
         if self.in_force and (not exists(current) or read_json(current)["key"] != self.key):
+            lock.check(self.run)
             write_json(current, found)
         return Manifest(**{**found, "uri": self.uri})  # a run's folder may have been moved or copied
 
@@ -99,7 +102,10 @@ class Stage:
         facts: Mapping[str, Any] | None = None,
         seconds: float = 0.0,
     ) -> Manifest:
-        """Declare the output complete. Everything it names must have been written before."""
+        """Declare the output complete. Everything it names must have been written before.
+
+        Raises LockLost if another driver has taken the run over.
+        """
         manifest = Manifest(
             stage=self.name,
             key=self.key,
@@ -114,6 +120,7 @@ class Stage:
             versions=versions(),
         )
         reconcile(manifest)
+        lock.check(self.run)
         write_json(join(self.uri, "manifest.json"), asdict(manifest))
         if self.in_force:
             write_json(join(self.run, self.name, "manifest.json"), asdict(manifest))

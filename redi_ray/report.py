@@ -19,6 +19,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from redi_ray import lock
 from redi_ray.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
 from redi_ray.manifests import Manifest, versions
 from redi_ray.report_data import PANELS, findings, finite, report_data
@@ -60,6 +61,7 @@ def build_report(run_uri: str) -> ReportPaths:
     if search:
         figures.pictures.update(search.pictures)
     html = _render(environment, run, report, figures, has_traces=traces is not None, search=search)
+    lock.check(run_uri)
     # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
     write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
     write_bytes(join(target, "report.json"), json.dumps(report, indent=1, allow_nan=False).encode())

@@ -21,7 +21,7 @@ from typing import Any
 
 import ray
 
-from redi_ray import manifests, storage
+from redi_ray import lock, manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.readers import DataError, expand_paths
@@ -225,6 +225,7 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
         versions=manifests.versions(),
     )
     manifests.reconcile(manifest)
+    lock.check(work.out_uri)
     storage.write_json(storage.join(work.out_uri, "manifest.json"), asdict(manifest))
     return manifest
 
