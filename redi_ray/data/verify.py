@@ -169,7 +169,8 @@ class VerifyShards:
         try:
             verdicts = verify_shard(uri, self.out_uri, self.verifier, self.settings)
         except (OSError, pa.ArrowException) as error:
-            failure = f"{uri}: {type(error).__name__}: {error}"
+            told = isinstance(error, storage.StorageError)
+            failure = str(error) if told else f"{uri}: {type(error).__name__}: {error}"
         counts = {name: value - before[name] for name, value in asdict(self.verifier.counts).items()}
         per_verdict = {verdict.value: verdicts[verdict.value] for verdict in Verdict}
         io_seconds = time.perf_counter() - start - counts["start_seconds"] - counts["verify_seconds"]

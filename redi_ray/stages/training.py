@@ -119,6 +119,8 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "final": outcome.final,
         "prompt": data.facts["prompt"],
     }
+    if "best_checkpoint" in outcome.facts:
+        facts["best_checkpoint"] = outcome.facts["best_checkpoint"]
     return run.publish(stage, started, facts=facts)
 
 

@@ -16,10 +16,11 @@ from torch.distributed.checkpoint import FileSystemReader
 
 from redi_ray.config.training import LoraSettings, TrainSettings
 from redi_ray.modeling.policy import Policy, add_lora
-from redi_ray.train.checkpoint import Checkpointer, CheckpointError, LocalStore
+from redi_ray.train.checkpoint import Checkpointer, CheckpointError
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.optim import make_optimizer
 from redi_ray.train.shard import shard_policy
+from redi_ray.train.stores import LocalStore
 
 SETTINGS = TrainSettings(learning_rate=0.01)
 
