@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -73,19 +74,8 @@ class LocalPlace:
     def create(self, owner: Mapping[str, Any]) -> bool:
         with storage_errors("written", self.uri):
             self._make_folders()
-            try:
-                file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-            except FileExistsError:
-                return False
-            try:
-                os.write(file, json.dumps(owner).encode())
-                os.fsync(file)
-            except BaseException:
-                os.close(file)
-                self.path.unlink()
-                raise
-            self._file, self._id = file, owner["id"]
-            return True
+            with self._alone():
+                return self._create(owner)
 
     def read(self) -> Seen | None:
         found = self._look()
@@ -95,9 +85,10 @@ class LocalPlace:
         return Seen(owner, (self._now() - touched) / 1e9, _token(owner, touched))
 
     def take_over(self, seen: Seen, owner: Mapping[str, Any]) -> bool:
-        """Rename the old lock away and create ours. Of two that try, one may have renamed away the other's: it goes back."""
+        """Rename the old lock away and create ours. Where a disk lets two try at once (see `_alone`), one may have renamed away
+        the other's: it goes back."""
         aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
-        with storage_errors("written", self.uri):
+        with storage_errors("written", self.uri), self._alone():
             try:
                 self.path.rename(aside)
             except FileNotFoundError:
@@ -109,7 +100,7 @@ class LocalPlace:
                 aside.unlink(missing_ok=True)
                 return False
             aside.unlink()
-        return self.create(owner)
+            return self._create(owner)
 
     def beat(self) -> bool:
         if self._file is None or not self._is_ours():
@@ -130,8 +121,35 @@ class LocalPlace:
             for folder in self._made:
                 folder.rmdir()
 
+    def _create(self, owner: Mapping[str, Any]) -> bool:
+        try:
+            file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
+        except FileExistsError:
+            return False
+        try:
+            os.write(file, json.dumps(owner).encode())
+            os.fsync(file)
+        except BaseException:
+            os.close(file)
+            self.path.unlink()
+            raise
+        self._file, self._id = file, owner["id"]
+        return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One at a time, where the disk knows flock on folders (local ones do, NFS does not)."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
     def _is_ours(self) -> bool:
-        found = self._look()
+        with storage_errors("read", self.uri), self._alone():
+            found = self._look()
         return found is not None and found[0].get("id") == self._id
 
     def _look(self) -> tuple[dict[str, Any], int] | None:
@@ -260,7 +278,7 @@ class S3Place:
         from botocore.exceptions import BotoCoreError, ClientError
 
         with s3.client_errors("read", self.uri):
-            for attempt in range(s3.LOCKS.attempts):
+            for attempt in range(1 + s3.LOCKS.retries):
                 try:
                     found = s3.client().get_object(Bucket=self.bucket, Key=self.key)
                     content = found["Body"].read()
@@ -270,7 +288,7 @@ class S3Place:
                         return None
                     raise
                 except BotoCoreError:
-                    if attempt + 1 == s3.LOCKS.attempts:
+                    if attempt == s3.LOCKS.retries:
                         raise
                     time.sleep(0.2 * 2**attempt)
         told = found["ResponseMetadata"]["HTTPHeaders"].get("date")

@@ -25,12 +25,13 @@ class Limits:
     connect_seconds: float
     request_seconds: float
     """Without a byte of the answer."""
-    attempts: int
-    """The pauses between seven of them add up to half a minute at most; what is down for longer ends the run."""
+    retries: int
+    """Further tries; the pauses before them double, from 25 ms."""
 
 
-FILES = Limits(connect_seconds=10, request_seconds=30, attempts=7)
-LOCKS = Limits(connect_seconds=5, request_seconds=10, attempts=4)
+FILES = Limits(connect_seconds=10, request_seconds=30, retries=10)
+"""Outages of up to 25 s are got over; what lasts ends then, and where nothing is answered at all after 11 time-outs."""
+LOCKS = Limits(connect_seconds=5, request_seconds=8, retries=7)
 """Shorter: a lock's sign of life that comes too late is worth nothing."""
 
 
@@ -64,7 +65,8 @@ def _filesystem(_pid: int, limits: Limits) -> pafs.S3FileSystem:
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         request_timeout=limits.request_seconds,
         connect_timeout=limits.connect_seconds,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=limits.attempts),
+        # not the "standard" one: it has a budget of tries for all requests of the process, and in a bad hour none is left
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=limits.retries),
         allow_delayed_open=True,  # a small file is one request instead of three
     )
 
@@ -77,7 +79,7 @@ def _client(_pid: int, limits: Limits) -> Any:
     settings = Config(
         connect_timeout=limits.connect_seconds,
         read_timeout=limits.request_seconds,
-        retries={"mode": "standard", "total_max_attempts": limits.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1 + limits.retries},
     )
     return boto3.client("s3", config=settings)
 
