@@ -7,7 +7,6 @@ second SIGTERM waits for nothing.
 
 from __future__ import annotations
 
-import _thread
 import signal
 import threading
 from collections.abc import Iterator
@@ -58,9 +57,14 @@ def saving_first() -> Iterator[threading.Event]:
 
 
 def end_main_thread(error: BaseException) -> None:
-    """Raise `error` in the main thread, whatever it is at; for threads that find out that the driver must not go on."""
-    _errors.append(error)
-    _thread.interrupt_main(signal.SIGTERM)
+    """Raise `error` in the main thread, whatever it is at inside `ends_on_sigterm`.
+
+    For threads that find out that the driver must not go on.
+    """
+    ident = threading.main_thread().ident
+    if signal.getsignal(signal.SIGTERM) is _on_sigterm and ident is not None:
+        _errors.append(error)
+        signal.pthread_kill(ident, signal.SIGTERM)  # a real signal: it also ends a wait in a system call
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

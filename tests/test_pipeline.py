@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from imported_run import write_imported
 from processes import ROOT, kill_when, rows, run, start
 
 from redi_ray import manifests, storage
@@ -104,35 +105,7 @@ def test_the_export_is_what_vllm_and_transformers_load(tiny: Path):
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces whose answers need Math-Verify, one in three wrong: 300 problems, 4 traces each, one trace a row."""
-    path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
-    with path.open("w") as file:
-        for problem in range(300):
-            for sample in range(4):
-                value = f"\\frac{{{problem + 1}}}{{{7 + (problem + sample) % 3}}}"
-                file.write(
-                    json.dumps(
-                        {
-                            "problem_id": f"p{problem}",
-                            "problem": f"What is {problem + 1} / 7 ?",
-                            "answer": f"{2 * problem + 2}/14",
-                            "completion": f"<think>\n{sample} it is</think> \\boxed{{{value}}}",
-                        }
-                    )
-                    + "\n"
-                )
-    config = {
-        "name": "imported",
-        "problems": {"source": {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}},
-        "generate": {"kind": "import"},
-        "model": {"init": {"kind": "scratch", "vocab_size": 400, "architecture": {"hidden_size": 32, "num_heads": 2}}},
-        "sft": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-3, "checkpoint_every": 5}},
-        "redi": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-4, "checkpoint_every": 5}},
-        "evaluate": {"benchmarks": []},
-        "resources": {"engine": {"device": "cpu"}, "trainer": {"num_workers": 2}},
-    }
-    (path.parent / "imported.yaml").write_text(yaml.safe_dump(config))
-    return path.parent / "imported.yaml"
+    return write_imported(tmp_path_factory.mktemp("traces"))
 
 
 def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported: Path, tmp_path: Path):
