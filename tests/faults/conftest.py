@@ -29,7 +29,8 @@ class Measured:
         result: object
         try:
             result = call()
-            ended = "recovered"
+            code = getattr(result, "exit_code", None)
+            ended = "recovered" if code is None else f"exit {code}"
         except Exception as error:
             result, ended = error, type(error).__name__
         self.rows.append((fault, operation, time.monotonic() - started, ended))

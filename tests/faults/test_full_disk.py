@@ -153,6 +153,7 @@ print("saved")
 """
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_told_too(tmp_path: Path):
     tests = Path(__file__).resolve().parent.parent
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(tests), str(tests / "train")]
