@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 
 TRACES_PER_PROBLEM = 4
 FILES = 8
@@ -189,7 +189,9 @@ def verified_shards(run: Path) -> dict[str, int]:
 
 def check(run: Path, rows: int, expected: Counter[str]) -> list[str]:
     """What does not add up."""
-    stages = {name: storage.current_manifest(str(run), name) for name in ("problems", "traces", "verified", "curated")}
+    stages = {
+        name: manifests.current_manifest(str(run), name) for name in ("problems", "traces", "verified", "curated")
+    }
     verdicts = ("correct", "wrong", "no_answer")
     usable = sum(expected[verdict] for verdict in verdicts)
     found = {
@@ -242,7 +244,7 @@ def run_size(scratch: Path, rows: int, *, kill: bool) -> dict[str, Any]:
     for line in wrong:
         print(f"  does not reconcile: {line}")
     names = ("problems", "traces", "verified", "checkpoints/base", "curated")
-    stages = {name: storage.current_manifest(str(run), name).seconds for name in names}
+    stages = {name: manifests.current_manifest(str(run), name).seconds for name in names}
     workers = max((peak for name, peak in peaks.items() if name not in ("driver", "raylet", "gcs_server")), default=0)
     largest = ", ".join(f"{name} {peak >> 20} MB" for name, peak in peaks.most_common(6))
     print(f"{rows:,} traces in {seconds:.0f} s: {stages}; peaks: {largest}", flush=True)

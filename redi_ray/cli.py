@@ -9,13 +9,15 @@ import typer
 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config, load_config
-from redi_ray.entry import clear_errors, run_stages
+from redi_ray.entry import clear_errors, run_stages, writing
+from redi_ray.errors import EXIT_CODES
 
 if TYPE_CHECKING:
     from redi_ray.report import ReportPaths
 
 app = typer.Typer(
     help="Distil reasoning with negative signals: problems -> traces -> pairs -> SFT -> REDI -> evaluation, on Ray.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -161,7 +163,9 @@ def report(config: Config, overrides: Overrides = None) -> None:
     from redi_ray.stages.run import Run
 
     with clear_errors():
-        print(f"report: {build_report(Run.of(load_config(config, overrides)).uri).html}")
+        uri = Run.of(load_config(config, overrides)).uri
+        with writing(uri):
+            print(f"report: {build_report(uri).html}")
 
 
 @app.command("inspect")

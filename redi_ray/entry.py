@@ -7,27 +7,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from redi_ray import storage
 from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.load import load_config
-from redi_ray.errors import UserError
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging
+from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
+from redi_ray.lock import run_lock
+from redi_ray.preemption import end_main_thread, ends_on_sigterm
+from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error
 
 if TYPE_CHECKING:
     from redi_ray.pipeline import Pipeline
 
-EXIT_BAD_INPUT = 2
-"""The config or the data must be mended; trying again will not help."""
-
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and exit code 2; everything else keeps its traceback."""
+    """Turn the errors that a user can mend, and SIGTERM, into one message and an exit code (`redi_ray.errors`); everything
+    else keeps its traceback."""
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_BAD_INPUT) from None
+    except Preempted as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        raise SystemExit(EXIT_PREEMPTED) from None
+    except Exception as error:
+        told = user_error(error) or error  # the one inside what Ray made of it
+        if not isinstance(told, UserError):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        raise SystemExit(told.exit_code) from None
+
+
+@contextmanager
+def writing(run_uri: str) -> Iterator[None]:
+    """Inside the block this process alone writes the run, and SIGTERM ends it in order. Enter it before Ray starts.
+
+    Raises RunLocked if another driver writes it, StorageError if its place cannot be written; in the block LockLost if
+    another driver has taken the run over.
+    """
+    with ends_on_sigterm(), run_lock(run_uri, on_lost=end_main_thread):
+        storage.check_writable(run_uri)
+        yield
 
 
 def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline], str]) -> None:
@@ -40,7 +59,7 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         preflight(config)
         from redi_ray.pipeline import Pipeline
 
-        with ray_connection(config.resources.ray):
+        with writing(config.run_uri), ray_connection(config.resources.ray):
             check_capacity(config.resources, config.engines, config.verify.processes)
             print(call(Pipeline(config)))
 

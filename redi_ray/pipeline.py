@@ -9,11 +9,11 @@ from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
+from redi_ray.manifests import Manifest
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
-from redi_ray.storage import Manifest
 
 if TYPE_CHECKING:
     from redi_ray.report import ReportPaths

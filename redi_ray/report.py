@@ -19,13 +19,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from redi_ray import lock
 from redi_ray.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
+from redi_ray.manifests import Manifest, versions
 from redi_ray.report_data import PANELS, findings, finite, report_data
 from redi_ray.report_traces import write_trace_page
 from redi_ray.runs import FIRST_ARMS, ArmRun, Run, read_run
 from redi_ray.schemas import Verdict
 from redi_ray.search.report import SearchReport, read_search
-from redi_ray.storage import Manifest, content_hash, join, versions, write_bytes, write_json
+from redi_ray.storage import content_hash, join, write_bytes, write_json
 
 SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
 """Completions shown for each arm; one for any other verdict."""
@@ -59,6 +61,7 @@ def build_report(run_uri: str) -> ReportPaths:
     if search:
         figures.pictures.update(search.pictures)
     html = _render(environment, run, report, figures, has_traces=traces is not None, search=search)
+    lock.check(run_uri)
     # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
     write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
     write_bytes(join(target, "report.json"), json.dumps(report, indent=1, allow_nan=False).encode())

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
+from redi_ray.manifests import Manifest
 from redi_ray.metrics import compare
 from redi_ray.runs import FIRST_ARMS, ArmRun, Run, control_arm
-from redi_ray.storage import Manifest
 
 PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("loss", "Loss", {}),

@@ -15,18 +15,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from redi_ray.manifests import Manifest, current_manifest
 from redi_ray.metrics import BenchmarkResult
-from redi_ray.storage import (
-    Manifest,
-    StorageError,
-    current_manifest,
-    exists,
-    join,
-    list_files,
-    read_bytes,
-    read_json,
-    read_tables,
-)
+from redi_ray.storage import StorageError, exists, join, list_files, read_bytes, read_json, read_tables
 
 DATA_STAGES = ("problems", "traces", "verified", "curated")
 JUDGE_STAGES = ("checked", "judged")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings
 from redi_ray.errors import UserError
+from redi_ray.preemption import keeps_handler
 
 log = logging.getLogger("redi_ray")
 
@@ -67,25 +68,32 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
         return
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = settings.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        environment = {"env_vars": WORKER_ENVIRONMENT}
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=settings.num_cpus or max(8, os.cpu_count() or 1),
-            object_store_memory=int(settings.object_store_gib * 2**30),
-            include_dashboard=dashboard,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=os.path.join(tempfile.gettempdir(), "redi_ray"),
-        )
+    with keeps_handler():
+        _connect(settings, dashboard)
     quiet_libraries()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(settings: RaySettings, dashboard: bool) -> None:
+    import ray
+
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address:
+        environment = {"env_vars": WORKER_ENVIRONMENT}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        return
+    ray.init(
+        address="local",
+        num_cpus=settings.num_cpus or max(8, os.cpu_count() or 1),
+        object_store_memory=int(settings.object_store_gib * 2**30),
+        include_dashboard=dashboard,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=os.path.join(tempfile.gettempdir(), "redi_ray"),
+    )
 
 
 def check_capacity(
@@ -140,6 +148,7 @@ def quiet_libraries() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # or a UserError would arrive as text
     for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", "vllm", "transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own

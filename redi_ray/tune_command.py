@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from redi_ray.config.load import load_config
-from redi_ray.entry import clear_errors, preflight
+from redi_ray.entry import clear_errors, preflight, writing
 from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
         plan = SearchPlan(config)
         preflight(config)
         local = not (config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
-        with ray_connection(config.resources.ray, dashboard=True):
+        with writing(config.run_uri), ray_connection(config.resources.ray, dashboard=True):
             from redi_ray.search.outcome import print_outcome, publish
             from redi_ray.search.tuner import run_search
 

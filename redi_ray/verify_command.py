@@ -16,10 +16,11 @@ from redi_ray.config.load import describe
 from redi_ray.config.resources import RaySettings
 from redi_ray.config.trace_files import TraceColumns, check_votes
 from redi_ray.data.verify_files import prepare, verify_files
+from redi_ray.entry import writing
 from redi_ray.errors import UserError
+from redi_ray.manifests import Manifest
 from redi_ray.runtime import ray_connection, setup_logging
 from redi_ray.stages.run import terminal_bar
-from redi_ray.storage import Manifest
 
 
 class OptionError(UserError):
@@ -57,16 +58,17 @@ def verify_trace_files(
 ) -> Manifest:
     """Verify the files into `out`, on a local Ray or the one that RAY_ADDRESS names; what is there is kept.
 
-    Raises what `prepare` and `verify_files` raise.
+    Raises what `writing`, `prepare` and `verify_files` raise.
     """
     setup_logging()
-    work = prepare(traces, out, columns, settings)
-    if found := work.published():
-        return found
     workers = workers or os.cpu_count() or 1
-    with ray_connection(RaySettings(num_cpus=max(4, workers * settings.processes + 1))):
-        with terminal_bar("verify", None, "traces") as bar:
-            return verify_files(work, workers=workers, on_progress=bar.update)
+    with writing(out):
+        work = prepare(traces, out, columns, settings)
+        if found := work.published():
+            return found
+        with ray_connection(RaySettings(num_cpus=max(4, workers * settings.processes + 1))):
+            with terminal_bar("verify", None, "traces") as bar:
+                return verify_files(work, workers=workers, on_progress=bar.update)
 
 
 def print_verdicts(manifest: Manifest, console: Console | None = None) -> None:

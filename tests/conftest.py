@@ -49,7 +49,7 @@ def bucket() -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    from redi_ray import storage
+    from redi_ray import s3
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
@@ -65,8 +65,14 @@ def bucket() -> Iterator[str]:
     }.items():
         patch.setenv(name, value)
     boto3.client("s3").create_bucket(Bucket="redi")
-    storage._s3.cache_clear()
+    s3.forget_clients()
     yield "s3://redi"
-    storage._s3.cache_clear()
+    s3.forget_clients()
     patch.undo()
     server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder on disk, and one on S3."""
+    return str(tmp_path) if request.param == "local" else f"{request.getfixturevalue('bucket')}/{tmp_path.name}"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,5 +53,5 @@ def kill_when(process: subprocess.Popen[str], condition: Callable[[], bool], sec
 
 def rows(run_uri: str | Path, stage: str, table: str, columns: list[str] | None = None) -> list[dict]:
     """All rows of a published table."""
-    manifest = storage.current_manifest(str(run_uri), stage)
+    manifest = manifests.current_manifest(str(run_uri), stage)
     return [row for part in storage.read_tables(manifest.files(table), columns) for row in part.to_pylist()]

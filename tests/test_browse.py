@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from redi_ray.browse import BrowseError, TraceFilter, find_traces, read_traces
 from redi_ray.cli import app
 from redi_ray.inspect_command import inspect_traces
+from redi_ray.manifests import Stage
 from redi_ray.schemas import VERIFIED_TRACE
-from redi_ray.storage import Stage, join, write_table
+from redi_ray.storage import join, write_table
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold]not markup[/bold] \x9b31m done"
 

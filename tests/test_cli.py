@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from redi_ray.cli import app
+from redi_ray.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_PREEMPTED
+from redi_ray.lock import RunLock
 
 RUNNER = CliRunner()
 
@@ -62,3 +66,37 @@ def test_an_unknown_arm_is_named(tmp_path: Path):
     pipeline = Pipeline(load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]))
     with pytest.raises(UserError, match="no arm named rdei; this config has base, sft, alpha0, redi"):
         pipeline.train(["rdei"])
+
+
+@pytest.mark.parametrize("command", ["run", "generate", "verify", "curate", "train", "evaluate", "tune", "report"])
+def test_what_another_driver_writes_is_left_alone(command: str, tmp_path: Path):
+    """Every command that writes a run is told who does so already, before Ray starts; looking at it stays free."""
+    arguments = ["configs/search_demo.yaml", "name=one", f"storage.root={tmp_path}"]
+    held = RunLock(str(tmp_path / "one"))
+    held.acquire()
+    running = ray.is_initialized()
+    refused = RUNNER.invoke(app, [command, *arguments])
+    assert refused.exit_code == 2, refused.output
+    assert f"one is being written by another driver: {socket.gethostname()}, process {os.getpid()}" in refused.stderr
+    assert ray.is_initialized() == running
+    assert RUNNER.invoke(app, ["config", *arguments]).exit_code == 0
+    held.check()
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_of_files_locks_its_folder(tmp_path: Path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"answer": "1", "completion": "1"}))
+    held = RunLock(str(tmp_path / "out"))
+    held.acquire()
+    refused = RUNNER.invoke(app, ["verify", "--traces", str(tmp_path / "x.jsonl"), "--out", str(tmp_path / "out")])
+    held.release()
+    assert refused.exit_code == 2
+    assert "out is being written by another driver" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_the_exit_codes():
+    shown = " ".join(RUNNER.invoke(app, ["--help"]).output.split())
+    for code in (EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_PREEMPTED):
+        assert f" {code} " in shown

@@ -10,7 +10,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
 
 LAYERS = {
-    "errors": 0, "schemas": 0, "storage": 0, "runtime": 0, "config": 0,
+    "lock": 0, "lock_places": 0, "s3": 0, "preemption": 0,
+    "errors": 0, "schemas": 0, "storage": 0, "manifests": 0, "runtime": 0, "config": 0,
     "text": 1, "objectives": 1, "metrics": 1, "modeling": 1,
     "data": 2, "train": 2,
     "eval": 3,
@@ -22,7 +23,7 @@ LAYERS = {
 """Top-level module or package -> its layer. Imports within a layer are fine, but for the two engines."""
 
 CORE = ("objectives", "modeling", "train")
-RAY_SIDE = {"redi_ray.train.launch", "redi_ray.train.worker", "redi_ray.train.development"}
+RAY_SIDE = {"redi_ray.train.launch", "redi_ray.train.worker", "redi_ray.train.development", "redi_ray.train.uri_store"}
 
 
 def modules() -> dict[str, Path]:

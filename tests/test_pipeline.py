@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from imported_run import write_imported
 from processes import ROOT, kill_when, rows, run, start
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -61,7 +62,7 @@ def test_report_has_every_arm_and_the_funnel(tiny: Path):
 def test_every_stage_has_its_manifest_and_config(tiny: Path):
     for stage in ("problems", "traces", "verified", "curated", "checkpoints", "eval", "report"):
         assert (tiny / stage / "manifest.json").exists(), stage
-    manifest = storage.current_manifest(str(tiny), "curated")
+    manifest = manifests.current_manifest(str(tiny), "curated")
     assert yaml.safe_load(storage.read_bytes(f"{manifest.uri}/config.yaml"))["name"] == "demo"
 
 
@@ -104,35 +105,7 @@ def test_the_export_is_what_vllm_and_transformers_load(tiny: Path):
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces whose answers need Math-Verify, one in three wrong: 300 problems, 4 traces each, one trace a row."""
-    path = tmp_path_factory.mktemp("traces") / "traces.jsonl"
-    with path.open("w") as file:
-        for problem in range(300):
-            for sample in range(4):
-                value = f"\\frac{{{problem + 1}}}{{{7 + (problem + sample) % 3}}}"
-                file.write(
-                    json.dumps(
-                        {
-                            "problem_id": f"p{problem}",
-                            "problem": f"What is {problem + 1} / 7 ?",
-                            "answer": f"{2 * problem + 2}/14",
-                            "completion": f"<think>\n{sample} it is</think> \\boxed{{{value}}}",
-                        }
-                    )
-                    + "\n"
-                )
-    config = {
-        "name": "imported",
-        "problems": {"source": {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}},
-        "generate": {"kind": "import"},
-        "model": {"init": {"kind": "scratch", "vocab_size": 400, "architecture": {"hidden_size": 32, "num_heads": 2}}},
-        "sft": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-3, "checkpoint_every": 5}},
-        "redi": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-4, "checkpoint_every": 5}},
-        "evaluate": {"benchmarks": []},
-        "resources": {"engine": {"device": "cpu"}, "trainer": {"num_workers": 2}},
-    }
-    (path.parent / "imported.yaml").write_text(yaml.safe_dump(config))
-    return path.parent / "imported.yaml"
+    return write_imported(tmp_path_factory.mktemp("traces"))
 
 
 def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported: Path, tmp_path: Path):
@@ -155,7 +128,7 @@ def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported
         )
     for arm in ("sft", "redi"):
         exports = [
-            Path(storage.current_manifest(str(run), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"
+            Path(manifests.current_manifest(str(run), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"
             for run in (undisturbed, folder)
         ]
         assert exports[0].read_bytes() == exports[1].read_bytes(), arm

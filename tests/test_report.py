@@ -18,10 +18,11 @@ import pytest
 import yaml
 from rich.console import Console
 
+from redi_ray.manifests import Stage
 from redi_ray.metrics import summarize
 from redi_ray.report import build_report, print_summary
 from redi_ray.schemas import PAIR
-from redi_ray.storage import Stage, StorageError, join, write_bytes, write_json, write_table
+from redi_ray.storage import StorageError, join, write_bytes, write_json, write_table
 
 HOSTILE = (
     '</pre><script>alert(1)</script><img src=x onerror="alert(2)"><style>body{display:none}</style>\ud800 &amp; $x_1$'

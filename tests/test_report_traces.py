@@ -11,10 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from redi_ray.manifests import Stage
 from redi_ray.report import build_report
 from redi_ray.report_traces import PER_VERDICT
 from redi_ray.schemas import VERIFIED_TRACE
-from redi_ray.storage import Stage, join, write_bytes, write_table
+from redi_ray.storage import join, write_bytes, write_table
 
 HOSTILE = '</pre></details><script>alert(1)</script><img src=x onerror="alert(2)">" onclick="alert(3) & ${x} \ue000'
 

@@ -24,10 +24,10 @@ from processes import ROOT, kill_when, run, start
 from processes import rows as rows_of
 from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 from redi_ray.config.load import load_config
+from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
-from redi_ray.storage import Manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -170,5 +170,5 @@ def test_a_run_killed_in_judging_goes_on(tmp_path: Path):
     verified = rows_of(folder, "verified", "verified")
     assert sorted(row["problem_id"] for row in verified) == sorted(f"p{number}" for number in range(1200))
     assert {(row["answer"] == "4", row["verdict_by"]["judge"]) for row in verified} == {(True, "wrong")}
-    told = storage.current_manifest(str(folder), "verified").facts
+    told = manifests.current_manifest(str(folder), "verified").facts
     assert (told["verdicts"]["correct"], told["verdicts"]["wrong"]) == (600, 600)

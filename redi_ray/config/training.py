@@ -150,6 +150,9 @@ class TrainSettings:
     """Steps between checkpoints; 0 saves at the end only."""
     keep_last: int = 2
     """Checkpoints kept while training; the final one always stays."""
+    keep_best: Literal["dev_accuracy", "pair_accuracy", "margin"] | None = None
+    """A metric: the checkpoint with its highest value is kept besides `keep_last`, and named in the manifest. `dev_accuracy`
+    needs a probe that measures at every checkpoint."""
     on_nonfinite: Literal["skip", "stop"] = "stop"
     """When the loss or the gradient is not finite on any rank, all ranks skip the step or stop; nothing is saved from it."""
     guard: CollapseGuard = field(default_factory=CollapseGuard)
@@ -170,6 +173,13 @@ class TrainSettings:
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be >= 1, got {self.max_steps}")
         require(self.checkpoint_every >= 0, f"checkpoint_every must be >= 0, got {self.checkpoint_every}")
+        require(
+            self.keep_best is None or self.checkpoint_every > 0,
+            "keep_best needs checkpoints to choose from: set checkpoint_every",
+        )
+        if self.keep_best == "dev_accuracy":
+            measured = self.probe is not None and self.checkpoint_every % self.probe.every == 0
+            require(measured, "keep_best: dev_accuracy needs a probe, and checkpoint_every a multiple of probe.every")
 
 
 @dataclass(frozen=True, kw_only=True)

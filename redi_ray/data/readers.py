@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from redi_ray import storage
 from redi_ray.config.data import FilesSource, HubSource, OpenR1Source
-from redi_ray.errors import UserError
+from redi_ray.errors import UserError, storage_errors
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
@@ -102,14 +102,16 @@ def first_columns(uri: str) -> list[str]:
 
 def _open(uri: str) -> io.BufferedIOBase:
     fs, path = storage.filesystem(uri)
-    stream = fs.open_input_stream(path, compression=None)
+    with storage_errors("read", uri):
+        stream = fs.open_input_stream(path, compression=None)
     return gzip.GzipFile(fileobj=stream) if uri.endswith(".gz") else io.BufferedReader(stream)
 
 
 def _parquet_file(uri: str) -> pq.ParquetFile:
     fs, path = storage.filesystem(uri)
     try:
-        return pq.ParquetFile(fs.open_input_file(path))
+        with storage_errors("read", uri):
+            return pq.ParquetFile(fs.open_input_file(path))
     except pa.ArrowException as error:
         raise _damaged(uri, error) from error
 

@@ -23,6 +23,7 @@ import ray
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verifier import AnswerVerifier
+from redi_ray.errors import storage_errors
 from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.verdicts import decide
@@ -131,7 +132,9 @@ def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: Ver
     fs, path = storage.filesystem(uri)
     verdicts: Counter[str] = Counter()
     sink = pa.BufferOutputStream()
-    with fs.open_input_file(path) as source, pq.ParquetWriter(sink, VERIFIED_TRACE, compression="zstd") as writer:
+    with storage_errors("read", uri):
+        file = fs.open_input_file(path)
+    with file as source, pq.ParquetWriter(sink, VERIFIED_TRACE, compression="zstd") as writer:
         shard = pq.ParquetFile(source)
         for batch in shard.iter_batches(batch_size=_rows_per_batch(shard.metadata, settings)):
             table = verify_table(pa.Table.from_batches([batch]), verifier, settings)
@@ -169,7 +172,8 @@ class VerifyShards:
         try:
             verdicts = verify_shard(uri, self.out_uri, self.verifier, self.settings)
         except (OSError, pa.ArrowException) as error:
-            failure = f"{uri}: {type(error).__name__}: {error}"
+            told = isinstance(error, storage.StorageError)
+            failure = str(error) if told else f"{uri}: {type(error).__name__}: {error}"
         counts = {name: value - before[name] for name, value in asdict(self.verifier.counts).items()}
         per_verdict = {verdict.value: verdicts[verdict.value] for verdict in Verdict}
         io_seconds = time.perf_counter() - start - counts["start_seconds"] - counts["verify_seconds"]

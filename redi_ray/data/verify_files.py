@@ -21,15 +21,15 @@ from typing import Any
 
 import ray
 
-from redi_ray import storage
+from redi_ray import lock, manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.readers import DataError, expand_paths
 from redi_ray.data.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify_stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
+from redi_ray.manifests import Manifest
 from redi_ray.schemas import Verdict
-from redi_ray.storage import Manifest
 
 STRIPE_BYTES = 8 << 20
 """A file of at least so many bytes per worker is shared among workers."""
@@ -99,7 +99,7 @@ class Work:
 
     @property
     def key(self) -> str:
-        return storage.content_hash([storage.CODE_VERSION, self.told])[:16]
+        return storage.content_hash([manifests.CODE_VERSION, self.told])[:16]
 
     def published(self) -> Manifest | None:
         """The manifest, if this very work has been finished."""
@@ -222,9 +222,10 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
             "this_run": {name: getattr(counts, name) for name in ("rows", *COUNTED)},
         },
         seconds=round(time.monotonic() - started, 1),
-        versions=storage.versions(),
+        versions=manifests.versions(),
     )
-    storage.reconcile(manifest)
+    manifests.reconcile(manifest)
+    lock.check(work.out_uri)
     storage.write_json(storage.join(work.out_uri, "manifest.json"), asdict(manifest))
     return manifest
 

@@ -54,7 +54,8 @@ class VerifyStripes:
                 yield {**nothing, "rows": count, **{name: after[name] - before[name] for name in COUNTED}}
             yield {**nothing, "file_rows": total}
         except (DataError, OSError, pa.ArrowException) as error:
-            failure = str(error) if isinstance(error, DataError) else f"{stripe.uri}: {type(error).__name__}: {error}"
+            told = isinstance(error, DataError | storage.StorageError)
+            failure = str(error) if told else f"{stripe.uri}: {type(error).__name__}: {error}"
             yield {**nothing, "failure": failure}
 
     def _verify(self, name: str, rows: Iterable[Row]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
@@ -135,7 +135,7 @@ class SearchPlan:
         told["redi"] = {"arm": told["redi"]["arms"].get(self.arm), "train": told["redi"]["train"]}
         workers = [config.resources.trainer.num_workers, trainer_of(config, self.arm).num_workers]
         dev = self.search.dev.model_dump() if self.metric == DEV_PASS_AT_1 else None
-        return storage.content_hash([storage.CODE_VERSION, told, self.arm, self.metric, dev, workers])[:16]
+        return storage.content_hash([manifests.CODE_VERSION, told, self.arm, self.metric, dev, workers])[:16]
 
     @property
     def shares_data(self) -> bool:

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 
 from redi_ray import storage
 from redi_ray.figures import to_png, to_svg
+from redi_ray.manifests import current_manifest
 from redi_ray.search.figures import TITLES, curves_of_trials, shown, value_figure
 from redi_ray.search.records import CURVES, TrialRecord, any_record
 from redi_ray.search.results import Point, to_points
 from redi_ray.search.space import describe, short_names
-from redi_ray.storage import StorageError, current_manifest, exists, join
+from redi_ray.storage import StorageError, exists, join
 
 
 @dataclass(frozen=True)

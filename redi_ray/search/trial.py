@@ -19,13 +19,13 @@ from redi_ray.config.search import DevEvaluation
 from redi_ray.data.generate import read_problems
 from redi_ray.data.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
+from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
-from redi_ray.storage import Manifest
 
 Score = Mapping[str, Any]
 """`value` and `sem` of pass@1 on the development problems; `engine`: how the engine came to the weights, if it is kept."""

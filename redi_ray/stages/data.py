@@ -15,11 +15,11 @@ from redi_ray.data.curation.contamination import BENCHMARKS
 from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
 from redi_ray.data.problems import collect_problems
 from redi_ray.data.readers import DataError
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.stages.evaluation import load_benchmarks
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
-from redi_ray.storage import Manifest, Stage
 
 
 def problems(run: Run) -> Manifest:

@@ -13,8 +13,8 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.generate import read_problems
 from redi_ray.eval.benchmarks import load_benchmark, subset
 from redi_ray.eval.evaluate import check_prompt, evaluate_model, requests
+from redi_ray.manifests import Manifest
 from redi_ray.stages.run import Progress, Run
-from redi_ray.storage import Manifest
 
 
 def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dict[str, pa.Table]:

@@ -16,10 +16,10 @@ from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.world import OPERATORS, corpus
+from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, train_bpe_tokenizer
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
-from redi_ray.storage import Manifest
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode
 from redi_ray.train.sequences import SequenceRecord, SequenceStore

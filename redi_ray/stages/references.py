@@ -21,10 +21,10 @@ import ray.data
 from redi_ray import storage
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
-from redi_ray.storage import Manifest, Stage
 from redi_ray.train.fingerprints import (
     FingerprintError,
     check_record,

@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from redi_ray import storage
+from redi_ray import lock, manifests, storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.runtime import log
-from redi_ray.storage import Manifest, Stage
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Run:
         arms = {name: {"key": part.key, "uri": part.uri} for name, part in parts.items()}
         uri = storage.join(self.uri, folder, "manifest.json")
         known = storage.read_json(uri)["arms"] if storage.exists(uri) else {}
-        storage.write_json(uri, {"stage": folder, "arms": {**known, **arms}, "versions": storage.versions()})
+        lock.check(self.uri)
+        storage.write_json(uri, {"stage": folder, "arms": {**known, **arms}, "versions": manifests.versions()})
 
 
 def as_json(value: Any) -> Any:

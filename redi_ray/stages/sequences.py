@@ -18,9 +18,9 @@ from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.readers import DataError
+from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import THINK_TAGS, load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Run
-from redi_ray.storage import Manifest
 from redi_ray.text.prompts import Message, render_prompt
 from redi_ray.text.tokens import encode, loss_mask, tag_places
 from redi_ray.train.fingerprints import data_fingerprint, read_record, write_record

@@ -11,11 +11,11 @@ from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
-from redi_ray.storage import Manifest, Stage
 from redi_ray.train.launch import Development
 
 
@@ -120,6 +120,8 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "final": outcome.final,
         "prompt": data.facts["prompt"],
     }
+    if "best_checkpoint" in outcome.facts:
+        facts["best_checkpoint"] = outcome.facts["best_checkpoint"]
     return run.publish(stage, started, facts=facts)
 
 

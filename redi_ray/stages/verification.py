@@ -24,9 +24,9 @@ from redi_ray.data.decide import NO_VOTE, JudgeCounts, decide_traces
 from redi_ray.data.judge import judge_sampler, judge_traces
 from redi_ray.data.survey import trace_shards
 from redi_ray.data.verify import verify_traces
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.schemas import VERIFIERS, Verdict
 from redi_ray.stages.run import Progress, Run
-from redi_ray.storage import Manifest, Stage
 
 
 def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:

@@ -14,83 +14,31 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
-import shutil
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
+from redi_ray.errors import StorageError, explain
 from redi_ray.train.distributed import Distributed, barrier, from_all_ranks, from_rank_zero, has_group
+from redi_ray.train.stores import SEAL, CheckpointStore
 
 log = logging.getLogger("redi_ray")
-
-SEAL = "files.json"
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint belongs to another run; the message says in what it differs."""
-
-
-class CheckpointStore(Protocol):
-    """Where checkpoints are kept. Ranks on one node share the local folders it hands out."""
-
-    def names(self) -> list[str]:
-        """All folders below the root, complete or not."""
-        ...
-
-    def workspace(self, name: str) -> Path:
-        """A local folder for writing a new checkpoint's files."""
-        ...
-
-    def publish(self, name: str, file: str) -> None:
-        """Make a file of the workspace part of the stored checkpoint, whole or not at all."""
-        ...
-
-    def seal(self, name: str) -> bytes | None:
-        """The bytes of its `files.json`, None if there is none."""
-        ...
-
-    def fetch(self, name: str, first_on_node: bool) -> Path:
-        """A local folder with the checkpoint's files; one rank of each node fills it, before a barrier."""
-        ...
-
-    def remove(self, name: str) -> None: ...
-
-
-class LocalStore:
-    """A folder on a disk that all ranks see: workspace and store are one, so nothing is ever copied."""
-
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
-
-    def names(self) -> list[str]:
-        return [p.name for p in self.root.iterdir() if p.is_dir()] if self.root.is_dir() else []
-
-    def workspace(self, name: str) -> Path:
-        (self.root / name).mkdir(parents=True, exist_ok=True)
-        return self.root / name
-
-    def publish(self, name: str, file: str) -> None:
-        pass
-
-    def seal(self, name: str) -> bytes | None:
-        path = self.root / name / SEAL
-        return path.read_bytes() if path.exists() else None
-
-    def fetch(self, name: str, first_on_node: bool) -> Path:
-        return self.root / name
-
-    def remove(self, name: str) -> None:
-        shutil.rmtree(self.root / name, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -108,6 +56,7 @@ class Checkpointer:
     fingerprint: what a checkpoint must agree in to be resumed from (hashes of settings, data, model). `world_size` may
         differ: the state is resharded, the run goes on, only no longer bit for bit.
     keep_last: complete checkpoints kept.
+    keep_best: a metric; the checkpoint with its highest value is kept too. Those where it was not measured do not compete.
     horizon: for a rollback, all of the newest so many steps are kept too, and the one before them.
     """
 
@@ -118,19 +67,30 @@ class Checkpointer:
         *,
         distributed: Distributed,
         keep_last: int = 2,
+        keep_best: str | None = None,
         horizon: int | None = None,
     ) -> None:
         self.store, self.distributed = store, distributed
         self.fingerprint = {**fingerprint, "world_size": distributed.world_size}
-        self.keep_last, self.horizon = keep_last, horizon
+        self.keep_last, self.keep_best, self.horizon = keep_last, keep_best, horizon
         self.damaged: set[str] = set()
 
     def save(self, policy: nn.Module, optimizer: torch.optim.Optimizer, step: int, state: Mapping[str, Any]) -> str:
-        """Write a checkpoint after `step` steps and return its name; when this returns, it is durable for all ranks."""
+        """Write a checkpoint after `step` steps and return its name; when this returns, it is durable for all ranks.
+
+        Raises StorageError if there is no room, or the place cannot be written; nothing of it is left then.
+        """
         name = from_rank_zero(f"step-{step:08d}.{uuid.uuid4().hex[:6]}")
-        workspace = self.store.workspace(name)
+        with whole_or_none(self.store, name) as workspace:
+            self._write(name, workspace, gather_state(policy, optimizer), step, state)
+        if self.distributed.rank == 0:
+            self._prune(step)
+        barrier()
+        return name
+
+    def _write(self, name: str, workspace: Path, tensors: dict[str, Any], step: int, state: Mapping[str, Any]) -> None:
         with quiet():
-            dcp.save(gather_state(policy, optimizer), checkpoint_id=workspace, no_dist=not has_group())
+            dcp.save(tensors, checkpoint_id=workspace, no_dist=not has_group())
         sums = {}
         for path in sorted(workspace.iterdir()):
             if self._is_mine(path.name):
@@ -142,9 +102,18 @@ class Checkpointer:
             content = {"step": step, "fingerprint": self.fingerprint, "state": dict(state), "files": files}
             write_seal(workspace / SEAL, content)
             self.store.publish(name, SEAL)
-            self._prune(step)
-        barrier()
-        return name
+
+    def best(self) -> tuple[str, float] | None:
+        """Name of the checkpoint that `keep_best` keeps, and the metric's value there; of equals the earliest."""
+        if self.keep_best is None:
+            return None
+        found: tuple[str, float] | None = None
+        for name in sorted(n for n in self.store.names() if step_of(n) is not None and n not in self.damaged):
+            content, problem = self._read_seal(name)
+            value = None if problem else content["state"].get("metrics", {}).get(self.keep_best)
+            if value is not None and math.isfinite(value) and (found is None or value > found[1]):
+                found = name, value
+        return found
 
     def load(
         self, policy: nn.Module, optimizer: torch.optim.Optimizer, *, at_most: int | None = None
@@ -233,6 +202,8 @@ class Checkpointer:
         steps = {n: s for n in self.store.names() if (s := step_of(n)) is not None}
         complete = [n for n in sorted(steps, reverse=True) if n not in self.damaged and self.store.seal(n) is not None]
         kept = set(complete[: self.keep_last])
+        if (best := self.best()) is not None:
+            kept.add(best[0])
         if self.horizon is not None:
             before = [n for n in complete if steps[n] <= newest - self.horizon]
             oldest_needed = steps[before[0]] if before else 0
@@ -264,6 +235,36 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+@contextmanager
+def whole_or_none(store: CheckpointStore, name: str) -> Iterator[Path]:
+    """A workspace; if what is written in the block fails, it is removed, which frees what it took of a full disk.
+
+    Raises StorageError where the disk is the reason: torch says so only as an error of its own.
+    """
+    folder: Path | None = None
+    try:
+        folder = store.workspace(name)
+        yield folder
+    except (OSError, RuntimeError, CheckpointException) as error:
+        reason = error if isinstance(error, OSError) else why_not_written(folder)
+        with suppress(OSError):
+            store.remove(name)
+        if reason is None or isinstance(reason, StorageError):
+            raise
+        raise explain("written", str(folder or name), reason) from error
+
+
+def why_not_written(folder: Path | None) -> OSError | None:
+    """What the disk says when the files in `folder` are to grow; None if it lets them."""
+    for path in folder.iterdir() if folder else ():
+        try:
+            with path.open("ab") as file:
+                file.write(bytes(1 << 16))
+        except OSError as error:
+            return error
+    return None
 
 
 def step_of(name: str) -> int | None:

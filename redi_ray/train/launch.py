@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,16 @@ from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import Objective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.errors import Preempted, StorageError
+from redi_ray.preemption import saving_first
 from redi_ray.train.trackers import require_trackers
 
 log = logging.getLogger("redi_ray")
 
 REFUSED = "refused.json"
 """Left by a worker that found the job impossible: tried again and again, it would fail the same way."""
+STOP = "stop"
+"""Left by the driver that got SIGTERM: workers save after their step and end."""
 
 
 class TrainError(RuntimeError):
@@ -129,7 +134,8 @@ def launch_training(
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
     Raises ValueError for a tracker, model or development that is not there; TrainError where settings and data do not fit
-    (at once), or when more than `max_failures` attempts failed.
+    (at once), or when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted
+    after SIGTERM, when a checkpoint has been saved.
     """
     require_trackers(trackers)
     if settings.probe is not None and development is None:
@@ -188,15 +194,50 @@ def run_on_ray(
         ),
     )
     try:
-        with ray_train_environment(job.watch_nodes):
+        with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
             trainer.fit()
         refused = storage.join(job.bookkeeping, REFUSED)
         if storage.exists(refused):
-            raise TrainError(storage.read_json(refused)["error"])
+            told = storage.read_json(refused)
+            raise (StorageError if told["storage"] else TrainError)(told["error"])
+        if asked.is_set():
+            raise Preempted(f"ended by SIGTERM; {job.name} is saved, and the same command goes on from there")
     except TrainingFailedError as error:
+        if (failure := storage_failure(error)) is not None:
+            raise failure from None
         raise TrainError(f"{job.out_uri}: training failed: {error}") from error
     finally:
-        storage.delete(job.bookkeeping)
+        with suppress(StorageError):  # it must not hide what was raised; the next call deletes it first
+            storage.delete(job.bookkeeping)
+
+
+@contextmanager
+def passing_on(asked: threading.Event, job: Job) -> Iterator[None]:
+    """While the block runs, `asked` becomes a file that the workers look for."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if asked.wait(0.2):
+                log.warning("SIGTERM: %s saves after its step and stops; a second one does not wait for that", job.name)
+                storage.write_bytes(storage.join(job.bookkeeping, STOP), b"")
+                return
+
+    thread = threading.Thread(target=watch, name="stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def storage_failure(error: Exception) -> StorageError | None:
+    """The StorageError of a worker that all attempts ended with, without Ray's traceback; None if it was another error."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        found = getattr(failure, "_base_exc", failure)
+        if isinstance(found, StorageError):
+            return type(found)(str(found))
+    return None
 
 
 def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:

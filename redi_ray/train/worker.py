@@ -6,39 +6,44 @@ import hashlib
 import math
 import shutil
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray.train
 import torch
 from ray.train.torch import get_device
 
 from redi_ray import storage
+from redi_ray.errors import FULL, StorageError, StorageUnavailable, explain
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.checkpoint import SEAL, Checkpointer, CheckpointError, CheckpointStore, LocalStore, checksum
+from redi_ray.train.checkpoint import Checkpointer, CheckpointError, checksum
 from redi_ray.train.development import development_fingerprint, development_problems, with_probe
 from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
 from redi_ray.train.guard import reach
-from redi_ray.train.launch import REFUSED, Job
+from redi_ray.train.launch import REFUSED, STOP, Job
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
 from redi_ray.train.sequences import SequenceStore, fit_lengths
 from redi_ray.train.shard import compute_dtype, shard_policy
+from redi_ray.train.uri_store import make_store
 
+STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
+"""Between two looks for the driver's word to save and stop."""
 PREEMPTION_POLL_STEPS = 10
 """Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
-NOT_LEARNING = ("checkpoint_every", "keep_last", "compile")
+NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "compile")
 """Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
 
 
@@ -55,16 +60,53 @@ def run(job: Job) -> None:
     )
     scratch = scratch_folder(job.out_uri, who)
     try:
-        train_and_export(job, who, scratch, ray_hooks(job.watch_nodes, job.report_probes))
-    except (ValueError, CheckpointError) as error:
-        storage.write_json(storage.join(job.bookkeeping, REFUSED), {"error": str(error), "rank": who.rank})
+        with stop_flag(job, who) as asked:
+            hooks = ray_hooks(job.watch_nodes, job.report_probes)
+            train_and_export(job, who, scratch, replace(hooks, stop_requested=asked))
+    except StorageUnavailable:
+        raise  # the next attempt may find it back
+    except (StorageError, ValueError, CheckpointError) as error:
+        refuse(job, who, error)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        refuse(job, who, explain("written", job.out_uri, error))
     finally:
         if who.local_rank == 0:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def refuse(job: Job, who: Distributed, error: Exception) -> None:
+    """Leave word for the driver. Raises the error where there is no room even for that: attempts then end by themselves."""
+    told = {"error": str(error), "storage": isinstance(error, StorageError), "rank": who.rank}
+    try:
+        storage.write_json(storage.join(job.bookkeeping, REFUSED), told)
+    except StorageError:
+        raise error from None
+
+
+@contextmanager
+def stop_flag(job: Job, who: Distributed) -> Iterator[Callable[[], bool]]:
+    """Whether the driver has asked to save and stop. Rank 0 looks, beside the steps, and the loop tells the others."""
+    asked, done = threading.Event(), threading.Event()
+    seconds = STOP_POLL_SECONDS["s3" if job.bookkeeping.startswith("s3://") else "local"]
+
+    def look() -> None:
+        while not asked.is_set() and not done.wait(seconds):
+            with suppress(StorageError):  # it will be there at the next look
+                if storage.exists(storage.join(job.bookkeeping, STOP)):
+                    asked.set()
+
+    if who.rank == 0:
+        threading.Thread(target=look, name="stop-flag", daemon=True).start()
+    try:
+        yield asked.is_set
+    finally:
+        done.set()
+
+
 def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) -> None:
-    """Load, shard, train (from the newest checkpoint), export. Runs without Ray too."""
+    """Load, shard, train (from the newest checkpoint), export, unless asked to stop. Runs without Ray too."""
     started, settings = time.time(), job.settings
     model_path = local_copy(job.model_path, scratch / "model", who)
     sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
@@ -78,23 +120,27 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     problems = development_problems(job, model_path)
     total_steps = plan_batches(store, settings, who.world_size, job.objective).total_steps
     hooks = with_probe(hooks, job, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
+    checkpoints = Checkpointer(
+        make_store(job.out_uri, scratch),
+        fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who)
+        | development_fingerprint(job, problems),
+        distributed=who,
+        keep_last=settings.keep_last,
+        keep_best=settings.keep_best,
+        horizon=reach(settings) if settings.guard.action == "rollback" else None,
+    )
     result = train(
         policy,
         store,
         job.objective,
         settings,
         distributed=who,
-        checkpoints=Checkpointer(
-            make_store(job.out_uri, scratch),
-            fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who)
-            | development_fingerprint(job, problems),
-            distributed=who,
-            keep_last=settings.keep_last,
-            horizon=reach(settings) if settings.guard.action == "rollback" else None,
-        ),
+        checkpoints=checkpoints,
         monitors=make_monitors(job, scratch) if who.rank == 0 else None,
         hooks=hooks,
     )
+    if result.status == "preempted":
+        return
     facts = counts | {
         "sequences": len(store),
         "total_steps": result.total_steps,
@@ -102,6 +148,8 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         "reason": result.reason,
         "seconds": round(time.time() - started, 1),
     }
+    if who.rank == 0 and (best := checkpoints.best()) is not None:
+        facts["best_checkpoint"] = {"name": best[0], settings.keep_best: best[1]}
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
     outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
     export(job, policy, model_path, outcome, who, scratch)
@@ -212,49 +260,3 @@ def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str,
             "sequences": storage.content_hash(sums),
         }
     )
-
-
-def make_store(out_uri: str, scratch: Path) -> CheckpointStore:
-    """The checkpoints' place below `out_uri`."""
-    root = storage.join(out_uri, "checkpoints")
-    return UriStore(root, scratch / "checkpoints") if root.startswith("s3://") else LocalStore(root)
-
-
-class UriStore:
-    """Checkpoints in object storage: written to a local folder and uploaded, downloaded before they are read.
-
-    Implements `redi_ray.train.checkpoint.CheckpointStore`.
-    """
-
-    def __init__(self, root: str, scratch: Path) -> None:
-        self.root, self.scratch = root, scratch
-
-    def names(self) -> list[str]:
-        prefix = len(self.root) + 1
-        return sorted({uri[prefix:].split("/")[0] for uri in storage.list_files(self.root)})
-
-    def workspace(self, name: str) -> Path:
-        folder = self.scratch / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def publish(self, name: str, file: str) -> None:
-        """Upload, then free the local copy: a checkpoint may fill a small disk."""
-        path = self.scratch / name / file
-        with pa.memory_map(str(path)) as mapped:
-            storage.write_bytes(storage.join(self.root, name, file), mapped.read_buffer())
-        path.unlink()
-
-    def seal(self, name: str) -> bytes | None:
-        uri = storage.join(self.root, name, SEAL)
-        return storage.read_bytes(uri) if storage.exists(uri) else None
-
-    def fetch(self, name: str, first_on_node: bool) -> Path:
-        folder = self.scratch / name
-        if first_on_node:
-            shutil.rmtree(folder, ignore_errors=True)
-            storage.download(storage.join(self.root, name), folder)
-        return folder
-
-    def remove(self, name: str) -> None:
-        storage.delete(storage.join(self.root, name))

@@ -21,8 +21,8 @@ from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.readers import DataError
 from redi_ray.data.verify_files import OutputTaken, Work, add_up, as_items, plan, prepare, publish, verify_files
 from redi_ray.data.verify_stripes import VerifyStripes
+from redi_ray.manifests import Manifest
 from redi_ray.schemas import VERDICT
-from redi_ray.storage import Manifest
 
 SETTINGS = VerifySettings(timeout_seconds=2)
 COLUMNS = TraceColumns(answer="gold", completion="out.text", label="ok")

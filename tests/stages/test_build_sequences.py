@@ -14,11 +14,11 @@ from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.readers import DataError
+from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Encoder, Masks, build_sequences, sequences
-from redi_ray.storage import Manifest
 from redi_ray.train.sequences import SequenceStore
 
 PROMPT = PromptSettings(prefix="<think>")

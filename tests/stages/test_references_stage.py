@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 from redi_ray.config.load import load_config
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.readers import DataError
+from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
@@ -22,7 +23,6 @@ from redi_ray.stages import training
 from redi_ray.stages.references import references, split_store
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
-from redi_ray.storage import Manifest, Stage
 from redi_ray.train.fingerprints import FingerprintError, read_record
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
@@ -65,7 +65,7 @@ def arrays(manifest: Manifest) -> Path:
 
 
 def of_stage(run: Run, stage: str) -> Path:
-    return arrays(storage.current_manifest(run.uri, stage))
+    return arrays(manifests.current_manifest(run.uri, stage))
 
 
 def assert_scored_by(model: str, folder: Path) -> None:
@@ -92,7 +92,7 @@ def test_an_arm_with_a_mismatched_baseline(ray_session: None, tmp_path: Path) ->
     assert (first["loss"], first["kl"]) == (pytest.approx(0.5, abs=1e-5), pytest.approx(0, abs=1e-4))
     assert last["loss"] < 0.5
     # An arm without a baseline finds its references done.
-    sequences, settings = storage.current_manifest(run.uri, "sequences/pairs"), run.config.redi.settings("dpo")
+    sequences, settings = manifests.current_manifest(run.uri, "sequences/pairs"), run.config.redi.settings("dpo")
     assert references(run, sequences, inputs.start, settings).uri == str(own.parent)
 
     other = tmp_path / "other"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chat_server import ChatServer, Reply, completion
 
-from redi_ray import storage
+from redi_ray import manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.judges import JudgeSettings
@@ -19,10 +19,10 @@ from redi_ray.data.endpoint import EndpointError
 from redi_ray.data.world import answer as world_answer
 from redi_ray.data.world import build_world
 from redi_ray.entry import preflight
+from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
 from redi_ray.runs import read_run
 from redi_ray.stages.evaluation import benchmark_verification
-from redi_ray.storage import Manifest
 
 
 def rows(manifest: Manifest, table: str) -> list[dict]:
@@ -77,7 +77,7 @@ def test_a_judge_is_asked_once_whatever_is_decided_from_it(ray_session, traces: 
         verified = pipeline.verified()
         asked = len(server.seen)
         assert asked == 60
-        judged = storage.current_manifest(pipeline.run.uri, "judged")
+        judged = manifests.current_manifest(pipeline.run.uri, "judged")
         assert (judged.counts, judged.dropped) == ({"in": 90, "out": 60}, {"math_verify_correct": 30})
         assert verified.counts == {"in": 90, "out": 90}
         assert verified.facts["judge"] == {

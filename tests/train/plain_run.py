@@ -19,12 +19,13 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.train.checkpoint import Checkpointer, LocalStore
+from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks, TrainResult, stop_on, train
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.shard import shard_policy
+from redi_ray.train.stores import LocalStore
 
 
 def plain_run(model: str, sequences: str, out: str, settings: TrainSettings) -> TrainResult:

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,15 +17,16 @@ from torch.distributed.checkpoint import FileSystemReader
 
 from redi_ray.config.training import LoraSettings, TrainSettings
 from redi_ray.modeling.policy import Policy, add_lora
-from redi_ray.train.checkpoint import Checkpointer, CheckpointError, LocalStore
+from redi_ray.train.checkpoint import Checkpointer, CheckpointError
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.optim import make_optimizer
 from redi_ray.train.shard import shard_policy
+from redi_ray.train.stores import LocalStore
 
 SETTINGS = TrainSettings(learning_rate=0.01)
 
 
-def checkpointer(root: Path, fingerprint: dict[str, str] | None = None, **options: int) -> Checkpointer:
+def checkpointer(root: Path, fingerprint: dict[str, str] | None = None, **options: Any) -> Checkpointer:
     return Checkpointer(LocalStore(root), fingerprint or {"data": "d"}, distributed=Distributed(), **options)
 
 
@@ -173,6 +175,31 @@ def test_retention(tmp_path: Path) -> None:
     assert restored.step == 8
     checkpointer(tmp_path, keep_last=2).save(policy, optimizer, 24, {})
     assert sorted(int(p.name[5:13]) for p in tmp_path.iterdir()) == [20, 24]
+
+
+def test_the_best_is_kept_besides_the_newest(tmp_path: Path) -> None:
+    """By the highest value, the earliest of equals; a checkpoint where it was not measured, or is no number, does not compete."""
+    policy, optimizer = trained(0)
+    writer = checkpointer(tmp_path, keep_last=1, keep_best="dev_accuracy")
+    kept = []
+    for step, value in ((2, 0.5), (4, None), (6, 0.7), (8, 0.7), (10, float("nan")), (12, 0.6), (14, 0.9)):
+        metrics = {"loss": 1.0} | ({} if value is None else {"dev_accuracy": value})
+        writer.save(policy, optimizer, step, {"metrics": metrics})
+        kept.append(sorted(int(p.name[5:13]) for p in tmp_path.iterdir()))
+    assert kept == [[2], [2, 4], [6], [6, 8], [6, 10], [6, 12], [14]]
+    assert writer.best() == (newest(tmp_path).name, 0.9)
+    assert checkpointer(tmp_path).best() is None
+
+
+def test_a_damaged_checkpoint_is_not_the_best(tmp_path: Path) -> None:
+    policy, optimizer = trained(0)
+    writer = checkpointer(tmp_path, keep_best="margin")
+    for step in (1, 2):
+        writer.save(policy, optimizer, step, {"metrics": {"margin": float(step)}})
+    change_the_seal(newest(tmp_path))
+    best = writer.best()
+    assert best is not None
+    assert best[0].startswith("step-00000001")
 
 
 def test_frozen_weights_are_not_saved(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from redi_ray.config.objectives import DpoObjective, RediObjective, SftObjective
 from redi_ray.config.training import CollapseGuard, TrainSettings
 from redi_ray.modeling.policy import Policy
 from redi_ray.train import loop
-from redi_ray.train.checkpoint import Checkpointer, LocalStore
+from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.guard import reach
 from redi_ray.train.loop import Hooks, TrainResult, train
 from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 from redi_ray.train.step import StepResult
+from redi_ray.train.stores import LocalStore
 
 SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=4, epochs=2, tokens_per_pack=64, checkpoint_every=3)
 STORE = tiny_store(num_pairs=20)

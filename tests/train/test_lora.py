@@ -20,12 +20,13 @@ from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy, add_lora
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.checkpoint import Checkpointer, LocalStore
+from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import forward_backward
+from redi_ray.train.stores import LocalStore
 
 pytest.importorskip("peft")
 

@@ -20,12 +20,13 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import LoraSettings, ProbeSettings, TrainSettings
 from redi_ray.modeling.policy import Policy, add_lora
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.train.checkpoint import Checkpointer, LocalStore
+from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed, from_all_ranks
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
 from redi_ray.train.probe import DevProblem, Probe, choose_problems
 from redi_ray.train.shard import shard_policy
+from redi_ray.train.stores import LocalStore
 
 SETTINGS = ProbeSettings(every=2, batch_size=4, max_tokens=12)
 TRAINING = TrainSettings(learning_rate=1e-3, batch_size=4, epochs=1, tokens_per_pack=64, checkpoint_every=2)

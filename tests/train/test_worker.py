@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,10 @@ from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSetting
 from redi_ray.schemas import PROBLEM
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import Development, Job, read_outcome
+from redi_ray.train.launch import STOP, Development, Job, read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
-from redi_ray.train.worker import train_and_export
+from redi_ray.train.worker import stop_flag, train_and_export
 
 PROBE = ProbeSettings(every=3, problems=30, max_tokens=8, temperature=1.0, batch_size=10)
 SETTINGS = TrainSettings(
@@ -103,6 +104,44 @@ def test_everything_on_s3(bucket: str, tmp_path: Path) -> None:
     assert list(measured) == [0, 2, 5, 8, 9]
     assert 0 < sum(measured.values()) < len(measured)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_asked_to_stop_it_saves_and_leaves_no_export_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """What the driver's SIGTERM comes to: a file that rank 0 looks for beside the steps."""
+    calm, stopped = make_job(str(tmp_path / "calm")), make_job(str(tmp_path / "stopped"))
+    write_all(tmp_path, str(tmp_path / "calm"), str(tmp_path / "stopped"))
+    work(calm, tmp_path / "1")
+
+    def ask(step: int, metrics: object) -> None:
+        if step == 4:
+            storage.write_bytes(f"{stopped.bookkeeping}/{STOP}", b"")
+            time.sleep(1)  # the look at it comes in time
+
+    (tmp_path / "2").mkdir()
+    with stop_flag(stopped, Distributed()) as asked:
+        train_and_export(stopped, Distributed(), tmp_path / "2", Hooks(on_step=ask, stop_requested=asked))
+    assert read_outcome(stopped.out_uri) is None
+    seals = storage.list_files(f"{stopped.out_uri}/checkpoints", "files.json")
+    assert [seal.split("/")[-2][:13] for seal in seals][-1] == "step-00000006"
+    storage.delete(stopped.bookkeeping)
+    work(stopped, tmp_path / "3")
+    weights = [load_file(Path(job.out_uri) / "export" / "model.safetensors") for job in (calm, stopped)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_best_checkpoint_is_named(tmp_path: Path) -> None:
+    write_all(tmp_path, str(tmp_path / "a"))
+    job = make_job(str(tmp_path / "a"))
+    settings = replace(SETTINGS, checkpoint_every=3, keep_last=1, keep_best="dev_accuracy")
+    work(replace(job, settings=settings), tmp_path / "1")
+    outcome = read_outcome(job.out_uri)
+    assert outcome is not None
+    measured = {row["step"]: row.get("dev_accuracy") for row in read_metrics(Path(outcome.metrics_uri))}
+    best = outcome.facts["best_checkpoint"]
+    assert best["dev_accuracy"] == max(measured[step] for step in (2, 5, 8, 9))
+    names = {path.name for path in (Path(job.out_uri) / "checkpoints").iterdir()}
+    assert best["name"] in names
+    assert len(names) <= 2
 
 
 def test_other_settings_are_refused(bucket: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from redi_ray import storage
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.errors import storage_errors
 
 DROPPED = pa.schema(
     [
@@ -134,7 +135,7 @@ def read_row_group(uris: list[str], number: int) -> pa.Table:
     tables = []
     for uri in uris:
         fs, path = storage.filesystem(uri)
-        with fs.open_input_file(path) as source:
+        with storage_errors("read", uri), fs.open_input_file(path) as source:
             tables.append(pq.ParquetFile(source).read_row_group(number))
     return pa.concat_tables(tables)
 
@@ -143,7 +144,7 @@ def stream_rows(uri: str, columns: list[str]) -> Iterator[tuple[int, dict[str, A
     """(row number, row) of a shard, a batch in memory at a time."""
     fs, path = storage.filesystem(uri)
     number = 0
-    with fs.open_input_file(path) as source:
+    with storage_errors("read", uri), fs.open_input_file(path) as source:
         for batch in pq.ParquetFile(source).iter_batches(batch_size=BATCH_ROWS, columns=columns):
             for row in batch.to_pylist():
                 yield number, row

@@ -26,6 +26,7 @@ from redi_ray.data.curation.work import (
     read_row_group,
     write_rows,
 )
+from redi_ray.errors import storage_errors
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import EXAMPLE, PAIR
 from redi_ray.text.prompts import strip_prefix, to_messages
@@ -62,7 +63,7 @@ def fetch(shards: tuple[str, ...], places: Iterable[Place]) -> dict[Place, Row]:
     found: dict[Place, Row] = {}
     for shard, rows in wanted.items():
         fs, path = storage.filesystem(shards[shard])
-        with fs.open_input_file(path) as source:
+        with storage_errors("read", shards[shard]), fs.open_input_file(path) as source:
             for row, value in _read_rows(pq.ParquetFile(source), rows):
                 found[shard, row] = value
     return found
