@@ -178,7 +178,7 @@ def alive_nodes() -> list[dict[str, Any]]:
 
 def selected(node: Mapping[str, Any], selector: Mapping[str, str]) -> bool:
     """Whether Ray would let a node do work that asks for these labels."""
-    from ray._raylet import node_labels_match_selector  # what Ray's own scheduler compares with
+    from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]  # what Ray's scheduler compares with
 
     return not selector or node_labels_match_selector(node["Labels"], dict(selector))
 

@@ -161,7 +161,7 @@ def launch_training(
     )
     from ray.train import ScalingConfig
 
-    scaling = ScalingConfig(
+    scaling = ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
         num_workers=num_workers,
         use_gpu=use_gpu,
         resources_per_worker=resources,
