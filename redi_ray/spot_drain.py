@@ -197,9 +197,9 @@ class NodeDrainer:
             raise DrainError(f"{type(error).__name__}: {error}") from error
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Watch until there is a notice, drain, end. Exit code 2 if the node cannot be found or drained."""
-    parser = argparse.ArgumentParser(prog="python -m redi_ray.spot_drain", description=__doc__.split("\n")[0])
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line; null takes the process's own."""
+    parser = argparse.ArgumentParser(prog="python -m redi_ray.spot_drain", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--address", help="host:port of Ray's head; by default RAY_ADDRESS, or the Ray of this machine")
     parser.add_argument("--node-id", help="the node to drain; by default this machine's")
     parser.add_argument("--metadata", default=METADATA, help="where the metadata service is (default: %(default)s)")
@@ -209,7 +209,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--start-seconds", type=float, default=300.0, help="to wait for Ray's start (default: %(default)s)"
     )
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Watch until there is a notice, drain, end. Exit code 2 if the node cannot be found or drained."""
+    chosen = parse_arguments(arguments)
     setup_logging()
     drainer = NodeDrainer(chosen.address, chosen.node_id)
     with clear_errors():
