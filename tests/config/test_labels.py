@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray._private.label_utils import validate_label_selector
+from ray._raylet import node_labels_match_selector
 
 from redi_ray.config.labels import selector_error
 from redi_ray.config.load import ConfigError, load_config
@@ -14,7 +15,7 @@ GOOD = [
     {},
     {"pool": "engine"},
     {"pool": "!train"},
-    {"pool": "in(engine, train)"},
+    {"pool": "in(engine,train)"},
     {"pool": "!in(a,b)"},
     {"ray.io/market-type": "spot", "example.org/gpu": "A100-80"},
     {"k" * 63: "v" * 63},
@@ -27,7 +28,8 @@ BAD = [
     {"pool": "!!a"},
     {"pool": "not in(a)"},
     {"pool": "-a"},
-    {"pool": "(a, b)"},  # Ray takes this one and then matches no node
+    {"pool": "(a,b)"},
+    {"pool": "in(a, b)"},
     {"pool": "v" * 64},
     {"": "a"},
     {"/pool": "a"},
@@ -41,6 +43,14 @@ BAD = [
 def test_what_ray_takes_passes(selector: dict[str, str]):
     assert validate_label_selector(selector) is None
     assert selector_error(selector) is None
+
+
+def test_two_forms_that_ray_takes_do_not_mean_what_they_say():
+    """Why they are refused; should Ray come to read them, they can pass."""
+    for form in ("in(a, b)", "(a,b)"):
+        assert validate_label_selector({"pool": form}) is None
+        assert not node_labels_match_selector({"pool": "b"}, {"pool": form})
+    assert node_labels_match_selector({"pool": "b"}, {"pool": "in(a,b)"})
 
 
 @pytest.mark.parametrize("selector", BAD, ids=lambda selector: str(selector)[:30])
