@@ -22,6 +22,7 @@ from tiny_runs import PLAIN_SETTINGS, write_inputs
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.curation import CurateConfig
+from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.resources import EngineSettings
@@ -31,6 +32,7 @@ from redi_ray.data.curate import curate
 from redi_ray.data.samples import Sampling
 from redi_ray.data.sampling import _engine_processor, vllm_sampler
 from redi_ray.data.verify import verify_traces
+from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.search.evaluator import start_evaluator
 from redi_ray.stages.references import _score
@@ -142,10 +144,17 @@ def wait_for(nodes: set[str]) -> None:
         time.sleep(0.1)
 
 
+def tiny_speaker(folder: Path) -> str:
+    """A model with random weights that knows every text."""
+    tokenizer = train_bpe_tokenizer(["Find the value of x."], 300)
+    save_scratch_model(Architecture(hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2), tokenizer, folder)
+    return str(folder)
+
+
 def test_an_engine(there: str, tmp_path: Path):
     """A real vLLM engine on CPU draws its samples there."""
-    model, _ = write_inputs(tmp_path)
-    engine = EngineSettings(device="cpu", dtype="float32", max_model_len=64, label_selector=THERE)
+    model = tiny_speaker(tmp_path)
+    engine = EngineSettings(device="cpu", dtype="float32", max_model_len=512, label_selector=THERE)
     requests = forty().dataset.limit(4)
     with actors("vLLMEngineStage") as nodes:
         sampler = vllm_sampler(model, engine, FEW_TOKENS, PROMPT)
@@ -159,7 +168,7 @@ def test_an_engine_of_several_gpus_has_its_placement_group_there(there: str, tmp
     """The GPUs are Ray's word only: what is looked at is where Ray would start the engine's processes."""
     import ray
 
-    model, _ = write_inputs(tmp_path)
+    model = tiny_speaker(tmp_path)
     engine = EngineSettings(device="gpu", tensor_parallel_size=2, label_selector=THERE)
     processor: Any = _engine_processor(model, engine, FEW_TOKENS, "")
     options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
