@@ -60,7 +60,7 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         from redi_ray.pipeline import Pipeline
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
-            check_capacity(config.resources, config.engines, config.verify.processes)
+            check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
             print(call(Pipeline(config)))
 
 

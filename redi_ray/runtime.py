@@ -6,10 +6,13 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings
+from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
 from redi_ray.errors import UserError
 from redi_ray.preemption import keeps_handler
 
@@ -29,6 +32,9 @@ WORKER_ENVIRONMENT = {
 
 SMALL_TASKS_CPUS = 1.0
 """Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
+
+
+NODE_GROUP_LABEL = "ray.io/node-group"
 
 
 class CapacityError(UserError):
@@ -96,43 +102,105 @@ def _connect(settings: RaySettings, dashboard: bool) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What one part of a run asks for at a time."""
+
+    field: str
+    """Where the config says so."""
+    amounts: Mapping[str, float]
+    """Of CPU and GPU."""
+    selector: Mapping[str, str]
+    """Labels that its nodes must have."""
+
+    def shortfalls(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What the nodes lack, a line for each resource."""
+        room = [node["Resources"] for node in nodes if selected(node, self.selector)]
+        have = {name: sum(resources.get(name, 0.0) for resources in room) for name in self.amounts}
+        where = f" on nodes with {dict(self.selector)}" if self.selector else ""
+        return [
+            f"{self.field} asks for {amount:g} {name}{where}, Ray has {have[name]:g}"
+            for name, amount in self.amounts.items()
+            if amount > have[name]
+        ]
+
+
 def check_capacity(
-    resources: ResourceSettings, engines: Mapping[str, EngineSettings], verify_processes: int = 1
+    resources: ResourceSettings,
+    engines: Mapping[str, EngineSettings],
+    verify_processes: int = 1,
+    trainers: Mapping[str, TrainerSettings] | None = None,
 ) -> None:
     """Raise CapacityError if a Ray that cannot grow lacks what a stage will ask for: it would wait for ever.
 
-    engines: the config's field -> each pool of engines in use. Beside the engines, verifiers and small tasks run at the
-    same time. Call it while connected. A cluster that we joined may grow: there it is only said what is short now.
+    engines, trainers: the config's field -> each pool of engines and each set of workers in use (trainers: null takes the
+    run's own). Beside the engines, verifiers and small tasks run at the same time. Call it while connected. A cluster that
+    we joined may grow: there it is only said what is short now, unless labels are asked for that no node has and no
+    autoscaler could start a node with.
     """
-    import ray
-
-    have = ray.cluster_resources()
-    trainer = resources.trainer
-    asked: dict[str, dict[str, float]] = {
-        "resources.trainer": {
-            "GPU": trainer.num_workers * trainer.use_gpu,
-            "CPU": trainer.num_workers * trainer.cpus_per_worker,
-        },
-        "resources.verify_workers": {"CPU": resources.verify_workers * verify_processes},
-        "resources.curate_workers": {"CPU": resources.curate_workers},
-    }
-    for field, engine in engines.items():
-        needs = {name: engine.pool[0] * sum(b.get(name, 0.0) for b in engine.bundles) for name in ("GPU", "CPU")}
-        asked[f"{field} (with the tasks beside it)"] = {
-            **needs,
-            "CPU": needs["CPU"] + verify_processes + SMALL_TASKS_CPUS,
-        }
-    short = [
-        f"{field} asks for {amount:g} {name}, Ray has {have.get(name, 0):g}"
-        for field, needs in asked.items()
-        for name, amount in needs.items()
-        if amount > have.get(name, 0)
-    ]
-    if short and (resources.ray.address or os.environ.get("RAY_ADDRESS")):
+    nodes = alive_nodes()
+    trainers = trainers if trainers is not None else {"resources.trainer": resources.trainer}
+    demands = list(_demands(resources, engines, verify_processes, trainers))
+    joined = bool(resources.ray.address or os.environ.get("RAY_ADDRESS"))
+    unmet = {d.field: dict(d.selector) for d in demands if not any(selected(node, d.selector) for node in nodes)}
+    if unmet and not (joined and autoscales(nodes)):
+        told = "; ".join(f"{field} asks for nodes with {selector}" for field, selector in unmet.items())
+        raise CapacityError(
+            f"{told}: there are none. Nodes have {describe_labels(nodes)}. Mend: the label_selector, or start nodes with "
+            "`ray start --labels`, or a cluster whose autoscaler (v2) knows such nodes"
+        )
+    short = [line for demand in demands for line in demand.shortfalls(nodes)]
+    if short and joined:
         log.warning("%s. The stage waits until the cluster has grown", "; ".join(short))
     elif short:
         hint = "use device: cpu and use_gpu: false, fewer workers, resources.ray.num_cpus, or a cluster (resources.ray.address)"
         raise CapacityError("; ".join(short) + f". Mend: {hint}")
+
+
+def _demands(
+    resources: ResourceSettings,
+    engines: Mapping[str, EngineSettings],
+    verify_processes: int,
+    trainers: Mapping[str, TrainerSettings],
+) -> Iterator[Demand]:
+    for field, trainer in trainers.items():
+        workers = {"GPU": trainer.num_workers * trainer.use_gpu, "CPU": trainer.num_workers * trainer.cpus_per_worker}
+        yield Demand(field, workers, trainer.label_selector)
+    cpu = resources.cpu_label_selector
+    yield Demand("resources.verify_workers", {"CPU": resources.verify_workers * verify_processes}, cpu)
+    yield Demand("resources.curate_workers", {"CPU": resources.curate_workers}, cpu)
+    for field, engine in engines.items():
+        needs = {name: engine.pool[0] * sum(b.get(name, 0.0) for b in engine.bundles) for name in ("GPU", "CPU")}
+        if engine.label_selector:
+            yield Demand(field, needs, engine.label_selector)
+        beside = verify_processes + SMALL_TASKS_CPUS
+        yield Demand(f"{field} (with the tasks beside it)", {**needs, "CPU": needs["CPU"] + beside}, {})
+
+
+def alive_nodes() -> list[dict[str, Any]]:
+    """The nodes of the connected Ray, each with its `Resources` and `Labels`."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def selected(node: Mapping[str, Any], selector: Mapping[str, str]) -> bool:
+    """Whether Ray would let a node do work that asks for these labels."""
+    from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]  # what Ray's scheduler compares with
+
+    return not selector or node_labels_match_selector(node["Labels"], dict(selector))
+
+
+def autoscales(nodes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an autoscaler (v2) has started the nodes: each then has the name of its node type as a label."""
+    return any(node["Labels"].get(NODE_GROUP_LABEL) for node in nodes)
+
+
+def describe_labels(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The labels that were given to nodes, and how many nodes have them."""
+    own = [{key: value for key, value in node["Labels"].items() if not key.startswith("ray.io/")} for node in nodes]
+    counted = Counter(", ".join(f"{key}: {value}" for key, value in sorted(labels.items())) for labels in own)
+    return "; ".join(f"{{{labels}}} ({count})" if labels else f"none ({count})" for labels, count in counted.items())
 
 
 def user_error(error: Exception) -> UserError | None:

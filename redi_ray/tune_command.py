@@ -28,7 +28,7 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
             from redi_ray.search.outcome import print_outcome, publish
             from redi_ray.search.tuner import run_search
 
-            check_capacity(config.resources, config.engines, config.verify.processes)
+            check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
             started = time.monotonic()
             outcome = publish(plan, run_search(plan, local=local), started)
             print_outcome(outcome)

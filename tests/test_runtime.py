@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings
-from redi_ray.runtime import CapacityError, check_capacity
+from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
+from redi_ray.runtime import CapacityError, Demand, alive_nodes, check_capacity
 
 
 def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, caplog: pytest.LogCaptureFixture):
@@ -29,3 +29,45 @@ def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, ca
     with caplog.at_level(logging.WARNING, logger="redi_ray"):
         check_capacity(ResourceSettings(ray=RaySettings(address="auto")), engine(concurrency=7))
     assert "waits until the cluster has grown" in caplog.text, "a cluster may grow, so that it is only said"
+
+
+def test_labels_that_no_node_has_are_refused(
+    ray_session: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """The session's Ray has one node without labels: work for other nodes would wait for ever, on a cluster that we joined
+    too, unless an autoscaler has started its nodes and can start more."""
+    cpu = EngineSettings(device="cpu")
+    spot = EngineSettings(device="cpu", label_selector={"pool": "engine"})
+    check_capacity(ResourceSettings(cpu_label_selector={"pool": "!gpu"}), {"resources.engine": cpu})
+    told = r"resources.engine asks for nodes with \{'pool': 'engine'\}: there are none. Nodes have none \(1\). Mend: "
+    with pytest.raises(CapacityError, match=told):
+        check_capacity(ResourceSettings(), {"resources.engine": spot})
+    joined = RaySettings(address="auto")
+    with pytest.raises(CapacityError, match=told):
+        check_capacity(ResourceSettings(ray=joined), {"resources.engine": spot})
+    with pytest.raises(
+        CapacityError, match=r"resources.verify_workers asks for nodes .*; resources.curate_workers asks"
+    ):
+        check_capacity(ResourceSettings(cpu_label_selector={"pool": "cpu"}), {})
+    train = TrainerSettings(label_selector={"pool": "train"})
+    with pytest.raises(CapacityError, match=r"redi.trainer asks for nodes"):
+        check_capacity(ResourceSettings(), {}, trainers={"redi.trainer": train})
+    nodes = alive_nodes()
+    grown = [{**node, "Labels": {**node["Labels"], "ray.io/node-group": "head"}} for node in nodes]
+    monkeypatch.setattr("redi_ray.runtime.alive_nodes", lambda: grown)
+    with caplog.at_level(logging.WARNING, logger="redi_ray"):
+        check_capacity(ResourceSettings(ray=joined), {"resources.engine": spot})
+    assert "resources.engine asks for 1 CPU on nodes with {'pool': 'engine'}, Ray has 0" in caplog.text
+    with pytest.raises(CapacityError):
+        check_capacity(ResourceSettings(), {"resources.engine": spot})  # a local Ray does not grow
+
+
+def test_labels_split_what_a_cluster_has():
+    """Two nodes of 4 CPUs with different labels hold no demand for 5 CPUs on one of them."""
+    nodes = [{"Labels": {"pool": pool}, "Resources": {"CPU": 4.0}} for pool in ("cpu", "train")]
+    assert Demand("x", {"CPU": 5, "GPU": 0}, {}).shortfalls(nodes) == []
+    assert Demand("x", {"CPU": 4}, {"pool": "cpu"}).shortfalls(nodes) == []
+    assert Demand("x", {"CPU": 5}, {"pool": "in(cpu,train)"}).shortfalls(nodes) == []
+    assert Demand("x", {"CPU": 5}, {"pool": "cpu"}).shortfalls(nodes) == [
+        "x asks for 5 CPU on nodes with {'pool': 'cpu'}, Ray has 4"
+    ]

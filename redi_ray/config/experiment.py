@@ -192,6 +192,12 @@ class ExperimentConfig(Strict):
         return found
 
     @property
+    def trainers(self) -> dict[str, TrainerSettings]:
+        """The sets of workers that the stages start, by the field that describes them."""
+        own = {"redi.trainer": self.redi.trainer} if self.redi.trainer is not None else {}
+        return {"resources.trainer": self.resources.trainer, **own}
+
+    @property
     def teacher_is_base(self) -> bool:
         """Whether this run's own base model writes the traces."""
         return isinstance(self.generate, VllmTraces) and self.generate.model == "base"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from redi_ray.config.labels import selector_error
 from redi_ray.config.objectives import STRICT, require
+
+
+def require_selector(field: str, selector: Mapping[str, str]) -> None:
+    """Raise ValueError naming the field unless Ray can read the selector."""
+    wrong = selector_error(selector)
+    require(wrong is None, f"{field}: {wrong}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,9 @@ class EngineSettings:
     max_restarts: int = 5
     """How often a replica whose engine has died is started again before the stage gives up; a request that kills every
     engine it comes to would otherwise go round for ever."""
+    label_selector: dict[str, str] = field(default_factory=dict)
+    """Labels of the nodes that replicas may run on, such as `{pool: engine}`; empty: any node. Where the cluster grows, it
+    takes Ray's autoscaler v2 to start a node with such labels."""
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
     """Anything else for vLLM's AsyncEngineArgs, passed on as it is."""
 
@@ -64,6 +75,7 @@ class EngineSettings:
         for name in ("tensor_parallel_size", "cpu_threads", "batch_size", "max_concurrent_batches"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require(self.max_restarts >= 0, f"max_restarts must be >= 0, got {self.max_restarts}")
+        require_selector("label_selector", self.label_selector)
         require("model" not in self.engine_kwargs, "engine_kwargs must not hold `model`: name it in generate.model")
         alone = self.device == "gpu" or self.tensor_parallel_size == 1
         require(alone, "tensor_parallel_size > 1 needs device: gpu; on cpu give a replica more cpu_threads")
@@ -96,12 +108,15 @@ class TrainerSettings:
     """Logical CPUs per rank, which also sets its threads."""
     max_failures: int = 3
     """Worker or node losses survived by resuming from the newest checkpoint."""
+    label_selector: dict[str, str] = field(default_factory=dict)
+    """Labels of the nodes that ranks, and what scores the reference, may run on; see `engine.label_selector`."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Where metrics go besides `metrics.jsonl`; the last two need `pip install redi_ray[trackers]` and a login."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 1, f"num_workers must be >= 1, got {self.num_workers}")
         require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
+        require_selector("label_selector", self.label_selector)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +135,10 @@ class ResourceSettings:
     """Verification actors, one core each."""
     curate_workers: int = 2
     """Curation actors, one core each."""
+    cpu_label_selector: dict[str, str] = field(default_factory=dict)
+    """Labels of the nodes that the actors of verification and curation may run on; see `engine.label_selector`."""
 
     def __post_init__(self) -> None:
         for name in ("verify_workers", "curate_workers"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require_selector("cpu_label_selector", self.cpu_label_selector)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -41,11 +41,12 @@ class SamplingError(UserError):
 
 @dataclass(frozen=True)
 class Verification:
-    """Where and how traces are verified as soon as they are written, by `workers` actors."""
+    """Where and how traces are verified as soon as they are written, by `workers` actors on nodes with certain labels."""
 
     out_uri: str
     settings: VerifySettings
     workers: int
+    label_selector: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect(
@@ -110,6 +111,7 @@ def _run(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=verification.workers),
             num_cpus=verification.settings.processes,
+            label_selector=dict(verification.label_selector) or None,
         )
     shards.context.raise_original_map_exception = True  # or a UserError would arrive as text
     total = SampleStats()

@@ -13,7 +13,7 @@ finished is not done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,18 +70,20 @@ def curate(
     num_problems: int,
     benchmarks: pa.Table | None = None,
     workers: int = 2,
+    label_selector: Mapping[str, str] | None = None,
 ) -> CurateCounts:
     """Write `examples` (EXAMPLE), `pairs` (PAIR), `dropped` and, under `difficulty`, `pass_rates` below `out_uri`.
 
     verified: shards in VERIFIED_TRACE schema. tokenizer: the student's folder. num_problems: of the problems stage, so
     that problems without any trace are counted too. benchmarks: `problem_id, problem` of what `contamination` compares
-    with, besides its own files. workers: actors, one core each. Ray must be connected; call it again with the same
-    arguments to continue what was cut off. `<out_uri>/work` holds what the passes hand on.
+    with, besides its own files. workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
+    connected; call it again with the same arguments to continue what was cut off. `<out_uri>/work` holds what the passes
+    hand on.
 
     Raises DataError if a file of `contamination` cannot be read.
     """
     job = make_job(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
-    with ray_workers(job, workers) as run:
+    with ray_workers(job, workers, label_selector) as run:
         return run_passes(job, run, num_problems)
 
 
@@ -180,9 +182,10 @@ class Worker:
 
 
 @contextmanager
-def ray_workers(job: Job, count: int) -> Iterator[Run]:
+def ray_workers(job: Job, count: int, label_selector: Mapping[str, str] | None = None) -> Iterator[Run]:
     """Actors that do the tasks. One that dies is started again, and so are its tasks."""
-    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4)(Worker)
+    labels = dict(label_selector) if label_selector else None
+    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, label_selector=labels)(Worker)
     actors: list[Any] = [actor.remote(job) for _ in range(min(count, max(job.groups, 1)))]
     pool = ActorPool(actors)
 

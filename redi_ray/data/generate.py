@@ -8,7 +8,7 @@ it does; the failures stay, they are what the rejected traces are made of. Trace
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -102,14 +102,20 @@ def generate_rounds(
             sampling=sampling_of(config),
             out_uri=out_uri,
             shard_rows=config.shard_rows,
-            verification=Verification(verdicts_uri, verification.settings, verification.workers),
+            verification=replace(verification, out_uri=verdicts_uri),
             solved=solved,
             on_progress=on_progress,
         )
         # what an earlier run had written but not verified, or what could not be verified on the way
         verified = set(storage.list_files(verdicts_uri, ".parquet"))
         left = [uri for uri in trace_shards(out_uri) if output_of(uri, storage.resolve(verdicts_uri)) not in verified]
-        verify_traces(left, verdicts_uri, verification.settings, concurrency=verification.workers)
+        verify_traces(
+            left,
+            verdicts_uri,
+            verification.settings,
+            concurrency=verification.workers,
+            label_selector=verification.label_selector,
+        )
         verdicts = survey_verdicts(verdicts_uri)
         solved.add(verdicts.ids.hashes)
         stats += SampleStats(rounds=1, verified=verdicts.stats.verified, correct=verdicts.stats.correct)

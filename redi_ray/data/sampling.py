@@ -11,9 +11,9 @@ it costs every worker process six seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -126,8 +126,26 @@ def _engine_processor(
         preprocess_map_kwargs={"num_cpus": TASK_CPUS},
         postprocess_map_kwargs={"num_cpus": TASK_CPUS},
     )
-    processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs["max_restarts"] = engine.max_restarts
+    options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
+    options["max_restarts"] = engine.max_restarts
+    if engine.label_selector:
+        pin(options, engine.label_selector)
     return processor
+
+
+def pin(options: dict[str, Any], selector: Mapping[str, str]) -> None:
+    """Add the labels to what the engine stage tells Ray Data of its actors.
+
+    With several GPUs to a replica Ray's function makes a placement group for it. The processor's config lets no labels
+    through to there, the group's own arguments, which are the last of that function's, take them.
+    """
+    if "ray_remote_args_fn" not in options:
+        options["label_selector"] = dict(selector)
+        return
+    make = options["ray_remote_args_fn"]
+    *before, group = make.args
+    labelled = {**group, "bundle_label_selector": [dict(selector) for _ in group["bundles"]]}
+    options["ray_remote_args_fn"] = partial(make.func, *before, labelled)
 
 
 def _engine_kwargs(engine: EngineSettings, sampling: Sampling) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -190,9 +190,11 @@ def verify_traces(
     settings: VerifySettings,
     *,
     concurrency: int,
+    label_selector: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> VerifyCounts:
-    """Verify Parquet shards of traces into `out_uri`, with `concurrency` actors of `settings.processes` cores each.
+    """Verify Parquet shards of traces into `out_uri`, with `concurrency` actors of `settings.processes` cores each, on nodes
+    that `label_selector` matches.
 
     Shards whose output exists are not computed again, only counted, so a run that was killed is continued by calling
     this once more. Use a fresh `out_uri` for other settings. Ray must be connected. `on_progress` hears of rows as their
@@ -225,6 +227,7 @@ def verify_traces(
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(concurrency, len(todo))),
             num_cpus=settings.processes,
+            label_selector=dict(label_selector) if label_selector else None,
         )
         for row in tasks.iter_rows():
             verdicts = {verdict.value: row[verdict.value] for verdict in Verdict}

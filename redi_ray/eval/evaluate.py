@@ -6,6 +6,7 @@ training recorded, because a template that differs by a newline costs accuracy s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -56,13 +57,15 @@ def evaluate_model(
     prompt: PromptSettings,
     verify: VerifySettings,
     verify_workers: int,
+    verify_labels: Mapping[str, str] | None = None,
     out_uri: str,
     on_progress: Progress,
     sampler: Sampler | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
-    benchmarks: name -> problems (PROBLEM schema). sampler: null starts engines of its own, as `engine` says.
+    benchmarks: name -> problems (PROBLEM schema). verify_labels: labels of the nodes that verify. sampler: null starts
+    engines of its own, as `engine` says.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if some samples could not be drawn.
     """
@@ -82,8 +85,9 @@ def evaluate_model(
             f"{storage.join(out_uri, 'traces', 'rejects')}. Run the command again to sample only what is missing"
         )
     shards = [uri for uri in storage.list_files(storage.join(out_uri, "traces"), ".parquet") if "/rejects/" not in uri]
-    verify_traces(shards, storage.join(out_uri, "verified"), verify, concurrency=verify_workers)
-    verified = pa.concat_tables(storage.read_tables(storage.list_files(storage.join(out_uri, "verified"), ".parquet")))
+    verified_uri = storage.join(out_uri, "verified")
+    verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
+    verified = pa.concat_tables(storage.read_tables(storage.list_files(verified_uri, ".parquet")))
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))

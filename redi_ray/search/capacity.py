@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from redi_ray.config.resources import EngineSettings, TrainerSettings
-from redi_ray.runtime import CapacityError
+from redi_ray.runtime import CapacityError, alive_nodes, autoscales, describe_labels, selected
 
 DRIVER_CPUS = 0.1
 """Logical CPUs of the process that leads a trial: it only waits."""
@@ -31,32 +30,53 @@ class Needs:
     """Of the evaluator's engine; empty if there is none."""
     evaluation_cpus: float = 0.0
     """Of verification beside the engine."""
+    worker_labels: Mapping[str, str] = field(default_factory=dict)
+    """Selector of the nodes that workers may run on."""
+    engine_labels: Mapping[str, str] = field(default_factory=dict)
+    """The same of the engine."""
 
     def __str__(self) -> str:
-        each = " + ".join(f"{amount:g} {name}" for name, amount in self.worker.items())
-        engine = " + ".join(f"{amount:g} {name}" for name, amount in self.engine.items())
-        return f"{self.workers} worker(s) of {each} per trial" + (f", and an engine of {engine}" if engine else "")
+        each = " + ".join(f"{amount:g} {name}" for name, amount in self.worker.items()) + on(self.worker_labels)
+        engine = " + ".join(f"{amount:g} {name}" for name, amount in self.engine.items()) + on(self.engine_labels)
+        return f"{self.workers} worker(s) of {each} per trial" + (f", and an engine of {engine}" if self.engine else "")
 
 
 def needs_of(trainer: TrainerSettings, engine: EngineSettings | None, verify_workers: int) -> Needs:
     """engine: null where trials are not scored by one."""
     worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     if engine is None:
-        return Needs(trainer.num_workers, worker, {})
+        return Needs(trainer.num_workers, worker, {}, worker_labels=trainer.label_selector)
     own = {"CPU": 1.0} | ({"GPU": float(engine.tensor_parallel_size)} if engine.device == "gpu" else {})
-    return Needs(trainer.num_workers, worker, own, verify_workers)
+    labels = (trainer.label_selector, engine.label_selector)
+    return Needs(trainer.num_workers, worker, own, verify_workers, *labels)
 
 
-def trials_at_a_time(nodes: Sequence[Resources], needs: Needs) -> int:
-    """How many trials fit on the nodes at once; 0 if not even one does."""
+def on(selector: Mapping[str, str]) -> str:
+    return f" on nodes with {dict(selector)}" if selector else ""
+
+
+def trials_at_a_time(
+    nodes: Sequence[Resources], needs: Needs, labels: Sequence[Mapping[str, str]] | None = None
+) -> int:
+    """How many trials fit on the nodes at once; 0 if not even one does. labels: of each node; null where they are not
+    known, and then any node may have the right ones."""
     rooms = [dict(node) for node in nodes]
-    if needs.engine and not _take(rooms, needs.engine):
+    if needs.engine and not _take(_matching(rooms, labels, needs.engine_labels), needs.engine):
         return 0
-    slots = sum(_how_often(room, needs.worker) for room in rooms)
+    slots = sum(_how_often(room, needs.worker) for room in _matching(rooms, labels, needs.worker_labels))
     cpus, each = sum(room.get("CPU", 0.0) for room in rooms), DRIVER_CPUS + needs.workers * needs.worker["CPU"]
     beside = TASK_CPUS + needs.evaluation_cpus
     fitting = min(slots // needs.workers, int((cpus - beside) / each + 1e-9))
     return max(fitting, int(slots >= needs.workers and cpus >= max(each, needs.evaluation_cpus)))
+
+
+def _matching(
+    rooms: list[dict[str, float]], labels: Sequence[Mapping[str, str]] | None, selector: Mapping[str, str]
+) -> list[dict[str, float]]:
+    """The rooms, not copies of them, of nodes with such labels."""
+    if labels is None:
+        return rooms
+    return [room for room, own in zip(rooms, labels, strict=True) if selected({"Labels": own}, selector)]
 
 
 def _take(rooms: list[dict[str, float]], wanted: Resources) -> bool:
@@ -77,27 +97,26 @@ def plan_concurrency(needs: Needs, at_most: int | None, num_trials: int, *, loca
 
     Raises CapacityError if the cluster, grown as far as it may, could not run a single one.
     """
-    now = [node["Resources"] for node in ray_nodes()]
+    nodes = alive_nodes()
+    now = [node["Resources"] for node in nodes]
+    fit_now = trials_at_a_time(now, needs, [node["Labels"] for node in nodes])
     later = growth()
-    possible = trials_at_a_time(later if later is not None else now, needs)
+    possible = trials_at_a_time(later, needs) if later is not None else fit_now
+    if later is None and not local and autoscales(nodes):  # how far, it tells nobody
+        possible = max(fit_now, at_most or 1)
     if not possible:
         has = "; ".join(describe(node) for node in (later if later is not None else now))
+        labels = f" and the labels {describe_labels(nodes)}" if needs.worker_labels or needs.engine_labels else ""
         raise CapacityError(
-            f"search: {needs}: the cluster can never hold that, it has {has or 'no nodes'}. Mend: fewer or smaller workers "
-            "(search.trainer), or more nodes"
+            f"search: {needs}: the cluster can never hold that, it has {has or 'no nodes'}{labels}. Mend: fewer or "
+            "smaller workers (search.trainer), or more nodes"
         )
     cores = max(1, int((os.cpu_count() or 1) / (needs.workers * needs.worker["CPU"]))) if local else sys.maxsize
     chosen = min(possible, at_most or cores, num_trials)
     line = f"{num_trials} trials, {chosen} at a time: {needs}"
-    if later is not None and trials_at_a_time(now, needs) < chosen:
-        line += f"; the cluster holds {trials_at_a_time(now, needs)} now and is asked to grow"
+    if fit_now < chosen:
+        line += f"; the cluster holds {fit_now} now and is asked to grow"
     return chosen, line
-
-
-def ray_nodes() -> list[dict[str, Any]]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def growth() -> list[Resources] | None:

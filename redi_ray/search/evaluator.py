@@ -61,6 +61,7 @@ def start_evaluator(engine: EngineSettings) -> Any:
     """An actor for `score`, with the engine's resources; it is gone when the last handle is."""
     environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib)))}
     options: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": environment}}
+    options["label_selector"] = engine.label_selector or None
     if engine.device == "gpu":
         options["num_gpus"] = engine.tensor_parallel_size
     return ray.remote(max_restarts=2, max_task_retries=2, **options)(Evaluator).remote(engine)

@@ -146,6 +146,7 @@ def dev_pass_at_1(
         prompt=run.config.model.prompt,
         verify=verify,
         verify_workers=run.config.resources.verify_workers,
+        verify_labels=run.config.resources.cpu_label_selector,
         out_uri=stage.uri,
         on_progress=lambda added: None,
         sampler=sampler,

@@ -97,7 +97,9 @@ def _sample(
             sampler,
             model=model,
             traces_uri=storage.join(stage.uri, "traces"),
-            verification=Verification(checked, run.config.verify.first_pass(), resources.verify_workers),
+            verification=Verification(
+                checked, run.config.verify.first_pass(), resources.verify_workers, resources.cpu_label_selector
+            ),
             on_progress=live,
         )
     total = result.total
@@ -135,6 +137,7 @@ def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) ->
         num_problems=problems.counts["out"],
         benchmarks=benchmarks,
         workers=run.config.resources.curate_workers,
+        label_selector=run.config.resources.cpu_label_selector,
     )
     if not result.positives:
         raise DataError(

@@ -52,6 +52,7 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
             prompt=config.model.prompt,
             verify=verify,
             verify_workers=config.resources.verify_workers,
+            verify_labels=config.resources.cpu_label_selector,
             out_uri=stage.uri,
             on_progress=lambda added: progress(added.traces, added.tokens),
         )

@@ -89,6 +89,7 @@ def _score(
         compute=ray.data.ActorPoolStrategy(size=min(trainer.num_workers, len(todo))),
         num_cpus=trainer.cpus_per_worker,
         num_gpus=1 if trainer.use_gpu else 0,
+        label_selector=trainer.label_selector or None,
     )
     return scored.iter_rows()
 

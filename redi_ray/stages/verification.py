@@ -72,6 +72,7 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
                 storage.join(table, folder),
                 run.config.verify.first_pass(),
                 concurrency=run.config.resources.verify_workers,
+                label_selector=run.config.resources.cpu_label_selector,
                 on_progress=progress,
             )
     return _publish(run, stage, started, traces.counts["out"], {})

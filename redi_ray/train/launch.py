@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redi_ray import storage
 from redi_ray.config.answers import AnswerSettings
@@ -30,6 +30,9 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError
 from redi_ray.preemption import saving_first
 from redi_ray.train.trackers import require_trackers
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
 
 log = logging.getLogger("redi_ray")
 
@@ -111,6 +114,7 @@ def launch_training(
     cpus_per_worker: float = 1.0,
     gpus_per_worker: float = 1.0,
     max_failures: int = 3,
+    label_selector: Mapping[str, str] | None = None,
     trackers: Sequence[str] = (),
     name: str = "redi_ray",
     facts: Mapping[str, Any] | None = None,
@@ -128,6 +132,7 @@ def launch_training(
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
         development: needed where `settings.probe` is set.
         cpus_per_worker: logical CPUs per rank; also its number of threads.
+        label_selector: labels of the nodes that ranks may run on.
         name: of the run in trackers and on the model card.
         facts: more lines for the model card.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
@@ -160,7 +165,15 @@ def launch_training(
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
     )
-    run_on_ray(job, num_workers, use_gpu, resources, max_failures, callbacks, collective_timeout_s)
+    from ray.train import ScalingConfig
+
+    scaling = ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker=resources,
+        label_selector=dict(label_selector) if label_selector else None,
+    )
+    run_on_ray(job, scaling, max_failures, callbacks, collective_timeout_s)
     outcome = read_outcome(out_uri)
     if outcome is None:
         raise TrainError(f"{out_uri}: the workers ended without an export")
@@ -169,23 +182,21 @@ def launch_training(
 
 def run_on_ray(
     job: Job,
-    num_workers: int,
-    use_gpu: bool,
-    resources: Mapping[str, float],
+    scaling: ScalingConfig,
     max_failures: int,
     callbacks: Sequence[Any],
     collective_timeout_s: int,
 ) -> None:
     """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import FailureConfig, RunConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     storage.delete(job.bookkeeping)
     trainer = TorchTrainer(
         worker_entry,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=collective_timeout_s),
-        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=dict(resources)),
+        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=collective_timeout_s),
+        scaling_config=scaling,
         run_config=RunConfig(
             name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
             storage_path=job.bookkeeping,

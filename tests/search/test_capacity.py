@@ -43,6 +43,26 @@ def test_needs_follow_from_the_config():
     assert needs_of(trainer, None, 4).engine == {}
 
 
+def test_workers_and_engine_count_on_their_own_nodes_only():
+    """GPUs of the engines' nodes are no room for ranks, and the other way round."""
+    nodes, labels = [GPU_NODE] * 3, [{"pool": "train"}, {"pool": "engine"}, {"pool": "engine"}]
+    worker = {"CPU": 1.0, "GPU": 1.0}
+    on_train = Needs(4, worker, {}, worker_labels={"pool": "train"})
+    assert trials_at_a_time(nodes, on_train, labels) == 2
+    assert trials_at_a_time(nodes, on_train) == 6, "labels that are not known are no reason to refuse"
+    with_engine = Needs(4, worker, worker, worker_labels={"pool": "train"}, engine_labels={"pool": "engine"})
+    assert trials_at_a_time(nodes, with_engine, labels) == 2, "the engine takes no GPU from training"
+    nowhere = Needs(4, worker, worker, worker_labels={"pool": "train"}, engine_labels={"pool": "spot"})
+    assert trials_at_a_time(nodes, nowhere, labels) == 0
+    trainer, engine = (
+        TrainerSettings(label_selector={"pool": "train"}),
+        EngineSettings(label_selector={"pool": "engine"}),
+    )
+    needs = needs_of(trainer, engine, 1)
+    assert (needs.worker_labels, needs.engine_labels) == ({"pool": "train"}, {"pool": "engine"})
+    assert "on nodes with {'pool': 'train'} per trial" in str(needs)
+
+
 def test_what_this_ray_can_never_hold_is_refused(ray_session: None):
     """The session's Ray has 8 CPUs and no GPU."""
     assert plan_concurrency(ONE_CPU, None, 16, local=False)[0] == 6
@@ -55,3 +75,5 @@ def test_what_this_ray_can_never_hold_is_refused(ray_session: None):
         plan_concurrency(Needs(9, {"CPU": 1.0}, {}), None, 4, local=True)
     with pytest.raises(CapacityError, match="1 CPU \\+ 1 GPU per trial"):
         plan_concurrency(Needs(1, {"CPU": 1.0, "GPU": 1.0}, {}), None, 4, local=True)
+    with pytest.raises(CapacityError, match=r"on nodes with \{'pool': 'train'\} .* the labels none \(1\)"):
+        plan_concurrency(Needs(1, {"CPU": 1.0}, {}, worker_labels={"pool": "train"}), None, 4, local=True)
