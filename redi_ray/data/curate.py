@@ -184,8 +184,8 @@ class Worker:
 @contextmanager
 def ray_workers(job: Job, count: int, label_selector: Mapping[str, str] | None = None) -> Iterator[Run]:
     """Actors that do the tasks. One that dies is started again, and so are its tasks."""
-    labels = dict(label_selector) if label_selector else None
-    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, label_selector=labels)(Worker)
+    labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
+    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(Worker)
     actors: list[Any] = [actor.remote(job) for _ in range(min(count, max(job.groups, 1)))]
     pool = ActorPool(actors)
 
