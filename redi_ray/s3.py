@@ -30,7 +30,8 @@ class Limits:
 
 
 FILES = Limits(connect_seconds=10, request_seconds=30, retries=10)
-"""Outages of up to 25 s are got over; what lasts ends then, and where nothing is answered at all after 11 time-outs."""
+"""Outages of up to 25 s are got over; what lasts ends then. Where connections stand open and nothing comes, 11 time-outs pass
+first: 6 minutes, some more for a write, whose stall is seen a few seconds late."""
 LOCKS = Limits(connect_seconds=5, request_seconds=8, retries=7)
 """Shorter: a lock's sign of life that comes too late is worth nothing."""
 
