@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,10 @@ Overrides = Annotated[
     typer.Argument(help="Changes to it, such as redi.train.learning_rate=1e-6", metavar="[KEY=VALUE]..."),
 ]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="base, sft or an arm of stage 2; again for several.")]
+
+
+Address = Annotated[str | None, typer.Option(help="The dashboard's, http://HOST:8265; else RAY_ADDRESS.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and exit with its exit code.")]
 
 
 @app.command()
@@ -193,6 +197,54 @@ def inspect_traces(
         if count in (0, limit):
             told = "no trace matches" if not count else f"stopped at --limit {limit}; there may be more"
             typer.echo(told, err=True)
+
+
+@app.command()
+def submit(
+    config: Config,
+    overrides: Overrides = None,
+    address: Address = None,
+    follow: Follow = False,
+    command: Annotated[
+        Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
+    ] = "run",
+) -> None:
+    """Run it as a job on a Ray cluster, with the code that lies here. Submitted twice, it runs once."""
+    from redi_ray.submit_command import submit_job
+
+    submit_job(config, overrides or [], address, command=command, follow=follow, again=False)
+
+
+@app.command()
+def resubmit(
+    config: Config,
+    overrides: Overrides = None,
+    address: Address = None,
+    follow: Follow = False,
+    command: Annotated[
+        Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
+    ] = "run",
+) -> None:
+    """Another attempt of a job that has ended: it goes on where that was."""
+    from redi_ray.submit_command import submit_job
+
+    submit_job(config, overrides or [], address, command=command, follow=follow, again=True)
+
+
+@app.command()
+def status(config: Config, overrides: Overrides = None, address: Address = None) -> None:
+    """The jobs of this run on a cluster, with their exit codes."""
+    from redi_ray.submit_command import show_status
+
+    show_status(config, overrides or [], address)
+
+
+@app.command()
+def stop(config: Config, overrides: Overrides = None, address: Address = None) -> None:
+    """Stop this run's job; training saves first."""
+    from redi_ray.submit_command import stop_job
+
+    stop_job(config, overrides or [], address)
 
 
 @app.command("config")

@@ -72,6 +72,7 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     if ray.is_initialized():
         yield
         return
+    os.environ.update(settings.env)
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with keeps_handler():
@@ -88,7 +89,7 @@ def _connect(settings: RaySettings, dashboard: bool) -> None:
 
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address:
-        environment = {"env_vars": WORKER_ENVIRONMENT}
+        environment = {"env_vars": {**WORKER_ENVIRONMENT, **settings.env}}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
         return
     ray.init(

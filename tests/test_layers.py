@@ -18,7 +18,8 @@ LAYERS = {
     "stages": 4,
     "runs": 5, "figures": 5, "report": 5, "report_data": 5, "pipeline": 5, "search": 5, "browse": 5, "report_traces": 5,
     "plan": 5,
-    "entry": 6, "spot_drain": 6, "verify_command": 6, "inspect_command": 6, "tune_command": 6, "plan_command": 6, "cli": 7,
+    "entry": 6, "spot_drain": 6, "verify_command": 6, "inspect_command": 6, "tune_command": 6, "plan_command": 6,
+    "submission": 6, "submit_command": 6, "cli": 7,
 }  # fmt: skip
 """Top-level module or package -> its layer. Imports within a layer are fine, but for the two engines."""
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +14,7 @@ import pytest
 import yaml
 from imported_run import write_imported
 from processes import ROOT, kill_when, rows, run, start
+from ray_head import ray_head
 
 from redi_ray import manifests, storage
 
@@ -140,33 +137,9 @@ def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
-    """`ray start --head` with a token, as on a cluster; gives the environment of a user who submits to it."""
-    ports = []
-    for _ in range(3):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            ports.append(free.getsockname()[1])
-    gcs, dashboard, client = ports
-    environment = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ADDRESS": f"http://127.0.0.1:{dashboard}",
-    }
-    with tempfile.TemporaryDirectory(prefix="rc", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        head = subprocess.Popen(
-            [
-                Path(sys.executable).parent / "ray", "start", "--head", "--block", f"--port={gcs}", "--num-cpus=8",
-                f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}", f"--temp-dir={folder}",
-                "--object-store-memory=500000000", "--disable-usage-stats",
-            ],
-            env={**os.environ, **environment, "RAY_ADDRESS": ""},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+    """The environment of a user who submits to a Ray with a token."""
+    with ray_head() as environment:
         yield environment
-        os.killpg(head.pid, signal.SIGTERM)
-        head.wait(timeout=60)
 
 
 def test_submitted_as_a_ray_job(cluster: dict[str, str], tmp_path: Path):

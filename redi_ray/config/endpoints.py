@@ -8,25 +8,10 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.secrets import holds_a_key
 
-_KEY = re.compile(
-    r"\bsk-(?=[\w-]*\d)[\w-]{20,}"  # the prefixes of hosted services, and lengths that no name or path has
-    r"|\b(?:hf|gsk|r8|fw)_[A-Za-z0-9]{20,}"
-    r"|\b(?:xai|pplx|nvapi)-[\w-]{30,}"
-    r"|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}\b|\beyJ[\w-]{10,}\.[\w-]{10,}"
-    r"|\b[Bb]earer\s+[\w.-]{16,}"
-)
 _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _SENT_BY_US = frozenset({"model", "messages", "stream", "n", "max_tokens", "max_completion_tokens"})
-
-
-def holds_a_key(value: Any) -> bool:
-    """Whether a string anywhere in `value` (mappings and lists opened) looks like an API key or a token."""
-    if isinstance(value, dict):
-        return any(holds_a_key(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(holds_a_key(item) for item in value)
-    return isinstance(value, str) and _KEY.search(value) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from redi_ray import storage
-from redi_ray.config.endpoints import holds_a_key
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.secrets import holds_a_key
 from redi_ray.errors import UserError
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from redi_ray.config.labels import selector_error
 from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.secrets import secret_variables
 
 
 def require_selector(field: str, selector: Mapping[str, str]) -> None:
@@ -28,8 +29,17 @@ class RaySettings:
     """Logical CPUs of a local Ray; null takes max(8, cores), so that the actors of several stages fit on a laptop."""
     object_store_gib: float = 1.0
     """Shared memory of a local Ray's object store, GiB."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment variables of every process of the run: proxies, cache folders, log levels. No secrets: the config is
+    printed and saved beside every output; those belong into the cluster's own environment (see cluster/README.md)."""
 
     def __post_init__(self) -> None:
+        secret = secret_variables(self.env)
+        require(
+            not secret,
+            f"env: {', '.join(secret)} looks like a secret, and a config is printed and saved; set it in the cluster's own "
+            "environment (a Kubernetes secret, the machines' role, the shell that starts Ray), from which all processes have it",
+        )
         require(self.num_cpus is None or self.num_cpus >= 4, f"num_cpus must be >= 4, got {self.num_cpus}")
         require(self.object_store_gib >= 0.1, f"object_store_gib must be >= 0.1, got {self.object_store_gib}")
 

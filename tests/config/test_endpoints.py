@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from redi_ray.config.endpoints import EndpointSettings, holds_a_key
+from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.load import ConfigError, dump_config, load_config
+from redi_ray.config.secrets import holds_a_key
 
 KEYS = [
     "sk-" + "proj-" + "Ab3dEf6hIj9lMn2pQr5tUv8x",
