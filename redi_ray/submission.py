@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+
 import redi_ray
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
@@ -98,22 +100,34 @@ class Jobs:
         if last is None and again:
             raise SubmissionError(f"no job of {self.name} is known here; start one with redi-ray submit")
         attempt = last.attempt + 1 if last else 1
-        job_id, new = f"{self.name}-{attempt}", True
-        metadata = {"run": self.name, "attempt": str(attempt), "config": config}
-        environment = {**self.config.resources.ray.env, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        job_id = f"{self.name}-{attempt}"
         with packed(self.config) as folder, told(f"submit {job_id}"):
-            try:
-                self.client.submit_job(
-                    entrypoint=f"python -m redi_ray.cli {command} config.yaml",
-                    submission_id=job_id,
-                    runtime_env={"working_dir": folder, "env_vars": environment},
-                    metadata=metadata,
-                )
-            except RuntimeError as error:  # another terminal was faster
-                if "already exists" not in str(error):
-                    raise
-                new = False
+            new = self._send(
+                entrypoint=f"python -m redi_ray.cli {command} config.yaml",
+                submission_id=job_id,
+                runtime_env={
+                    "working_dir": folder,
+                    "env_vars": {**self.config.resources.ray.env, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+                },
+                metadata={"run": self.name, "attempt": str(attempt), "config": config},
+            )
         return self.get(job_id), new
+
+    @retry(
+        retry=retry_if_exception_message(match=".*No available agent"),  # a head that has just started
+        wait=wait_fixed(2),
+        stop=stop_after_delay(60),
+        reraise=True,
+    )
+    def _send(self, **job: Any) -> bool:
+        """Whether it is new: another terminal may have been faster."""
+        try:
+            self.client.submit_job(**job)
+        except RuntimeError as error:
+            if "already exists" not in str(error):
+                raise
+            return False
+        return True
 
     def stop(self) -> Job | None:
         """Ask the job that is under way to save and end; None if there is none."""
@@ -187,7 +201,9 @@ def told(doing: str) -> Iterator[None]:
             f"could not {doing}: the cluster wants a token and got none, or another. Set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's; cluster/README.md says where it lies"
         ) from error
-    except (ConnectionError, OSError) as error:
+    except RuntimeError as error:
+        raise SubmissionError(f"could not {doing}: {error}") from error
+    except OSError as error:
         raise SubmissionError(
             f"could not {doing}: {error}. Is the cluster up, and its dashboard forwarded to here (cluster/README.md)?"
         ) from error
