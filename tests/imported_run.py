@@ -26,13 +26,17 @@ def write_imported(folder: Path, num_problems: int = 300) -> Path:
                     )
                     + "\n"
                 )
+    source = {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}
+    probe = {"every": 10, "problems": 16, "max_tokens": 16, "temperature": 1.0}
     config = {
         "name": "imported",
-        "problems": {"source": {"kind": "files", "paths": [str(path)], "columns": {"completion": "completion"}}},
+        "problems": {"source": source, "dev": {"share": 0.1}},
         "generate": {"kind": "import"},
         "model": {"init": {"kind": "scratch", "vocab_size": 400, "architecture": {"hidden_size": 32, "num_heads": 2}}},
         "sft": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-3, "checkpoint_every": 5}},
-        "redi": {"train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-4, "checkpoint_every": 5}},
+        "redi": {
+            "train": {"batch_size": 16, "epochs": 3, "learning_rate": 1e-4, "checkpoint_every": 5, "probe": probe}
+        },
         "evaluate": {"benchmarks": []},
         "resources": {"engine": {"device": "cpu"}, "trainer": {"num_workers": 2}},
     }

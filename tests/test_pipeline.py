@@ -129,10 +129,19 @@ def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported
             for run in (undisturbed, folder)
         ]
         assert exports[0].read_bytes() == exports[1].read_bytes(), arm
-        steps = [
-            json.loads(line)["step"] for line in (exports[1].parent.parent / "metrics.jsonl").read_text().splitlines()
-        ]
-        assert steps == list(range(len(steps)))
+        calm_lines, lines = (
+            [json.loads(line) for line in (export.parent.parent / "metrics.jsonl").read_text().splitlines()]
+            for export in exports
+        )
+        assert [line["step"] for line in lines] == list(range(len(lines)))
+        measured = [line.get("dev_accuracy") for line in lines]
+        assert measured == [line.get("dev_accuracy") for line in calm_lines]
+        assert [index for index, value in enumerate(measured) if value is not None] == (
+            [] if arm == "sft" else sorted({0, *range(9, len(lines), 10), len(lines) - 1})
+        )
+    held_out = {row["problem_id"] for row in rows(folder, "dev", "dev")}
+    assert 10 < len(held_out) < 60
+    assert not held_out & {row["problem_id"] for row in rows(folder, "verified", "verified")}
 
 
 @pytest.fixture(scope="module")
