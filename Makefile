@@ -4,16 +4,19 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 CONFIG ?= configs/demo.yaml
 
-.PHONY: demo test test-slow lint types clean
+.PHONY: demo test test-slow test-long lint types clean
 
 demo: .venv/.installed
 	$(BIN)/redi-ray run $(CONFIG)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-long: .venv/.installed-dev
+	$(BIN)/python -m pytest -m long
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

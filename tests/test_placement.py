@@ -39,7 +39,7 @@ from redi_ray.stages.references import _score
 from redi_ray.stages.run import Run
 from redi_ray.train.launch import launch_training
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 THERE = {"pool": "there"}
 FAST = VerifySettings(timeout_seconds=2)
 FEW_TOKENS = Sampling(1.0, 1.0, 8, 0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cluster_checks import AWS, read
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def test_loops_are_stopped_and_nothing_else_changes(
     assert stats.loops == sum(trace["finish_reason"] == "loop" for trace in traces.values()) >= early
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_engines_lose_and_change_nothing(undisturbed: dict[str, dict[str, Any]], teacher: str, tmp_path: Path):
     """kill -9 of the engine's core. Without restarts the run ends, with what it has; with them it goes on by itself."""
     kill = KillFirst()

@@ -145,7 +145,7 @@ def test_a_stall_is_got_over(operation: str, bucket: str, proxy: FaultProxy, mea
     assert measured.rows[-1][2] < 4 * LIMITS.request_seconds
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("operation", ["read", "write", "lock"])
 def test_a_lasting_stall_ends(operation: str, bucket: str, proxy: FaultProxy, measured: Measured, tmp_path: Path):
     """That an upload stands still is seen some seconds after the set time (9 s instead of 2)."""

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from processes import kill_when, run, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.timeout(1500)
 
 ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
 GRID = {RATE: {"grid": [1e-4, 3e-4, 1e-3]}}
@@ -85,6 +85,7 @@ def calm(config: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
     return root / "grid", output
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_repeats_nothing_and_ends_with_the_same_table(
     config: Callable[..., str], calm: tuple[Path, str], tmp_path: Path
 ):
@@ -111,6 +112,7 @@ def test_killed_in_the_middle_it_repeats_nothing_and_ends_with_the_same_table(
     assert table(torn) == table(calm[0])
 
 
+@pytest.mark.slow
 def test_the_winners_config_is_run_without_training_again(config: Callable[..., str], calm: tuple[Path, str]):
     """So is the search's own config by `redi-ray run`, which leaves the search aside and says so; and a search that is done
     is not done again."""
@@ -128,6 +130,7 @@ def test_the_winners_config_is_run_without_training_again(config: Callable[..., 
     assert " done in" not in once_more.replace("search             done in", "")
 
 
+@pytest.mark.long
 def test_stopped_trials_give_back_what_they_held(config: Callable[..., str], tmp_path: Path):
     """With 4 CPUs the third trial could not start if the first two, once stopped, kept their worker's."""
     rates = [1e-3, 3e-4, 1e-4, 3e-5, 1e-5]
@@ -150,6 +153,7 @@ def test_stopped_trials_give_back_what_they_held(config: Callable[..., str], tmp
     assert table(tmp_path / "asha") == rows
 
 
+@pytest.mark.long
 def test_optuna_goes_on_with_the_points_it_has(config: Callable[..., str], tmp_path: Path):
     space = {ALPHA: {"choice": [0.0, 1.0]}, RATE: {"loguniform": [1e-4, 1e-3]}}
     search = {"space": space, "searcher": "optuna", "num_trials": 2, "max_concurrent_trials": 1}
@@ -166,6 +170,7 @@ def test_optuna_goes_on_with_the_points_it_has(config: Callable[..., str], tmp_p
     assert len(table(tmp_path / "optuna")) == 2
 
 
+@pytest.mark.slow
 def test_bad_spaces_end_before_ray_starts(config: Callable[..., str], tmp_path: Path):
     path = config("bad", {"space": {"redi.train.learning_rte": {"grid": [1e-4]}}})
     output = run("tune", path, f"storage.root={tmp_path}", expect=2)
