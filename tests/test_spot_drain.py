@@ -115,7 +115,8 @@ def test_ray_is_told_of_the_node_and_its_deadline(two_nodes: tuple[str, list[str
         NodeDrainer(address, None).find(0.0)
     with pytest.raises(DrainError, match="no living Ray node"):
         NodeDrainer(address, "0" * 56).find(0.0)
-    ray.init(address=address, log_to_driver=False)
+    here = {"env_vars": {"PYTHONPATH": os.path.dirname(__file__)}}  # the nodes were not started from this test
+    ray.init(address=address, log_to_driver=False, runtime_env=here)
     try:
         # something runs there, or the node would be gone as soon as it is drained
         holder = ray.remote(num_cpus=1, label_selector={"ray.io/node-id": worker})(_Holder).remote()
