@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -41,13 +42,20 @@ def ray_head() -> Iterator[dict[str, str]]:
             yield environment
         finally:
             os.killpg(head.pid, signal.SIGTERM)
-            head.wait(timeout=60)
+            try:
+                head.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(head.pid, signal.SIGKILL)
+                head.wait()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    with ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in found:
-            free.bind(("127.0.0.1", 0))
-        return [free.getsockname()[1] for free in found]
+    """Ports that nothing listens on, all different, and none that the kernel gives away by itself meanwhile."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 1000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            break
+    return found
