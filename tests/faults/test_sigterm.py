@@ -97,7 +97,7 @@ def end_when(process: subprocess.Popen[str], condition: Callable[[], bool], seco
     return output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_ended_in_verify_and_train_it_goes_on_to_the_same_weights(tmp_path: Path):
     config = str(write_imported(tmp_path))

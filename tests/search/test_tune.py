@@ -85,7 +85,7 @@ def calm(config: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -
     return root / "grid", output
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_in_the_middle_it_repeats_nothing_and_ends_with_the_same_table(
     config: Callable[..., str], calm: tuple[Path, str], tmp_path: Path
 ):
@@ -112,7 +112,7 @@ def test_killed_in_the_middle_it_repeats_nothing_and_ends_with_the_same_table(
     assert table(torn) == table(calm[0])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_winners_config_is_run_without_training_again(config: Callable[..., str], calm: tuple[Path, str]):
     """So is the search's own config by `redi-ray run`, which leaves the search aside and says so; and a search that is done
     is not done again."""
