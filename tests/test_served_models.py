@@ -29,7 +29,7 @@ from redi_ray.config.load import load_config
 from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

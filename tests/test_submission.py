@@ -65,7 +65,7 @@ def wait_for(address: dict[str, str], path: str, root: str) -> None:
     pytest.fail("the cluster never answered")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 def test_submitted_twice_followed_stopped_and_taken_up_again(cluster: dict[str, str], tmp_path: Path):
     """One job; a stop in the middle of training saves (75); the next attempt goes on and ends with 0; bad input ends with

@@ -134,7 +134,7 @@ def undisturbed(ray_session: None, teacher: str, tmp_path_factory: pytest.TempPa
     return traces
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_finish_reasons_and_seeds(undisturbed: dict[str, dict[str, Any]]):
     """Only a completion that has its full length was cut off or looped, and the samples of a problem differ."""
     for trace in undisturbed.values():
@@ -144,7 +144,7 @@ def test_finish_reasons_and_seeds(undisturbed: dict[str, dict[str, Any]]):
     assert len({json.loads(trace["sampling"])["seed"] for trace in undisturbed.values()}) == len(undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_loops_are_stopped_and_nothing_else_changes(
     undisturbed: dict[str, dict[str, Any]], teacher: str, tmp_path: Path
 ):

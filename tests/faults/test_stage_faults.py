@@ -14,7 +14,7 @@ from proxy import FaultProxy
 from redi_ray import storage
 from redi_ray.schemas import TRACE
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 VERIFY = """
 import json, sys, tempfile
