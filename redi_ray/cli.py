@@ -31,6 +31,9 @@ Arms = Annotated[list[str] | None, typer.Option("--arm", help="base, sft or an a
 
 
 Address = Annotated[str | None, typer.Option(help="The dashboard's, http://HOST:8265; else RAY_ADDRESS.")]
+JobCommand = Annotated[
+    Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
+]
 Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and exit with its exit code.")]
 
 
@@ -205,9 +208,7 @@ def submit(
     overrides: Overrides = None,
     address: Address = None,
     follow: Follow = False,
-    command: Annotated[
-        Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
-    ] = "run",
+    command: JobCommand = "run",
 ) -> None:
     """Run it as a job on a Ray cluster, with the code that lies here. Submitted twice, it runs once."""
     from redi_ray.submit_command import submit_job
@@ -221,9 +222,7 @@ def resubmit(
     overrides: Overrides = None,
     address: Address = None,
     follow: Follow = False,
-    command: Annotated[
-        Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
-    ] = "run",
+    command: JobCommand = "run",
 ) -> None:
     """Another attempt of a job that has ended: it goes on where that was."""
     from redi_ray.submit_command import submit_job
