@@ -117,7 +117,7 @@ def test_a_typo_in_any_key_is_found_and_named(path: Path):
         ("WORKDIR", "WORKDR", "WORKDR: no instruction"),
         ("USER redi", "USER root", "target cpu runs as root"),
         ('CMD ["redi-ray"', 'CMD ["rediray"', "calls none of ['redi-ray']"),
-        ("ENV HOME=/home/redi ", "ENV ", "has no ENV HOME"),
+        ("ENV HOME=/srv/redi ", "ENV ", "has no ENV HOME"),
     ],
 )
 def test_a_mistake_in_the_dockerfile_is_found(right: str, wrong: str, told: str):
