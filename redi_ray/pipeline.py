@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from redi_ray import storage
@@ -10,6 +11,7 @@ from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
 from redi_ray.manifests import Manifest
+from redi_ray.modeling.tokenizer import import_for_threads
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
@@ -91,9 +93,22 @@ class Pipeline:
         """Evaluate the named models, or all."""
         if not self.config.evaluate.benchmarks:
             raise UserError("evaluate.benchmarks is empty: name at least one benchmark")
-        found = {name: self.evaluation(name) for name in self._known(names)}
+        names = self._known(names)
+        for name in names:
+            self.checkpoint(name)  # here, since the threads below share what is remembered of the stages
+        import_for_threads()
+        found = dict(zip(names, self._side_by_side(self.evaluation, names), strict=True))
         self.run.write_index("eval", found)
         return found
+
+    def _side_by_side(self, stage: Callable[[str], Manifest], names: list[str]) -> list[Manifest]:
+        """The stage for each name, as many at a time as the config allows. When one fails or SIGTERM comes, those that have
+        not begun do not, and nothing waits for the others: closing Ray ends them."""
+        pool = ThreadPoolExecutor(self.config.resources.concurrent_evaluations)
+        try:
+            return [future.result() for future in [pool.submit(stage, name) for name in names]]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def report(self) -> ReportPaths:
         from redi_ray.report import build_report  # loads matplotlib, which only this stage needs

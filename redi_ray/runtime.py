@@ -25,6 +25,7 @@ WORKER_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # what still asks Ray for something after the end must not start another one
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial of a search reads the same relative paths as the driver
     "TRANSFORMERS_VERBOSITY": "error",
 }

@@ -46,9 +46,18 @@ def vllm_sampler(model: str, engine: EngineSettings, sampling: Sampling, prompt:
         blocks = prepared.repartition(target_num_rows_per_block=engine.batch_size, strict=True)
         engines = _engine_processor(model, engine, sampling, prompt.prefix)
         answers = engines(blocks)  # in the order in which batches finish
-        return answers.map_batches(_to_completions, batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS)
+        return answers.map_batches(_to_completions, batch_size=None, batch_format="pyarrow", **small_tasks(engine))
 
     return sample
+
+
+def small_tasks(engine: EngineSettings) -> dict[str, Any]:
+    """Ray Data's arguments for the steps around the engines: two tasks at a time for each replica keep it busy.
+
+    Without a bound Ray starts a process for every batch that waits, and on a small machine those starts, three seconds
+    each, slow that of the engine.
+    """
+    return {"num_cpus": TASK_CPUS, "compute": ray.data.TaskPoolStrategy(size=2 * engine.pool[1])}
 
 
 class _Tokenize:
@@ -123,8 +132,8 @@ def _engine_processor(
         config,
         preprocess=lambda row: {"sampling_params": _sampling_params(row, sampling)},
         postprocess=lambda row: _keep_columns(row, prefix, ends, sampling.loops),
-        preprocess_map_kwargs={"num_cpus": TASK_CPUS},
-        postprocess_map_kwargs={"num_cpus": TASK_CPUS},
+        preprocess_map_kwargs=small_tasks(engine),
+        postprocess_map_kwargs=small_tasks(engine),
     )
     options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
     options["max_restarts"] = engine.max_restarts
@@ -173,6 +182,7 @@ def _environment(engine: EngineSettings) -> dict[str, str]:
         found["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
         found["OMP_NUM_THREADS"] = str(engine.cpu_threads)
         found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # each replica would bind itself to the same first cores
+        found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine's process computes; a third one takes 12 s to import vLLM
     return found
 
 

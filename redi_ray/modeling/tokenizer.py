@@ -32,6 +32,11 @@ CHAT_TEMPLATE = (
 )
 
 
+def import_for_threads() -> None:
+    """Import what this module uses of transformers, whose lazy modules fail if two threads import them at a time."""
+    from transformers import AutoTokenizer, GenerationConfig  # noqa: F401
+
+
 class ModelError(UserError):
     """A model that cannot be used; the message says what is missing and where."""
 
