@@ -5,7 +5,6 @@ The driver sits on the head, which has room for everything: without its selector
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from curation_runs import PROMPT, solved, write_shards
+from ray_nodes import ray_nodes
 from test_collect import SAMPLING, forty, teacher
 from tiny_runs import PLAIN_SETTINGS, write_inputs
 
@@ -48,22 +48,8 @@ FEW_TOKENS = Sampling(1.0, 1.0, 8, 0)
 @pytest.fixture(scope="module")
 def there() -> Iterator[str]:
     """A Ray of two nodes, connected from the head; the id of the other, whose label is `pool: there`."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    if ray.is_initialized():
-        pytest.skip("another test's Ray is connected")
-    with tempfile.TemporaryDirectory(prefix="rp", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        cluster = Cluster()
-        node = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": 200 << 20}
-        cluster.add_node(**node, labels={"pool": "here"}, temp_dir=folder, include_dashboard=False)
-        other = cluster.add_node(**node, labels=THERE)
-        ray.init(address=cluster.address, log_to_driver=False)
-        try:
-            yield other.node_id
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+    with ray_nodes([{"pool": "here"}, THERE], num_gpus=2) as (_, (_, other)):
+        yield other.node_id
 
 
 @contextmanager

@@ -118,6 +118,9 @@ class TrainerSettings:
     """Logical CPUs per rank, which also sets its threads."""
     max_failures: int = 3
     """Worker or node losses survived by resuming from the newest checkpoint."""
+    collective_timeout_s: int = 900
+    """A rank that waits longer than this for the others (one of them hangs) fails, which restarts all. It must be more than
+    the slowest step, export or probe takes."""
     label_selector: dict[str, str] = field(default_factory=dict)
     """Labels of the nodes that ranks, and what scores the reference, may run on; see `engine.label_selector`."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
@@ -126,6 +129,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         require(self.num_workers >= 1, f"num_workers must be >= 1, got {self.num_workers}")
         require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
+        require(self.collective_timeout_s >= 1, f"collective_timeout_s must be >= 1, got {self.collective_timeout_s}")
         require_selector("label_selector", self.label_selector)
 
 

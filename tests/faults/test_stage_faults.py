@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 
-import pyarrow as pa
 import pytest
 from proxy import FaultProxy
+from trace_shards import write_trace_shards
 
 from redi_ray import storage
-from redi_ray.schemas import TRACE
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -40,17 +39,7 @@ def verify(inputs: str, out: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def inputs(bucket: str, proxy: FaultProxy) -> str:
     """Six shards of ten traces, half of them right."""
-    for shard in range(6):
-        rows = [
-            {
-                "trace_id": f"{shard}-{i}", "problem_id": f"{shard}-{i}", "problem": "?", "answer": "1/2",
-                "completion": f"\\boxed{{\\frac{{{1 + i % 2}}}{{2}}}}", "sample_index": 0, "model": "m",
-                "finish_reason": "stop", "num_tokens": 5, "sampling": "{}",
-            }
-            for i in range(10)
-        ]  # fmt: skip
-        table = pa.table({name: [row.get(name) for row in rows] for name in TRACE.names}).cast(TRACE)
-        storage.write_table(f"{bucket}/stage/in/part-{shard}.parquet", table)
+    write_trace_shards(f"{bucket}/stage/in", shards=6, rows=10)
     return f"{bucket}/stage/in"
 
 
