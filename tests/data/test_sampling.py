@@ -192,6 +192,25 @@ def test_killed_engines_lose_and_change_nothing(undisturbed: dict[str, dict[str,
     }
 
 
+@pytest.mark.long
+def test_an_engine_ends_with_its_killed_actor(undisturbed: dict[str, dict[str, Any]], teacher: str, tmp_path: Path):
+    """kill -9 of the actor: its engine's process must not live on (with the GPU's memory), and the traces are the same."""
+    cores: list[psutil.Process] = []
+
+    def kill(added: SampleStats) -> None:
+        if added.traces and not cores:
+            cores.extend(engine_cores())
+            cores[0].parent().send_signal(signal.SIGKILL)
+            gone, _ = psutil.wait_procs(cores, timeout=10)
+            assert gone == cores
+
+    _, traces = sample(teacher, tmp_path, on_progress=kill)
+    assert len(cores) == 1
+    assert {key: trace["completion"] for key, trace in traces.items()} == {
+        key: trace["completion"] for key, trace in undisturbed.items()
+    }
+
+
 def test_a_pool_and_its_bundles_reach_the_processor(ray_session: None, teacher: str):
     """[min, max] replicas, the restarts, and for two GPUs a replica one placement group of two bundles."""
     sampling = Sampling(1.0, 1.0, 8, 0)
