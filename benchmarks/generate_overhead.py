@@ -3,7 +3,8 @@
 Work: a Qwen2 (4 layers x 256, random weights, float32) on CPU and `--wave` requests at a time, each with its own seed; a
 completion ends by chance or at 256 tokens. The two arms take turns, wave by wave, while the other's engine is idle:
 
-    engine   `vllm.LLM.generate` on all requests of the wave; texts and token ids end in memory
+    engine   `vllm.LLM.generate` on all requests of the wave; texts and token ids end in memory. As vLLM comes, its core
+             and its worker are processes of their own; with --in-process it is one process and no message is passed
     stage    `redi_ray.data.collect` with the vLLM sampler: from the wave's rows to Parquet shards written and counted,
              through Ray Data (tokenising, the engine's actor, finish reasons, loop detection off and on as configured)
 
@@ -11,7 +12,7 @@ Start-up is in neither: both engines live for the whole run, and a first wave th
 stage begins when its rows are let into the pipeline and ends when the driver hears of its last shard, so that filling and
 draining the pipeline count against us.
 
-    python benchmarks/generate_overhead.py [--quick] [--waves N] [--wave N]
+    python benchmarks/generate_overhead.py [--quick] [--waves N] [--wave N] [--in-process]
 
 Last line: a JSON object; `fraction_of_engine` is the stage's tokens/s over the engine's, all waves together.
 """
@@ -133,9 +134,11 @@ def spent(before: Times, after: Times) -> float:
 class EngineArm:
     """The bare engine in a process of its own."""
 
-    def __init__(self, model: str, size: int) -> None:
+    def __init__(self, model: str, size: int, in_process: bool) -> None:
         command = [sys.executable, __file__, "--engine", model, "--wave", str(size)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as in the stage
+        if in_process:
+            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -247,6 +250,11 @@ def main() -> None:
     parser.add_argument("--waves", type=int, default=4, help="counted waves per arm")
     parser.add_argument("--wave", type=int, default=512, help="requests per wave, a multiple of 256")
     parser.add_argument("--in-flight", type=int, default=8, help="engine batches of 64 in flight")
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="the bare engine without vLLM's own processes, which no server could use",
+    )
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:
@@ -261,7 +269,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="go", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         model = make_model(folder / "model")
-        bare = EngineArm(model, size)
+        bare = EngineArm(model, size, options.in_process)
         ray.init(
             address="local", num_cpus=8, include_dashboard=False, log_to_driver=False, _temp_dir=f"{scratch}/ray",
             object_store_memory=512 << 20,
@@ -298,6 +306,7 @@ def main() -> None:
             {
                 "benchmark": "generate_overhead",
                 "quick": options.quick,
+                "engine_in_process": options.in_process,
                 "engine_tokens_per_s": round(rates["engine"], 1),
                 "stage_tokens_per_s": round(rates["stage"], 1),
                 "fraction_of_engine": round(rates["stage"] / rates["engine"], 4),

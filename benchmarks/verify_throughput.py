@@ -4,11 +4,12 @@
 
 Plain is `verify(parse(gold), parse(trace))` on the whole text with Math-Verify's own time-outs, in a process of its own
 (our worker changes how Math-Verify behaves), warmed by one call. Ours is `verify_traces` with one actor and one worker
-process, which take turns; of three runs, each with new processes and empty caches, the one with the median time counts,
-because on sets this small a single run mostly measures how fast the machine hands out memory. Start-up is left out on
-both sides and printed: the actor's process, and its worker, which imports sympy and reads some answers to warm the
-grammar. `speedup` compares time spent on verdicts, `speedup_with_io` adds our reading and writing of Parquet, which plain
-does not have, and `stage` has everything, Ray and start-up too. The last line is JSON.
+process, which take turns. A machine may be twice as fast in one minute as in the next, so the sides take turns, too: a
+third of the traces through plain Math-Verify, then all of them through ours, three times, each with new processes and
+empty caches; times are summed. Start-up is left out on both sides and printed: the actor's process, and its worker,
+which imports sympy and reads some answers to warm the grammar. `speedup` compares time spent on verdicts,
+`speedup_with_io` adds our reading and writing of Parquet, which plain does not have, and `stage` has everything, Ray and
+start-up too. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,32 +62,31 @@ def load(data: Path, name: str, every: int) -> list[dict[str, Any]]:
     return [row for row in rows if row not in loops][::every] + loops[::every]
 
 
-def run_plain(data: Path, name: str, every: int) -> dict[str, Any]:
-    """Plain Math-Verify in a fresh process: seconds, and whether each trace is right."""
+def run_plain(data: Path, name: str, every: int, part: int) -> dict[str, Any]:
+    """Plain Math-Verify on every third trace, in a fresh process: seconds, and whether each is right."""
     command = [sys.executable, __file__, "--plain", name, "--every", str(every), "--data", str(data)]
+    command += ["--part", str(part)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
-def plain_main(data: Path, name: str, every: int) -> None:
+def plain_main(data: Path, name: str, every: int, part: int) -> None:
     import logging
 
     from math_verify import parse, verify
 
     logging.disable(logging.CRITICAL)
-    rows = load(data, name, every)
+    rows = load(data, name, every)[part::RUNS]
     verify(parse("$x+1$"), parse("so $1+x$"))
     start = time.perf_counter()
     right = [bool(verify(parse(f"${row['gold']}$"), parse(row["trace"]))) for row in rows]
     print(json.dumps({"seconds": time.perf_counter() - start, "right": right}))
 
 
-def run_ours(rows: list[dict[str, Any]], folder: Path) -> tuple[Any, list[dict[str, Any]]]:
-    """The stage's counts and its rows."""
+def write_inputs(rows: list[dict[str, Any]], folder: Path) -> list[str]:
+    """The traces as shards."""
     import pyarrow as pa
 
     from redi_ray import storage
-    from redi_ray.config.answers import VerifySettings
-    from redi_ray.data.verify import verify_traces
     from redi_ray.schemas import TRACE
 
     inputs = []
@@ -104,20 +105,46 @@ def run_ours(rows: list[dict[str, Any]], folder: Path) -> tuple[Any, list[dict[s
         ]
         inputs.append(str(folder / "in" / f"part-{start:06d}.parquet"))
         storage.write_table(inputs[-1], pa.Table.from_pylist(traces, schema=TRACE))
-    runs = [
-        verify_traces(inputs, str(folder / f"out-{number}"), VerifySettings(), concurrency=1) for number in range(RUNS)
-    ]
+    return inputs
+
+
+@dataclass
+class Arms:
+    """Both sides' sums over the three turns."""
+
+    plain_right: list[bool]
+    """Per trace."""
+    ours: list[dict[str, Any]]
+    """Rows of the first run."""
+    counts: Any
+    """VerifyCounts of the last run; its times are means over the runs."""
+    plain_seconds: float = 0.0
+
+
+def take_turns(data: Path, name: str, every: int, folder: Path) -> Arms:
+    """A third of the traces through plain Math-Verify, then all through ours, three times."""
+    from redi_ray import storage
+    from redi_ray.config.answers import VerifySettings
+    from redi_ray.data.verify import verify_traces
+
+    rows = load(data, name, every)
+    inputs, right, runs, plain_seconds = write_inputs(rows, folder), [False] * len(rows), [], 0.0
+    for turn in range(RUNS):
+        plain = run_plain(data, name, every, turn)
+        plain_seconds += plain["seconds"]
+        right[turn::RUNS] = plain["right"]
+        runs.append(verify_traces(inputs, str(folder / f"out-{turn}"), VerifySettings(), concurrency=1))
+    times = ("verify_seconds", "io_seconds", "start_seconds", "seconds")
+    means = {name: sum(getattr(run, name) for run in runs) / RUNS for name in times}
     outputs = storage.list_files(str(folder / "out-0"), ".parquet")
-    counts = sorted(runs, key=lambda run: run.verify_seconds + run.io_seconds)[RUNS // 2]
-    return counts, [row for table in storage.read_tables(outputs) for row in table.to_pylist()]
+    ours = [row for table in storage.read_tables(outputs) for row in table.to_pylist()]
+    return Arms(right, ours, replace(runs[-1], **means), plain_seconds)
 
 
-def compare(
-    name: str, rows: list[dict[str, Any]], plain: dict[str, Any], ours: list[dict[str, Any]]
-) -> tuple[int, int]:
+def compare(name: str, rows: list[dict[str, Any]], plain: list[bool], ours: list[dict[str, Any]]) -> tuple[int, int]:
     """Print each trace that only one side calls right; how many there are, and how many without an explanation."""
     differ = unexplained = 0
-    for row, right, verified in zip(rows, plain["right"], ours, strict=True):
+    for row, right, verified in zip(rows, plain, ours, strict=True):
         if right == (verified["verdict"] == "correct"):
             continue
         differ += 1
@@ -138,9 +165,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("REDI_TEST_DATA", "../shared/data"))
     parser.add_argument("--plain", choices=SETS, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.plain:
-        plain_main(options.data, options.plain, options.every)
+        plain_main(options.data, options.plain, options.every, options.part)
         return
 
     import ray
@@ -152,9 +180,9 @@ def main() -> None:
         for name in SETS:
             every = {"math500": 15, "amc_long": 4}[name] if options.quick else 1
             rows = load(options.data, name, every)
-            plain = run_plain(options.data, name, every)
-            counts, ours = run_ours(rows, Path(scratch) / name)
-            rate_plain, rate_ours = len(rows) / plain["seconds"], len(rows) / counts.verify_seconds
+            arms = take_turns(options.data, name, every, Path(scratch) / name)
+            counts = arms.counts
+            rate_plain, rate_ours = len(rows) / arms.plain_seconds, len(rows) / counts.verify_seconds
             rate_with_io = len(rows) / (counts.verify_seconds + counts.io_seconds)
             result |= {
                 f"speedup_{name}": round(rate_ours / rate_plain, 1),
@@ -172,7 +200,7 @@ def main() -> None:
                 f"whole stage {counts.seconds:.1f} s with Ray's start of the actor; "
                 f"{counts.quick} by the fast path, {counts.cached} cached, {counts.compared} by Math-Verify"
             )
-            found = compare(name, rows, plain, ours)
+            found = compare(name, rows, arms.plain_right, arms.ours)
             differ, unexplained = differ + found[0], unexplained + found[1]
         ray.shutdown()
     print(json.dumps(result | {"verdicts_differ": differ, "verdicts_differ_unexplained": unexplained}))

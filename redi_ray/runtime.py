@@ -219,6 +219,7 @@ def quiet_libraries() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # or a UserError would arrive as text
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # on having less work than room
     for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", "vllm", "transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own

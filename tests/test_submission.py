@@ -69,11 +69,12 @@ def wait_for(address: dict[str, str], path: str, root: str) -> None:
 @pytest.mark.timeout(1500)
 def test_submitted_twice_followed_stopped_and_taken_up_again(cluster: dict[str, str], tmp_path: Path):
     """One job; a stop in the middle of training saves (75); the next attempt goes on and ends with 0; bad input ends with
-    2; a wrong token is told as such."""
+    2; a wrong or missing token is told as such."""
     path, root = str(write_imported(tmp_path, 60)), f"storage.root={tmp_path}"
     wait_for(cluster, path, root)
-    wrong = {**cluster, "RAY_AUTH_TOKEN": "0" * 64}
-    assert "the cluster wants a token" in run("submit", path, root, environment=wrong, expect=2)
+    for other in ("0" * 64, ""):
+        environment = {**cluster, "RAY_AUTH_TOKEN": other, "HOME": str(tmp_path)}  # Ray looks for a token there, too
+        assert "the cluster wants a token" in run("submit", path, root, environment=environment, expect=2)
 
     long = ["sft.train.epochs=200", "sft.train.checkpoint_every=1000"]
     first = run("submit", path, root, *long, "--command", "train", environment=cluster).strip().splitlines()[-1]
