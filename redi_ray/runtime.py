@@ -16,6 +16,9 @@ from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSetti
 from redi_ray.errors import UserError
 from redi_ray.preemption import keeps_handler
 
+# Read when Ray is imported. A thread that still asks it for something after the end must not start another one.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
 log = logging.getLogger("redi_ray")
 
 WORKER_ENVIRONMENT = {
@@ -25,7 +28,6 @@ WORKER_ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ENABLE_AUTO_CONNECT": "0",  # what still asks Ray for something after the end must not start another one
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a trial of a search reads the same relative paths as the driver
     "TRANSFORMERS_VERBOSITY": "error",
 }
@@ -82,6 +84,7 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     try:
         yield
     finally:
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)  # threads that are cut off here would say so at length
         ray.shutdown()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +73,9 @@ def test_labels_split_what_a_cluster_has():
     assert Demand("x", {"CPU": 5}, {"pool": "cpu"}).shortfalls(nodes) == [
         "x asks for 5 CPU on nodes with {'pool': 'cpu'}, Ray has 4"
     ]
+
+
+def test_what_asks_ray_for_something_without_one_starts_none():
+    """Evaluations in threads may outlive the end of the driver's Ray by a moment."""
+    program = "import redi_ray.runtime, ray, sys\ntry: ray.put(1)\nexcept Exception: sys.exit(7)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 7
