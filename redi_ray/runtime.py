@@ -84,7 +84,8 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     try:
         yield
     finally:
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)  # threads that are cut off here would say so at length
+        # threads that are cut off here would say so at length
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
         ray.shutdown()
 
 
