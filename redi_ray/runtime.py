@@ -226,4 +226,6 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # on having less work than room
     for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", "vllm", "transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # it looks for a file that only the hub's snapshots have, and calls its absence an error; what matters it raises
+    logging.getLogger("ray.llm.ray.llm._internal.common.utils.cloud_filesystem").setLevel(logging.CRITICAL)
     logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own
