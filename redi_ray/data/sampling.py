@@ -182,9 +182,8 @@ def _environment(engine: EngineSettings) -> dict[str, str]:
         found["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
         found["OMP_NUM_THREADS"] = str(engine.cpu_threads)
         found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # each replica would bind itself to the same first cores
-        found["VLLM_ENABLE_V1_MULTIPROCESSING"] = (
-            "0"  # the engine's process computes; a third one takes 12 s to import vLLM
-        )
+        # the engine's process computes; a third one would take 12 s to import vLLM
+        found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return found
 
 
