@@ -5,6 +5,7 @@ Differences from calling Math-Verify on two texts, each for a reason:
   is not read as its first number;
 - its fallback to comparing what is left of an unreadable answer as strings is off, since that calls different answers
   equal; equal strings are found before, on the whole answer;
+- answers with different values (`redi_ray.text.numeric`) are wrong without being read into sympy, which takes longer;
 - an answer that cannot be read is `no_answer`, an unreadable gold `gold_unparseable`, and running out of memory or stack
   is an error: Math-Verify says "not equal" to all three.
 
@@ -20,10 +21,10 @@ from functools import lru_cache
 from typing import Any
 
 from redi_ray.config.answers import AnswerSettings
-from redi_ray.text.normalize import choice_letter, repair
+from redi_ray.text.normalize import DECIMAL_COMMA, choice_letter, repair
+from redi_ray.text.numeric import certainly_differ
 
 MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
-DECIMAL_COMMA = re.compile(r"^-?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)$")
 PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s|\s[A-Za-z]{3,}")
 LATEX = re.compile(r"[\\{}^_]")
 
@@ -222,6 +223,9 @@ def warm_up(settings: AnswerSettings) -> None:
 
 def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
     """`correct`, `wrong`, `no_answer` or `gold_unparseable` (values of `Verdict`). May hang: call it in a worker."""
+    strict = settings.strict_variables
+    if certainly_differ(gold, answer, decimals=settings.float_rounding, strict_variables=strict):
+        return "wrong"
     _, grader = _math_verify()
     expected = _parse(gold)
     if not expected:
@@ -234,7 +238,7 @@ def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
         found,
         float_rounding=settings.float_rounding,
         numeric_precision=settings.numeric_precision,
-        strict=settings.strict_variables,
+        strict=strict,
         allow_set_relation_comp=settings.set_relations,
         timeout_seconds=None,
     )

@@ -31,6 +31,7 @@ ORDINAL = re.compile(
     r"(?<=\d)\s*\^?\s*\{?\s*\\(?:mathrm|text|textrm)\{\s*(?:st|nd|rd|th)\s*\}\s*\}?|(?<=\d)(?:st|nd|rd|th)\b"
 )
 STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|[bB]igg?[lr]?|limits)(?![a-zA-Z])")
+SINGLE_SCRIPT = re.compile(r"([_^])\{(\w)\}")
 SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+")
 FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{)")
 ROOT = re.compile(r"\\sqrt\s*(\d|[a-zA-Z])")
@@ -44,6 +45,7 @@ LISTED = re.compile(
     r",?\s*\\(?:text|mathrm|textrm|mbox|textnormal)\s*\{\s*(?:and|or)\s*\}\s*|(?<=[\d)\]}]),?\s+(?:and|or)\s+(?=[-+\d(\[\\])"
 )
 RELATION = re.compile(r"[<>]|\\(?:leq?|geq?|lt|gt|neq?|in|leqslant|geqslant)(?![a-zA-Z])")
+DECIMAL_COMMA = re.compile(r"^-?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d+|\d{4,},\d+)$")
 INTEGER = re.compile(r"^[-+]?\d+$")
 RATIONAL = re.compile(r"^([-+]?)(?:\\frac\{(-?\d{1,18})\}\{(\d{1,18})\}|(\d{1,18})/(\d{1,18})|(\d{1,18}))$")
 CHOICE = re.compile(r"^\(?([A-J])\)?[.:]?$")
@@ -120,7 +122,7 @@ def canonical(answer: str) -> str:
     if text.isalnum():
         return text.casefold() if len(text) >= 4 and text.isalpha() else text
     text = text.replace("\\%", "%").removesuffix(".").rstrip()
-    text = STYLE.sub("", text)
+    text = SINGLE_SCRIPT.sub(r"\1\2", STYLE.sub("", text))
     unit = TAIL_UNIT.match(text)
     text = unit.group(1) if unit else TEXT.sub(r"\1", text)
     text = SPACE.sub(" ", text).strip()
