@@ -34,12 +34,15 @@ class CollapseGuard:
     accuracy_drop: float = 0.05
     """Fall of the development accuracy below its best that counts, where a probe measures it. Set it above the probe's
     noise: with n problems and accuracy p the standard error is sqrt(p (1 - p) / n), 0.05 at p = 0.8 and n = 64."""
+    accuracy_collapse: float = 0.25
+    """Fall of the development accuracy below its best that is a collapse alone, at two measurements in a row."""
 
     def __post_init__(self) -> None:
         require(self.window >= 2, f"window must be >= 2, got {self.window}")
         require(self.chosen_drop > 0, f"chosen_drop must be > 0, got {self.chosen_drop}")
         require(self.norm_surge > 1, f"norm_surge must be > 1, got {self.norm_surge}")
-        require(0 <= self.accuracy_drop < 1, f"accuracy_drop must be in [0, 1), got {self.accuracy_drop}")
+        for name in ("accuracy_drop", "accuracy_collapse"):
+            require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,13 +73,22 @@ def test_each_sign_alone_does_not_trip() -> None:
 
 
 def test_accuracy_has_a_say_where_it_is_known() -> None:
-    """It must have fallen by more than its noise, and then it needs no surge beside the plunge; alone it says nothing."""
+    """It must have fallen by more than its noise, and then it needs no surge beside the plunge; alone it says little."""
     fallen = lambda s: 0.5 if s < 200 else 0.3  # noqa: E731
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 + s / 1000) is None
     assert run(plunge, plunge, surge, accuracy=lambda s: 0.5 if s < 200 else 0.47) is None
     assert run(plunge, plunge, surge, accuracy=fallen) is not None
     assert run(plunge, plunge, healthy_norm, accuracy=fallen) is not None
     assert run(lambda s: -0.5, lambda s: -0.5, surge, accuracy=fallen) is None
+
+
+def test_an_accuracy_that_stays_far_below_its_best_is_a_collapse() -> None:
+    """Log-probs that hardly move are no excuse; a dip between two good measurements is."""
+    flat = lambda s: -0.5  # noqa: E731
+    lost = lambda s: 0.9 if s < 200 else 0.6  # noqa: E731
+    for resume_at in (None, 202):
+        assert run(flat, flat, healthy_norm, accuracy=lost, resume_at=resume_at) == 250
+    assert run(flat, flat, healthy_norm, accuracy=lambda s: 0.6 if s == 200 else 0.9) is None
 
 
 def short_plunge(step: int) -> float:
