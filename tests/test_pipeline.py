@@ -15,6 +15,7 @@ import yaml
 from imported_run import write_imported
 from processes import ROOT, kill_when, rows, run, start
 from ray_head import ray_head
+from recovery import recovering
 
 from redi_ray import manifests, storage
 
@@ -40,7 +41,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     traces = root / "demo" / "traces"
     kill_when(start("generate", *arguments), lambda: any(traces.rglob("traces/*/part-*.parquet")))
     assert not (traces / "manifest.json").exists()
-    output = run("run", *arguments)
+    with recovering("the kill of a generation, all later stages included"):
+        output = run("run", *arguments)
     assert "report:" in output
     return root / "demo"
 
@@ -125,9 +127,8 @@ def test_killed_in_verify_and_train_ends_with_the_same_rows_and_weights(imported
         kill_when(start("train", str(imported), torn), lambda marker=marker: any(folder.glob(marker)))
         truncated = [truncate(path) for path in folder.glob("checkpoints/*/*/ray_train/**/*") if path.is_file()]
         assert bool(truncated) == ("checkpoints" in marker), truncated
-    started = time.monotonic()
-    run("train", str(imported), torn)
-    print(f"finished {time.monotonic() - started:.0f} s after the last kill, Ray Train's {truncated} truncated")
+    with recovering(f"the kill of stage 2, Ray Train's {truncated} truncated"):
+        run("train", str(imported), torn)
 
     undisturbed = tmp_path / "calm" / "imported"
     for stage, table, key in (("verified", "verified", "trace_id"), ("curated", "pairs", "pair_id")):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from curation_runs import plan, read_out, run_here, solved
 from processes import ROOT, kill_when, start
+from recovery import recovering
 
 from redi_ray.data.curate import ray_workers, run_passes
 
@@ -26,7 +27,7 @@ def test_a_killed_driver(tmp_path: Path, bpe_tokenizer: str):
     kill_when(process, lambda: len(list(tmp_path.glob("torn/out/work/written/*"))) > 5)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "torn" / "out" / "work").rglob("*.json")}
     job = plan(tmp_path / "torn", bpe_tokenizer, SHARDS, duplicates={})
-    with ray_workers(job, 2) as run:
+    with recovering("the kill of a curation"), ray_workers(job, 2) as run:
         counts = run_passes(job, run, 240)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(before) < len(list((tmp_path / "torn" / "out" / "work").rglob("*.json")))

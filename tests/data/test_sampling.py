@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psutil
 import pyarrow as pa
 import pytest
 import torch
+from recovery import tell_recovery
 from transformers import AutoModelForCausalLM
 
 from redi_ray import storage
@@ -111,13 +113,13 @@ class KillFirst:
     """`on_progress` that kills the engine's core, as the kernel would, when the first shard is there."""
 
     def __init__(self) -> None:
-        self.killed = 0
+        self.killed, self.at = 0, 0.0
 
     def __call__(self, added: SampleStats) -> None:
         if added.traces and not added.resumed and not self.killed:
             for process in engine_cores():
                 process.send_signal(signal.SIGKILL)
-                self.killed += 1
+                self.killed, self.at = self.killed + 1, time.monotonic()
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,7 @@ def test_killed_engines_lose_and_change_nothing(undisturbed: dict[str, dict[str,
 
     kill = KillFirst()
     stats, traces = sample(teacher, tmp_path, on_progress=kill)
+    tell_recovery("the kill of an engine core", since=kill.at)
     assert kill.killed == 1
     assert (stats.resumed, stats.traces, stats.rejected.total()) == (kept, len(undisturbed), 2)
     assert {key: trace["completion"] for key, trace in traces.items()} == {

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ray_nodes import ray_nodes
+from recovery import tell_recovery
 from tiny_runs import PLAIN_SETTINGS, TOTAL_STEPS, assert_same_run, finish, torchrun, write_inputs
 from trace_shards import write_trace_shards
 
@@ -95,7 +96,7 @@ def test_a_node_goes_with_all_ranks(inputs: tuple[str, str], undisturbed: Path, 
 
         with once(lambda: lines_of(tmp_path / "metrics.jsonl") >= 12, remove) as removed:
             outcome = train(inputs, tmp_path)
-    print(f"finished {time.monotonic() - removed['at']:.0f} s after the node went")
+    tell_recovery("the node of both ranks went", since=removed["at"])
     assert (outcome.status, outcome.steps) == ("done", TOTAL_STEPS)
     assert_same_run(tmp_path, undisturbed)
 
@@ -106,7 +107,7 @@ def test_a_rank_hangs(inputs: tuple[str, str], undisturbed: Path, tmp_path: Path
         stop = lambda: os.kill(ranks()[0].pid, signal.SIGSTOP)  # noqa: E731
         with once(lambda: lines_of(tmp_path / "metrics.jsonl") >= 12, stop) as stopped:
             outcome = train(inputs, tmp_path, collective_timeout_s=10)
-    print(f"finished {time.monotonic() - stopped['at']:.0f} s after the rank hung, 10 s of them the limit")
+    tell_recovery("a rank hung, 10 s of them the limit", since=stopped["at"])
     assert (outcome.status, outcome.steps) == ("done", TOTAL_STEPS)
     assert_same_run(tmp_path, undisturbed)
 
@@ -120,7 +121,7 @@ def test_a_node_goes_with_a_verifier(tmp_path: Path):
         written = lambda: len(list(out.glob("*.parquet"))) >= 5  # noqa: E731
         with once(written, lambda: cluster.remove_node(nodes[1], allow_graceful=False)) as removed:
             counts = verify_traces(inputs, str(out), settings, concurrency=2, label_selector=WORKERS)
-        print(f"finished {time.monotonic() - removed['at']:.0f} s after the node went")
+        tell_recovery("a verifier's node went", since=removed["at"])
         calm = verify_traces(inputs, str(tmp_path / "calm"), settings, concurrency=1, label_selector=WORKERS)
     assert sum(counts.verdicts.values()) == 2000
     assert counts.verdicts == calm.verdicts

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from imported_run import write_imported
 from processes import run, start
+from recovery import recovering
 
 from redi_ray import manifests, storage
 from redi_ray.errors import EXIT_FAILED, EXIT_PREEMPTED, Preempted
@@ -117,9 +118,8 @@ def test_ended_in_verify_and_train_it_goes_on_to_the_same_weights(tmp_path: Path
     total = manifests.current_manifest(str(undisturbed), "checkpoints/sft").facts["total_steps"]
     assert 0 < newest < total
 
-    started = time.monotonic()
-    run("train", config, torn, long)
-    print(f"ended at step {newest} of {total}; finished in {time.monotonic() - started:.0f} s more")
+    with recovering(f"SIGTERM at step {newest} of {total}"):
+        run("train", config, torn, long)
     for arm in ("sft", "redi"):
         exports = [
             Path(manifests.current_manifest(str(root), f"checkpoints/{arm}").facts["export"]) / "model.safetensors"

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from processes import kill_when, run, start
+from recovery import recovering
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -106,7 +107,8 @@ def test_killed_in_the_middle_it_repeats_nothing_and_ends_with_the_same_table(
     assert hit
     before = {key: os.stat(f"{told['uri']}/metrics.jsonl").st_mtime_ns for key, told in records(torn).items()}
     assert 1 <= len(before) < 3
-    output = run("tune", path, f"storage.root={tmp_path}")
+    with recovering("the kill of a search's driver"):
+        output = run("tune", path, f"storage.root={tmp_path}")
     assert f"{len(before)} of 3 trials have been run" in output
     assert {key: os.stat(f"{records(torn)[key]['uri']}/metrics.jsonl").st_mtime_ns for key in before} == before
     assert table(torn) == table(calm[0])

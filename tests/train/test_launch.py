@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from recovery import tell_recovery
 from tiny_runs import PLAIN_SETTINGS, TOTAL_STEPS, assert_same_run
 from transformers import AutoModelForCausalLM
 
@@ -36,14 +37,14 @@ def launch(inputs: tuple[str, str], out: Path, **changes: object) -> TrainOutcom
     return launch_training(**(options | changes))  # type: ignore[arg-type]
 
 
-def kill_a_worker_after(lines: int, metrics: Path, killed: list[int]) -> None:
-    """`kill -9` one of this test's own training workers once so many steps are on record."""
+def kill_a_worker_after(lines: int, metrics: Path, killed: list[float]) -> None:
+    """`kill -9` one of this test's own training workers once so many steps are on record; the time of it goes to `killed`."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
             for process in psutil.Process().children(recursive=True):
                 if "RayTrainWorker" in " ".join(process.cmdline()):
-                    killed.append(process.pid)
+                    killed.append(time.monotonic())
                     os.kill(process.pid, signal.SIGKILL)
                     return
         time.sleep(0.005)
@@ -53,12 +54,12 @@ def test_killed_worker_and_plain_torchrun_agree_bit_for_bit(
     ray_session: None, inputs: tuple[str, str], undisturbed: Path, tmp_path: Path
 ) -> None:
     """Two Ray workers, one killed in the middle, against two gloo processes without Ray that nobody disturbs."""
-    killed: list[int] = []
+    killed: list[float] = []
     killer = threading.Thread(target=kill_a_worker_after, args=(12, tmp_path / "metrics.jsonl", killed))
     killer.start()
     outcome = launch(inputs, tmp_path)
     killer.join()
-    assert killed
+    tell_recovery("the kill of a worker", since=killed[0])
     assert (outcome.status, outcome.steps) == ("done", TOTAL_STEPS)
     assert_same_run(tmp_path, undisturbed)
 
