@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny_demo
 import yaml
 from imported_run import write_imported
 from processes import ROOT, kill_when, rows, run, start
@@ -21,16 +22,7 @@ from redi_ray import manifests, storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-TINY = [
-    "problems.source.num_problems=48",
-    "problems.source.num_test=16",
-    "model.init.corpus_size=640",
-    "generate.shard_rows=16",
-    "sft.train.epochs=1",
-    "redi.arms={redi: {objective: {name: redi, alpha: 0.8}}}",
-    "evaluate.num_samples=2",
-    "evaluate.ks=[1, 2]",
-]
+TINY = (*tiny_demo.TINY, "redi.arms={redi: {objective: {name: redi, alpha: 0.8}}}")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+import tiny_demo
 from processes import kill_when, run, start
 from recovery import recovering
 
@@ -13,16 +14,7 @@ from redi_ray import storage
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
-TINY = [
-    "problems.source.num_problems=48",
-    "problems.source.num_test=16",
-    "model.init.corpus_size=640",
-    "generate.shard_rows=16",
-    "sft.train.epochs=1",
-    "sft.train.checkpoint_every=1",
-    "evaluate.num_samples=2",
-    "evaluate.ks=[1, 2]",
-]
+TINY = (*tiny_demo.TINY, "sft.train.checkpoint_every=1")
 
 
 def test_killed_in_generation_and_training_it_ends_as_undisturbed(bucket: str):
