@@ -4,7 +4,7 @@ Nodes are raylets of their own on this machine (`ray.cluster_utils`), each with 
 head besides for the driver and the small tasks. They share this machine's cores, so wall-clock time says little of a
 cluster's; what carries over is that rows are equal and how many seconds Ray, Parquet and we add to each 1,000 rows.
 
-    verify     Math-Verify on fractions that need it, one actor a node. Overhead: the actors' time minus what they spent on
+    verify     fractions, which the fast path decides, one actor a node. Overhead: the actors' time minus what they spent on
                verdicts, by the difference of two sizes, so that start-up is in neither
     sample     vLLM (a small random Qwen2), one replica a node: every trace equal on one and on two nodes
     schedule   the same stage with a sampler that answers at once, so that all its time is overhead; two sizes again
