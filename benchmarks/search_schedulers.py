@@ -83,7 +83,7 @@ def main() -> None:
         probe = config.redi.train.probe
         grace = told.grace_steps or (probe.every if probe else config.redi.train.checkpoint_every)
         asha = {"kind": "asha", "grace_steps": grace, "reduction_factor": told.reduction_factor}
-        with ray_connection(config.resources.ray):
+        with ray_connection(config.resources.ray, dashboard=True):  # Ray Train asks it which trials were stopped
             seeds = told.seeds[:1] if told.quick else told.seeds
             runs = [compare(told.config, overrides, asha, seed) for seed in seeds]
     steps = {name: sum(run[name]["steps"] for run in runs) for name in ("asha", "grid")}
