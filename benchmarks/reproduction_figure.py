@@ -15,7 +15,7 @@ from reproduction_runs import ARMS, LOGPS, Outcome
 
 from redi_ray.figures import DASHES, PALETTE, STYLE
 
-CURVES = ("alpha 0", "alpha 0.5", "alpha 0.8", "alpha 1")
+CURVES = ("alpha 0", "alpha 0.2", "alpha 0.5", "alpha 0.8", "alpha 1")
 
 
 def look(arm: str) -> dict[str, Any]:
@@ -41,6 +41,8 @@ def by_rate(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         means = [np.mean([o.dev for o in outcomes if (o.arm, o.learning_rate) == (arm, rate)]) for rate in rates]
         axes.plot(rates, np.array(means) * 100, marker="o", markersize=3.5, **look(arm))
     axes.set_xscale("log")
+    axes.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
+    axes.minorticks_off()
     axes.set_title("development pass@1 by learning rate, %")
     axes.set_xlabel("peak learning rate")
     axes.legend(fontsize=8, frameon=False)
@@ -66,6 +68,6 @@ def log_probs(axes: Axes, outcomes: Sequence[Outcome]) -> None:
             length = min(len(o.curves[name]) for o in found)
             mean = np.mean([o.curves[name][:length] for o in found], axis=0)
             axes.plot(mean, color=look(arm)["color"], linestyle=dash, label=arm if dash == "-" else None)
-    axes.set_title(f"log-prob per token at {highest:g}: chosen —, rejected ···")
+    axes.set_title(f"log-prob per token at {highest:g}, dotted: rejected")
     axes.set_xlabel("step")
     axes.legend(fontsize=8, frameon=False)
