@@ -33,6 +33,8 @@ from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 
 PROMPT = PromptSettings()
+HEAD_SIZE = 32
+"""The smallest that vLLM's CPU build computes."""
 PROBLEMS = [f"{number}+{number + 1}*3" for number in range(8)]
 
 
@@ -41,7 +43,8 @@ def make_models(folder: Path, count: int, hidden: int) -> list[str]:
     tokenizer = character_tokenizer("0123456789+-*=<>/\\{}abcdefghijklmnopqrstuvwxyz \n")
     paths = [folder / f"model-{seed}" for seed in range(count)]
     for seed, path in enumerate(paths):
-        save_scratch_model(Architecture(hidden_size=hidden, seed=seed), tokenizer, path)
+        sizes = Architecture(hidden_size=hidden, num_heads=hidden // HEAD_SIZE, intermediate_size=4 * hidden, seed=seed)
+        save_scratch_model(sizes, tokenizer, path)
     return [str(path) for path in paths]
 
 
@@ -75,7 +78,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two models, a reload tried once")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--models", type=int, default=4)
-    parser.add_argument("--hidden", type=int, default=128, help="width of the models")
+    parser.add_argument("--hidden", type=int, default=128, help=f"width of the models, a multiple of {HEAD_SIZE}")
     told = parser.parse_args()
     os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     logging.getLogger("redi_ray").setLevel(logging.ERROR)

@@ -38,8 +38,8 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import BatchPlan, Pack, plan_batches
-from redi_ray.train.loop import peak_memory_gib
 from redi_ray.train.optim import clip_gradients, make_optimizer
+from redi_ray.train.process import peak_memory_gib
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import forward_backward, pack_tensors, run_pack

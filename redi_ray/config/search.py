@@ -145,7 +145,8 @@ class SearchConfig(Strict):
     metric: str | None = None
     """What is compared: `dev_accuracy` (the probe in the training process), `dev_pass@1` (vLLM, several samples a problem),
     or a metric that training logs, such as `margin`. Null takes `dev_accuracy` where `resources.engine.device` is cpu,
-    `dev_pass@1` elsewhere. Its last value counts, that of the weights that are exported."""
+    `dev_pass@1` elsewhere. What counts is its value for the weights that are exported: its last one, or with `export: best`
+    its best at a checkpoint."""
     mode: Literal["max", "min"] = "max"
     """Whether more or less of the metric is better."""
     searcher: Literal["grid", "random", "optuna"] | None = None

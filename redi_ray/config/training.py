@@ -156,6 +156,10 @@ class TrainSettings:
     keep_best: Literal["dev_accuracy", "pair_accuracy", "margin"] | None = None
     """A metric: the checkpoint with its highest value is kept besides `keep_last`, and named in the manifest. `dev_accuracy`
     needs a probe that measures at every checkpoint."""
+    export: Literal["last", "best"] = "last"
+    """Which weights are exported: those of the last step, or of the checkpoint that `keep_best` keeps."""
+    patience: int | None = None
+    """Training ends after so many steps without a better value of `keep_best` at a checkpoint; null waits for the last step."""
     on_nonfinite: Literal["skip", "stop"] = "stop"
     """When the loss or the gradient is not finite on any rank, all ranks skip the step or stop; nothing is saved from it."""
     guard: CollapseGuard = field(default_factory=CollapseGuard)
@@ -180,6 +184,10 @@ class TrainSettings:
             self.keep_best is None or self.checkpoint_every > 0,
             "keep_best needs checkpoints to choose from: set checkpoint_every",
         )
+        chosen = self.keep_best is not None
+        require(self.export == "last" or chosen, "export: best needs a metric to go by: set keep_best")
+        require(self.patience is None or chosen, "patience needs a metric to go by: set keep_best")
+        require(self.patience is None or self.patience >= 1, f"patience must be >= 1, got {self.patience}")
         if self.keep_best == "dev_accuracy":
             measured = self.probe is not None and self.checkpoint_every % self.probe.every == 0
             require(measured, "keep_best: dev_accuracy needs a probe, and checkpoint_every a multiple of probe.every")

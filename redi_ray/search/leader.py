@@ -23,6 +23,7 @@ from redi_ray.runtime import quiet_libraries
 from redi_ray.search.evaluator import scorer_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
+from redi_ray.search.sections import counts_by_best, train_settings
 from redi_ray.search.trial import Shared, run_trial
 from redi_ray.stages.training import Training
 from redi_ray.train.launch import TrainError
@@ -67,18 +68,22 @@ def decode(value: Any) -> Any:
 class Reports(TuneReportCallback):
     """Passes on the metric that is compared while the training goes on, from rank 0."""
 
-    def __init__(self, metric: str, facts: Mapping[str, Any], last_step: float = math.inf) -> None:
+    def __init__(
+        self, metric: str, facts: Mapping[str, Any], last_step: float = math.inf, *, best_so_far: bool = False
+    ) -> None:
         """facts: join every report. last_step: reports from there on are left to the end of the trial, or a scheduler
-        would stop a trial that is about to export its model."""
+        would stop a trial that is about to export its model. best_so_far: a later, lower value does not count."""
         super().__init__()
         self.metric, self.facts, self.last_step = metric, dict(facts), last_step
+        self.best_so_far, self.counted = best_so_far, -math.inf
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         self.send(metrics[0].get("step", 0), metrics[0].get(self.metric))
 
     def send(self, steps: int, value: float | None) -> None:
         if value is not None and math.isfinite(value) and steps < self.last_step:
-            super().after_report(None, [{VALUE: value, STEPS: steps, **self.facts}], None)  # type: ignore[arg-type]
+            self.counted = max(self.counted, value) if self.best_so_far else value
+            super().after_report(None, [{VALUE: self.counted, STEPS: steps, **self.facts}], None)  # type: ignore[arg-type]
 
     def finish(self, value: float | None) -> None:
         """The trial's result; returns once Tune has it."""
@@ -95,7 +100,8 @@ def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
     if record is None:
         record = _run(spec, goal, job)
     else:
-        reports = Reports(goal.early_metric, {}, record.total_steps)
+        by_best = counts_by_best(train_settings(spec.config, goal.arm), goal.early_metric)
+        reports = Reports(goal.early_metric, {}, record.total_steps, best_so_far=by_best)
         for steps, value in record.reports(goal.early_metric):
             reports.send(steps, value)
     if record.status != "failed":
@@ -114,7 +120,8 @@ def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
 
     def callbacks_for(training: Training, shared: Shared) -> list[Any]:
         uri, total = training.stage.uri, training.total_steps
-        reports = Reports(goal.early_metric, {"uri": uri}, total)
+        by_best = counts_by_best(training.settings, goal.early_metric)
+        reports = Reports(goal.early_metric, {"uri": uri}, total, best_so_far=by_best)
         for step in read_steps(uri):  # of an attempt that was cut off
             reports.send(step["step"] + 1, step.get(goal.early_metric))
         return [reports]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from redi_ray import manifests, storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
+from redi_ray.config.training import TrainSettings
 from redi_ray.search.sections import (
     all_of_training,
     before_training,
@@ -226,6 +227,8 @@ class SearchPlan:
             )
         if self.metric == DEV_PASS_AT_1 and not (getattr(problems.source, "num_dev", 0) or problems.dev.share):
             findings.append(f"search.metric: {DEV_PASS_AT_1} needs development problems: set problems.dev.share")
+        if self.metric != DEV_PASS_AT_1:
+            findings += self._check_exported(settings)
         if not isinstance(self.search.scheduler, NoScheduler):
             if self.goal.early_metric == DEV_ACCURACY and not probed:
                 findings.append(
@@ -236,6 +239,17 @@ class SearchPlan:
                     f"search.scheduler: nothing is reported before a trial's end: set {self.section}.checkpoint_every"
                 )
         refuse(findings)
+
+    def _check_exported(self, settings: Sequence[TrainSettings]) -> list[str]:
+        """A metric that is known while training must be that by which the exported checkpoint is chosen."""
+        by = {str(setting.keep_best) for setting in settings if setting.export == "best"}
+        if not by or (by == {self.metric} and self.search.mode == "max"):
+            return []
+        return [
+            f"search.metric: {self.section}.export is best, which is the checkpoint with the highest {' or '.join(sorted(by))}, "
+            f"but trials are compared by the {self.search.mode} of {self.metric}: set export to last, or keep_best and the "
+            "metric to the same"
+        ]
 
 
 def refuse(findings: list[str]) -> None:

@@ -43,7 +43,7 @@ class TrialRecord:
     collapsed: bool = False
     """Whether the collapse guard tripped, or something was not finite."""
     value: float | None = None
-    """Of the metric that is compared: its last one. None if it was never measured."""
+    """Of the metric that is compared: that of the exported weights. None if it was never measured."""
     sem: float | None = None
     """Standard error of `value`, for shares of right answers."""
     steps: int = 0

@@ -28,6 +28,11 @@ def report_every(settings: TrainSettings) -> float:
     return min(given)
 
 
+def counts_by_best(settings: TrainSettings, metric: str) -> bool:
+    """Whether a trial is worth the best value of the metric at a checkpoint, since those weights are exported."""
+    return settings.export == "best" and settings.keep_best == metric
+
+
 def before_training(config: ExperimentConfig, arm: str) -> dict[str, Any]:
     """All that the stages before the arm's own training read."""
     sections = {"problems", "generate", "verify", "curate", "model"} | ({"sft"} if arm != "sft" else set())

@@ -16,6 +16,7 @@ import pyarrow as pa
 from redi_ray import storage
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
 from redi_ray.config.search import DevEvaluation
+from redi_ray.config.training import TrainSettings
 from redi_ray.data.generate import read_problems
 from redi_ray.data.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
@@ -23,6 +24,7 @@ from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
+from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
@@ -96,10 +98,9 @@ def run_trial(
 def record_of(
     spec: TrialSpec, goal: Goal, training: Training, shared: Shared, status: Status, reason: str = "", **more: Any
 ) -> TrialRecord:
-    """What the training has written so far. `value` is the metric's last one, if it is known while training."""
+    """What the training has written so far. `value` is that of the exported weights, if it is known while training."""
     steps = read_steps(training.stage.uri)
-    measured = [step[goal.metric] for step in steps if step.get(goal.metric) is not None]
-    value, sem = measured[-1] if measured else None, None
+    value, sem = _value(steps, goal.metric, training.settings, collapsed=status in COLLAPSED), None
     if goal.metric == DEV_ACCURACY and value is not None:
         assert training.settings.probe is not None
         assert shared.dev is not None
@@ -123,6 +124,16 @@ def record_of(
         curves=thin(steps, [goal.metric, *CURVES]),
         **more,
     )
+
+
+def _value(steps: Sequence[Mapping[str, Any]], metric: str, settings: TrainSettings, collapsed: bool) -> float | None:
+    """The metric's last value, or where the best checkpoint is exported the best one at a checkpoint (of which the last step
+    is one). What has collapsed is shown as it ended."""
+    measured = [(step["step"] + 1, step[metric]) for step in steps if step.get(metric) is not None]
+    if not collapsed and counts_by_best(settings, metric):
+        last = steps[-1]["step"] + 1 if steps else 0
+        return max((value for at, value in measured if at % settings.checkpoint_every == 0 or at == last), default=None)
+    return measured[-1][1] if measured else None
 
 
 def dev_pass_at_1(

@@ -11,11 +11,8 @@ keeps attempts apart that write the same step.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -32,6 +29,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 from redi_ray.errors import StorageError, explain
 from redi_ray.train.distributed import Distributed, barrier, from_all_ranks, from_rank_zero, has_group
+from redi_ray.train.seals import checksum, read_seal, write_seal
 from redi_ray.train.stores import SEAL, CheckpointStore
 
 log = logging.getLogger("redi_ray")
@@ -124,33 +122,44 @@ class Checkpointer:
         """
         names = sorted((n for n in from_rank_zero(self.store.names()) if step_of(n) is not None), reverse=True)
         for name in names:
-            step = step_of(name)
-            if step is None or (at_most is not None and step > at_most):
+            if at_most is not None and (step_of(name) or 0) > at_most:
                 continue
-            content, problem = from_rank_zero(self._read_seal(name) if self.distributed.rank == 0 else ({}, None))
-            if problem is None:
-                folder = self.store.fetch(name, self.distributed.local_rank == 0)
-                barrier()
-                problems = from_all_ranks(self._first_damage(folder, content["files"]))
-                problem = next((p for p in problems if p is not None), None)
-            if problem is not None:
-                self.damaged.add(name)
-                if self.distributed.rank == 0:
-                    log.warning("checkpoint %s is skipped: %s", name, problem)
-                continue
-            self._check_fingerprint(name, content["fingerprint"])
-            target = gather_state(policy, optimizer)
-            with quiet():
-                dcp.load(target, checkpoint_id=folder, no_dist=not has_group())
-            set_state_dict(
-                policy,
-                optimizer,
-                model_state_dict=target["model"],
-                optim_state_dict=target["optimizer"],
-                options=StateDictOptions(strict=False),  # what is not in it was not trained
-            )
-            return Restored(content["step"], content["state"], name)
+            if (restored := self._restore(name, policy, optimizer)) is not None:
+                return restored
         return None
+
+    def load_best(self, policy: nn.Module, optimizer: torch.optim.Optimizer) -> Restored | None:
+        """Restore what `best` names in place, or the next best if that is damaged; None if no checkpoint competes."""
+        while (best := from_rank_zero(self.best() if self.distributed.rank == 0 else None)) is not None:
+            if (restored := self._restore(best[0], policy, optimizer)) is not None:
+                return restored
+        return None
+
+    def _restore(self, name: str, policy: nn.Module, optimizer: torch.optim.Optimizer) -> Restored | None:
+        """Load a checkpoint; None, with a warning, if it is damaged."""
+        content, problem = from_rank_zero(self._read_seal(name) if self.distributed.rank == 0 else ({}, None))
+        if problem is None:
+            folder = self.store.fetch(name, self.distributed.local_rank == 0)
+            barrier()
+            problems = from_all_ranks(self._first_damage(folder, content["files"]))
+            problem = next((p for p in problems if p is not None), None)
+        if problem is not None:
+            self.damaged.add(name)
+            if self.distributed.rank == 0:
+                log.warning("checkpoint %s is skipped: %s", name, problem)
+            return None
+        self._check_fingerprint(name, content["fingerprint"])
+        target = gather_state(policy, optimizer)
+        with quiet():
+            dcp.load(target, checkpoint_id=folder, no_dist=not has_group())
+        set_state_dict(
+            policy,
+            optimizer,
+            model_state_dict=target["model"],
+            optim_state_dict=target["optimizer"],
+            options=StateDictOptions(strict=False),  # what is not in it was not trained
+        )
+        return Restored(content["step"], content["state"], name)
 
     def _is_mine(self, file: str) -> bool:
         """Ranks on one node share a workspace: each vouches for its own shards, rank 0 also for the index."""
@@ -162,13 +171,8 @@ class Checkpointer:
         raw = self.store.seal(name)
         if raw is None:
             return {}, f"{SEAL} is missing, the save was cut off"
-        try:
-            content = json.loads(raw)
-            if content.pop("sha256") == seal_sum(content):
-                return content, None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            pass
-        return {}, f"{SEAL} is damaged"
+        content = read_seal(raw)
+        return ({}, f"{SEAL} is damaged") if content is None else (content, None)
 
     def _first_damage(self, folder: Path, files: Mapping[str, Any]) -> str | None:
         """What is wrong with this rank's share of the files; the ranks of a node share the work."""
@@ -274,23 +278,3 @@ def step_of(name: str) -> int | None:
     """
     digits = name.removeprefix("step-").split(".")[0]
     return int(digits) if name.startswith("step-") and digits.isdigit() else None
-
-
-def checksum(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
-
-
-def seal_sum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def write_seal(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `files.json` with its own sum, atomically and through to the disk."""
-    content = json.loads(json.dumps(content))  # as it will be read: the sum must not depend on tuples or int keys
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w") as file:
-        json.dump({**content, "sha256": seal_sum(content)}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

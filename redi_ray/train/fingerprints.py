@@ -24,6 +24,7 @@ from typing import Any
 from redi_ray.config.training import ModelOverrides
 from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import tokenizer_fingerprints
+from redi_ray.train.seals import checksum
 from redi_ray.train.sequences import ARRAYS
 
 RECORD = "made_with.json"
@@ -37,8 +38,6 @@ class FingerprintError(UserError):
 
 def data_fingerprint(folder: str | Path) -> str:
     """Of the arrays that `SequenceStore.save` wrote, the reference's log-probs left out."""
-    from redi_ray.train.checkpoint import checksum  # loads torch, which the driver does without
-
     return _hash({name: checksum(Path(folder) / f"{name}.npy") for name in ARRAYS if name != REFERENCE})
 
 
@@ -48,8 +47,6 @@ def model_fingerprint(path: str, overrides: ModelOverrides) -> str:
     path: local folder, or a hub name whose files have been fetched.
     """
     from transformers.utils import cached_file
-
-    from redi_ray.train.checkpoint import checksum
 
     folder = Path(path) if Path(path).is_dir() else Path(str(cached_file(path, "config.json"))).parent
     weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))

@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -26,17 +22,18 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.checkpoint import Checkpointer
+from redi_ray.train.checkpoint import Checkpointer, Restored
 from redi_ray.train.distributed import Distributed, any_rank, together
+from redi_ray.train.early_stop import EarlyStop
 from redi_ray.train.guard import Guard, reach
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
+from redi_ray.train.process import peak_memory_gib
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
 log = logging.getLogger("redi_ray")
 
-GIB = 2**30
 MAX_SKIPS_IN_A_ROW = 10
 """After this many steps without a finite gradient, `skip` gives up too: the weights are beyond repair."""
 
@@ -69,6 +66,7 @@ class Progress:
     """Steps whose update was not applied."""
     skipped_in_a_row: int = 0
     guard: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the newest step."""
 
@@ -77,8 +75,9 @@ class Progress:
 class TrainResult:
     """How a run ended; the policy holds the final weights.
 
-    Status `done`: all steps. `stopped_by_guard`: weights at the stop. `rolled_back`: weights of the newest checkpoint from
-    before the collapse began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
+    Status `done`: all steps, or fewer where patience ran out. `stopped_by_guard`: weights at the stop (of these two with
+    `export: best`: weights of the best checkpoint). `rolled_back`: weights of the newest checkpoint from before the collapse
+    began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
     """
 
     steps: int
@@ -89,7 +88,7 @@ class TrainResult:
     metrics: dict[str, float]
     """Of the last step that ran."""
     reason: str = ""
-    """What the guard saw, or what was not finite."""
+    """What the guard saw, what was not finite, or how long there was nothing better."""
 
 
 def train(
@@ -125,6 +124,8 @@ def train(
                 run.save()
         if run.status == "rolled_back":
             run.roll_back()
+        elif settings.export == "best" and run.status in ("done", "stopped_by_guard"):
+            run.take_best()
     except BaseException:
         monitors.close(failed=True)
         raise
@@ -148,12 +149,14 @@ class _Run:
     ) -> None:
         if settings.guard.action == "rollback" and checkpoints is None:
             raise ValueError("guard.action = rollback needs checkpoints to go back to")
+        if settings.export == "best" and (checkpoints is None or checkpoints.keep_best != settings.keep_best):
+            raise ValueError("export = best needs checkpoints that keep it")
         self.policy, self.store, self.objective, self.settings = policy, store, objective, settings
         self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
         self.plan = plan_batches(store, settings, who.world_size, objective)
         self.optimizer = make_optimizer(policy, settings)
         self.progress = Progress()
-        self.guard = Guard(settings.guard)
+        self.guard, self.early_stop = Guard(settings.guard), EarlyStop(settings)
         self.status: Status = "running"
         self.reason = ""
         self.save_requested = self.stop_requested = False
@@ -164,12 +167,12 @@ class _Run:
         if restored is not None:
             self.progress = Progress(**restored.state)
             self.guard = Guard(self.settings.guard, self.progress.guard)
+            self.early_stop = EarlyStop(self.settings, **self.progress.best)
             if self.who.rank == 0:
                 log.info("resumed from %s", restored.name)
         elif self.settings.guard.action == "rollback":
             self.save()  # a collapse may begin before the first regular checkpoint
-        if self.progress.step >= self.plan.total_steps:
-            self.status = "done"
+        self._end_if_done()
 
     def one_step(self, step: int) -> dict[str, float]:
         """Gradient of the global loss, then the update, or none if anything is not finite on any rank."""
@@ -233,11 +236,23 @@ class _Run:
             return {}
         self.progress.step += 1
         found = self._ask_guard(metrics)
-        if self.status == "running" and self.progress.step >= self.plan.total_steps:
-            self.status = "done"
-        elif self.status == "running" and self.stop_requested:
+        self.early_stop.observe(self.progress.step, metrics)
+        self.progress.best = self.early_stop.state_dict()
+        if self.status == "running":
+            self._end_if_done()
+        if self.status == "running" and self.stop_requested:
             self.status = "preempted"
         return {} if self.settings.guard.action == "off" else {"collapse": float(found is not None)}
+
+    def _end_if_done(self) -> None:
+        """All steps are done, or there has been nothing better for too long."""
+        reason = self.early_stop.reason(self.progress.step)
+        if reason and self.progress.step < self.plan.total_steps:
+            self.reason = reason
+            if self.who.rank == 0:
+                log.info("training ends early: %s", reason)
+        if reason or self.progress.step >= self.plan.total_steps:
+            self.status = "done"
 
     def _ask_guard(self, metrics: Mapping[str, float]) -> str | None:
         guard, action = self.settings.guard, self.settings.guard.action
@@ -269,37 +284,23 @@ class _Run:
         """Load the newest checkpoint from before the collapse can have begun."""
         assert self.checkpoints is not None
         before = self.progress.step - reach(self.settings)
-        last_metrics = self.progress.metrics
         restored = self.checkpoints.load(self.policy, self.optimizer, at_most=max(0, before))
         if restored is None:
             raise RuntimeError(f"no valid checkpoint of at most {before} steps is left to roll back to")
-        self.progress = Progress(**{**restored.state, "metrics": last_metrics})
+        self._go_back(restored)
         if self.who.rank == 0:
             log.warning("rolled back to %s", restored.name)
+
+    def take_best(self) -> None:
+        """Load the checkpoint that did best; without any (the guard may be earlier than the first) all stays as it is."""
+        assert self.checkpoints is not None
+        if (restored := self.checkpoints.load_best(self.policy, self.optimizer)) is not None:
+            self._go_back(restored)
+
+    def _go_back(self, restored: Restored) -> None:
+        """The progress of a restored checkpoint, with the metrics of the last step that ran."""
+        self.progress = Progress(**{**restored.state, "metrics": self.progress.metrics})
 
     def result(self) -> TrainResult:
         done = self.progress
         return TrainResult(done.step, self.status, self.plan.total_steps, done.skipped, done.metrics, self.reason)
-
-
-def peak_memory_gib(device: torch.device) -> float:
-    """Highest allocation on the GPU, or this process's peak resident memory on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
-
-
-@contextmanager
-def stop_on(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
-    """Inside the block these signals only set a flag, which the yielded function reads: `Hooks(stop_requested=...)`.
-
-    For plain and torchrun processes, in their main thread (Ray's workers run the loop in another thread).
-    """
-    received: list[int] = []
-    before = {s: signal.signal(s, lambda number, frame: received.append(number)) for s in signals}
-    try:
-        yield lambda: bool(received)
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)

@@ -27,7 +27,7 @@ from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.checkpoint import Checkpointer, CheckpointError, checksum
+from redi_ray.train.checkpoint import Checkpointer, CheckpointError
 from redi_ray.train.development import development_fingerprint, development_problems, with_probe
 from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
@@ -35,6 +35,7 @@ from redi_ray.train.guard import reach
 from redi_ray.train.launch import REFUSED, STOP, Job
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
+from redi_ray.train.seals import checksum
 from redi_ray.train.sequences import SequenceStore, fit_lengths
 from redi_ray.train.shard import compute_dtype, shard_policy
 from redi_ray.train.uri_store import make_store
@@ -43,7 +44,7 @@ STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
 """Between two looks for the driver's word to save and stop."""
 PREEMPTION_POLL_STEPS = 10
 """Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
-NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "compile")
+NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "patience", "compile")
 """Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
 
 
