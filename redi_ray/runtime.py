@@ -224,7 +224,9 @@ def quiet_libraries() -> None:
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # or a UserError would arrive as text
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # on having less work than room
-    for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", "vllm", "transformers", "httpx"):
+    # Tune complains that trials have left no files of its own, which ours are told not to make
+    tune = ("ray.tune.tune", "ray.tune.analysis")
+    for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", *tune, "vllm", "transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # it looks for a file that only the hub's snapshots have, and calls its absence an error; what matters it raises
     logging.getLogger("ray.llm.ray.llm._internal.common.utils.cloud_filesystem").setLevel(logging.CRITICAL)

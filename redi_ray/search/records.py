@@ -37,7 +37,7 @@ class TrialRecord:
     values: dict[str, Any]
     seed: int | None
     status: Status
-    """Those of `redi_ray.train.loop.TrainResult`; or stopped by the scheduler, or an error that another try would repeat."""
+    """Those of `redi_ray.train.progress.TrainResult`; or stopped by the scheduler, or an error that another try would repeat."""
     reason: str = ""
     """What the guard saw, or the error."""
     collapsed: bool = False

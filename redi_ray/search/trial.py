@@ -100,7 +100,7 @@ def record_of(
 ) -> TrialRecord:
     """What the training has written so far. `value` is that of the exported weights, if it is known while training."""
     steps = read_steps(training.stage.uri)
-    value, sem = _value(steps, goal.metric, training.settings, collapsed=status in COLLAPSED), None
+    value, sem = counted_value(steps, goal.metric, training.settings, collapsed=status in COLLAPSED), None
     if goal.metric == DEV_ACCURACY and value is not None:
         assert training.settings.probe is not None
         assert shared.dev is not None
@@ -126,7 +126,9 @@ def record_of(
     )
 
 
-def _value(steps: Sequence[Mapping[str, Any]], metric: str, settings: TrainSettings, collapsed: bool) -> float | None:
+def counted_value(
+    steps: Sequence[Mapping[str, Any]], metric: str, settings: TrainSettings, collapsed: bool
+) -> float | None:
     """The metric's last value, or where the best checkpoint is exported the best one at a checkpoint (of which the last step
     is one). What has collapsed is shown as it ended."""
     measured = [(step["step"] + 1, step[metric]) for step in steps if step.get(metric) is not None]

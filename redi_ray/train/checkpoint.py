@@ -54,7 +54,8 @@ class Checkpointer:
     fingerprint: what a checkpoint must agree in to be resumed from (hashes of settings, data, model). `world_size` may
         differ: the state is resharded, the run goes on, only no longer bit for bit.
     keep_last: complete checkpoints kept.
-    keep_best: a metric; the checkpoint with its highest value is kept too. Those where it was not measured do not compete.
+    keep_best: a metric; the checkpoint with its highest value is kept too. Those where it was not measured do not compete,
+        nor those whose state says that they are `extra`.
     horizon: for a rollback, all of the newest so many steps are kept too, and the one before them.
     """
 
@@ -108,7 +109,8 @@ class Checkpointer:
         found: tuple[str, float] | None = None
         for name in sorted(n for n in self.store.names() if step_of(n) is not None and n not in self.damaged):
             content, problem = self._read_seal(name)
-            value = None if problem else content["state"].get("metrics", {}).get(self.keep_best)
+            state = {} if problem or content["state"].get("extra") else content["state"]
+            value = state.get("metrics", {}).get(self.keep_best)
             if value is not None and math.isfinite(value) and (found is None or value > found[1]):
                 found = name, value
         return found

@@ -48,7 +48,7 @@ class TrainError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a finished run left behind. For `status` see `redi_ray.train.loop.TrainResult`."""
+    """What a finished run left behind. For `status` see `redi_ray.train.progress.TrainResult`."""
 
     export_uri: str
     metrics_uri: str

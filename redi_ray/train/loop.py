@@ -12,9 +12,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
 
 import torch
 
@@ -29,6 +28,7 @@ from redi_ray.train.guard import Guard, reach
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
 from redi_ray.train.process import peak_memory_gib
+from redi_ray.train.progress import Progress, Status, TrainResult
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
@@ -36,8 +36,6 @@ log = logging.getLogger("redi_ray")
 
 MAX_SKIPS_IN_A_ROW = 10
 """After this many steps without a finite gradient, `skip` gives up too: the weights are beyond repair."""
-
-Status = Literal["running", "done", "stopped_by_guard", "rolled_back", "nonfinite", "preempted"]
 
 
 @dataclass(frozen=True)
@@ -54,41 +52,6 @@ class Hooks:
     """Asked at every step; a yes on any rank saves after it (a node is about to go), and training continues."""
     stop_requested: Callable[[], bool] = lambda: False
     """Asked at every step; a yes on any rank saves after it and ends the run as `preempted`."""
-
-
-@dataclass
-class Progress:
-    """The loop's own state, part of every checkpoint."""
-
-    step: int = 0
-    """Steps done."""
-    skipped: int = 0
-    """Steps whose update was not applied."""
-    skipped_in_a_row: int = 0
-    guard: dict[str, Any] = field(default_factory=dict)
-    best: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Of the newest step."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended; the policy holds the final weights.
-
-    Status `done`: all steps, or fewer where patience ran out. `stopped_by_guard`: weights at the stop (of these two with
-    `export: best`: weights of the best checkpoint). `rolled_back`: weights of the newest checkpoint from before the collapse
-    began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
-    """
-
-    steps: int
-    """Steps behind the final weights."""
-    status: Status
-    total_steps: int
-    skipped_steps: int
-    metrics: dict[str, float]
-    """Of the last step that ran."""
-    reason: str = ""
-    """What the guard saw, what was not finite, or how long there was nothing better."""
 
 
 def train(
@@ -271,12 +234,15 @@ class _Run:
     def save_is_due(self) -> bool:
         if self.status in ("nonfinite", "rolled_back"):
             return False
+        return self._is_regular() or self.save_requested or self.status != "running"
+
+    def _is_regular(self) -> bool:
         every = self.settings.checkpoint_every
-        regular = every > 0 and self.progress.step % every == 0
-        return regular or self.save_requested or self.status != "running"
+        return every > 0 and self.progress.step % every == 0
 
     def save(self) -> None:
         if self.checkpoints is not None:
+            self.progress.extra = self.status in ("running", "preempted") and not self._is_regular()
             self.checkpoints.save(self.policy, self.optimizer, self.progress.step, asdict(self.progress))
             self.hooks.on_checkpoint(self.progress.step, self.progress.metrics)
 

@@ -15,6 +15,12 @@ ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
 GRID = {ALPHA: {"grid": [0.5, 1]}, RATE: {"grid": ["1e-5", 1e-4, 3e-4]}}
 
 
+BEST = [
+    "redi.train.probe={every: 2, problems: 3}", "redi.train.checkpoint_every=2", "redi.train.keep_best=dev_accuracy",
+    "redi.train.export=best",
+]  # fmt: skip
+
+
 def plan(search: dict, *overrides: str) -> SearchPlan:
     told = yaml.safe_dump(search, default_flow_style=True, width=10_000).strip()
     return SearchPlan(load_config("configs/demo.yaml", ["redi.train.probe={every: 5}", f"search={told}", *overrides]))
@@ -123,11 +129,18 @@ def test_bad_spaces_are_refused_with_what_and_where(search: dict, told: str):
             {"space": {RATE: {"grid": [1e-5, 1e-4]}}}, ["redi.arms.redi.train={learning_rate: 1e-5}"],
             "redi.arms.redi.train sets it again",
         ),
+        ({"space": GRID, "metric": "loss"}, BEST, "compared by the max of loss: set export to last"),
+        ({"space": GRID, "mode": "min"}, BEST, "compared by the min of dev_accuracy"),
     ],
 )  # fmt: skip
 def test_what_a_search_needs_from_the_rest_of_the_config(search: dict, overrides: list[str], told: str):
     with pytest.raises(ConfigError, match=told):
         plan(search, *overrides)
+
+
+def test_the_best_checkpoint_goes_with_its_own_metric_and_with_samples_of_it():
+    for metric in ("dev_accuracy", "dev_pass@1"):
+        plan({"space": GRID, "metric": metric}, *BEST)
 
 
 def test_a_config_without_a_search_says_what_to_run(tmp_path: Path):

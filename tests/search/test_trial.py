@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,13 +10,14 @@ import pytest
 
 from redi_ray import storage
 from redi_ray.config.load import load_config
+from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR, PROBLEM
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_steps
-from redi_ray.search.trial import Shared, prepare_trial, run_trial, some_problems
+from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import prepare_arm
 from redi_ray.train.launch import TrainError
@@ -101,3 +103,16 @@ def test_the_same_development_problems_whatever_their_order():
     shuffled = table.take(pa.array([*range(10, 20), *range(10)]))
     assert set(some_problems(shuffled, 5)["problem_id"].to_pylist()) == set(some["problem_id"].to_pylist())
     assert some_problems(table, None) is table
+
+
+def test_the_value_that_counts_is_that_of_the_exported_weights():
+    """The last one, or the best at a checkpoint; a trial that collapsed is shown as it ended."""
+    curve = {1: 0.1, 2: 0.9, 4: 0.7, 6: 0.95, 8: 0.5, 9: 0.6}
+    steps = [{"step": step - 1, "dev_accuracy": curve.get(step)} for step in range(1, 10)]
+    last = TrainSettings(checkpoint_every=4, keep_best="dev_accuracy", probe=ProbeSettings(every=2))
+    best = replace(last, export="best")
+    assert counted_value(steps, "dev_accuracy", last, collapsed=False) == 0.6
+    assert counted_value(steps, "dev_accuracy", best, collapsed=False) == 0.7
+    assert counted_value(steps[:2], "dev_accuracy", best, collapsed=False) == 0.9, "the last step is a checkpoint, too"
+    assert counted_value(steps, "dev_accuracy", best, collapsed=True) == 0.6
+    assert counted_value([], "dev_accuracy", best, collapsed=False) is None

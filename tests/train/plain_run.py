@@ -21,9 +21,10 @@ from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.loop import Hooks, TrainResult, train
+from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.process import stop_on
+from redi_ray.train.progress import TrainResult
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.stores import LocalStore

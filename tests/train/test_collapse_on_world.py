@@ -23,9 +23,10 @@ from redi_ray.text.tokens import encode
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.development import judge
 from redi_ray.train.launch import Development
-from redi_ray.train.loop import Hooks, TrainResult, train
+from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
 from redi_ray.train.probe import Probe, choose_problems
+from redi_ray.train.progress import TrainResult
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

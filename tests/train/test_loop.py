@@ -24,8 +24,9 @@ from redi_ray.train import loop
 from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.guard import reach
-from redi_ray.train.loop import Hooks, TrainResult, train
+from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
+from redi_ray.train.progress import TrainResult
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 from redi_ray.train.step import StepResult
 from redi_ray.train.stores import LocalStore

@@ -16,8 +16,9 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.policy import Policy
 from redi_ray.train import loop
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.loop import Hooks, TrainResult, train
+from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors
+from redi_ray.train.progress import TrainResult
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import StepResult
 from redi_ray.train.trackers import TrackerError

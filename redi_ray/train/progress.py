@@ -1,0 +1,45 @@
+"""Where a training stands, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["running", "done", "stopped_by_guard", "rolled_back", "nonfinite", "preempted"]
+
+
+@dataclass
+class Progress:
+    """The loop's own state, part of every checkpoint."""
+
+    step: int = 0
+    """Steps done."""
+    skipped: int = 0
+    """Steps whose update was not applied."""
+    skipped_in_a_row: int = 0
+    guard: dict[str, Any] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    extra: bool = False
+    """Whether this checkpoint was only asked for, so that it may not be the best: an interruption would change the result."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of the newest step."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended; the policy holds the final weights.
+
+    Status `done`: all steps, or fewer where patience ran out. `stopped_by_guard`: weights at the stop (of these two with
+    `export: best`: weights of the best checkpoint). `rolled_back`: weights of the newest checkpoint from before the collapse
+    began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
+    """
+
+    steps: int
+    """Steps behind the final weights."""
+    status: Status
+    total_steps: int
+    skipped_steps: int
+    metrics: dict[str, float]
+    """Of the last step that ran."""
+    reason: str = ""
+    """What the guard saw, what was not finite, or how long there was nothing better."""
