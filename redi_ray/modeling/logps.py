@@ -32,20 +32,28 @@ class HeadShape:
     """Bound of the tanh on the scaled logits (Gemma's `final_logit_softcapping`)."""
 
 
-def _buffer(hidden: Tensor, weight: Tensor, head: HeadShape) -> Tensor:
-    """`[chunk, V]`, at least float32: the one piece of logits there ever is. Reusing it also spares the page faults."""
-    rows = min(head.chunk_tokens, len(hidden))
-    return hidden.new_empty(rows, len(weight), dtype=torch.promote_types(hidden.dtype, torch.float32))
+class _Logits:
+    """The one piece of logits there ever is: `[chunk, V]`, at least float32, and where the weight is half precision a second
+    one of its type. Every chunk uses the same memory, which also spares the page faults."""
 
+    def __init__(self, hidden: Tensor, weight: Tensor, head: HeadShape) -> None:
+        rows = min(head.chunk_tokens, len(hidden))
+        self.weight = weight
+        self.full = hidden.new_empty(rows, len(weight), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        self.half = None if weight.dtype == self.full.dtype else torch.empty_like(self.full, dtype=weight.dtype)
 
-def _product(hidden: Tensor, weight: Tensor, buffer: Tensor) -> Tensor:
-    """`hidden[C, d] @ weight[V, d].T -> [C, V]`, written into the buffer."""
-    logits = buffer[: len(hidden)]
-    if hidden.dtype == logits.dtype:
-        return torch.mm(hidden, weight.T, out=logits)
-    if hidden.is_cuda:  # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
-        return torch.mm(hidden, weight.T, out_dtype=torch.float32, out=logits)
-    return logits.copy_(hidden @ weight.T)
+    def product(self, hidden: Tensor) -> Tensor:
+        """`hidden[C, d] @ weight[V, d].T -> [C, V]`, to be changed in place."""
+        logits, transposed = self.full[: len(hidden)], self.weight.T
+        if self.half is None:
+            return torch.mm(hidden, transposed, out=logits)
+        if hidden.is_cuda:  # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
+            return torch.mm(hidden, transposed, out_dtype=torch.float32, out=logits)
+        return logits.copy_(torch.mm(hidden, transposed, out=self.half[: len(hidden)]))
+
+    def in_weight_dtype(self, logits: Tensor) -> Tensor:
+        """The same values in the weight's type, for the products of the gradients."""
+        return logits if self.half is None else self.half[: len(logits)].copy_(logits)
 
 
 def _chunk_logps(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tensor, Tensor | None]:
@@ -68,11 +76,11 @@ def _chunk_logps(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tens
 @torch.no_grad()
 def per_token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, head: HeadShape) -> Tensor:
     """Log-prob of `targets[N]` under `hidden[N, d]` and the head's `weight[V, d]` -> `[N]`, without gradient (nats)."""
-    buffer = _buffer(hidden, weight, head)
-    out = buffer.new_empty(len(targets))
+    buffer = _Logits(hidden, weight, head)
+    out = buffer.full.new_empty(len(targets))
     for start in range(0, len(targets), head.chunk_tokens):
         part = slice(start, start + head.chunk_tokens)
-        out[part] = _chunk_logps(_product(hidden[part], weight, buffer), targets[part], head)[0]
+        out[part] = _chunk_logps(buffer.product(hidden[part]), targets[part], head)[0]
     return out
 
 
@@ -89,8 +97,8 @@ class _WeightedLogps(torch.autograd.Function):
         head: HeadShape,
         grad_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        buffer = _buffer(hidden, weight, head)
-        logps = buffer.new_empty(len(targets))
+        buffer = _Logits(hidden, weight, head)
+        logps = buffer.full.new_empty(len(targets))
         grad_hidden = torch.empty_like(hidden)
         ctx.in_place = grad_weight is not None
         if grad_weight is None and weight.requires_grad:
@@ -98,7 +106,7 @@ class _WeightedLogps(torch.autograd.Function):
         coefficients = coefficients.to(logps.dtype)
         for start in range(0, len(targets), head.chunk_tokens):
             part = slice(start, start + head.chunk_tokens)
-            logits, rows = _product(hidden[part], weight, buffer), targets[part]
+            logits, rows = buffer.product(hidden[part]), targets[part]
             logps[part], slope = _chunk_logps(logits, rows, head)
             c = coefficients[part, None]
             logits.mul_(-c).scatter_add_(1, rows[:, None], c)
@@ -106,7 +114,7 @@ class _WeightedLogps(torch.autograd.Function):
                 logits.mul_(slope)
             if head.scale != 1.0:
                 logits.mul_(head.scale)
-            grad_logits = logits.to(weight.dtype)
+            grad_logits = buffer.in_weight_dtype(logits)
             torch.mm(grad_logits, weight, out=grad_hidden[part])
             if grad_weight is None:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -11,12 +12,26 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from redi_ray.modeling.policy import Policy, decoder_layers
 
+PRODUCT_CACHE = 32
+"""Products that oneDNN remembers: those of one pack, with room."""
+
 
 def compute_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype | None:
     """Type the parameters are gathered and computed in; None keeps that of the master weights."""
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
+
+
+def bound_product_caches() -> None:
+    """Keep the caches of oneDNN, which multiplies half precision on CPUs, small; what the user has set stays.
+
+    For every shape of a product they keep a primitive with its scratch memory, 0.8 MB and more, for 1,024 shapes each. Packs
+    differ in length, so memory grew from step to step, to twice that of the training itself. What is cached serves the
+    layers of one pack. Both variables are read at the first such product, not before.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, str(PRODUCT_CACHE))
 
 
 def shard_policy(
@@ -35,6 +50,8 @@ def shard_policy(
     device = torch.device(device)
     dtype = compute_dtype(precision, device)
     policy.to(device)
+    if dtype is not None and device.type == "cpu":
+        bound_product_caches()
     if world_size == 1 and dtype is None:
         return
     if not dist.is_initialized():
