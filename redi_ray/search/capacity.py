@@ -119,6 +119,21 @@ def plan_concurrency(needs: Needs, at_most: int | None, num_trials: int, *, loca
     return chosen, line
 
 
+def require_dashboard() -> None:
+    """Raise CapacityError if the connected Ray has no dashboard, which Ray Train asks what a scheduler has stopped.
+
+    Without an answer the workers of stopped trials would hold their places for ever, and the others wait for those.
+    """
+    from ray._private.worker import get_dashboard_url  # there is no public way
+
+    if not get_dashboard_url():
+        raise CapacityError(
+            "search.scheduler: this Ray runs without its dashboard, so what stopped trials hold would never be free again. "
+            "Mend: start Ray with it (pip install 'ray[default]'; ray start --head --include-dashboard=true), or set "
+            "search.scheduler to {kind: none}"
+        )
+
+
 def growth() -> list[Resources] | None:
     """The nodes of the cluster at its largest; None if it does not grow.
 

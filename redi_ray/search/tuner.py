@@ -15,10 +15,11 @@ from typing import Any
 from ray import tune
 
 from redi_ray import storage
+from redi_ray.config.search import NoScheduler
 from redi_ray.pipeline import Pipeline
 from redi_ray.runtime import log, quiet
 from redi_ray.search.bookkeeper import Bookkeeper
-from redi_ray.search.capacity import DRIVER_CPUS, needs_of, plan_concurrency
+from redi_ray.search.capacity import DRIVER_CPUS, needs_of, plan_concurrency, require_dashboard
 from redi_ray.search.evaluator import start_evaluator
 from redi_ray.search.leader import TrialJob, lead_trial
 from redi_ray.search.methods import make_scheduler, make_searcher, scheduler_record, tune_domain
@@ -49,6 +50,8 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     needs = needs_of(trainer, engine, config.resources.verify_workers)
     concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
     log.info("search: %s", told)
+    if not isinstance(search.scheduler, NoScheduler):
+        require_dashboard()
     run, rule = Run.of(config), scheduler_record(plan)
     specs = [] if plan.open_ended else plan.trials()
     shared, most_steps = make_shared(plan, specs)

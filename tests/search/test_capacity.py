@@ -6,7 +6,7 @@ import pytest
 
 from redi_ray.config.resources import EngineSettings, TrainerSettings
 from redi_ray.runtime import CapacityError
-from redi_ray.search.capacity import Needs, needs_of, plan_concurrency, trials_at_a_time
+from redi_ray.search.capacity import Needs, needs_of, plan_concurrency, require_dashboard, trials_at_a_time
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 ONE_CPU = Needs(1, {"CPU": 1.0}, {})
@@ -77,3 +77,9 @@ def test_what_this_ray_can_never_hold_is_refused(ray_session: None):
         plan_concurrency(Needs(1, {"CPU": 1.0, "GPU": 1.0}, {}), None, 4, local=True)
     with pytest.raises(CapacityError, match=r"on nodes with \{'pool': 'train'\} .* the labels none \(1\)"):
         plan_concurrency(Needs(1, {"CPU": 1.0}, {}, worker_labels={"pool": "train"}), None, 4, local=True)
+
+
+def test_a_scheduler_needs_the_dashboard(ray_session: None):
+    """The session's Ray has none; trials that were stopped there would keep their workers."""
+    with pytest.raises(CapacityError, match="without its dashboard"):
+        require_dashboard()
