@@ -12,6 +12,7 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.manifests import Manifest, Stage
+from redi_ray.runtime import log
 from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
@@ -111,6 +112,9 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         trainer=training.trainer,
         callbacks=callbacks,
     )
+    if reason := outcome.facts["reason"]:
+        of = f"{outcome.steps} of {outcome.facts['total_steps']}"
+        log.info("%s: %s (%s); the weights are those of step %s", stage.name, outcome.status, reason, of)
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
