@@ -13,11 +13,15 @@ Left out: a bias on the head (`load_policy` refuses such models).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+BLOCK_BYTES = 4 << 20
+"""Logits that are worked on at a time on a CPU: what its cores keep in their caches."""
 
 
 @dataclass(frozen=True)
@@ -33,31 +37,44 @@ class HeadShape:
 
 
 class _Logits:
-    """The one piece of logits there ever is: `[chunk, V]`, at least float32, and where the weight is half precision a second
-    one of its type. Every chunk uses the same memory, which also spares the page faults."""
+    """The one piece of logits there ever is: `[chunk, V]`. Every chunk uses the same memory, which spares the page faults.
+
+    On a CPU the passes over it (maximum, exp, sum, ...) go block by block of a few rows that stay in the cache, since each
+    would fetch the whole chunk from memory. There half-precision products stay in their type, and only a block is widened.
+    On a GPU a block is the whole chunk.
+    """
 
     def __init__(self, hidden: Tensor, weight: Tensor, head: HeadShape) -> None:
-        rows = min(head.chunk_tokens, len(hidden))
+        rows, width = min(head.chunk_tokens, len(hidden)), len(weight)
         self.weight = weight
-        self.full = hidden.new_empty(rows, len(weight), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        self.half = None if weight.dtype == self.full.dtype else torch.empty_like(self.full, dtype=weight.dtype)
+        self.wide = torch.promote_types(hidden.dtype, torch.float32)
+        half = weight.dtype != self.wide
+        # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
+        self.chunk = hidden.new_empty(rows, width, dtype=self.wide if hidden.is_cuda else weight.dtype)
+        self.narrow = torch.empty_like(self.chunk, dtype=weight.dtype) if half and hidden.is_cuda else self.chunk
+        self.block_rows = rows if hidden.is_cuda else max(1, BLOCK_BYTES // (width * self.wide.itemsize))
+        self.widened = (
+            self.chunk.new_empty(self.block_rows, width, dtype=self.wide) if self.chunk.dtype != self.wide else None
+        )
 
-    def product(self, hidden: Tensor) -> Tensor:
-        """`hidden[C, d] @ weight[V, d].T -> [C, V]`, to be changed in place."""
-        logits, transposed = self.full[: len(hidden)], self.weight.T
-        if self.half is None:
-            return torch.mm(hidden, transposed, out=logits)
-        if hidden.is_cuda:  # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
-            return torch.mm(hidden, transposed, out_dtype=torch.float32, out=logits)
-        return logits.copy_(torch.mm(hidden, transposed, out=self.half[: len(hidden)]))
+    def blocks(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """`hidden[C, d] @ weight[V, d].T` as blocks `[B, V]` of at least float32 with their rows, to be changed in place."""
+        chunk, told = self.chunk[: len(hidden)], {} if self.chunk.dtype == hidden.dtype else {"out_dtype": self.wide}
+        torch.mm(hidden, self.weight.T, out=chunk, **told)
+        for start in range(0, len(hidden), self.block_rows):
+            rows = slice(start, min(start + self.block_rows, len(hidden)))
+            yield rows, chunk[rows] if self.widened is None else self.widened[: rows.stop - start].copy_(chunk[rows])
 
-    def in_weight_dtype(self, logits: Tensor) -> Tensor:
-        """The same values in the weight's type, for the products of the gradients."""
-        return logits if self.half is None else self.half[: len(logits)].copy_(logits)
+    def keep(self, rows: slice, block: Tensor) -> None:
+        """Have the block's new values in the chunk, in the weight's type."""
+        target = self.narrow[rows]
+        if target.data_ptr() != block.data_ptr():
+            target.copy_(block)
 
 
-def _chunk_logps(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tensor, Tensor | None]:
-    """`logits[C, V]` become the softmax in place; returns logps`[C]` and d v / d u `[C, V]` where there is a softcap."""
+def _softmax_terms(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`logits[B, V]` become exp(v - max) in place; returns logps`[B]`, their sums`[B, 1]`, and d v / d u `[B, V]` where there is
+    a softcap."""
     if head.scale != 1.0:
         logits.mul_(head.scale)
     slope = None
@@ -69,18 +86,30 @@ def _chunk_logps(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tens
     largest = logits.amax(1, keepdim=True)
     logits.sub_(largest).exp_()
     total = logits.sum(1, keepdim=True)
-    logits.div_(total)
-    return picked - largest[:, 0] - total[:, 0].log(), slope
+    return picked - largest[:, 0] - total[:, 0].log(), total, slope
+
+
+def _weigh(logits: Tensor, targets: Tensor, coefficients: Tensor, head: HeadShape) -> Tensor:
+    """`logits[B, V]` become the gradient of `sum coefficients[B] * logps[B]` in place; returns logps`[B]`."""
+    logps, total, slope = _softmax_terms(logits, targets, head)
+    c = coefficients[:, None]
+    logits.mul_(-c / total).scatter_add_(1, targets[:, None], c)
+    if slope is not None:
+        logits.mul_(slope)
+    if head.scale != 1.0:
+        logits.mul_(head.scale)
+    return logps
 
 
 @torch.no_grad()
 def per_token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, head: HeadShape) -> Tensor:
     """Log-prob of `targets[N]` under `hidden[N, d]` and the head's `weight[V, d]` -> `[N]`, without gradient (nats)."""
     buffer = _Logits(hidden, weight, head)
-    out = buffer.full.new_empty(len(targets))
+    out = hidden.new_empty(len(targets), dtype=buffer.wide)
     for start in range(0, len(targets), head.chunk_tokens):
         part = slice(start, start + head.chunk_tokens)
-        out[part] = _chunk_logps(buffer.product(hidden[part]), targets[part], head)[0]
+        for rows, logits in buffer.blocks(hidden[part]):
+            out[part][rows] = _softmax_terms(logits, targets[part][rows], head)[0]
     return out
 
 
@@ -98,7 +127,7 @@ class _WeightedLogps(torch.autograd.Function):
         grad_weight: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         buffer = _Logits(hidden, weight, head)
-        logps = buffer.full.new_empty(len(targets))
+        logps = hidden.new_empty(len(targets), dtype=buffer.wide)
         grad_hidden = torch.empty_like(hidden)
         ctx.in_place = grad_weight is not None
         if grad_weight is None and weight.requires_grad:
@@ -106,15 +135,11 @@ class _WeightedLogps(torch.autograd.Function):
         coefficients = coefficients.to(logps.dtype)
         for start in range(0, len(targets), head.chunk_tokens):
             part = slice(start, start + head.chunk_tokens)
-            logits, rows = buffer.product(hidden[part]), targets[part]
-            logps[part], slope = _chunk_logps(logits, rows, head)
-            c = coefficients[part, None]
-            logits.mul_(-c).scatter_add_(1, rows[:, None], c)
-            if slope is not None:
-                logits.mul_(slope)
-            if head.scale != 1.0:
-                logits.mul_(head.scale)
-            grad_logits = buffer.in_weight_dtype(logits)
+            for rows, logits in buffer.blocks(hidden[part]):
+                c = coefficients[part][rows]
+                logps[part][rows] = _weigh(logits, targets[part][rows], c, head)
+                buffer.keep(rows, logits)
+            grad_logits = buffer.narrow[: len(targets[part])]
             torch.mm(grad_logits, weight, out=grad_hidden[part])
             if grad_weight is None:
                 continue
