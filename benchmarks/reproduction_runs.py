@@ -81,7 +81,7 @@ class Scale:
     """Of the teacher per problem at most, and of each test problem."""
     dev_samples: int = 4
     sft_learning_rate: float = 5e-4
-    learning_rates: tuple[float, ...] = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+    learning_rates: tuple[float, ...] = (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)
 
 
 @dataclass(frozen=True)
