@@ -96,8 +96,8 @@ class Importance:
 def importances(records: Sequence[TrialRecord]) -> list[Importance]:
     """One for each path, the largest first; none with fewer than three values, or where all are equal.
 
-    On a grid the shares add up to at most 1; what is missing is interaction, and noise. Every trial counts with its
-    value, also where it collapsed or was stopped.
+    On a grid the shares add up to at most 1; what is missing is interaction, and noise. Every trial counts with its value,
+    also where it collapsed or was stopped.
     """
     measured = [record for record in records if record.value is not None]
     if len(measured) < 3:
