@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from redi_ray.modeling import logps
 from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
 
 
@@ -101,3 +102,25 @@ def test_nothing_to_score_gives_zero_gradients():
     total.backward()
     assert weight.grad.abs().max() == 0
     assert hidden.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("block_bytes", [1, 1000])
+def test_blocks_of_a_chunk_change_nothing(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, block_bytes: int):
+    """One row at a time, or a few with a rest: the values and both gradients of a single block, to the last bit."""
+
+    def run() -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        hidden, weight = torch.randn(23, 8).to(dtype).requires_grad_(), torch.randn(50, 8).to(dtype).requires_grad_()
+        targets, coefficients = torch.randint(0, 50, (23,)), torch.randn(23)
+        head = HeadShape(chunk_tokens=10, softcap=3.0)
+        total, found = weighted_logps(hidden, weight, targets, coefficients, head)
+        total.backward()
+        assert hidden.grad is not None
+        assert weight.grad is not None
+        return [found, per_token_logps(hidden, weight, targets, head), hidden.grad, weight.grad]
+
+    whole = run()
+    monkeypatch.setattr(logps, "BLOCK_BYTES", block_bytes)
+    for expected, blocked in zip(whole, run(), strict=True):
+        torch.testing.assert_close(blocked, expected, rtol=0, atol=0)
