@@ -61,8 +61,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("base")
     save_scratch_model(Architecture(), TOKENIZER, folder)
     policy = load_policy(str(folder), ModelOverrides())
-    examples = store_of((group, 1, *solution) for group, solution in enumerate(corpus(SOURCE, 16_000)))
-    settings = TrainSettings(learning_rate=3e-3, batch_size=32, tokens_per_pack=4096, weight_decay=0.01)
+    examples = store_of((group, 1, *solution) for group, solution in enumerate(corpus(SOURCE, 48_000)))
+    settings = TrainSettings(learning_rate=2e-3, batch_size=32, tokens_per_pack=4096, weight_decay=0.01)
     train(policy, examples, SftObjective(), settings)
     policy.model.save_pretrained(folder)
     return str(folder)
@@ -107,4 +107,4 @@ def test_a_collapsing_run_is_stopped_early(base: str, tmp_path: Path) -> None:
     result, accuracies = run(base, tmp_path, RediObjective(alpha=1.0), 1e-3)
     assert (result.status, result.steps < result.total_steps / 2) == ("stopped_by_guard", True)
     assert "development accuracy" in result.reason
-    assert accuracies[-1] < accuracies[0] / 2
+    assert accuracies[-1] < accuracies[0] - 0.25
