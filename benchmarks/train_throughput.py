@@ -40,6 +40,7 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import BatchPlan, plan_batches
+from redi_ray.train.optim import make_optimizer
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import forward_backward
@@ -91,7 +92,7 @@ def make_model(attention: str) -> PreTrainedModel:
 
 
 def settings_of(groups: int) -> TrainSettings:
-    return TrainSettings(batch_size=groups, tokens_per_pack=TOKENS_PER_PACK)
+    return TrainSettings(batch_size=groups, tokens_per_pack=TOKENS_PER_PACK, learning_rate=1e-6)
 
 
 def ours_step(
@@ -108,7 +109,7 @@ def ours_step(
 def run_ours(objective: Objective, pairs: int, precision: Precision) -> dict[str, float]:
     policy = Policy(make_model(NAME)).train()
     shard_policy(policy, world_size=1, precision=precision)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    optimizer = make_optimizer(policy, settings_of(PAIRS_PER_STEP))
     plan = plan_batches(make_store(pairs), settings_of(PAIRS_PER_STEP), 1, objective)
     with measured() as usage:
         tokens = sum(ours_step(policy, optimizer, plan, step, objective) for step in range(plan.total_steps))
@@ -118,7 +119,7 @@ def run_ours(objective: Objective, pairs: int, precision: Precision) -> dict[str
 def run_sft_redi(pairs: int) -> dict[str, float]:
     """The same sequences as pairs under REDI and as examples under SFT, step by step in turn -> REDI's speed over SFT's."""
     policy = Policy(make_model(NAME)).train()
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6)
+    optimizer = make_optimizer(policy, settings_of(PAIRS_PER_STEP))
     arms: list[tuple[Objective, BatchPlan]] = []
     for objective, paired in ((SftObjective(), False), (RediObjective(), True)):
         groups = PAIRS_PER_STEP * (1 if paired else 2)

@@ -110,11 +110,10 @@ def _bucketed(query: Tensor, key: Tensor, value: Tensor, layout: PackLayout, **s
     heads = [query[0], key[0], value[0]]
     if layout.gather is not None:
         heads = [_Pad.apply(x, layout.gather, layout.scatter) for x in heads]
-    outputs = []
-    for bucket in layout.buckets:
-        end = bucket.start + bucket.rows * bucket.length
+    sizes, outputs = [bucket.rows * bucket.length for bucket in layout.buckets], []
+    for bucket, *parts in zip(layout.buckets, *(x.split(sizes, dim=1) for x in heads), strict=True):
         # [H, rows * length, D] -> [rows, H, length, D]
-        q, k, v = (x[:, bucket.start : end].unflatten(1, (bucket.rows, bucket.length)).transpose(0, 1) for x in heads)
+        q, k, v = (x.unflatten(1, (bucket.rows, bucket.length)).transpose(0, 1) for x in parts)
         if window is not None and bucket.length > window:
             position = torch.arange(bucket.length, device=q.device)
             distance = position[:, None] - position

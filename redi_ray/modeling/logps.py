@@ -20,8 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redi_ray.modeling.products import by_onednn, matmul
+
 BLOCK_BYTES = 4 << 20
 """Logits that are worked on at a time on a CPU: what its cores keep in their caches."""
+
+PIECE_ROWS = 1024
+"""Rows of the weight that are multiplied at a time where a product has to be copied, or added to wider numbers."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class _Logits:
 
     On a CPU the passes over it (maximum, exp, sum, ...) go block by block of a few rows that stay in the cache, since each
     would fetch the whole chunk from memory. There half-precision products stay in their type, and only a block is widened.
-    On a GPU a block is the whole chunk.
+    On a GPU a block is the whole chunk. oneDNN's products come in memory of their own, so these are made in small pieces.
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, head: HeadShape) -> None:
         rows, width = min(head.chunk_tokens, len(hidden)), len(weight)
-        self.weight = weight
+        self.weight, self.pieces = weight, by_onednn(hidden, weight)
         self.wide = torch.promote_types(hidden.dtype, torch.float32)
         half = weight.dtype != self.wide
         # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
@@ -60,7 +65,11 @@ class _Logits:
     def blocks(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """`hidden[C, d] @ weight[V, d].T` as blocks `[B, V]` of at least float32 with their rows, to be changed in place."""
         chunk, told = self.chunk[: len(hidden)], {} if self.chunk.dtype == hidden.dtype else {"out_dtype": self.wide}
-        torch.mm(hidden, self.weight.T, out=chunk, **told)
+        if self.pieces:
+            for rows in _pieces(len(self.weight)):
+                chunk[:, rows] = matmul(hidden, self.weight[rows].T)
+        else:
+            torch.mm(hidden, self.weight.T, out=chunk, **told)
         for start in range(0, len(hidden), self.block_rows):
             rows = slice(start, min(start + self.block_rows, len(hidden)))
             yield rows, chunk[rows] if self.widened is None else self.widened[: rows.stop - start].copy_(chunk[rows])
@@ -70,6 +79,28 @@ class _Logits:
         target = self.narrow[rows]
         if target.data_ptr() != block.data_ptr():
             target.copy_(block)
+
+    def backward(self, hidden: Tensor, grad_hidden: Tensor, grad_weight: Tensor | None) -> None:
+        """Take the kept values for the gradient of `hidden[C, d]`'s logits: set `grad_hidden[C, d]`, add to `grad_weight`."""
+        grad_logits = self.narrow[: len(hidden)]
+        if self.pieces:
+            grad_hidden.copy_(matmul(grad_logits, self.weight))
+        else:
+            torch.mm(grad_logits, self.weight, out=grad_hidden)
+        if grad_weight is None:
+            return
+        if grad_weight.dtype == grad_logits.dtype and not self.pieces:
+            grad_weight.addmm_(grad_logits.T, hidden)
+        elif hidden.is_cuda:
+            grad_weight.add_(grad_logits.T @ hidden)  # bfloat16 products, summed over chunks in float32
+        else:
+            for rows in _pieces(len(grad_weight)):
+                grad_weight[rows].add_(matmul(grad_logits[:, rows].T, hidden))
+
+
+def _pieces(rows: int) -> Iterator[slice]:
+    """Slices of the weight's rows for products that come in memory of their own: small enough to get the same again."""
+    return (slice(start, start + PIECE_ROWS) for start in range(0, rows, PIECE_ROWS))
 
 
 def _softmax_terms(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -139,14 +170,7 @@ class _WeightedLogps(torch.autograd.Function):
                 c = coefficients[part][rows]
                 logps[part][rows] = _weigh(logits, targets[part][rows], c, head)
                 buffer.keep(rows, logits)
-            grad_logits = buffer.narrow[: len(targets[part])]
-            torch.mm(grad_logits, weight, out=grad_hidden[part])
-            if grad_weight is None:
-                continue
-            if grad_weight.dtype == grad_logits.dtype:
-                grad_weight.addmm_(grad_logits.T, hidden[part])
-            else:  # bfloat16 products, summed over chunks in float32
-                grad_weight.add_(grad_logits.T @ hidden[part])
+            buffer.backward(hidden[part], grad_hidden[part], grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight if not ctx.in_place else None)
         ctx.mark_non_differentiable(logps)
         return (coefficients * logps).sum(), logps

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from redi_ray.config.training import LoraSettings, ModelOverrides
 from redi_ray.modeling.attention import NAME, PackLayout, pack_layout
 from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
+from redi_ray.modeling.products import use_onednn
 
 Coefficients = Tensor | Callable[[Tensor], Tensor]
 
@@ -26,6 +27,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        use_onednn(model)
         self.head_scale, self.head_softcap = _head_shape(model.config.get_text_config())
         self.sharded = False
         """Set by `shard_policy`: gradients then have to travel through autograd to be reduced."""

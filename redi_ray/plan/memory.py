@@ -73,7 +73,7 @@ class RankMemory:
     head: float
     """A chunk of logits, and the gradients of the head's weight and input."""
     optimizer_step: float
-    """What AdamW and the update's norm hold for a moment, when activations are gone."""
+    """What the update's norm holds for a moment, when activations are gone; AdamW itself works in place."""
 
     @property
     def state(self) -> float:
@@ -118,7 +118,6 @@ def rank_memory(setup: Setup, tokens: int, ranks: int) -> RankMemory:
     if sharded and not frozen:
         head += (4.0 + b) * weight  # summed in float32, then cast to what travels through autograd
     largest = max(weight, *(inputs * outputs for inputs, outputs in shape.linears.values()))
-    norm = 2 * 4.0 * min(largest, setup.trained) / ranks
     return RankMemory(
         weights=4.0 * setup.stored / ranks,
         gradients=4.0 * setup.trained / ranks,
@@ -126,7 +125,7 @@ def rank_memory(setup: Setup, tokens: int, ranks: int) -> RankMemory:
         gathered=gathered,
         activations=activation_bytes(setup) * tokens,
         head=head,
-        optimizer_step=max(norm, 4.0 * setup.trained / ranks),
+        optimizer_step=2 * 4.0 * min(largest, setup.trained) / ranks,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import torch
@@ -11,9 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from redi_ray.modeling.policy import Policy, decoder_layers
-
-PRODUCT_CACHE = 32
-"""Products that oneDNN remembers: those of one pack, with room."""
+from redi_ray.modeling.products import bound_product_caches
 
 
 def compute_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> torch.dtype | None:
@@ -21,17 +18,6 @@ def compute_dtype(precision: Literal["auto", "fp32", "bf16"], device: torch.devi
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
     return torch.bfloat16 if precision == "bf16" else None
-
-
-def bound_product_caches() -> None:
-    """Keep the caches of oneDNN, which multiplies half precision on CPUs, small; what the user has set stays.
-
-    For every shape of a product they keep a primitive with its scratch memory, about 1 MB, for 1,024 shapes each. Packs
-    differ in length, so memory grew with every step: to 1.5 GB in 12 steps of a small model that needs 0.3 GB where all
-    shapes are the same. What is cached serves the layers of one pack. Both variables are read at the first such product.
-    """
-    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(name, str(PRODUCT_CACHE))
 
 
 def shard_policy(

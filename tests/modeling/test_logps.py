@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from redi_ray.modeling import logps
+from redi_ray.modeling import logps, products
 from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
 
 
@@ -77,14 +77,36 @@ def test_by_hand():
 
 def test_half_precision_keeps_float32_logps():
     """bfloat16 hidden states and weights: the log-softmax is float32, so log-probs are right to the products' rounding."""
-    hidden, weight, targets, coefficients = (x.detach() for x in inputs(torch.float32))
+    hidden, weight, targets, coefficients = (x.detach() for x in inputs(torch.float32, vocabulary=1100))
     hidden, weight = hidden.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
     expected = plain(hidden.double(), weight.double(), targets, HeadShape())
+    grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight))
     total, logps = weighted_logps(hidden, weight, targets, coefficients, HeadShape(4))
     total.backward()
     assert logps.dtype == torch.float32
     assert hidden.grad.dtype == weight.grad.dtype == torch.bfloat16
     torch.testing.assert_close(logps.double(), expected, rtol=0.02, atol=0.05)
+    torch.testing.assert_close((hidden.grad, weight.grad), grads, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.skipif(not products.has_onednn_products(), reason="this build of torch has no oneDNN products")
+@pytest.mark.parametrize("faster", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_products_of_either_library(monkeypatch: pytest.MonkeyPatch, faster: bool, in_place: bool):
+    """Float32 by torch's own products and by oneDNN's, over a vocabulary of several pieces and a rest."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: faster)
+    hidden, weight, targets, coefficients = inputs(torch.float32, vocabulary=2 * logps.PIECE_ROWS + 100)
+    wide = [x.detach().double().requires_grad_() for x in (hidden, weight)]
+    head = HeadShape(chunk_tokens=5, scale=0.5, softcap=20.0)
+    expected = plain(*wide, targets, head)
+    grads = torch.autograd.grad((coefficients * expected).sum(), wide)
+    buffer = torch.zeros_like(weight) if in_place else None
+    total, found = weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer)
+    total.backward()
+    ours = [found, per_token_logps(hidden, weight, targets, head), hidden.grad, buffer if in_place else weight.grad]
+    for value, right in zip(ours, [expected, expected, *grads], strict=True):
+        assert value is not None
+        torch.testing.assert_close(value.double(), right.detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_huge_logits_do_not_overflow():
