@@ -16,7 +16,7 @@ optimizer state included. Arms, each in its own process:
 TRL is no dependency of the project: `pip install --no-deps trl==1.16.0 accelerate`. Last line: a JSON object.
 `pack_fill` is tokens over the token budget of the packs, at 32 pairs a step and the same 2,048 tokens to a pack.
 `matmul_share` is the multiplications that REDI's step cannot do without (6 per weight and token, the head's over scored
-tokens only) over what torch's float32 matmul reaches here: at 1 no code could be faster in that precision.
+tokens only) over what the faster library's float32 product reaches here: at 1 no code could be faster in that precision.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from redi_ray.config.objectives import Objective, RediObjective, SftObjective, S
 from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.products import matmul
 from redi_ray.train.batches import BatchPlan, plan_batches
 from redi_ray.train.optim import make_optimizer
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
@@ -210,7 +211,7 @@ def pack_fill() -> float:
 
 
 def matmul_share(tokens_per_s: float, pairs: int) -> float:
-    """The step's own multiplications per second over those of torch's float32 matmul on the model's MLP shape."""
+    """The step's own multiplications per second over those of the core's float32 product on the model's MLP shape."""
     store, model = make_store(pairs), make_model(NAME)
     scored = float(store.scored.sum() / store.lengths.sum())
     layers = sum(p.numel() for name, p in model.named_parameters() if "proj" in name)
@@ -219,7 +220,7 @@ def matmul_share(tokens_per_s: float, pairs: int) -> float:
     seconds = []
     for _ in range(50):
         start = time.perf_counter()
-        left @ right
+        matmul(left, right)
         seconds.append(time.perf_counter() - start)
     return needed * tokens_per_s / (2 * TOKENS_PER_PACK * 256 * 1024 / min(seconds))
 

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+LEAST_WORK = 1 << 25
+"""Multiplications in a product from which oneDNN is used: it takes about 0.6 ms to prepare for a shape it does not remember, and
+packs differ in length. Small models are the faster for it."""
 REMEMBERED_PRODUCTS = 32
 """Shapes of products that oneDNN remembers: those of one pack, with room."""
 
@@ -49,7 +52,7 @@ def bound_product_caches() -> None:
 def by_onednn(left: Tensor, right: Tensor) -> bool:
     """Whether `matmul` gives this product to oneDNN."""
     float32 = left.dtype == right.dtype == torch.float32
-    return float32 and left.is_cpu and left.numel() > 0 and onednn_is_faster()
+    return float32 and left.is_cpu and left.shape[0] * right.numel() >= LEAST_WORK and onednn_is_faster()
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:

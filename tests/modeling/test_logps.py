@@ -95,6 +95,7 @@ def test_half_precision_keeps_float32_logps():
 def test_products_of_either_library(monkeypatch: pytest.MonkeyPatch, faster: bool, in_place: bool):
     """Float32 by torch's own products and by oneDNN's, over a vocabulary of several pieces and a rest."""
     monkeypatch.setattr(products, "onednn_is_faster", lambda: faster)
+    monkeypatch.setattr(products, "LEAST_WORK", 1)
     hidden, weight, targets, coefficients = inputs(torch.float32, vocabulary=2 * logps.PIECE_ROWS + 100)
     wide = [x.detach().double().requires_grad_() for x in (hidden, weight)]
     head = HeadShape(chunk_tokens=5, scale=0.5, softcap=20.0)

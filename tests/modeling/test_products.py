@@ -19,8 +19,9 @@ needs_onednn = pytest.mark.skipif(not has_onednn_products(), reason="this build 
 
 @pytest.fixture
 def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor where oneDNN is faster."""
+    """As on a processor where oneDNN is faster, whatever the size."""
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "LEAST_WORK", 1)
 
 
 LAYOUTS = {
@@ -86,6 +87,14 @@ def test_other_layers_and_types_are_left_alone(onednn: None) -> None:
     assert model[1](torch.empty(0, 3)).shape == (0, 4)
 
 
+def test_small_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN would spend longer on preparing for their shape than it saves."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "LEAST_WORK", 3 * 4 * 5)
+    assert products.by_onednn(torch.ones(3, 4), torch.ones(4, 5))
+    assert not products.by_onednn(torch.ones(2, 4), torch.ones(4, 5))
+
+
 @pytest.mark.parametrize("faster", [False, True])
 def test_policy_uses_them_where_they_are_faster(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: faster)
@@ -98,7 +107,7 @@ PRODUCTS = """
 import resource, sys, torch
 from redi_ray.modeling import products
 torch.set_num_threads(1)
-products.onednn_is_faster = lambda: True
+products.onednn_is_faster, products.LEAST_WORK = lambda: True, 1
 products.bound_product_caches()
 dtype = getattr(torch, sys.argv[1])
 weight = torch.randn(256, 1024, dtype=dtype)
