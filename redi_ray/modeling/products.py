@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-LEAST_WORK = 1 << 25
+LEAST_WORK = 1 << 26
 """Multiplications in a product from which oneDNN is used: it takes about 0.6 ms to prepare for a shape it does not remember, and
 packs differ in length. Small models are the faster for it."""
 REMEMBERED_PRODUCTS = 32
@@ -50,9 +50,10 @@ def bound_product_caches() -> None:
 
 
 def by_onednn(left: Tensor, right: Tensor) -> bool:
-    """Whether `matmul` gives this product to oneDNN."""
-    float32 = left.dtype == right.dtype == torch.float32
-    return float32 and left.is_cpu and left.shape[0] * right.numel() >= LEAST_WORK and onednn_is_faster()
+    """Whether the product of `left[..., K]` with `right[K, N]`, or with its transpose, is made by oneDNN."""
+    if not (left.dtype == right.dtype == torch.float32 and left.is_cpu):
+        return False
+    return left.numel() // left.shape[-1] * right.numel() >= LEAST_WORK and onednn_is_faster()
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     if not (right.is_contiguous() or right.T.is_contiguous()):
         right = (
             right.contiguous()
-        )  # with gaps between its rows oneDNN is some hundred times slower; `left` it copies itself
+        )  # with gaps between rows oneDNN is some hundred times slower; `left` it copies itself
     return torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
 
 

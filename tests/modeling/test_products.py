@@ -57,7 +57,12 @@ def gradients(layer: nn.Linear, input: Tensor) -> list[Tensor]:
 @needs_onednn
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_linear_layer_has_the_same_gradients(onednn: None, bias: bool, frozen: bool) -> None:
+def test_linear_layer_has_the_same_gradients(
+    onednn: None, monkeypatch: pytest.MonkeyPatch, bias: bool, frozen: bool
+) -> None:
+    """And both it and its gradients are made by `matmul`."""
+    calls = []
+    monkeypatch.setattr(products, "matmul", lambda left, right: calls.append(left.shape) or matmul(left, right))
     torch.manual_seed(0)
     layer, input = nn.Linear(24, 40, bias), torch.randn(2, 7, 24)
     layer.weight.requires_grad_(not frozen)
@@ -67,6 +72,7 @@ def test_linear_layer_has_the_same_gradients(onednn: None, bias: bool, frozen: b
     found = gradients(layer, input)
     assert len(found) == len(expected) == 2 + bias + (not frozen)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert len(calls) == 2 + (not frozen)
 
 
 @needs_onednn
@@ -92,6 +98,7 @@ def test_small_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
     monkeypatch.setattr(products, "LEAST_WORK", 3 * 4 * 5)
     assert products.by_onednn(torch.ones(3, 4), torch.ones(4, 5))
+    assert products.by_onednn(torch.ones(1, 3, 4), torch.ones(5, 4))  # as a layer asks, with its weight
     assert not products.by_onednn(torch.ones(2, 4), torch.ones(4, 5))
 
 
