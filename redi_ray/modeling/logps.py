@@ -51,7 +51,7 @@ class _Logits:
 
     def __init__(self, hidden: Tensor, weight: Tensor, head: HeadShape) -> None:
         rows, width = min(head.chunk_tokens, len(hidden)), len(weight)
-        self.weight, self.pieces = weight, by_onednn(hidden, weight)
+        self.weight, self.pieces = weight, by_onednn(hidden[:rows], weight[:PIECE_ROWS])
         self.wide = torch.promote_types(hidden.dtype, torch.float32)
         half = weight.dtype != self.wide
         # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
