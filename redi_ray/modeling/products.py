@@ -60,10 +60,8 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     """`left[M, K] @ right[K, N]`, either one transposed or not; without gradient."""
     if not by_onednn(left, right):
         return left @ right
-    if not (right.is_contiguous() or right.T.is_contiguous()):
-        right = (
-            right.contiguous()
-        )  # with gaps between rows oneDNN is some hundred times slower; `left` it copies itself
+    # With gaps between the right side's rows oneDNN is some hundred times slower; the left side it copies itself.
+    right = right if right.is_contiguous() or right.T.is_contiguous() else right.contiguous()
     return torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
 
 
