@@ -23,7 +23,8 @@ from redi_ray.runtime import quiet_libraries
 from redi_ray.search.evaluator import scorer_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
-from redi_ray.search.sections import counts_by_best, train_settings
+from redi_ray.search.running_value import RunningValue
+from redi_ray.search.sections import train_settings
 from redi_ray.search.trial import Shared, run_trial
 from redi_ray.stages.training import Training
 from redi_ray.train.launch import TrainError
@@ -66,31 +67,34 @@ def decode(value: Any) -> Any:
 
 
 class Reports(TuneReportCallback):
-    """Passes on the metric that is compared while the training goes on, from rank 0."""
+    """Passes on to Tune the metric that is compared while a training goes on, from rank 0."""
 
-    def __init__(
-        self, metric: str, facts: Mapping[str, Any], last_step: float = math.inf, *, best_so_far: bool = False
-    ) -> None:
-        """facts: join every report. last_step: reports from there on are left to the end of the trial, or a scheduler
-        would stop a trial that is about to export its model. best_so_far: a later, lower value does not count."""
+    def __init__(self, running: RunningValue, facts: Mapping[str, Any]) -> None:
+        """facts: join every report."""
         super().__init__()
-        self.metric, self.facts, self.last_step = metric, dict(facts), last_step
-        self.best_so_far, self.counted = best_so_far, -math.inf
+        self.running, self.facts = running, dict(facts)
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        self.send(metrics[0].get("step", 0), metrics[0].get(self.metric))
+        self.send(metrics[0].get("step", 0), metrics[0])
 
-    def send(self, steps: int, value: float | None) -> None:
-        if value is not None and math.isfinite(value) and steps < self.last_step:
-            self.counted = max(self.counted, value) if self.best_so_far else value
-            super().after_report(None, [{VALUE: self.counted, STEPS: steps, **self.facts}], None)  # type: ignore[arg-type]
+    def send(self, steps: int, metrics: Mapping[str, float | None]) -> None:
+        """Report what is known after `steps` steps, if anything is."""
+        if (value := self.running.after(steps, metrics)) is not None:
+            super().after_report(None, [{VALUE: value, STEPS: steps, **self.facts}], None)  # type: ignore[arg-type]
 
-    def finish(self, value: float | None) -> None:
-        """The trial's result; returns once Tune has it."""
-        super().after_report(None, [{VALUE: math.nan if value is None else value, **self.facts}], None)  # type: ignore[arg-type]
-        while not self._training_actor_item_queue.empty():
-            time.sleep(0.2)
-        time.sleep(SETTLE_SECONDS)
+    def send_logged(self, uri: str) -> None:
+        """Report what the training in this folder has logged already."""
+        for step in read_steps(uri):
+            self.send(step["step"] + 1, step)
+
+
+def report_result(value: float | None) -> None:
+    """Report a trial's result; returns once Tune has it."""
+    tune = TuneReportCallback()
+    tune.after_report(None, [{VALUE: math.nan if value is None else value}], None)  # type: ignore[arg-type]
+    while not tune._training_actor_item_queue.empty():
+        time.sleep(0.2)
+    time.sleep(SETTLE_SECONDS)
 
 
 def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
@@ -100,12 +104,11 @@ def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
     if record is None:
         record = _run(spec, goal, job)
     else:
-        by_best = counts_by_best(train_settings(spec.config, goal.arm), goal.early_metric)
-        reports = Reports(goal.early_metric, {}, record.total_steps, best_so_far=by_best)
-        for steps, value in record.reports(goal.early_metric):
-            reports.send(steps, value)
+        ends_at = record.steps if record.status == "done" else record.total_steps
+        running = RunningValue(goal.early_metric, train_settings(spec.config, goal.arm), ends_at)
+        Reports(running, {}).send_logged(record.uri)
     if record.status != "failed":
-        Reports(goal.early_metric, {}).finish(final_value(record, goal))
+        report_result(final_value(record, goal))
 
 
 def final_value(record: TrialRecord, goal: Goal) -> float | None:
@@ -119,11 +122,9 @@ def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
     let_ray_free_what_a_killed_trial_held()
 
     def callbacks_for(training: Training, shared: Shared) -> list[Any]:
-        uri, total = training.stage.uri, training.total_steps
-        by_best = counts_by_best(training.settings, goal.early_metric)
-        reports = Reports(goal.early_metric, {"uri": uri}, total, best_so_far=by_best)
-        for step in read_steps(uri):  # of an attempt that was cut off
-            reports.send(step["step"] + 1, step.get(goal.early_metric))
+        running = RunningValue(goal.early_metric, training.settings, training.total_steps)
+        reports = Reports(running, {"uri": training.stage.uri})
+        reports.send_logged(training.stage.uri)  # by an attempt that was cut off
         return [reports]
 
     try:

@@ -17,7 +17,8 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.stages.run import terminal_bar
-from redi_ray.train.launch import Development, TrainOutcome, launch_training
+from redi_ray.train.job import Development
+from redi_ray.train.launch import TrainOutcome, launch_training
 
 TAIL_BYTES = 32_768
 """Read of the metrics at a time: some fifty steps, so that a measurement between two looks is not overlooked."""

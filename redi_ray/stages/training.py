@@ -17,7 +17,7 @@ from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
-from redi_ray.train.launch import Development
+from redi_ray.train.job import Development
 
 
 @dataclass(frozen=True)

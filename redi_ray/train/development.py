@@ -14,7 +14,7 @@ from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import Verdict
 from redi_ray.text.answers import verify_answer
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import Development, Job
+from redi_ray.train.job import Development, Job
 from redi_ray.train.loop import Hooks
 from redi_ray.train.probe import DevProblem, Judge, Probe, choose_problems
 

@@ -23,23 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redi_ray import storage
-from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import Objective
-from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError
 from redi_ray.preemption import saving_first
+from redi_ray.train.job import REFUSED, STOP, Development, Job
 from redi_ray.train.trackers import require_trackers
 
 if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
 log = logging.getLogger("redi_ray")
-
-REFUSED = "refused.json"
-"""Left by a worker that found the job impossible: tried again and again, it would fail the same way."""
-STOP = "stop"
-"""Left by the driver that got SIGTERM: workers save after their step and end."""
 
 
 class TrainError(RuntimeError):
@@ -58,45 +52,6 @@ class TrainOutcome:
     """Metrics of the last step."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Counts of sequences, skipped steps, the guard's reason, seconds."""
-
-
-@dataclass(frozen=True)
-class Development:
-    """What a probe asks (`TrainSettings.probe`), and how its answers are judged."""
-
-    problems_uri: str
-    """Folder of Parquet files in PROBLEM schema (local or s3://)."""
-    prompt: PromptSettings
-    answers: AnswerSettings = field(default_factory=AnswerSettings)
-    timeout_seconds: float = 5.0
-    """Limit of one comparison; an answer that reaches it counts as wrong."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a worker is told. Plain data, since it travels."""
-
-    model_path: str
-    overrides: ModelOverrides
-    sequences_uri: str
-    mismatched_uri: str | None
-    objective: Objective
-    settings: TrainSettings
-    out_uri: str
-    name: str
-    threads: int
-    trackers: tuple[str, ...]
-    facts: Mapping[str, Any]
-    watch_nodes: bool
-    """Whether to ask Ray if a node is about to go."""
-    development: Development | None = None
-    report_probes: bool = False
-    """Whether someone listens to what is measured on the way: a report holds up all ranks for half a second or so."""
-
-    @property
-    def bookkeeping(self) -> str:
-        """Where Ray Train keeps its own files during a call; nothing in it outlives the call."""
-        return storage.join(self.out_uri, "ray_train")
 
 
 def launch_training(

@@ -32,7 +32,7 @@ from redi_ray.train.development import development_fingerprint, development_prob
 from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
 from redi_ray.train.guard import reach
-from redi_ray.train.launch import REFUSED, STOP, Job
+from redi_ray.train.job import REFUSED, STOP, Job
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
 from redi_ray.train.seals import checksum

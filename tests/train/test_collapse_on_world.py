@@ -22,7 +22,7 @@ from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.development import judge
-from redi_ray.train.launch import Development
+from redi_ray.train.job import Development
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
 from redi_ray.train.probe import Probe, choose_problems

@@ -24,7 +24,8 @@ from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 from redi_ray.train.development import development_fingerprint, development_problems, judge
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import Development, Job, launch_training
+from redi_ray.train.job import Development, Job
+from redi_ray.train.launch import launch_training
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.worker import train_and_export

@@ -23,7 +23,8 @@ from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer, tokenizer_fingerprints, train_bpe_tokenizer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.fingerprints import FingerprintError, data_fingerprint, model_fingerprint, write_record
-from redi_ray.train.launch import Job, read_outcome
+from redi_ray.train.job import Job
+from redi_ray.train.launch import read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics

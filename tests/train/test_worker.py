@@ -20,7 +20,8 @@ from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSetting
 from redi_ray.schemas import PROBLEM
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import STOP, Development, Job, read_outcome
+from redi_ray.train.job import STOP, Development, Job
+from redi_ray.train.launch import read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.worker import stop_flag, train_and_export
