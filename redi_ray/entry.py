@@ -11,6 +11,7 @@ from redi_ray import storage
 from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.load import load_config
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
 from redi_ray.lock import run_lock
 from redi_ray.preemption import end_main_thread, ends_on_sigterm
@@ -81,14 +82,14 @@ def preflight(config: ExperimentConfig) -> None:
     if source.kind == "arithmetic":
         build_world(source)
     if isinstance(config.model.init, PretrainedModel):
-        check_model("model.init.path", config.model.init.path)
+        check_model("model.init.path", config.model.init.path, config.model.prompt)
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
-        check_model("generate.model", config.generate.model)
+        check_model("generate.model", config.generate.model, config.generate.prompt or config.model.prompt)
     if isinstance(config.generate, EndpointTraces):
         endpoint_key("generate.endpoint", config.generate.endpoint)
     if (judge := config.verify.judge) is not None:
         if judge.model is not None:
-            check_model("verify.judge.model", judge.model)
+            check_model("verify.judge.model", judge.model, PromptSettings(system=judge.system, prefix=""))
         if judge.endpoint is not None:
             endpoint_key("verify.judge.endpoint", judge.endpoint)
     for benchmark in config.evaluate.benchmarks:

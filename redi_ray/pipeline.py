@@ -48,7 +48,7 @@ class Pipeline:
     def base(self) -> Manifest:
         """The model before stage 1. Random weights learn their tokenizer from the traces, so those come first."""
         scratch = isinstance(self.config.model.init, ScratchModel)
-        return self._once("base", lambda: model.base(self.run, self.traces() if scratch else None))
+        return self._once("base", lambda: model.base(self.run, self.problems(), self.traces() if scratch else None))
 
     def traces(self) -> Manifest:
         teacher = self.base() if self.config.teacher_is_base else None
@@ -58,7 +58,11 @@ class Pipeline:
         return self._once("verified", lambda: verification.verified(self.run, self.traces()))
 
     def curated(self) -> Manifest:
-        return self._once("curated", lambda: data.curated(self.run, self.problems(), self.verified(), self.base()))
+        return self._once("curated", self._curated)
+
+    def _curated(self) -> Manifest:
+        data.check_traces(self.run, self.traces())  # before a judge is asked about them
+        return data.curated(self.run, self.problems(), self.verified(), self.base())
 
     def checkpoint(self, name: str) -> Manifest:
         """The trained model of `base`, `sft` or an arm."""

@@ -111,6 +111,7 @@ EXAMPLE = pa.schema(
         pa.field("example_id", pa.string(), nullable=False),
         pa.field("problem_id", pa.string(), nullable=False),
         pa.field("messages", MESSAGES, nullable=False),
+        pa.field("finished", pa.bool_()),  # false: the answer was cut off, so that no end of turn follows it
     ]
 )
 
@@ -121,6 +122,8 @@ PAIR = pa.schema(
         pa.field("prompt", MESSAGES, nullable=False),
         pa.field("chosen", MESSAGES, nullable=False),
         pa.field("rejected", MESSAGES, nullable=False),
+        pa.field("chosen_finished", pa.bool_()),  # as in EXAMPLE
+        pa.field("rejected_finished", pa.bool_()),
     ]
 )
 

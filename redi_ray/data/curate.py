@@ -56,6 +56,8 @@ class CurateCounts:
     traces: int = 0
     traces_dropped: dict[str, int] = field(default_factory=dict)
     """Traces that were no candidates for their side, whatever became of their problems."""
+    cut_off: dict[str, int] = field(default_factory=dict)
+    """Traces in `examples`, and on the sides of the pairs, that were cut off; no end-of-turn token follows them."""
     pass_rates: dict[str, int] = field(default_factory=dict)
     """Problems per tenth of the pass rate, where `difficulty` is set."""
 
@@ -151,6 +153,7 @@ def run_passes(job: Job, run: Run, num_problems: int) -> CurateCounts:
         examples_dropped=_counted(sums, "example"),
         traces=sums["traces"],
         traces_dropped=_counted(sums, "trace"),
+        cut_off=_counted(sums, "cut_off"),
         pass_rates=_counted(sums, "pass_rate"),
     )
 

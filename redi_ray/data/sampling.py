@@ -130,7 +130,7 @@ def _engine_processor(
     ends = end_of_turn_ids(model)
     processor = build_processor(
         config,
-        preprocess=lambda row: {"sampling_params": _sampling_params(row, sampling)},
+        preprocess=lambda row: {"sampling_params": {**_sampling_params(row, sampling), "stop_token_ids": sorted(ends)}},
         postprocess=lambda row: _keep_columns(row, prefix, ends, sampling.loops),
         preprocess_map_kwargs=small_tasks(engine),
         postprocess_map_kwargs=small_tasks(engine),

@@ -1,6 +1,6 @@
 """Sampling a model on benchmarks and scoring it: one engine start for all of them.
 
-Prompts are made by the functions that made the training prompts; `check_prompt` compares one with the bytes that
+Prompts are made by the functions that made the training prompts; `check_prompt` compares some with the token ids that
 training recorded, because a template that differs by a newline costs accuracy silently.
 """
 
@@ -27,7 +27,7 @@ from redi_ray.errors import UserError
 from redi_ray.metrics import BenchmarkResult, summarize
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
-from redi_ray.text.prompts import Message, render_prompt
+from redi_ray.text.recorded import difference
 
 SHOWN_SAMPLES = 6
 """Traces of each kind, right and wrong, that a report shows per benchmark."""
@@ -37,14 +37,15 @@ class EvaluationError(UserError):
     """The evaluation cannot be trusted or finished; the message says why."""
 
 
-def check_prompt(recorded: dict[str, Any], model: str, prompt: PromptSettings) -> None:
-    """Raise EvaluationError unless this model's tokenizer renders the recorded training prompt byte for byte."""
-    messages: list[Message] = recorded["messages"]
-    rendered = render_prompt(messages, load_tokenizer(model), prompt)
-    if rendered.encode() != recorded["text"].encode():
+def check_prompt(recorded: Mapping[str, Any], model: str, prompt: PromptSettings) -> None:
+    """Raise EvaluationError unless this model's tokenizer and template make the recorded prompts, token for token.
+
+    recorded: see `redi_ray.text.recorded`.
+    """
+    if told := difference(recorded, load_tokenizer(model), prompt):
         raise EvaluationError(
-            "the evaluation prompt differs from the training prompt:\n"
-            f"  training:   {recorded['text']!r}\n  evaluation: {rendered!r}"
+            f"the evaluation prompt differs from the training prompt: {told}\n{model} must have the tokenizer and the chat "
+            "template that it was trained with: restore them, or train again"
         )
 
 
@@ -55,6 +56,7 @@ def evaluate_model(
     *,
     engine: EngineSettings,
     prompt: PromptSettings,
+    recorded: Mapping[str, Any],
     verify: VerifySettings,
     verify_workers: int,
     verify_labels: Mapping[str, str] | None = None,
@@ -64,11 +66,12 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
-    benchmarks: name -> problems (PROBLEM schema). verify_labels: labels of the nodes that verify. sampler: null starts
-    engines of its own, as `engine` says.
+    benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
+    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
-    Raises EvaluationError if some samples could not be drawn.
+    Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
+    check_prompt(recorded, model, prompt)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     stats = collect(
         Requests.of_table(requests(benchmarks, settings)),

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from redi_ray.modeling.policy import Policy
+from redi_ray.text.templates import closing_id
 
 CARD = """---
 library_name: transformers
@@ -120,14 +121,14 @@ def merge_adapters(config: Any, adapter: Any, state: Mapping[str, Tensor]) -> di
 
 
 def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfig:
-    """The model's generation config, with the tokenizer's end-of-turn token among those that end generation.
+    """The model's generation config, with the token that closes a turn, which was trained, among those that end generation.
 
     Base models often lack it: they stop at the end of a document, and a chat-tuned export would run on past its turn.
     """
     config = copy.deepcopy(model.generation_config) or GenerationConfig()
     listed = config.eos_token_id
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    config.eos_token_id = list(dict.fromkeys([tokenizer.eos_token_id, *ids]))
+    config.eos_token_id = list(dict.fromkeys([closing_id(tokenizer), tokenizer.eos_token_id, *ids]))
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config

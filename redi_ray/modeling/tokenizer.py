@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import UserError
+from redi_ray.text.prompts import render_prompt, to_messages
+from redi_ray.text.templates import PromptError, closing_id, template_fingerprint, uses_clock
+from redi_ray.text.thoughts import THINK_TAGS
 
 if TYPE_CHECKING:
     from transformers import Qwen2Tokenizer
 
+log = logging.getLogger("redi_ray")
+
 END_OF_TURN = "<|end|>"
 PAD = "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
-THINK_TAGS = ("<think>", "</think>")
 SPECIAL = (PAD, END_OF_TURN, *ROLES)
 NAMED: dict[str, Any] = {"eos_token": END_OF_TURN, "pad_token": PAD, "unk_token": None}
 """The class is Qwen2's own because transformers reads the tokenizer of a Qwen2 model with it, whatever was saved."""
@@ -61,16 +67,30 @@ def local_folder(path: str) -> str:
     return folder
 
 
-def check_model(field: str, path: str) -> None:
-    """Raise ModelError, naming the config's field, unless a tokenizer with a chat template can be loaded from `path`."""
+def check_model(field: str, path: str, prompt: PromptSettings | None = None) -> None:
+    """Raise ModelError, naming the config's field, unless a tokenizer that renders such prompts can be loaded from `path`."""
     try:
         if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):
             raise ModelError(f"{field}: {path} holds no config.json; it must be a Hugging Face model folder")
-        load_tokenizer(path)
+        tokenizer = load_tokenizer(path)
+        prompt = prompt or PromptSettings(prefix="")
+        render_prompt(to_messages("1+1", prompt), tokenizer, prompt)
     except (OSError, ValueError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{field}: {path} cannot be loaded: {error}") from error
+        told = str(error) if isinstance(error, PromptError) else f"{path} cannot be loaded: {error}"
+        raise ModelError(f"{field}: {told}") from error
+    if uses_clock(tokenizer, prompt):
+        log.info("%s: the chat template writes the date; prompts here always say %s (prompt.date)", path, prompt.date)
+    if lost := lost_space(tokenizer):
+        raise ModelError(f"{field}: the tokenizer of {path}, as transformers loads it, {lost}; save it in another form")
+
+
+def lost_space(tokenizer: Any) -> str | None:
+    """What a tokenizer does to white space, where it loses it; seen after loading one as another class than its own."""
+    text = "1 1\n1"
+    found = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return None if found.split("1") == text.split("1") else f"makes {found!r} of {text!r}"
 
 
 @lru_cache(maxsize=4)
@@ -90,10 +110,12 @@ def load_tokenizer(path: str) -> Any:
 
 
 def end_of_turn_ids(path: str) -> frozenset[int]:
-    """Token ids that end a completion: the tokenizer's and those of the generation config (Qwen has two)."""
+    """Token ids that end a completion: what the chat template closes a turn with, the tokenizer's, and those of the
+    generation config (Qwen has two)."""
     from transformers import GenerationConfig
 
-    found = {load_tokenizer(path).eos_token_id}
+    tokenizer = load_tokenizer(path)
+    found = {closing_id(tokenizer), tokenizer.eos_token_id}
     try:
         listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id
     except OSError:
@@ -102,7 +124,7 @@ def end_of_turn_ids(path: str) -> frozenset[int]:
 
 
 def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
-    """`tokenizer`: SHA-256 of what decides the ids of a text; `template`: of the chat template.
+    """`tokenizer`: SHA-256 of what decides the ids of a text; `template`: of the chat template and of what it makes of a chat.
 
     Taken from a loaded tokenizer, so that saving it and loading it again changes neither.
     """
@@ -110,10 +132,8 @@ def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         state = json.loads(backend.to_str())
         parts += [state["model"].get("merges"), state["normalizer"], state["pre_tokenizer"]]
-    return {
-        name: hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
-        for name, part in (("tokenizer", parts), ("template", tokenizer.chat_template))
-    }
+    vocabulary = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return {"tokenizer": vocabulary, "template": template_fingerprint(tokenizer)}
 
 
 def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:

@@ -178,6 +178,7 @@ class SwappingEngine:
                 max_tokens=sampling.max_tokens,
                 seed=sample_seed(sampling.seed, row["problem_id"], int(row["sample_index"])),
                 skip_special_tokens=True,
+                stop_token_ids=sorted(ends),
             )
             for row in rows
         ]

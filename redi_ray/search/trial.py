@@ -157,6 +157,7 @@ def dev_pass_at_1(
         evaluate,
         engine=run.config.resources.engine,
         prompt=run.config.model.prompt,
+        recorded=checkpoint.facts["prompt"],
         verify=verify,
         verify_workers=run.config.resources.verify_workers,
         verify_labels=run.config.resources.cpu_label_selector,

@@ -9,13 +9,17 @@ import pyarrow as pa
 
 from redi_ray import storage
 from redi_ray.config.data import EndpointTraces, ImportTraces, SampledTraces, VllmTraces
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.beginnings import MOST, check_beginnings, complaint
 from redi_ray.data.collect import Verification
-from redi_ray.data.curate import curate
+from redi_ray.data.curate import CurateCounts, curate
 from redi_ray.data.curation.contamination import BENCHMARKS
 from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
 from redi_ray.data.problems import collect_problems
 from redi_ray.data.readers import DataError
+from redi_ray.data.survey import trace_shards
 from redi_ray.manifests import Manifest, Stage
+from redi_ray.runtime import log
 from redi_ray.stages.evaluation import load_benchmarks
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
@@ -139,15 +143,39 @@ def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) ->
         workers=run.config.resources.curate_workers,
         label_selector=run.config.resources.cpu_label_selector,
     )
+    told_of_prefixes(result, run.config.model.prompt, stage.uri)
     if not result.positives:
         raise DataError(
             f"curation kept none of {result.problems} problems: {result.dropped}; verdicts were "
             f"{verified.facts['verdicts']}. Look at the limits in `curate` and at how answers are read in `verify`"
         )
-    names = ("pairs_dropped", "planned_pairs", "examples", "examples_dropped", "traces", "traces_dropped", "pass_rates")
+    names = (
+        *("pairs_dropped", "planned_pairs", "examples", "examples_dropped", "traces", "traces_dropped", "cut_off"),
+        "pass_rates",
+    )
     counts = {"in": result.problems, "out": result.positives, "positives": result.positives, "pairs": result.pairs}
     facts = {name: getattr(result, name) for name in names}
     return run.publish(stage, started, counts=counts, dropped=result.dropped, facts=facts)
+
+
+def told_of_prefixes(result: CurateCounts, prompt: PromptSettings, uri: str) -> None:
+    """Raise DataError if nearly all chosen traces are without the forced prefix; a warning if some are."""
+    without = sum(found.get("chosen_without_prefix", 0) for found in (result.dropped, result.examples_dropped))
+    if not without:
+        return
+    shards = storage.list_files(storage.join(uri, "dropped"), ".parquet")
+    rows = (row for table in storage.read_tables(shards) for row in table.to_pylist())
+    example = next((row["detail"] for row in rows if row["reason"] == "chosen_without_prefix"), None)
+    of = without + result.examples
+    told = complaint(without, of, "chosen traces", prompt, example)
+    if without >= MOST * of:
+        raise DataError(told)
+    log.warning("%s; these are dropped", told)
+
+
+def check_traces(run: Run, traces: Manifest) -> None:
+    """Raise DataError if no trace begins as the prompt says, before a judge or a training is started for them."""
+    check_beginnings(trace_shards(traces.table("traces")), run.config.model.prompt)
 
 
 def whole_benchmarks(run: Run, problems: Manifest) -> pa.Table | None:

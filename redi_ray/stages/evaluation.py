@@ -12,7 +12,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.generate import read_problems
 from redi_ray.eval.benchmarks import load_benchmark, subset
-from redi_ray.eval.evaluate import check_prompt, evaluate_model, requests
+from redi_ray.eval.evaluate import evaluate_model, requests
 from redi_ray.manifests import Manifest
 from redi_ray.stages.run import Progress, Run
 
@@ -41,8 +41,6 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
     started = time.monotonic()
     benchmarks = load_benchmarks(run, problems)
     model = checkpoint.facts["export"]
-    if "prompt" in checkpoint.facts:
-        check_prompt(checkpoint.facts["prompt"], model, config.model.prompt)
     with Progress(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
         result = evaluate_model(
             model,
@@ -50,6 +48,7 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
             config.evaluate,
             engine=_engine(run, name),
             prompt=config.model.prompt,
+            recorded=checkpoint.facts["prompt"],
             verify=verify,
             verify_workers=config.resources.verify_workers,
             verify_labels=config.resources.cpu_label_selector,

@@ -6,6 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
@@ -17,10 +18,11 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.world import OPERATORS, corpus
 from redi_ray.manifests import Manifest
-from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, train_bpe_tokenizer
+from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
 from redi_ray.text.prompts import to_messages
+from redi_ray.text.recorded import RECORDED, record_problems
 from redi_ray.text.tokens import encode
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
@@ -29,18 +31,20 @@ TOKENIZER_SAMPLE = 20_000
 """Problems and traces that a from-scratch tokenizer is learnt from."""
 
 
-def base(run: Run, traces: Manifest | None) -> Manifest:
-    """The model before stage 1; `facts["export"]` is its Hugging Face folder (or hub name).
+def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
+    """The model before stage 1; `facts["export"]` is its Hugging Face folder (or hub name), `facts["prompt"]` a record of
+    the prompts that it makes of some problems.
 
     traces: needed for random weights, whose tokenizer is learnt from them.
     """
-    init = run.config.model.init
+    init, prompt = run.config.model.init, run.config.model.prompt
     if isinstance(init, PretrainedModel):
-        stage = run.stage("checkpoints/base", init, {})
+        stage = run.stage("checkpoints/base", {"model": init, "prompt": prompt}, {})
         if found := run.reuse(stage):
             return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
-        return run.publish(stage, time.monotonic(), facts={"export": export})
+        recorded = record_problems(_first_problems(problems.files("problems")), load_tokenizer(export), prompt)
+        return run.publish(stage, time.monotonic(), facts={"export": export, "prompt": recorded})
     if isinstance(init, ArithmeticModel):
         return _arithmetic(run, init)
     assert traces is not None, "random weights need traces for their tokenizer"
@@ -58,7 +62,7 @@ def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
     started = time.monotonic()
     initial, arrays = storage.join(stage.uri, "initial"), storage.join(stage.uri, "arrays")
     prepare = ray.remote(num_cpus=1, max_retries=2)(_prepare_world_training)
-    parameters = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
+    parameters, recorded = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
     outcome = train_with_progress(
         label="train base",
         model=initial,
@@ -71,48 +75,57 @@ def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
         trainer=run.config.resources.trainer,
     )
     facts = {"export": outcome.export_uri, "steps": outcome.steps, "status": outcome.status, "parameters": parameters}
-    return run.publish(stage, started, facts=facts)
+    return run.publish(stage, started, facts={**facts, "prompt": recorded})
 
 
 def _prepare_world_training(
     init: ArithmeticModel, source: ArithmeticSource, prompt: PromptSettings, initial: str, arrays: str
-) -> int:
+) -> tuple[int, dict[str, Any]]:
+    """Write the initial weights and the corpus as arrays; returns the number of parameters and a record of prompts."""
     from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
 
     tokenizer = character_tokenizer(WORLD_ALPHABET)
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)
         storage.upload(folder, initial)
-    records = []
+    records, problems = [], []
     for group, (problem, completion) in enumerate(corpus(source, init.corpus_size)):
+        problems.append(problem)
         sequence = encode(to_messages(problem, prompt), completion, tokenizer, prompt)
         records.append(SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length))
     with tempfile.TemporaryDirectory() as folder:
         SequenceStore.from_records(records).save(folder)
         storage.upload(folder, arrays)
-    return parameters
+    return parameters, record_problems(problems[:RECORDED], tokenizer, prompt)
 
 
 def _scratch(run: Run, init: ScratchModel, traces: Manifest) -> Manifest:
-    stage = run.stage("checkpoints/base", init, {"traces": traces})
+    prompt = run.config.model.prompt
+    stage = run.stage("checkpoints/base", {"model": init, "prompt": prompt}, {"traces": traces})
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     build = ray.remote(num_cpus=1, max_retries=2)(_build_scratch)
     export = storage.join(stage.uri, "export")
     shards = storage.list_files(traces.table("traces"), ".parquet")
-    parameters = ray.get(build.remote(init, shards, export))
-    return run.publish(stage, started, facts={"export": export, "parameters": parameters})
+    parameters, recorded = ray.get(build.remote(init, prompt, shards, export))
+    return run.publish(stage, started, facts={"export": export, "parameters": parameters, "prompt": recorded})
 
 
-def _build_scratch(init: ScratchModel, shards: list[str], export: str) -> int:
+def _build_scratch(
+    init: ScratchModel, prompt: PromptSettings, shards: list[str], export: str
+) -> tuple[int, dict[str, Any]]:
     from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
 
     tokenizer = train_bpe_tokenizer(_texts(shards), init.vocab_size)
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)
         storage.upload(folder, export)
-    return parameters
+    return parameters, record_problems(_first_problems(shards), tokenizer, prompt)
+
+
+def _first_problems(shards: list[str]) -> list[str]:
+    return next(storage.read_tables(shards, ["problem"])).slice(0, RECORDED)["problem"].to_pylist()
 
 
 def _texts(shards: list[str]) -> Iterator[str]:

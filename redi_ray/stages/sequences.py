@@ -19,17 +19,19 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.readers import DataError
 from redi_ray.manifests import Manifest
-from redi_ray.modeling.tokenizer import THINK_TAGS, load_tokenizer, tokenizer_fingerprints
+from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Run
-from redi_ray.text.prompts import Message, render_prompt
-from redi_ray.text.tokens import encode, loss_mask, tag_places
+from redi_ray.text.recorded import RECORDED, record_prompts
+from redi_ray.text.templates import Message, closing_id
+from redi_ray.text.thoughts import THINK_TAGS
+from redi_ray.text.tokens import Encoded, encode, loss_mask, tag_places
 from redi_ray.train.fingerprints import data_fingerprint, read_record, write_record
 from redi_ray.train.mismatched import CYCLE_SEED, mismatched_sequences
 from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
 Kind = Literal["examples", "pairs"]
 
-ARRAYS_FORMAT = 2
+ARRAYS_FORMAT = 3
 """Part of the key: raise it when the arrays or the files beside them change."""
 
 
@@ -66,7 +68,7 @@ def build_sequences(
 ) -> dict[str, Any]:
     """Tokenise in the order of the ids, which curation made a fixed shuffle, and write `<out_uri>/arrays/*.npy`.
 
-    Returns counts, what was dropped (`nothing_scored`: the masks cover one side whole), and the first row's prompt.
+    Returns counts, what was dropped (`nothing_scored`: the masks cover one side whole), and a record of the first prompts.
     """
     tokenizer = load_tokenizer(tokenizer_path)
     encoder = Encoder(tokenizer, prompt, masks)
@@ -89,7 +91,7 @@ def build_sequences(
         store.save(folder)
         write_record(folder, tokenizer_fingerprints(tokenizer))
         storage.upload(folder, storage.join(out_uri, "arrays"))
-    messages = rows[0]["messages"][:-1] if kind == "examples" else rows[0]["prompt"]
+    ends = [store.tokens[end - 1] == closing_id(tokenizer) for end in store.offsets[1:]]
     counts = {
         "in": len(rows),
         "out": groups,
@@ -97,10 +99,11 @@ def build_sequences(
         "sequences": len(store),
         "tokens": int(store.offsets[-1]),
         "scored_tokens": int(store.loss_mask.sum()),
+        "cut_off": len(store) - sum(ends),
     }
     dropped = {"nothing_scored": len(rows) - groups} if groups < len(rows) else {}
-    rendered = {"messages": messages, "text": render_prompt(messages, tokenizer, prompt)}
-    return {"counts": counts, "dropped": dropped, "facts": {"prompt": rendered}}
+    chats = [row["messages"][:-1] if kind == "examples" else row["prompt"] for row in rows[:RECORDED]]
+    return {"counts": counts, "dropped": dropped, "facts": {"prompt": record_prompts(chats, tokenizer, prompt)}}
 
 
 def mismatched(run: Run, data: Manifest) -> Manifest:
@@ -160,20 +163,23 @@ class Encoder:
     def example(self, group: int, row: dict[str, Any]) -> list[SequenceRecord]:
         """One sequence of a positive."""
         *messages, answer = row["messages"]
-        return [self._chosen(group, messages, answer["content"])]
+        return [self._chosen(group, self._encode(messages, answer["content"], row["finished"]))]
 
     def pair(self, group: int, row: dict[str, Any]) -> list[SequenceRecord]:
         """The two sequences of a pair."""
         messages, chosen, rejected = row["prompt"], row["chosen"][0]["content"], row["rejected"][0]["content"]
-        return [self._chosen(group, messages, chosen), self._rejected(group, messages, rejected)]
+        good = self._encode(messages, chosen, row["chosen_finished"])
+        bad = self._encode(messages, rejected, row["rejected_finished"])
+        return [self._chosen(group, good), self._rejected(group, bad, rejected)]
 
-    def _chosen(self, group: int, messages: list[Message], completion: str) -> SequenceRecord:
-        sequence = encode(messages, completion, self.tokenizer, self.prompt)
+    def _encode(self, messages: list[Message], completion: str, finished: bool | None) -> Encoded:
+        return encode(messages, completion, self.tokenizer, self.prompt, finished=finished is not False)
+
+    def _chosen(self, group: int, sequence: Encoded) -> SequenceRecord:
         return SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length, loss_mask(sequence))
 
-    def _rejected(self, group: int, messages: list[Message], completion: str) -> SequenceRecord:
-        sequence = encode(messages, completion, self.tokenizer, self.prompt)
-        ids = {self.tokenizer.eos_token_id} if self.masks.end_of_turn else set()
+    def _rejected(self, group: int, sequence: Encoded, completion: str) -> SequenceRecord:
+        ids = {closing_id(self.tokenizer)} if self.masks.end_of_turn else set()
         places: frozenset[int] = frozenset()
         if self.masks.think_tags:
             places = tag_places(completion, THINK_TAGS, self.tokenizer, self.prompt)

@@ -31,11 +31,12 @@ from functools import lru_cache
 
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.normalize import strip_delimiters
+from redi_ray.text.thoughts import THOUGHTS
 
 BOX_OPENING = re.compile(r"\\boxed\s*(\{|-?\d[\d.,]*)")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)")
-END_OF_THOUGHT = ("</think>", "<|end_of_thought|>")
+END_OF_THOUGHT = tuple(closing for _, closing in THOUGHTS)
 
 TAIL_CHARS = 20_000
 """Markers, patterns and numbers are looked for in this much of the text's end."""

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 from redi_ray.config.loops import LoopSettings
 from redi_ray.text.extract import CONCLUSION_CHARS, SENTENCE_ENDS, extract_boxed
+from redi_ray.text.thoughts import THOUGHTS
 
 CHARS_PER_TOKEN = 4
 """Of English with formulas, roughly: turns the settings' tokens into characters where there are no token ids."""
 KEY = 8
 """The last so many items are searched for first; where they stand again is a candidate for the period."""
-THOUGHTS = (("<think>", "</think>"), ("<|begin_of_thought|>", "<|end_of_thought|>"))
 ANNOUNCED = ("answer", "####", "A:")
 
 

@@ -7,17 +7,19 @@ stored *with* the prefix, and `strip_prefix` takes it off where the prompt alrea
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from redi_ray.config.prompts import PromptSettings
-
-Message = dict[str, str]
-
-
-class ChatTokenizer(Protocol):
-    """What we need of a transformers tokenizer."""
-
-    def apply_chat_template(self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool) -> Any: ...
+from redi_ray.text.templates import Message, forced_text, render, turn_of
+from redi_ray.text.thoughts import (
+    DEFAULT_OPENING,
+    END_THINK,
+    begins_inside,
+    last_thought,
+    opened_once,
+    opening_tag,
+    without_empty_thought,
+)
 
 
 def to_messages(problem: str, settings: PromptSettings) -> list[Message]:
@@ -26,12 +28,10 @@ def to_messages(problem: str, settings: PromptSettings) -> list[Message]:
     return [{"role": "system", "content": settings.system}, user] if settings.system is not None else [user]
 
 
-def render_prompt(messages: list[Message], tokenizer: ChatTokenizer, settings: PromptSettings) -> str:
-    """The prompt string a model sees before its first generated token."""
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    if settings.prefix and text.endswith(settings.prefix):
-        return text  # some templates (R1's distillations) open the reasoning themselves
-    return text + settings.prefix
+def render_prompt(messages: list[Message], tokenizer: Any, settings: PromptSettings) -> str:
+    """The prompt string a model sees before its first generated token. Raises PromptError where there is none."""
+    text = render(messages, tokenizer, settings)
+    return text + forced_text(turn_of(text, messages, tokenizer, settings), tokenizer, settings)
 
 
 def fold_reasoning(text: str, reasoning: str, settings: PromptSettings) -> str:
@@ -40,25 +40,50 @@ def fold_reasoning(text: str, reasoning: str, settings: PromptSettings) -> str:
     Without an answer the thought stays open: it was cut off. A text that only closes a thought, because the server's chat
     template had opened it, gets its beginning back.
     """
-    opening = settings.prefix if "<think>" in settings.prefix else "<think>\n"
+    opening = settings.prefix if opening_tag(settings.prefix) == "<think>" else DEFAULT_OPENING
     if not reasoning.strip():
-        return opening + text.lstrip() if "</think>" in text and "<think>" not in text else text
+        return opened_once(text, opening)
     thought = opening + reasoning.strip()
-    return f"{thought}\n</think>\n\n{text.strip()}" if text.strip() else thought
+    return f"{thought}\n{END_THINK}\n\n{text.strip()}" if text.strip() else thought
 
 
-def strip_prefix(completion: str, settings: PromptSettings) -> str | None:
-    """The completion without the forced prefix, or None if it does not begin with it.
+def strip_prefix(completion: str, settings: PromptSettings, begun: str | None = None) -> str | None:
+    """The completion without what the prompt holds of it already, or None if it does not begin with that.
 
     White space around the prefix is not part of the match: traces of other pipelines have `<think>` where ours has
-    `<think>\\n`, and that difference must not end up in the middle of a sequence.
+    `<think>\\n`, and that difference must not end up in the middle of a sequence. A completion that begins inside its
+    thought goes on from the prefix as it is.
+
+    begun: see `redi_ray.text.templates.begun`; null is the forced prefix.
     """
-    prefix = settings.prefix.strip()
+    begun = settings.prefix if begun is None else begun
+    if not settings.prefix and begun:
+        return _behind_template(completion, begun)
+    if not begun or opening_tag(begun):
+        completion = opened_once(completion, begun)
+    prefix = begun.strip()
     if not prefix:
         return completion
     body = completion.lstrip()
     if not body.startswith(prefix):
         return None
     body = body[len(prefix) :]
-    trailing = settings.prefix[len(settings.prefix.rstrip()) :]
+    trailing = begun[len(begun.rstrip()) :]
     return body.removeprefix(trailing) if trailing else body
+
+
+def _behind_template(completion: str, begun: str) -> str | None:
+    """What of a completion follows a thought that the template, and no prefix, has opened or closed; None if it would think
+    behind a closed one."""
+    thought = last_thought(begun)
+    assert thought is not None, begun
+    opening = thought.opening
+    if not thought.open:
+        answer = without_empty_thought(completion)
+        return answer if last_thought(answer) is None else None
+    if begins_inside(completion, opening):
+        return completion
+    body = opened_once(completion, begun).lstrip()
+    if not body.startswith(opening):
+        return completion
+    return body[len(opening) :].removeprefix(begun[len(opening) :])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 
 from redi_ray.text.extract import BOX_OPENING
-
-THINK, END_THINK = "<think>", "</think>"
+from redi_ray.text.thoughts import END_THINK, THINK
 
 
 def thinks_once(completion: str) -> bool:

@@ -2,17 +2,32 @@
 
 Prompt and completion are tokenised apart and joined as ids. A model sampling after the prompt sees exactly these prompt
 ids, so training matches evaluation token for token; joining the texts first could merge a token across the border.
+
+What a problem or a completion says is text: an end-of-turn token that is written in it is tokenised letter by letter.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.text.prompts import Message, render_prompt, strip_prefix
+from redi_ray.text.prompts import render_prompt, strip_prefix
+from redi_ray.text.templates import (
+    Message,
+    begun,
+    closing_id,
+    control_ids,
+    control_pattern,
+    without_ending,
+)
+
+ANCHORS = ("\n", "1", ")", "a")
+"""Put before a text whose tokenizer would begin it with a space of its own, and cut off again as tokens."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +40,105 @@ class Encoded:
 
 def prompt_ids(messages: list[Message], tokenizer: Any, settings: PromptSettings) -> list[int]:
     """Token ids of the rendered prompt. The template writes its special tokens itself, so none are added."""
-    return tokenizer(render_prompt(messages, tokenizer, settings), add_special_tokens=False)["input_ids"]
+    text = render_prompt(messages, tokenizer, settings)
+    control = control_pattern(tokenizer)
+    said = [(at, m["content"].strip()) for at, m in enumerate(messages) if control and control.search(m["content"])]
+    if control is None or not said:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    hidden = [dict(message) for message in messages]
+    marks = {f"Qmarker{at}Q7": content for at, content in said}
+    for mark, (at, content) in zip(marks, said, strict=True):
+        hidden[at]["content"] = hidden[at]["content"].replace(content, mark)
+    frame = render_prompt(hidden, tokenizer, settings)
+    return _framed_ids(frame, marks, control, tokenizer)
 
 
-def completion_ids(completion: str, tokenizer: Any, settings: PromptSettings) -> list[int]:
-    """Token ids of a completion after the forced prefix, ended by the end-of-turn token.
+def _framed_ids(frame: str, marks: dict[str, str], control: re.Pattern[str], tokenizer: Any) -> list[int]:
+    """Ids of the rendered chat `frame` with texts in place of its marks: what lies between two of its control tokens is
+    tokenised as one piece, in which nothing is control."""
+    ids: list[int] = []
+    for number, piece in enumerate(re.split(f"({control.pattern})", frame)):
+        if not piece:
+            continue
+        if number % 2:
+            ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+            continue
+        said = re.sub("|".join(marks), lambda match: marks[match.group()], piece)
+        ids += plain_ids(said, tokenizer) if ids else _plain(said, tokenizer, offsets=False)[0]
+    return ids
 
-    Raises ValueError if the completion does not begin with the prefix.
+
+def completion_ids(completion: str, tokenizer: Any, settings: PromptSettings, *, finished: bool = True) -> list[int]:
+    """Token ids of a completion after the forced prefix, ended by the token that the template closes a turn with.
+
+    finished: false for one that was cut off, which no such token follows. Raises ValueError if the completion does not
+    begin with the prefix.
     """
-    body = strip_prefix(completion, settings)
+    body = body_of(completion, tokenizer, settings)
     if body is None:
-        raise ValueError(f"the completion does not begin with {settings.prefix.strip()!r}: {completion[:60]!r}")
-    return [*tokenizer(body, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        raise ValueError(
+            f"the completion does not begin with {begun(tokenizer, settings).strip()!r}: {completion[:60]!r}"
+        )
+    return [*plain_ids(body, tokenizer), *([closing_id(tokenizer)] if finished else [])]
 
 
-def encode(messages: list[Message], completion: str, tokenizer: Any, settings: PromptSettings) -> Encoded:
+def body_of(completion: str, tokenizer: Any, settings: PromptSettings) -> str | None:
+    """What of a completion follows the prompt, without the end-of-turn text that it may end with; None if it does not fit
+    the prompt."""
+    return strip_prefix(without_ending(completion, tokenizer), settings, begun(tokenizer, settings))
+
+
+def encode(
+    messages: list[Message], completion: str, tokenizer: Any, settings: PromptSettings, *, finished: bool = True
+) -> Encoded:
     """One training sequence."""
     prompt = prompt_ids(messages, tokenizer, settings)
-    return Encoded([*prompt, *completion_ids(completion, tokenizer, settings)], len(prompt))
+    return Encoded([*prompt, *completion_ids(completion, tokenizer, settings, finished=finished)], len(prompt))
+
+
+def plain_ids(text: str, tokenizer: Any) -> list[int]:
+    """Ids of a text that goes on from another one, in which nothing is a control token."""
+    return _anchored(text, tokenizer, offsets=False)[0]
+
+
+def _anchored(text: str, tokenizer: Any, *, offsets: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids of a text that stands in the middle, and where they lie in it. Tokenizers of SentencePiece's kind begin every
+    text with a space, so theirs is made part of a longer one."""
+    for anchor in ANCHORS if begins_with_space(tokenizer) else ():
+        before, _ = _plain(anchor, tokenizer, offsets=False)
+        ids, places = _plain(anchor + text, tokenizer, offsets=offsets)
+        if ids[: len(before)] == before and tokenizer.decode(before).strip(" ") == anchor:
+            start = len(anchor)
+            return ids[len(before) :], [(max(0, a - start), max(0, b - start)) for a, b in places[len(before) :]]
+    return _plain(text, tokenizer, offsets=offsets)
+
+
+def _plain(text: str, tokenizer: Any, *, offsets: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=offsets)
+    ids = found["input_ids"]
+    if control_ids(tokenizer).isdisjoint(ids):
+        return ids, found["offset_mapping"] if offsets else []
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"], []
+    encoding = _without_control(tokenizer, control_ids(tokenizer)).encode(text, add_special_tokens=False)
+    return encoding.ids, encoding.offsets if offsets else []
+
+
+@lru_cache(maxsize=4)
+def _without_control(tokenizer: Any, control: frozenset[int]) -> Any:
+    """The same tokenizer, which reads control tokens as text."""
+    from tokenizers import Tokenizer
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] not in control]
+    return Tokenizer.from_str(json.dumps({**state, "post_processor": None, "truncation": None, "padding": None}))
+
+
+@lru_cache(maxsize=16)
+def begins_with_space(tokenizer: Any) -> bool:
+    """Whether the tokenizer begins every text with a space, as those of SentencePiece's kind do."""
+    one = tokenizer("1", add_special_tokens=False)["input_ids"]
+    return " " in tokenizer.decode([*one, *one])
 
 
 def tag_places(completion: str, tags: Sequence[str], tokenizer: Any, settings: PromptSettings) -> frozenset[int]:
@@ -53,11 +149,11 @@ def tag_places(completion: str, tags: Sequence[str], tokenizer: Any, settings: P
 
     Example: tokens `1 | </ | think | >\\n | 2` and the tag `</think>` -> {1, 2, 3}.
     """
-    body = strip_prefix(completion, settings) or ""
+    body = body_of(completion, tokenizer, settings) or ""
     spans = [match.span() for match in re.finditer("|".join(map(re.escape, tags)), body)]
     if not spans:
         return frozenset()
-    offsets = tokenizer(body, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    offsets = _anchored(body, tokenizer, offsets=True)[1]
     return frozenset(
         index for index, (start, end) in enumerate(offsets) if any(start < b and a < end for a, b in spans)
     )

@@ -28,13 +28,18 @@ from redi_ray.data.curation.work import (
 )
 from redi_ray.errors import storage_errors
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import EXAMPLE, PAIR
-from redi_ray.text.prompts import strip_prefix, to_messages
-from redi_ray.text.tokens import completion_ids, prompt_ids
+from redi_ray.schemas import CUT_OFF, EXAMPLE, PAIR
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.templates import without_ending
+from redi_ray.text.thoughts import opened_once, opening_tag
+from redi_ray.text.tokens import body_of, completion_ids, prompt_ids
 
 Place = tuple[int, int]
 """(shard, row) of a trace."""
 Row = dict[str, Any]
+WITHOUT_PREFIX = "without_prefix"
+SHOWN = 40
+"""Characters of a dropped trace in the table `dropped`."""
 
 
 def write_group(job: Job, group: int) -> Counter[str]:
@@ -75,7 +80,7 @@ def _read_rows(file: pq.ParquetFile, rows: set[int]) -> Iterable[tuple[int, Row]
         after = first + file.metadata.row_group(number).num_rows
         mine = sorted(row - first for row in rows if first <= row < after)
         start = 0
-        columns = ["trace_id", "problem", "completion"]
+        columns = ["trace_id", "problem", "completion", "finish_reason"]
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns) if mine else ():
             here = [row - start for row in mine if start <= row < start + batch.num_rows]
             for offset, value in zip(here, batch.take(pa.array(here, pa.int64())).to_pylist(), strict=True):
@@ -84,6 +89,16 @@ def _read_rows(file: pq.ParquetFile, rows: set[int]) -> Iterable[tuple[int, Row]
             if start > mine[-1]:
                 break
         first = after
+
+
+def is_finished(trace: Row) -> bool:
+    """Whether a trace came to its own end; one of which that is not known counts as such."""
+    return trace["finish_reason"] not in CUT_OFF
+
+
+def beginning(reason: str, trace: Row) -> str | None:
+    """How a trace begins that is without the prefix, for the table of what was dropped."""
+    return trace["completion"][:SHOWN] if reason.endswith(WITHOUT_PREFIX) else None
 
 
 class Writer:
@@ -125,17 +140,22 @@ class Writer:
         if prompt > self.job.config.max_prompt_tokens:
             found = ["prompt_too_long"] * len(positives)
         if all(found):
-            self.drops.add("problem", str(found[0]), row["problem_id"], positives[0]["trace_id"])
+            told = beginning(str(found[0]), positives[0])
+            self.drops.add("problem", str(found[0]), row["problem_id"], positives[0]["trace_id"], told)
             return False
         key = order_key(self.job.config.seed, row["problem_id"])
         for trace, reason in zip(positives, found, strict=True):
             if reason:
-                self.drops.add("example", reason, row["problem_id"], trace["trace_id"])
+                self.drops.add("example", reason, row["problem_id"], trace["trace_id"], beginning(reason, trace))
                 continue
-            answer = {"role": "assistant", "content": trace["completion"]}
-            example_id = f"{key}/{trace['trace_id']}"
+            self.counts["cut_off/examples"] += not is_finished(trace)
             self.examples.append(
-                {"example_id": example_id, "problem_id": row["problem_id"], "messages": [*messages, answer]}
+                {
+                    "example_id": f"{key}/{trace['trace_id']}",
+                    "problem_id": row["problem_id"],
+                    "messages": [*messages, self.answer(trace)],
+                    "finished": is_finished(trace),
+                }
             )
         self.counts["positives"] += 1
         return True
@@ -151,24 +171,35 @@ class Writer:
             reason = self.response_problem("chosen", good) or self.response_problem("rejected", bad)
             if reason:
                 side = good if reason.startswith("chosen") else bad
-                self.drops.add("pair", reason, row["problem_id"], side["trace_id"])
+                self.drops.add("pair", reason, row["problem_id"], side["trace_id"], beginning(reason, side))
                 continue
+            self.counts["cut_off/chosen"] += not is_finished(good)
+            self.counts["cut_off/rejected"] += not is_finished(bad)
             self.pairs.append(
                 {
                     "pair_id": f"{key}/{good['trace_id']}/{bad['trace_id']}",
                     "problem_id": row["problem_id"],
                     "prompt": to_messages(problem, self.job.prompt),
-                    "chosen": [{"role": "assistant", "content": good["completion"]}],
-                    "rejected": [{"role": "assistant", "content": bad["completion"]}],
+                    "chosen": [self.answer(good)],
+                    "rejected": [self.answer(bad)],
+                    "chosen_finished": is_finished(good),
+                    "rejected_finished": is_finished(bad),
                 }
             )
 
+    def answer(self, trace: Row) -> dict[str, str]:
+        """A trace as a message: its thought opened once, without the text of an end-of-turn token."""
+        text = without_ending(trace["completion"], self.tokenizer)
+        opens = opening_tag(self.job.prompt.prefix) is not None
+        return {"role": "assistant", "content": opened_once(text, self.job.prompt.prefix) if opens else text}
+
     def response_problem(self, side: str, trace: Row) -> str | None:
         """Why a trace cannot be used after all, or None."""
-        completion = trace["completion"]
-        if strip_prefix(completion, self.job.prompt) is None:
-            return f"{side}_without_prefix"
+        completion, prompt = trace["completion"], self.job.prompt
+        if body_of(completion, self.tokenizer, prompt) is None:
+            return f"{side}_{WITHOUT_PREFIX}" if prompt.prefix else f"{side}_thinks_again"
         limit = self.job.config.max_response_tokens
         if "num_tokens" not in trace:  # once per trace, it may be in several pairs
-            trace["num_tokens"] = len(completion_ids(completion, self.tokenizer, self.job.prompt))
+            ids = completion_ids(completion, self.tokenizer, prompt, finished=is_finished(trace))
+            trace["num_tokens"] = len(ids)
         return f"{side}_too_long" if trace["num_tokens"] > limit else None

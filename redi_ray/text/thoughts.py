@@ -1,0 +1,83 @@
+"""Where a thought opens and closes in a text: the one place that knows the tags, and how a completion's thought is mended.
+
+Traces come in several forms: with the opening tag and without it (the chat template had written it, so that it was part of
+the prompt), and with it twice. What is trained on opens its thought once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+THINK, END_THINK = THINK_TAGS = ("<think>", "</think>")
+THOUGHTS = (THINK_TAGS, ("<|begin_of_thought|>", "<|end_of_thought|>"))
+"""Pairs of tags around a thought."""
+DEFAULT_OPENING = "<think>\n"
+_TAGS = {tag: (pair, tag == pair[0]) for pair in THOUGHTS for tag in pair}
+_TAG = re.compile("|".join(map(re.escape, _TAGS)))
+_EMPTY = re.compile("|".join(rf"\A\s*{re.escape(opening)}\s*{re.escape(closing)}\s*" for opening, closing in THOUGHTS))
+
+
+@dataclass(frozen=True)
+class Thought:
+    """How far the thought is at the end of a text."""
+
+    opening: str
+    """The tag that opens it."""
+    open: bool
+    """False where it has been closed again."""
+    written: str
+    """From that tag on; of a thought that is closed, from its opening if the text has it."""
+
+
+def last_thought(text: str) -> Thought | None:
+    """The thought that `text` ends in or has closed last; None where it has no tag.
+
+    Example: `last_thought("<|assistant|><think>\\n") == Thought("<think>", True, "<think>\\n")`.
+    """
+    found = list(_TAG.finditer(text))
+    if not found:
+        return None
+    pair, opens = _TAGS[found[-1].group()]
+    start = found[-1].start()
+    if not opens and len(found) > 1 and found[-2].group() == pair[0]:
+        start = found[-2].start()
+    return Thought(pair[0], opens, text[start:])
+
+
+def opening_tag(prefix: str) -> str | None:
+    """The tag that a forced prefix begins with, white space aside."""
+    return next((opening for opening, _ in THOUGHTS if prefix.lstrip().startswith(opening)), None)
+
+
+def begins_inside(text: str, opening: str) -> bool:
+    """Whether `text` closes a thought that it has not opened."""
+    start, end = text.find(opening), text.find(closing_of(opening))
+    return end >= 0 and not 0 <= start < end
+
+
+def closing_of(opening: str) -> str:
+    """The tag that closes what `opening` opens."""
+    return dict(THOUGHTS)[opening]
+
+
+def opened_once(text: str, prefix: str) -> str:
+    """A completion whose thought is opened once: one that begins inside the thought gets its beginning back, and of a tag
+    that stands there twice one stays. What holds no thought is left as it is.
+
+    prefix: the forced one. It is the beginning that is given back if it opens a thought, else `<think>` is.
+    """
+    beginning = prefix if opening_tag(prefix) else DEFAULT_OPENING
+    opening = opening_tag(beginning) or THINK
+    if begins_inside(text, opening):
+        return beginning + text.lstrip()
+    doubled = re.match(rf"\s*{re.escape(opening)}\s*(?={re.escape(opening)})", text)
+    while doubled:
+        text = text[doubled.end() :]
+        doubled = re.match(rf"\s*{re.escape(opening)}\s*(?={re.escape(opening)})", text)
+    return text
+
+
+def without_empty_thought(text: str) -> str:
+    """What follows a thought that is closed with nothing in it; the text itself where it does not begin with one."""
+    return _EMPTY.sub("", text, count=1)
