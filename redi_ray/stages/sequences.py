@@ -99,7 +99,7 @@ def build_sequences(
         "sequences": len(store),
         "tokens": int(store.offsets[-1]),
         "scored_tokens": int(store.loss_mask.sum()),
-        "cut_off": len(store) - sum(ends),
+        "cut_off": len(store) - int(sum(ends)),
     }
     dropped = {"nothing_scored": len(rows) - groups} if groups < len(rows) else {}
     chats = [row["messages"][:-1] if kind == "examples" else row["prompt"] for row in rows[:RECORDED]]

@@ -23,6 +23,11 @@ Message = dict[str, str]
 ASKED, ANSWERED = "QmarkerQ7", "AmarkerA7"
 """Stand for a user's text and an answer, to see what a template writes around them."""
 TAGS = {tag for pair in THOUGHTS for tag in pair}
+ENDINGS = (
+    "<|im_end|>", "<|endoftext|>", "</s>", "<end_of_turn>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+)  # fmt: skip
+"""Texts of end-of-turn and end-of-document tokens, whose traces may come to a student that has others."""
 
 
 class PromptError(UserError):
@@ -80,7 +85,7 @@ def _turn(tokenizer: Any, template: str, system: str | None, date: str, args: st
         raise PromptError(f"the chat template of {name_of(tokenizer)} renders one chat in several ways: it uses chance")
     if ASKED not in text:
         raise PromptError(f"the chat template of {name_of(tokenizer)} leaves out what the user says; it wrote {text!r}")
-    if system is not None and system.strip() not in text:
+    if system is not None and text == render(messages[1:], tokenizer, settings):
         raise PromptError(
             f"the chat template of {name_of(tokenizer)} leaves out the system message: set `prompt.system` to null and write "
             "its text into `prompt.template`"
@@ -204,11 +209,12 @@ def control_pattern(tokenizer: Any) -> re.Pattern[str] | None:
 @lru_cache(maxsize=32)
 def _control_tokens(tokenizer: Any, template: str) -> dict[int, str]:
     added = {index: token for index, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
-    frame = sample_chat(tokenizer)
+    frame, named = sample_chat(tokenizer), set(tokenizer.all_special_ids)
     return {
         index: token.content
         for index, token in added.items()
-        if token.content not in TAGS and (token.special or token.content in frame)
+        if token.content not in TAGS
+        and (token.special or index in named or token.content in frame or token.content in ENDINGS)
     }
 
 
@@ -216,13 +222,6 @@ def _control_tokens(tokenizer: Any, template: str) -> dict[int, str]:
 def _control_pattern(tokenizer: Any, template: str) -> re.Pattern[str] | None:
     texts = sorted(_control_tokens(tokenizer, template).values(), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, texts))) if texts else None
-
-
-ENDINGS = (
-    "<|im_end|>", "<|endoftext|>", "</s>", "<end_of_turn>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
-    "<\uff5cend\u2581of\u2581sentence\uff5c>",
-)  # fmt: skip
-"""Texts of end-of-turn and end-of-document tokens, whose traces may come to a student that has others."""
 
 
 def without_ending(completion: str, tokenizer: Any) -> str:

@@ -30,6 +30,10 @@ ANCHORS = ("\n", "1", ")", "a")
 """Put before a text whose tokenizer would begin it with a space of its own, and cut off again as tokens."""
 
 
+UNWRITTEN = "\ue0ff"
+"""A character for private use, which no text holds."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """One sequence: `input_ids` is prompt + completion + end-of-turn; the first `prompt_length` ids are the prompt."""
@@ -130,7 +134,15 @@ def _without_control(tokenizer: Any, control: frozenset[int]) -> Any:
     from tokenizers import Tokenizer
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] not in control]
+    vocabulary = state["model"]["vocab"]
+    own = set(vocabulary if isinstance(vocabulary, dict) else (token for token, _ in vocabulary))
+    added = []
+    for token in state["added_tokens"]:
+        if token["id"] not in control:
+            added.append(token)
+        elif token["content"] not in own:  # ids of added tokens are counted, so its place must stay taken
+            added.append({**token, "content": f"{UNWRITTEN}{token['id']}{UNWRITTEN}"})
+    state["added_tokens"] = added
     return Tokenizer.from_str(json.dumps({**state, "post_processor": None, "truncation": None, "padding": None}))
 
 
