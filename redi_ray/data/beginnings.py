@@ -31,6 +31,6 @@ def complaint(without: int, of: int, what: str, prompt: PromptSettings, example:
     shown = f" (one begins {example[:SHOWN]!r})" if example else ""
     return (
         f"{without} of {of} {what} do not begin with the forced prefix {prompt.prefix!r}{shown}, and training needs it at the "
-        "start of every one: set model.prompt.prefix to what they begin with, for traces that do not think aloud to "
-        'nothing: model.prompt.prefix=""'
+        "start of every one. Set model.prompt.prefix to what they begin with; for traces that do not think aloud that is "
+        "nothing, on the command line 'model.prompt.prefix=\"\"'"
     )

@@ -92,7 +92,7 @@ def test_traces_of_which_none_has_the_prefix_are_refused_with_the_setting_to_cha
         check_beginnings(shards, PromptSettings())
     assert "3 of 3 traces do not begin with the forced prefix '<think>\\n'" in str(error.value)
     assert "(one begins 'Natalia sold 24 clips.\\n#### 72')" in str(error.value)
-    assert 'model.prompt.prefix=""' in str(error.value)
+    assert str(error.value).endswith("on the command line 'model.prompt.prefix=\"\"'")
     check_beginnings(shards, PromptSettings(prefix=""))
     check_beginnings([], PromptSettings())
     for one in ("<think>\n1</think>", "1</think>", " <think>1"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.eval.evaluate import EvaluationError, check_prompt, requests, score, shown_samples
-from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
 from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, trace_id
+from redi_ray.text.recorded import record_problems
 
 PROBLEMS = pa.Table.from_pylist(
     [{"problem_id": name, "problem": name, "answer": "1", "source": "test"} for name in ("a", "b")], schema=PROBLEM
@@ -63,7 +66,45 @@ def test_shown_samples_are_right_and_wrong():
 
 def test_a_prompt_that_differs_by_a_newline_is_an_error(tmp_path: Path):
     character_tokenizer("01+\n").save_pretrained(tmp_path)
-    recorded = {"messages": [{"role": "user", "content": "1+1"}], "text": "<|user|>1+1<|end|><|assistant|><think>\n"}
+    recorded = record_problems(["1+1"], character_tokenizer("01+\n"), PromptSettings(prefix="<think>\n"))
+    assert recorded["text"] == "<|user|>1+1<|end|><|assistant|><think>\n"
     check_prompt(recorded, str(tmp_path), PromptSettings(prefix="<think>\n"))
     with pytest.raises(EvaluationError, match="differs from the training prompt"):
         check_prompt(recorded, str(tmp_path), PromptSettings(prefix="<think>"))
+
+
+def other_ids(folder: Path) -> None:
+    """The same text, two characters of the vocabulary in each other's place."""
+    character_tokenizer("10+\n").save_pretrained(folder)
+
+
+def other_template(folder: Path) -> None:
+    """A branch that these prompts do not take."""
+    tokenizer = character_tokenizer("01+\n")
+    tokenizer.chat_template += "{% if messages | length > 7 %}!{% endif %}"
+    tokenizer.save_pretrained(folder)
+
+
+def other_words(folder: Path) -> None:
+    tokenizer = character_tokenizer("01+\n")
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|assistant|>", "<|assistant|>\n")
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_ids, r"token 1, behind '<\|user\|>', is 6 '0' in training and 5 '1' in evaluation"),
+        (other_template, "the chat template is another"),
+        (other_words, "the text of a prompt is another"),
+    ],
+)
+def test_tokens_and_template_are_compared_too(tmp_path: Path, change: Callable[[Path], None], told: str):
+    prompt = PromptSettings()
+    character_tokenizer("01+\n").save_pretrained(tmp_path)
+    recorded = record_problems(["1+1", "0+0"], load_tokenizer(str(tmp_path)), prompt)
+    check_prompt(json.loads(json.dumps(recorded)), str(tmp_path), prompt)
+    change(tmp_path)
+    load_tokenizer.cache_clear()
+    with pytest.raises(EvaluationError, match=told):
+        check_prompt(json.loads(json.dumps(recorded)), str(tmp_path), prompt)

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_families import family
 from tiny_models import tiny_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redi_ray.config.training import LoraSettings
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy, add_lora
-from redi_ray.modeling.tokenizer import CHAT_TEMPLATE, character_tokenizer
+from redi_ray.modeling.tokenizer import CHAT_TEMPLATE, character_tokenizer, end_of_turn_ids
 
 TOKENIZER = character_tokenizer("0123456789")
 IDS = torch.arange(3, 33)[None]
@@ -74,6 +75,16 @@ def test_the_folder_is_complete(tmp_path: Path) -> None:
     assert "| objective | redi |" in card
     assert policy.model.generation_config.eos_token_id == 7  # the policy itself is left as it was
     assert next(policy.parameters()).dtype == torch.float32
+
+
+def test_generation_ends_at_what_closes_a_turn(tmp_path: Path) -> None:
+    """The template's token comes before the tokenizer's own, which ends a document."""
+    tokenizer, policy = family("qwen-base"), tiny_policy(True, torch.float32)
+    policy.model.generation_config.eos_token_id = [7]
+    export_policy(policy, tmp_path / "export", tokenizer=tokenizer)
+    told = json.loads((tmp_path / "export" / "generation_config.json").read_text())["eos_token_id"]
+    assert told == [tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id, 7]
+    assert end_of_turn_ids(str(tmp_path / "export")) == set(told)
 
 
 def test_an_older_export_is_replaced(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_families import CHATML, family
 from transformers import AutoTokenizer
 
 from redi_ray.config.experiment import Architecture
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import (
     ModelError,
@@ -41,6 +43,53 @@ def test_characters_are_single_tokens():
     tokenizer = character_tokenizer("0123456789=}\n+-*")
     assert len(tokenizer("<think>\n6+2=8", add_special_tokens=False)["input_ids"]) == 7
     assert tokenizer.decode(tokenizer(TEXT)["input_ids"], skip_special_tokens=True) == TEXT  # think tags stay
+
+
+def test_sampling_stops_at_what_closes_a_turn(tmp_path: Path):
+    """Gemma's own end is that of a document, and so is what its base model's generation config knows."""
+    tokenizer = family("gemma")
+    save_scratch_model(TINY, tokenizer, tmp_path)
+    ends = end_of_turn_ids(str(tmp_path))
+    assert ends == {tokenizer.convert_tokens_to_ids("<end_of_turn>"), tokenizer.convert_tokens_to_ids("<eos>")}
+
+
+CLOSES = CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'")
+
+
+@pytest.mark.parametrize(
+    ("name", "template", "prompt", "told"),
+    [
+        ("gemma", None, PromptSettings(system="Be brief."), r"System role not supported.*`prompt.system` to null"),
+        ("qwen", CLOSES, PromptSettings(), r"closes a thought before the answer.*`prompt.template_args`"),
+        ("qwen", "{{ nothing.at.all }}", PromptSettings(), "refuses a chat"),
+    ],
+)
+def test_a_template_that_cannot_make_the_prompts_is_found_before_anything_starts(
+    tmp_path: Path, name: str, template: str | None, prompt: PromptSettings, told: str
+):
+    save_scratch_model(TINY, family(name, template=template), tmp_path)
+    with pytest.raises(ModelError, match=f"model.init.path: the chat template of .*{told}"):
+        check_model("model.init.path", str(tmp_path), prompt)
+    check_model("model.init.path", str(save_good(tmp_path / "good")), PromptSettings(system="Be brief."))
+
+
+def save_good(folder: Path) -> Path:
+    save_scratch_model(TINY, family("qwen"), folder)
+    return folder
+
+
+def test_a_clock_in_the_template_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    save_scratch_model(TINY, family("dated"), tmp_path)
+    with caplog.at_level("INFO", logger="redi_ray"):
+        check_model("model.init.path", str(tmp_path), PromptSettings(date="2025-01-02"))
+    assert "the chat template writes the date; prompts here always say 2025-01-02" in caplog.text
+
+
+def test_a_tokenizer_that_loses_white_space_is_refused(tmp_path: Path):
+    """As one does that was made for another class than transformers loads it with."""
+    save_scratch_model(TINY, character_tokenizer("01"), tmp_path)
+    with pytest.raises(ModelError, match=r"as transformers loads it, makes '111' of '1 1\\n1'"):
+        check_model("model.init.path", str(tmp_path), PromptSettings())
 
 
 def test_models_that_cannot_be_used_are_named(tmp_path: Path):

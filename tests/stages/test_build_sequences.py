@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from tiny_families import family
 from transformers import ByT5Tokenizer
 
 from redi_ray import storage
@@ -16,7 +17,7 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.data.readers import DataError
 from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.schemas import PAIR
+from redi_ray.schemas import EXAMPLE, PAIR
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Encoder, Masks, build_sequences, sequences
 from redi_ray.train.sequences import SequenceStore
@@ -81,6 +82,46 @@ def test_a_pair_whose_rejected_side_is_masked_whole_is_dropped_with_a_count(tmp_
     storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows[:1], schema=PAIR))
     with pytest.raises(DataError, match="none of the 1 pairs has a token to score"):
         build_sequences("pairs", *arguments)
+
+
+def test_a_completion_that_was_cut_off_has_no_end_of_turn(tmp_path: Path):
+    """On either side, and in the examples; the mask of the end takes nothing else away. Unknown counts as finished."""
+    tokenizer = character_tokenizer("0123456789+=")
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    flags = {"a": (True, False), "b": (False, True), "c": (None, None)}
+    rows = [
+        {**pair(key, "<think>2</think>2", "<think>3"), "chosen_finished": good, "rejected_finished": bad}
+        for key, (good, bad) in flags.items()
+    ]
+    storage.write_table(f"{tmp_path}/pairs/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
+    chat = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "<think>2</think>2"}]
+    rows = [
+        {"example_id": key, "problem_id": key, "messages": chat, "finished": good} for key, (good, _) in flags.items()
+    ]
+    storage.write_table(f"{tmp_path}/examples/part-0.parquet", pa.Table.from_pylist(rows, schema=EXAMPLE))
+    expected: dict[Any, tuple[list[str], int]] = {
+        "pairs": (["2</think>2<|end|>", "3", "2</think>2", "3", "2</think>2<|end|>", "3"], 2),
+        "examples": (["2</think>2<|end|>", "2</think>2", "2</think>2<|end|>"], 1),
+    }
+    for kind, (scored, cut_off) in expected.items():
+        shards, out = storage.list_files(f"{tmp_path}/{kind}"), f"{tmp_path}/out-{kind}"
+        built = build_sequences(kind, shards, out, f"{tmp_path}/tokenizer", PROMPT, Masks(True, False))
+        store = SequenceStore.load(f"{out}/arrays")
+        spans = [store.span(number) for number in range(len(store))]
+        assert [tokenizer.decode(store.tokens[span][store.loss_mask[span] == 1]) for span in spans] == scored
+        assert built["counts"]["cut_off"] == cut_off
+
+
+def test_the_end_of_turn_that_is_masked_is_the_templates(tmp_path: Path):
+    """A base model whose eos ends a document, and whose template closes a turn with another token."""
+    tokenizer = family("qwen-base")
+    encoder = Encoder(tokenizer, PromptSettings(), Masks(end_of_turn=True, think_tags=False))
+    row = {**pair("a", "<think>\n1", "<think>\n2"), "chosen_finished": True, "rejected_finished": True}
+    good, bad = encoder.pair(0, row)
+    assert tokenizer.decode(good.input_ids[good.prompt_length :]) == "1<|im_end|>"
+    assert tokenizer.decode(bad.input_ids[bad.prompt_length :]) == "2<|im_end|>"
+    assert (good.loss_mask or [])[-2:] == [1, 1]
+    assert (bad.loss_mask or [])[-2:] == [1, 0]
 
 
 def test_think_tags_cannot_be_masked_by_a_tokenizer_without_offsets():
