@@ -24,7 +24,7 @@ import ray
 from redi_ray import lock, manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
-from redi_ray.data.readers import DataError, expand_paths
+from redi_ray.data.folders import DataError, expand_paths, short_names
 from redi_ray.data.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify_stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
@@ -67,16 +67,12 @@ class FilesCounts:
 
 def find_files(paths: list[str]) -> list[TraceFile]:
     """The trace files below `paths`. Raises DataError if there are none."""
-    uris = list(dict.fromkeys(expand_paths(paths, "--traces")))
-    parts = [uri.split("/") for uri in uris]
-    shared = 0
-    while all(len(path) > shared + 1 and path[shared] == parts[0][shared] for path in parts):
-        shared += 1
+    uris = expand_paths(paths, "--traces")
     found = []
-    for uri, path in zip(uris, parts, strict=True):
+    for uri, name in zip(uris, short_names(uris), strict=True):
         fs, place = storage.filesystem(uri)
         info = fs.get_file_info(place)
-        found.append(TraceFile(storage.resolve(uri), "/".join(path[shared:]), info.size, info.mtime_ns or 0))
+        found.append(TraceFile(storage.resolve(uri), name, info.size, info.mtime_ns or 0))
     return found
 
 
@@ -121,7 +117,7 @@ def prepare(
     work = Work(find_files(paths), storage.resolve(out_uri), columns, settings, segment_rows)
     if inside := [file.uri for file in work.files if file.uri.startswith(work.out_uri.rstrip("/") + "/")]:
         raise OutputTaken(f"--out {work.out_uri} holds {inside[0]}, one of the traces; choose a folder of its own")
-    check_columns(work.files[0].uri, columns)
+    check_columns([file.uri for file in work.files], columns)
     uri = storage.join(work.out_uri, "settings.json")
     if storage.exists(uri):
         before = storage.read_json(uri)
