@@ -21,75 +21,19 @@ ABOUT_DATA = (
 )  # fmt: skip
 """Names of files that tell of the rows, or of the run that wrote them, and hold none."""
 DATA = frozenset(
-    [
-        "jsonl",
-        "ndjson",
-        "jsonlines",
-        "json",
-        "parquet",
-        "pq",
-        "arrow",
-        "ipc",
-        "feather",
-        "csv",
-        "tsv",
-        "orc",
-        "avro",
-        "pkl",
-        "pickle",
-        "npy",
-        "npz",
-        "h5",
-        "hdf5",
-        "mdb",
-        "lance",
-        "xls",
-        "xlsx",
-        "sqlite",
-        "db",
-        "zip",
-        "tar",
-        "tgz",
-        "7z",
-        "rar",
-    ]
-)
+    {
+        "jsonl", "ndjson", "jsonlines", "json", "parquet", "pq", "arrow", "ipc", "feather", "csv", "tsv", "orc",
+        "avro", "lance", "pkl", "pickle", "xls", "xlsx", "zip", "tar", "tgz", "7z", "rar",
+    }
+)  # fmt: skip
 """Parts of a name, between points, of a file that holds rows, whether or not it can be read."""
 BESIDE_DATA = frozenset(
-    [
-        "md",
-        "txt",
-        "rst",
-        "yaml",
-        "yml",
-        "toml",
-        "py",
-        "sh",
-        "ipynb",
-        "png",
-        "jpg",
-        "jpeg",
-        "svg",
-        "pdf",
-        "html",
-        "log",
-        "crc",
-        "md5",
-        "sha1",
-        "sha256",
-        "sha512",
-        "lock",
-        "idx",
-        "index",
-        "etag",
-        "asc",
-        "sig",
-        "metadata",
-        "license",
-        "gitattributes",
-        "tmp",
-    ]
-)
+    {
+        "md", "rst", "yaml", "yml", "toml", "py", "sh", "ipynb", "png", "jpg", "jpeg", "svg", "pdf", "html", "log",
+        "crc", "md5", "sha1", "sha256", "sha512", "lock", "idx", "index", "etag", "asc", "sig", "metadata",
+        "gitattributes", "tmp",
+    }
+)  # fmt: skip
 """Last parts of the names of files that are known to hold no rows."""
 NAMES_SHOWN = 5
 
@@ -140,7 +84,7 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
             aside += [name] if last.endswith(SUFFIXES) else []
         elif last.endswith(SUFFIXES):
             kept.append(uri)
-        elif last.rsplit(".", 1)[-1] in BESIDE_DATA or last in ("readme", "license", "success"):
+        elif last.rsplit(".", 1)[-1] in BESIDE_DATA or last.split(".")[0] in ("readme", "license", "notice"):
             continue
         elif DATA.intersection(last.split(".")[1:]):
             unread.append(name)
@@ -148,11 +92,11 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
             aside.append(name)
     if unread:
         raise DataError(
-            f"{told}: {root} holds {len(unread)} data files that cannot be read, {_few(unread)}. Convert or unpack them, move "
+            f"{told}: {root} holds data files that cannot be read ({len(unread)}): {_few(unread)}. Convert or unpack them, move "
             f"them away, or name the files to be read one by one. What can be read: {READABLE}"
         )
     if aside:
-        log.warning("%s: %d files of %s are not read: %s", told, len(aside), root, _few(aside))
+        log.warning("%s: not read in %s (%d): %s", told, root, len(aside), _few(aside))
     return kept
 
 

@@ -39,6 +39,14 @@ BOM = b"\xef\xbb\xbf"
 HEAD = 64
 
 
+class DamagedFile(DataError):
+    """A file that is not whole; `kind` says of which sort."""
+
+    def __init__(self, told: str, kind: str) -> None:
+        super().__init__(told)
+        self.kind = kind
+
+
 @dataclass(frozen=True)
 class Opened:
     """A data file: `stream` is unpacked, and stands at the file's beginning."""
@@ -72,7 +80,7 @@ def unpacking(uri: str) -> Iterator[None]:
         if isinstance(error, OSError) and (error.errno is not None or "AWS Error" in str(error)):
             raise  # the disk or the server, not what the file holds
         how = "gzip" if isinstance(error, gzip.BadGzipFile | zlib.error) or uri.endswith(".gz") else "packed"
-        raise DataError(f"{uri}: the {how} file is damaged or cut off, copy it again ({error})") from error
+        raise DamagedFile(f"{uri}: the {how} file is damaged or cut off, copy it again ({error})", how) from error
 
 
 def _unpacked(stream: io.BufferedReader, packed: str) -> io.BufferedIOBase | pa.NativeFile:

@@ -21,7 +21,7 @@ from redi_ray import storage
 from redi_ray.config.data import FilesSource, HubSource, OpenR1Source
 from redi_ray.data.folders import DataError, expand_paths, short_names
 from redi_ray.data.hub import class_name, hub_rows
-from redi_ray.data.opening import ARROW_FILE, BOM, open_data, unpacking
+from redi_ray.data.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
 from redi_ray.errors import storage_errors
 
 __all__ = ["UNREAD", "DataError", "Row", "expand_paths", "file_rows", "first_columns", "source_rows"]
@@ -106,8 +106,8 @@ def _parquet_file(uri: str) -> pq.ParquetFile:
         raise _damaged(uri, error) from error
 
 
-def _damaged(uri: str, error: Exception) -> DataError:
-    return DataError(f"{uri}: not a complete Parquet file, copy it again or leave it out ({error})")
+def _damaged(uri: str, error: Exception, kind: str = "Parquet") -> DamagedFile:
+    return DamagedFile(f"{uri}: not a complete {kind} file, copy it again or leave it out ({error})", kind)
 
 
 def _parquet_rows(uri: str, name: str, columns: Collection[str] | None, wanted: Wanted | None) -> Iterator[Row]:
@@ -143,7 +143,7 @@ def _arrow_rows(
                 yield from _batch_rows(part, name, number, wanted)
                 number += part.num_rows
     except (pa.ArrowException, EOFError, OSError) as error:
-        raise DataError(f"{uri}: not a complete Arrow file, copy it again or leave it out ({error})") from error
+        raise _damaged(uri, error, "Arrow") from error
 
 
 def _batch_rows(batch: pa.RecordBatch, name: str, number: int, wanted: Wanted | None) -> Iterator[Row]:

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.data.chats import BadChat, read_text
-from redi_ray.data.opening import open_data, unpacking
+from redi_ray.data.opening import DamagedFile, open_data, unpacking
 from redi_ray.data.readers import DataError, file_rows
 from redi_ray.data.values import BadValue, Several, read_answer, shown
 from redi_ray.errors import UserError
@@ -153,16 +153,16 @@ def _read_file(path: str) -> list[Any]:
     """Rows of a JSON list, JSON Lines (either packed or not) or Parquet file, whatever its name."""
     if not exists(path):
         raise BenchmarkError(f"{path}: no such file")
-    opened = None
     try:
         opened = open_data(path)
         with opened.stream as stream, unpacking(path):
             data = stream.read() if opened.kind == "json" else b""
         if opened.kind != "json":
             return [row.value for row in file_rows(path)]
+    except DamagedFile as error:
+        raise BenchmarkError(f"{path}: damaged {error.kind} ({error})") from error
     except DataError as error:
-        what = {"parquet": "damaged Parquet", "arrow": "damaged Arrow", "json": "cannot be read, or damaged gzip"}
-        raise BenchmarkError(f"{path}: {what[opened.kind]} ({error})" if opened else str(error)) from error
+        raise BenchmarkError(str(error)) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
