@@ -42,7 +42,7 @@ HEAD = 64
 class DamagedFile(DataError):
     """A file that is not whole; `kind` says of which sort."""
 
-    def __init__(self, told: str, kind: str) -> None:
+    def __init__(self, told: str, kind: str = "") -> None:  # pickle, and so Ray, gives the first alone
         super().__init__(told)
         self.kind = kind
 

@@ -25,10 +25,12 @@ from redi_ray import lock, manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.folders import DataError, expand_paths, short_names
+from redi_ray.data.ids import IdSet, hash_ids
 from redi_ray.data.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify_stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
 from redi_ray.manifests import Manifest
+from redi_ray.runtime import log
 from redi_ray.schemas import Verdict
 
 STRIPE_BYTES = 8 << 20
@@ -196,7 +198,14 @@ def add_up(rows: Iterable[Mapping[str, Any]], on_progress: Callable[[int], None]
 
 def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
     """Count what was written, check that it is all of what came in, and write the manifest."""
-    verdicts, agreement = count_verdicts(storage.list_files(storage.join(work.out_uri, "verdicts"), ".parquet"))
+    shards = storage.list_files(storage.join(work.out_uri, "verdicts"), ".parquet")
+    verdicts, agreement = count_verdicts(shards)
+    if doubles := count_doubles(shards):
+        log.warning(
+            "--traces: %s traces have an id that another trace has too, so only the name of their part-FILE-SEGMENT tells "
+            "them apart. For ids of file and row instead: --column trace_id=",
+            f"{doubles:,}",
+        )
     rejected: Counter[str] = Counter()
     rejects = storage.list_files(storage.join(work.out_uri, "rejects"), ".parquet")
     for table in storage.read_tables(rejects, ["reason"]):
@@ -214,6 +223,7 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
         facts={
             "verdicts": dict(verdicts),
             "agreement": agreement,
+            "double_ids": doubles,
             "files": len(work.files),
             "this_run": {name: getattr(counts, name) for name in ("rows", *COUNTED)},
         },
@@ -224,6 +234,15 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
     lock.check(work.out_uri)
     storage.write_json(storage.join(work.out_uri, "manifest.json"), asdict(manifest))
     return manifest
+
+
+def count_doubles(shards: list[str]) -> int:
+    """Traces whose id came before, in their file or in another one; 8 bytes a trace are held."""
+    ids, rows = IdSet(), 0
+    for table in storage.read_tables(shards, ["trace_id"]):
+        ids.add(hash_ids(table["trace_id"].to_pylist()))
+        rows += table.num_rows
+    return rows - len(ids)
 
 
 def count_verdicts(shards: list[str]) -> tuple[Counter[str], dict[str, dict[str, int]]]:
