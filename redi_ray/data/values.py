@@ -35,7 +35,7 @@ PLACEHOLDERS = frozenset(
 )  # fmt: skip
 """Texts that stand where a problem has no reference answer, in any case of letters. What may be a true answer
 (`undefined`, `no solution`, `DNE`, `\\text{None}`, `Na`) is not among them."""
-DRESS = re.compile(r"\\(?:text|textbf|mathrm|boxed)\s*\{([^{}]*)\}")
+DRESS = re.compile(r"\\(?:text|textbf|mathrm|boxed)\s*\{(.*)\}")
 MAX_EXPONENT = 1000
 MAX_NESTING = 3
 HOW_TO_VOTE = "write true or false, 1 or 0, yes or no, correct or wrong; null for no vote"
@@ -104,11 +104,12 @@ def read_answer(value: Any, several: Several = "refuse", _depth: int = 0) -> str
 
 def _answer_text(text: str) -> str | None:
     bare = text.strip(" \t\r\n.\"'`$")
-    word = bare.casefold()
-    if dressed := DRESS.fullmatch(bare):
-        word = dressed[1].strip(" .").casefold()
-        if word == "none":  # typeset, so somebody meant it
-            return text
+    word = bare
+    while dressed := DRESS.fullmatch(word):
+        word = dressed[1].strip(" .")
+    word, is_dressed = word.casefold(), word != bare
+    if is_dressed and word == "none":  # typeset, so somebody meant it
+        return text
     if word in PLACEHOLDERS and bare != "Na":  # sodium
         return None
     if "e" in word and _is_printed_float(word):
