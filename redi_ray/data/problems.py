@@ -94,6 +94,8 @@ def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str)
 
 def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
     """Whether a problem with this text belongs to the development split."""
+    if not split.share:
+        return False
     digest = hashlib.blake2b(f"{split.seed}/{problem_key(problem)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) < split.share * 2**64
 
