@@ -14,7 +14,7 @@ from rich.table import Table
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.load import describe
 from redi_ray.config.resources import RaySettings
-from redi_ray.config.trace_files import TraceColumns, check_votes
+from redi_ray.config.trace_files import REQUIRED, TraceColumns, check_votes
 from redi_ray.data.verify_files import prepare, verify_files
 from redi_ray.entry import writing
 from redi_ray.errors import UserError
@@ -28,14 +28,14 @@ class OptionError(UserError):
 
 
 def read_columns(given: list[str]) -> TraceColumns:
-    """`["answer=gold", ...]` as columns. Raises OptionError naming the columns that can be set."""
+    """`["answer=gold", ...]` as columns; `trace_id=` is none. Raises OptionError naming the columns that can be set."""
     known = [field.name for field in fields(TraceColumns)]
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for item in given:
         name, equals, column = item.partition("=")
-        if name not in known or not equals or not column:
+        if name not in known or not equals or (not column and name in REQUIRED):
             raise OptionError(f"--column {item}: write NAME=COLUMN, where NAME is one of {', '.join(known)}")
-        found[name] = column
+        found[name] = column or None
     return TraceColumns(**found)
 
 

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from redi_ray.cli import app
+from redi_ray.config.trace_files import TraceColumns
 from redi_ray.storage import list_files, read_json, read_tables
+from redi_ray.verify_command import read_columns
 
 RUNNER = CliRunner()
 
@@ -57,6 +59,10 @@ def test_real_solutions_against_their_labels(ray_session, traces, tmp_path):
     assert read_json(str(tmp_path / "out" / "manifest.json")) == manifest
 
 
+def test_an_optional_column_may_be_none():
+    assert read_columns(["trace_id=", "answer=gold"]) == TraceColumns(trace_id=None, answer="gold")
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -66,6 +72,7 @@ def test_real_solutions_against_their_labels(ray_session, traces, tmp_path):
         (["--traces", "/no/such.jsonl", "--out", "OUT"], "--traces: /no/such.jsonl is not there"),
         (["--traces", "FILE", "--out", "OUT"], "no answer (column `answer`), no completion (column `completion`); its"),
         (["--traces", "FILE", "--out", "OUT", "--column", "gold=x"], "NAME is one of problem_id, answer, completion"),
+        (["--traces", "FILE", "--out", "OUT", "--column", "answer="], "NAME is one of problem_id, answer, completion"),
         (["--traces", "FILE", "--out", "OUT", "--vote", "label"], "no column has it; name one with --column label="),
         (["--traces", "FILE", "--out", "OUT", "--policy", "most"], "policy: Input should be 'all', 'any'"),
         (["--traces", "FILE", "--out", "OUT", "--extract", "box"], "unknown extractor 'box'; use one of"),

@@ -22,17 +22,21 @@ class Columns(Strict):
     """Where a row keeps what; dots reach into nested columns (`model_a.solution`)."""
 
     problem_id: str | None = "problem_id"
-    """Null, or not in the row: the id is a hash of the problem's text."""
+    """Null, or not in the row: the id is a hash of the problem's text. An id that names another problem in another file is
+    told apart by a hash behind it; inside one file it is a reject."""
     problem: str = "problem"
-    """The problem's text."""
+    """The problem's text, or a chat whose one user turn it is."""
     answer: str = "answer"
-    """The reference answer, or a text that `verify.answers.gold` can read it from."""
+    """The reference answer (text, a number, true or false, a list of one), or a text that `verify.answers.gold_extract` can
+    read it from. NaN and texts such as `N/A`, `None` or `proof` are none."""
     source: str | None = "source"
     """Where the problem comes from, if the rows say so."""
     completion: str | list[str] | None = None
-    """Traces in the rows: a column of text, a column of lists of texts, or several such columns. Null: there are none."""
+    """Traces in the rows: a column of text, a column of lists of texts, or several such columns; a chat stands for its one
+    assistant turn. Null: there are none."""
     label: str | list[str] | None = None
-    """Whether each trace is correct according to the data (boolean), shaped like `completion`."""
+    """Whether each trace is correct according to the data, shaped like `completion`: true or false, 1 or 0, yes or no, correct
+    or wrong; null and NaN are no label, and a trace with any other value is rejected."""
     finish_reason: str | list[str] | None = None
     """Why each trace ended (`stop`, `length` or `loop`), shaped like `completion`. Where it is unknown, a trace that shows
     signs of being cut off, or of a loop, is marked so (`redi_ray.text.loops`)."""
@@ -79,11 +83,12 @@ class ArithmeticSource(Strict):
 
 
 class FilesSource(Strict):
-    """Parquet or JSON lines (gzip too), local or on S3; with traces in the rows, or without."""
+    """Parquet, Arrow or JSON (gzip, zstd, bz2, xz and lz4 too), local or on S3; with traces in the rows, or without."""
 
     kind: Literal["files"] = "files"
     paths: list[str] = []
-    """Files or folders."""
+    """Files or folders. In a folder, hidden files and files about the data are left out; data that cannot be read is an
+    error."""
     columns: Columns = Columns()
     """Which column is what."""
 

@@ -22,7 +22,7 @@ class BenchmarkSettings:
     name: str
     """One of `BENCHMARKS`, or a name of your own together with `path`."""
     path: str | None = None
-    """A local or s3:// file instead of the hub: JSON list, JSON Lines or Parquet, the first two also gzipped."""
+    """A local or s3:// file instead of the hub: JSON list, JSON Lines or Parquet, the first two also packed."""
     problem_column: str | None = None
     """Column of the problem's text, where it is not one of the usual names."""
     answer_column: str | None = None

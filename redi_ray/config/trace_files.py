@@ -18,15 +18,16 @@ class TraceColumns:
     problem_id: str = "problem_id"
     """The problem that the trace is of: text or a number."""
     answer: str = "answer"
-    """The reference answer, text or a number; where it is null the verdict is `gold_unparseable`."""
+    """The reference answer (text, a number, true or false, a list of one); where there is none the verdict is
+    `gold_unparseable`."""
     completion: str = "completion"
-    """The trace's text."""
+    """The trace's text, or a chat whose one assistant turn it is."""
     trace_id: str | None = "trace_id"
     """The trace's own id. Null, or not in the row: `problem_id#file:row`."""
     finish_reason: str | None = "finish_reason"
     """`length` says that the trace was cut off at its token limit. Null, or not in the row: it was not."""
     label: str | None = None
-    """A label that came with the trace: true, false, or a verdict's name."""
+    """A label that came with the trace: true or false, 1 or 0, yes or no, or a verdict's name; null and NaN are none."""
     judge: str | None = None
     """A judge model's vote, in the same form."""
     math_verify: str | None = None

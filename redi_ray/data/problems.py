@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -19,10 +19,12 @@ import ray
 from redi_ray import storage
 from redi_ray.config.data import ArithmeticSource, DevelopmentSplit, OpenR1Source, ProblemsConfig
 from redi_ray.config.loops import LoopSettings
-from redi_ray.data.readers import DataError, source_rows
+from redi_ray.data.known_problems import Conflict, Known, KnownProblems
+from redi_ray.data.readers import DataError, Row, source_rows
 from redi_ray.data.shards import RejectWriter, ShardWriter
 from redi_ray.data.sources import Parsed, Refused, parser
 from redi_ray.data.world import answer, build_world
+from redi_ray.runtime import log
 from redi_ray.schemas import PROBLEM, TRACE, trace_id
 from redi_ray.text.loops import infer_finish_reason
 from redi_ray.text.problem_key import problem_key
@@ -31,6 +33,10 @@ LOOPS = LoopSettings()
 """How the ends of imported traces are read."""
 HELD_OUT = "held_out_for_development"
 """Drop reason of the rows, and of their traces, that belong to a development problem."""
+HOW_TO_MEND = {
+    "conflicting_problem_id": ". To tell problems by their text, set problems.source.columns.problem_id: null",
+}
+"""Reject reason -> what to do, where its detail does not say so."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class ProblemCounts:
     """`in`, `out`, `dropped` and `rejected` of the traces in the rows, and the `finish_reasons` of those that are out."""
     dev: int = 0
     """Problems held out for development."""
+    warnings: list[str] = field(default_factory=list)
+    """What was rejected and why, with the first of each, in words."""
 
 
 def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
@@ -55,9 +63,12 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
         return _write_world(config, config.source, out_uri)
     remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
     try:
-        return ray.get(remote.remote(config, out_uri))
+        counts: ProblemCounts = ray.get(remote.remote(config, out_uri))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    for warning in counts.warnings:
+        log.warning("problems: %s", warning)
+    return counts
 
 
 def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
@@ -83,6 +94,8 @@ def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str)
 
 def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
     """Whether a problem with this text belongs to the development split."""
+    if not split.share:
+        return False
     digest = hashlib.blake2b(f"{split.seed}/{problem_key(problem)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) < split.share * 2**64
 
@@ -98,7 +111,7 @@ def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
         if isinstance(parsed, Refused):
             collector.refuse(row.where, parsed, row.value)
         else:
-            collector.accept(row.where, parsed)
+            collector.accept(row, parsed)
     return collector.finish()
 
 
@@ -109,7 +122,7 @@ class _Collector:
         source = config.source
         assert not isinstance(source, ArithmeticSource)
         self.config, self.parse = config, parser(source)
-        self.same_id_is_another_problem = isinstance(source, OpenR1Source)
+        self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
         self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
         self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
@@ -119,7 +132,6 @@ class _Collector:
         self.finish_reasons: Counter[str] = Counter()
         self.held_out_traces = 0
         self.rows = 0
-        self.seen: dict[str, tuple[bytes, int]] = {}  # problem_id -> (digest of its text, traces so far)
 
     def refuse(self, where: str, refused: Refused, value: dict[str, Any]) -> None:
         if refused.by_rule:
@@ -127,53 +139,55 @@ class _Collector:
         else:
             self.rejects.add(where, refused.reason, refused.detail, value)
 
-    def accept(self, where: str, parsed: Parsed) -> None:
-        digest = hashlib.blake2b(f"{parsed.problem}\0{parsed.answer}".encode(), digest_size=8).digest()
-        problem_id = parsed.problem_id
-        if problem_id in self.seen and self.same_id_is_another_problem:
-            problem_id = f"{problem_id}~{self.rows}"
-        known = self.seen.get(problem_id)
+    def accept(self, row: Row, parsed: Parsed) -> None:
+        try:
+            known, new = self.known.find(parsed, row.file, self.rows)
+        except Conflict as conflict:
+            self.rejects.add(row.where, conflict.reason, str(conflict), row.value)
+            return
         limit = self.config.max_problems
-        if known is None and limit is not None and self.problems.count >= limit:
+        if new and limit is not None and self.problems.count >= limit:
             self.dropped["over_max_problems"] += 1
             return
-        held_out = parsed.answer is not None and is_held_out(parsed.problem, self.config.dev)
-        if known is None:
-            self._add_problem(problem_id, parsed, held_out)
-        elif known[0] == digest:
-            self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
+        if new:
+            known.held_out = parsed.answer is not None and is_held_out(parsed.problem, self.config.dev)
+            self.known.add(known)
+            self._add_problem(known, parsed)
         else:
-            self.rejects.add(where, "conflicting_problem_id", f"{problem_id} names another problem or answer before")
-            return
-        first = known[1] if known else 0
-        if held_out:
+            self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
+        if known.held_out:
             self.held_out_traces += len(parsed.traces)
         else:
-            self._add_traces(problem_id, parsed, first)
+            self._add_traces(known, parsed)
         for reason, detail in parsed.refused_traces:
             self.trace_rejects[reason] += 1
-            self.rejects.add(f"{where} ({problem_id})", f"trace:{reason}", detail)
-        self.seen[problem_id] = (digest, first + len(parsed.traces))
+            self.rejects.add(f"{row.where} ({known.problem_id})", f"trace:{reason}", detail)
+        known.traces += len(parsed.traces)
 
-    def _add_problem(self, problem_id: str, parsed: Parsed, held_out: bool) -> None:
-        row = {"problem_id": problem_id, "problem": parsed.problem, "answer": parsed.answer, "source": parsed.source}
-        if held_out:
+    def _add_problem(self, known: Known, parsed: Parsed) -> None:
+        row = {
+            "problem_id": known.problem_id,
+            "problem": parsed.problem,
+            "answer": parsed.answer,
+            "source": parsed.source,
+        }
+        if known.held_out:
             self.dev.add(row)
             self.dropped[HELD_OUT] += 1
         else:
             self.problems.add(row)
 
-    def _add_traces(self, problem_id: str, parsed: Parsed, first: int) -> None:
-        for index, trace in enumerate(parsed.traces, start=first):
+    def _add_traces(self, known: Known, parsed: Parsed) -> None:
+        for index, trace in enumerate(parsed.traces, start=known.traces):
             reason = trace.finish_reason or infer_finish_reason(trace.completion, LOOPS)
             self.finish_reasons[reason or "unknown"] += 1
             self.traces.add(
                 {
-                    "problem_id": problem_id,
+                    "problem_id": known.problem_id,
                     "problem": parsed.problem,
                     "answer": parsed.answer,
                     "source": parsed.source,
-                    "trace_id": trace_id(problem_id, index),
+                    "trace_id": trace_id(known.problem_id, index),
                     "sample_index": index,
                     "completion": trace.completion,
                     "finish_reason": reason,
@@ -183,6 +197,7 @@ class _Collector:
             )
 
     def finish(self) -> ProblemCounts:
+        self.known.close()
         for writer in (self.problems, self.dev, self.traces, self.rejects):
             writer.flush()
         row_rejects = {k: v for k, v in self.rejects.reasons.items() if not k.startswith("trace:")}
@@ -190,6 +205,7 @@ class _Collector:
             raise DataError(
                 f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
                 "check problems.source.columns against the rows (rejects/ holds each with its reason)"
+                + "".join(f"\n  {reason}: {first}" for reason, first in self.rejects.first.items())
             )
         dropped = {HELD_OUT: self.held_out_traces} if self.held_out_traces else {}
         total = self.traces.count + self.held_out_traces + self.trace_rejects.total()
@@ -205,4 +221,20 @@ class _Collector:
                 "finish_reasons": dict(self.finish_reasons),
             },
             dev=self.dev.count,
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> list[str]:
+        """What the user should know of the rows that did not come through, and of ids that were changed."""
+        found = []
+        for reason, count in self.rejects.reasons.items():
+            what, of = ("traces", reason.removeprefix("trace:")) if reason.startswith("trace:") else ("rows", reason)
+            mend = HOW_TO_MEND.get(of, "")
+            found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
+        if renamed := self.known.renamed:
+            (_, before), after = next(iter(renamed.items()))
+            found.append(
+                f"{len(renamed):,} problems have an id that names another problem in another file, and got an id of their "
+                f"own, such as {after} for {before}. If ids mean nothing here, set problems.source.columns.problem_id: null"
+            )
+        return found

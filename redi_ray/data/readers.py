@@ -6,11 +6,10 @@ file hides an unknown number of rows.
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
 import json
-import zlib
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +19,15 @@ import pyarrow.parquet as pq
 
 from redi_ray import storage
 from redi_ray.config.data import FilesSource, HubSource, OpenR1Source
-from redi_ray.errors import UserError, storage_errors
+from redi_ray.data.folders import DataError, expand_paths, short_names
+from redi_ray.data.hub import class_name, hub_rows
+from redi_ray.data.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
+from redi_ray.errors import storage_errors
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+__all__ = ["UNREAD", "DataError", "Row", "expand_paths", "file_rows", "first_columns", "source_rows"]
 
-
-class DataError(UserError):
-    """Input that cannot be used at all; the message says what, where and how to mend it."""
+LOOKED_AT = 10_000
+"""Rows that are looked at for the names of columns."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Row:
     error: str = ""
     raw: str = ""
 
+    @property
+    def file(self) -> str:
+        """What the row's file is called."""
+        return self.where.rpartition(":")[0]
+
 
 UNREAD = Row("", None)
 """Stands in for a row that was not asked for."""
@@ -45,66 +51,50 @@ Wanted = Callable[[int], bool]
 """Whether the row at a position (0, 1, ...) is asked for."""
 
 
-def expand_paths(paths: list[str], told: str = "problems.source.paths") -> list[str]:
-    """All data files that the paths name, folders opened, in order. `told` is what the user calls the paths.
-
-    Raises DataError if there are none.
-    """
-    files: list[str] = []
-    for path in paths:
-        if not storage.exists(path):
-            raise DataError(f"{told}: {path} is not there")
-        found = storage.list_files(path)
-        # a file that is named outright is read or refused by its type; in a folder, other files are no concern of ours
-        files.extend(found if found == [storage.resolve(path)] else [file for file in found if file.endswith(SUFFIXES)])
-    if not files:
-        example = "problems.source.paths=[FILE]" if told == "problems.source.paths" else f"{told} FILE"
-        raise DataError(
-            f"{told} is empty; name files or folders with {', '.join(SUFFIXES)} (on the command line: {example})"
-        )
-    return files
-
-
 def source_rows(source: FilesSource | HubSource | OpenR1Source) -> Iterator[Row]:
-    """All rows of a source, in order."""
+    """All rows of a source, in order. Raises DataError."""
     if isinstance(source, HubSource) or (isinstance(source, OpenR1Source) and not source.paths):
-        yield from _hub_rows(source)
+        for where, value in hub_rows(source):
+            yield Row(where, value)
         return
-    for uri in expand_paths(source.paths):
-        yield from file_rows(uri)
+    uris = expand_paths(source.paths)
+    for uri, name in zip(uris, short_names(uris), strict=True):
+        yield from file_rows(uri, name=name)
 
 
 def file_rows(
     uri: str, *, name: str = "", columns: Collection[str] | None = None, wanted: Wanted | None = None
 ) -> Iterator[Row]:
-    """The rows of one Parquet, JSON lines or JSON list file; UNREAD for those that are not `wanted`, which costs little.
+    """The rows of one Parquet, Arrow, JSON lines or JSON list file; UNREAD for those that are not `wanted`, which costs little.
 
     name: what the file is called in `Row.where`, its own name by default. columns: top-level columns that suffice.
     Raises DataError if the file cannot be read to its end.
     """
     name = name or uri.rsplit("/", 1)[-1]
-    if uri.endswith(".parquet"):
-        yield from _parquet_rows(uri, name, columns, wanted)
-    elif uri.endswith((".jsonl", ".jsonl.gz")):
-        yield from _json_lines(uri, name, wanted)
-    elif uri.endswith((".json", ".json.gz")):
-        yield from _json_list(uri, name, wanted)
-    else:
-        raise DataError(f"{uri}: unknown file type; expected one of {', '.join(SUFFIXES)}")
+    opened = open_data(uri)
+    with opened.stream as stream:
+        if opened.kind == "parquet":
+            yield from _parquet_rows(uri, name, columns, wanted)
+        elif opened.kind == "arrow":
+            yield from _arrow_rows(uri, name, stream, columns, wanted)
+        else:
+            with unpacking(uri):
+                yield from _json_rows(uri, name, stream, wanted)
 
 
-def first_columns(uri: str) -> list[str]:
-    """The column names of a Parquet file, or the keys of the first row of another that can be read; [] if none can."""
-    if uri.endswith(".parquet"):
+def first_columns(uri: str, until: Collection[str] = (), rows: int = LOOKED_AT) -> list[str]:
+    """The column names of a Parquet file, or the keys in the first rows of another; [] if none can be read.
+
+    Looks no further once all of `until` are among them, and at `rows` rows at most: JSON need not write a null.
+    """
+    if open_data(uri).kind == "parquet":
         return list(_parquet_file(uri).schema_arrow.names)
-    return next((list(row.value) for row in file_rows(uri) if row.value is not None), [])
-
-
-def _open(uri: str) -> io.BufferedIOBase:
-    fs, path = storage.filesystem(uri)
-    with storage_errors("read", uri):
-        stream = fs.open_input_stream(path, compression=None)
-    return gzip.GzipFile(fileobj=stream) if uri.endswith(".gz") else io.BufferedReader(stream)
+    found: dict[str, None] = {}
+    for row in itertools.islice(file_rows(uri), rows):
+        found |= dict.fromkeys(row.value or ())
+        if until and found.keys() >= set(until):
+            break
+    return list(found)
 
 
 def _parquet_file(uri: str) -> pq.ParquetFile:
@@ -116,8 +106,8 @@ def _parquet_file(uri: str) -> pq.ParquetFile:
         raise _damaged(uri, error) from error
 
 
-def _damaged(uri: str, error: Exception) -> DataError:
-    return DataError(f"{uri}: not a complete Parquet file, copy it again or leave it out ({error})")
+def _damaged(uri: str, error: Exception, kind: str = "Parquet") -> DamagedFile:
+    return DamagedFile(f"{uri}: not a complete {kind} file, copy it again or leave it out ({error})", kind)
 
 
 def _parquet_rows(uri: str, name: str, columns: Collection[str] | None, wanted: Wanted | None) -> Iterator[Row]:
@@ -132,12 +122,62 @@ def _parquet_rows(uri: str, name: str, columns: Collection[str] | None, wanted: 
             continue
         try:
             for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=known):
-                for value in _values(batch):
-                    unread = wanted is not None and not wanted(number)
-                    yield UNREAD if unread else _value_row(f"{name}:{number}", value)
-                    number += 1
+                yield from _batch_rows(batch, name, number, wanted)
+                number += batch.num_rows
         except pa.ArrowException as error:
             raise _damaged(uri, error) from error
+
+
+def _arrow_rows(
+    uri: str, name: str, stream: io.BufferedReader, columns: Collection[str] | None, wanted: Wanted | None
+) -> Iterator[Row]:
+    """Rows of an Arrow file or stream, the latter being what `datasets` saves."""
+    number = 0
+    try:
+        if stream.peek(len(ARROW_FILE)).startswith(ARROW_FILE):
+            stream.read(8)  # the file format is a stream behind its name, and padding, with an index at its end
+        for batch in pa.ipc.open_stream(stream):
+            known = [column for column in batch.schema.names if columns is None or column in columns]
+            for at in range(0, batch.num_rows, 256):
+                part = batch.select(known).slice(at, 256)
+                yield from _batch_rows(part, name, number, wanted)
+                number += part.num_rows
+    except (pa.ArrowException, EOFError, OSError) as error:
+        raise _damaged(uri, error, "Arrow") from error
+
+
+def _batch_rows(batch: pa.RecordBatch, name: str, number: int, wanted: Wanted | None) -> Iterator[Row]:
+    """The rows of a batch whose first one is at position `number`."""
+    classes = _class_names(batch.schema)
+    for position, value in enumerate(_values(_as_printed(batch)), start=number):
+        if wanted is not None and not wanted(position):
+            yield UNREAD
+            continue
+        if isinstance(value, dict):
+            value |= {column: class_name(names, value.get(column)) for column, names in classes.items()}
+        yield _value_row(f"{name}:{position}", value)
+
+
+def _as_printed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Floats of 32 bits with the digits they are printed with: 0.1, not 0.10000000149011612."""
+    for index, column in enumerate(batch.schema):
+        if pa.types.is_float32(column.type):
+            doubles = batch.column(index).cast(pa.string()).cast(pa.float64())
+            batch = batch.set_column(index, column.name, doubles)
+    return batch
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Column -> names of its classes, as `datasets` notes them in the files that it writes."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        return {
+            name: kind["names"]
+            for name, kind in features.items()
+            if name in schema.names and isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
@@ -158,17 +198,32 @@ def _value_row(where: str, value: dict[str, Any] | UnicodeDecodeError) -> Row:
     return Row(where, value)
 
 
-def _json_lines(uri: str, name: str, wanted: Wanted | None) -> Iterator[Row]:
-    try:
-        with _open(uri) as stream:
-            position = 0
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    unread = wanted is not None and not wanted(position)
-                    yield UNREAD if unread else _json_row(f"{name}:{number}", line)
-                    position += 1
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{uri}: the gzip file is damaged or cut off, copy it again ({error})") from error
+def _json_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | None) -> Iterator[Row]:
+    """One object per line, or a list of them, whichever the first lines show."""
+    head: list[bytes] = []
+    for line in stream:
+        head.append(line)
+        if sum(bool(seen.strip()) for seen in head) == 2:
+            break
+    head[:1] = [line.removeprefix(BOM) for line in head[:1]]
+    if _is_list(uri, head):
+        yield from _json_list(uri, name, b"".join([*head, stream.read()]), wanted)
+        return
+    position = 0
+    for number, line in enumerate(itertools.chain(head, stream), start=1):
+        if line.strip():
+            unread = wanted is not None and not wanted(position)
+            yield UNREAD if unread else _json_row(f"{name}:{number}", line)
+            position += 1
+
+
+def _is_list(uri: str, head: list[bytes]) -> bool:
+    """Whether the first lines begin a JSON list of objects. A .json file is one unless each line is an object of its own."""
+    lines = [line.strip() for line in head if line.strip()]
+    if re.match(rb"\[\s*(?:\{|\]$)", b"".join(lines[:2])):
+        return True
+    is_json = ".json" in re.findall(r"\.\w+", uri.lower().rsplit("/", 1)[-1])[-2:]
+    return is_json and not (len(lines) == 2 and all(_json_row("", line).value is not None for line in lines))
 
 
 def _json_row(where: str, line: bytes) -> Row:
@@ -190,30 +245,16 @@ def _json_row(where: str, line: bytes) -> Row:
     return Row(where, value)
 
 
-def _json_list(uri: str, name: str, wanted: Wanted | None) -> Iterator[Row]:
+def _json_list(uri: str, name: str, data: bytes, wanted: Wanted | None) -> Iterator[Row]:
     try:
-        with _open(uri) as stream:
-            values = json.load(stream)
-    except (ValueError, EOFError, zlib.error, RecursionError) as error:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{uri}: not valid JSON ({error}); for one object per line name it .jsonl") from error
     if not isinstance(values, list):
-        raise DataError(f"{uri}: expected a JSON list of objects, found {type(values).__name__}")
+        keys = f" with {', '.join(map(str, list(values)[:10]))}" if isinstance(values, dict) else ""
+        raise DataError(
+            f"{uri}: expected a JSON list of objects, or one object per line, found one {type(values).__name__}{keys}"
+        )
     for number, value in enumerate(values):
         unread = wanted is not None and not wanted(number)
         yield UNREAD if unread else _json_row(f"{name}:{number}", json.dumps(value).encode())
-
-
-def _hub_rows(source: HubSource | OpenR1Source) -> Iterator[Row]:
-    import datasets
-
-    subset = source.subset if isinstance(source, HubSource) else None
-    split = source.split if isinstance(source, HubSource) else "train"
-    try:
-        rows = datasets.load_dataset(source.dataset, subset, split=split, revision=source.revision, streaming=True)
-        for number, value in enumerate(rows):
-            yield Row(f"{source.dataset}:{split}:{number}", dict(value))
-    except (OSError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(
-            f"{source.dataset}: the hub's data set cannot be loaded ({error}); without a network, set "
-            "problems.source.paths to local files (kind: files or openr1)"
-        ) from error

@@ -12,6 +12,8 @@ from redi_ray.schemas import REJECT
 
 RAW_LIMIT = 4000
 """Characters kept of a rejected row."""
+TOLD_LIMIT = 300
+"""Characters of a detail in a message."""
 
 
 class ShardWriter:
@@ -44,9 +46,12 @@ class RejectWriter:
     def __init__(self, uri: str) -> None:
         self._shards = ShardWriter(uri, REJECT)
         self.reasons: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        """Reason -> place and detail of the first row that was rejected for it."""
 
     def add(self, where: str, reason: str, detail: str = "", raw: Any = "") -> None:
         self.reasons[reason] += 1
+        self.first.setdefault(reason, f"{where}: {detail[:TOLD_LIMIT]}")
         self._shards.add(reject_row(where, reason, detail, raw))
 
     def flush(self) -> None:

@@ -7,8 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.schemas import FINISH_REASONS, Verdict
+from redi_ray.data.chats import BadChat, is_chat, read_text
+from redi_ray.data.values import BadValue, is_true, read_answer, read_id, read_vote, shown
+from redi_ray.schemas import FINISH_REASONS
+
+OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
+"""Lists of verdicts in OpenR1's `correctness`, and the votes that they become."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +60,37 @@ def parser(source: FilesSource | HubSource | OpenR1Source) -> Callable[[dict[str
 
 def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     """A row by its column map."""
-    problem = lookup(row, columns.problem)
-    if problem is None:
+    found = lookup(row, columns.problem)
+    if found is None:
         return Refused("no_problem", f"column `{columns.problem}` is missing or null; the row has {sorted(row)}")
-    if not isinstance(problem, str) or not problem.strip():
-        return Refused("no_problem", f"column `{columns.problem}` holds {type(problem).__name__} {str(problem)[:50]!r}")
-    answer = text_or_none(lookup(row, columns.answer))
+    try:
+        problem = read_text(found, "user")
+    except BadChat as error:
+        return Refused(error.reason, f"column `{columns.problem}`: {error}")
+    if problem is None or not problem.strip():
+        return Refused("no_problem", f"column `{columns.problem}` holds {shown(found)}")
+    found = lookup(row, columns.answer)
+    try:
+        answer = read_answer(found)
+    except BadValue as error:
+        return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
     if answer is None and columns.label is None:
-        return Refused("no_answer", f"column `{columns.answer}` is missing or null; the row has {sorted(row)}")
+        return Refused("no_answer", _no_answer(row, columns.answer, found))
     traces, refused = _parse_traces(row, columns)
     return Parsed(
-        problem_id=text_or_none(lookup(row, columns.problem_id)) or problem_hash(problem),
+        problem_id=read_id(lookup(row, columns.problem_id)) or problem_hash(problem),
         problem=problem,
         answer=answer,
-        source=text_or_none(lookup(row, columns.source)),
+        source=read_id(lookup(row, columns.source)),
         traces=traces,
         refused_traces=refused,
     )
+
+
+def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:
+    if found is None:
+        return f"column `{column}` is missing or null; the row has {sorted(row)}"
+    return f"column `{column}` holds {shown(found)}, which stands for no answer"
 
 
 def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
@@ -79,7 +100,7 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
     completion_columns = _listed(columns.completion)
     label_columns = _listed(columns.label, len(completion_columns))
     reason_columns = _listed(columns.finish_reason, len(completion_columns))
-    row_model = text_or_none(lookup(row, columns.model))
+    row_model = read_id(lookup(row, columns.model))
     traces, refused = [], []
     for completion_column, label_column, reason_column in zip(
         completion_columns, label_columns, reason_columns, strict=True
@@ -87,20 +108,23 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
         completions, labels = lookup(row, completion_column), lookup(row, label_column)
         reasons = lookup(row, reason_column)
         model = completion_column.split(".")[0] if several else row_model
-        if not isinstance(completions, list):
+        if not isinstance(completions, list) or is_chat(completions):
             completions, labels, reasons = [completions], [labels], [reasons]
-        labels = labels if isinstance(labels, list) else [None] * len(completions)
+        labels = _label_each(labels, len(completions))
         if len(labels) != len(completions):
-            refused += [("label_length", f"{len(labels)} labels for {len(completions)} completions")] * len(completions)
+            told = f"{len(labels)} in column `{label_column}` for {len(completions)} in `{completion_column}`"
+            refused += [("label_length", f"{told}; write one label for each completion")] * len(completions)
             continue
         if not isinstance(reasons, list) or len(reasons) != len(completions):
             reasons = [None] * len(completions)
         for completion, label, reason in zip(completions, labels, reasons, strict=True):
-            if not isinstance(completion, str) or not completion.strip():
-                refused.append(("no_completion", f"column `{completion_column}` holds {str(completion)[:50]!r}"))
+            try:
+                text = _completion(completion, completion_column)
+                votes = {"label": _vote(label, f"column `{label_column}`", "bad_label")} if columns.label else None
+            except _TraceRefused as error:
+                refused.append((error.reason, str(error)))
                 continue
-            votes = {"label": vote(label)} if columns.label is not None else None
-            traces.append(ParsedTrace(completion, model, votes, reason if reason in FINISH_REASONS else None))
+            traces.append(ParsedTrace(text, model, votes, reason if reason in FINISH_REASONS else None))
     return traces, refused
 
 
@@ -108,68 +132,104 @@ def _listed(columns: str | list[str] | None, count: int = 1) -> list[Any]:
     return columns if isinstance(columns, list) else [columns] * count
 
 
+def _label_each(labels: Any, completions: int) -> list[Any]:
+    """A label for each completion. One for several says nothing of any of them, so it stays one; null is no vote at all."""
+    if labels is None:
+        return [None] * completions
+    return labels if isinstance(labels, list) else [labels]
+
+
+class _TraceRefused(ValueError):
+    """Why a trace cannot be used: `reason` in a word, and the detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _completion(value: Any, where: str) -> str:
+    """A completion's text. Raises _TraceRefused."""
+    try:
+        text = read_text(value, "assistant")
+    except BadChat as error:
+        raise _TraceRefused(error.reason, f"`{where}`: {error}") from error
+    if text is None or not text.strip():
+        raise _TraceRefused("no_completion", f"`{where}` holds {shown(value)}")
+    return text
+
+
+def _vote(value: Any, where: str, reason: str) -> str | None:
+    """A shipped label as a verdict's name; null stays a missing vote. Raises _TraceRefused."""
+    try:
+        return read_vote(value)
+    except BadValue as error:
+        raise _TraceRefused(reason, f"{where} holds {shown(value)}, {error}") from error
+
+
 def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
     """A row of OpenR1-Math-Raw by the paper's rule (arXiv 2505.24850, its data script; METHOD in short).
 
     The Llama verdict becomes the `judge` vote, Math-Verify's the `math_verify` vote; a missing verdict stays missing.
     """
-    if source.require_valid and str(row.get("problem_is_valid", "")).strip().lower() != "yes":
-        return Refused("problem_not_valid", str(row.get("problem_is_valid")), by_rule=True)
-    if row.get("source") in source.drop_sources:
-        return Refused("source_left_out", str(row.get("source")), by_rule=True)
-    problem, generations = row.get("problem"), row.get("generations")
-    if not isinstance(problem, str) or not problem.strip():
-        return Refused("no_problem", by_rule=True)
-    if not isinstance(generations, list) or not generations:
-        return Refused("no_generations", by_rule=True)
-    correctness = row.get("correctness") or {}
-    judge, math_verify = correctness.get("llama_verification"), correctness.get("math_verify_reparsed_answer")
-    judge, math_verify = judge or [], math_verify or []
-    if not len(judge) == len(math_verify) == len(generations):
-        told = f"{len(judge)} and {len(math_verify)} verdicts for {len(generations)} generations"
+    if left_out := _openr1_left_out(row, source):
+        return left_out
+    problem, generations = row["problem"], row["generations"]
+    verdicts = [lookup(row, f"correctness.{name}") or [] for name in OPENR1_VERDICTS]
+    if not all(isinstance(listed, list) for listed in verdicts):
+        return Refused("bad_vote", f"verdicts in `correctness` are no lists: {', '.join(map(shown, verdicts))}")
+    lengths = [len(listed) for listed in verdicts]
+    if set(lengths) != {len(generations)}:
+        told = f"{lengths[0]} and {lengths[1]} verdicts for {len(generations)} generations"
         return Refused("verdict_length", told, by_rule=True)
+    try:
+        answer = read_answer(row.get("answer"))
+    except BadValue as error:
+        return Refused("bad_answer", f"`answer` holds {shown(row.get('answer'))}: {error}")
     traces, refused = [], []
-    for completion, llama, verified in zip(generations, judge, math_verify, strict=True):
-        if not isinstance(completion, str) or not completion.strip():
-            refused.append(("no_completion", f"a generation holds {completion!r}"))
+    for completion, *votes_of_it in zip(generations, *verdicts, strict=True):
+        try:
+            text = _completion(completion, "generations")
+            votes = [
+                _vote(verdict, f"`correctness.{name}`", "bad_vote")
+                for name, verdict in zip(OPENR1_VERDICTS, votes_of_it, strict=True)
+            ]
+        except _TraceRefused as error:
+            refused.append((error.reason, str(error)))
             continue
-        traces.append(ParsedTrace(completion, "DeepSeek-R1", {"judge": vote(llama), "math_verify": vote(verified)}))
+        traces.append(ParsedTrace(text, "DeepSeek-R1", dict(zip(OPENR1_VERDICTS.values(), votes, strict=True))))
     return Parsed(
-        problem_id=text_or_none(row.get("uuid")) or problem_hash(problem),
+        problem_id=read_id(row.get("uuid")) or problem_hash(problem),
         problem=problem,
-        answer=text_or_none(row.get("answer")),
-        source=text_or_none(row.get("source")),
+        answer=answer,
+        source=read_id(row.get("source")),
         traces=traces,
         refused_traces=refused,
     )
 
 
+def _openr1_left_out(row: dict[str, Any], source: OpenR1Source) -> Refused | None:
+    """Why the rule leaves a row out; None if its problem and generations are there."""
+    if source.require_valid and not is_true(row.get("problem_is_valid")):
+        return Refused("problem_not_valid", str(row.get("problem_is_valid")), by_rule=True)
+    if row.get("source") in source.drop_sources:
+        return Refused("source_left_out", str(row.get("source")), by_rule=True)
+    if not isinstance(row.get("problem"), str) or not row["problem"].strip():
+        return Refused("no_problem", by_rule=True)
+    if not isinstance(row.get("generations"), list) or not row["generations"]:
+        return Refused("no_generations", by_rule=True)
+    return None
+
+
 def lookup(row: dict[str, Any], path: str | None) -> Any:
-    """The value at a dotted path, or None. A column whose name holds the dots wins over nesting."""
-    if path is None or path in row:
-        return None if path is None else row[path]
+    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting."""
+    if path is None:
+        return None
     value: Any = row
-    for key in path.split("."):
+    for key in [path] if path in row else path.split("."):
         if not isinstance(value, dict) or key not in value:
             return None
         value = value[key]
-    return value
-
-
-def text_or_none(value: Any) -> str | None:
-    """Text of a string or a number (142.0 -> "142"); None for null, empty and everything else."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, int | float):
-        return str(value)
-    return value if isinstance(value, str) and value.strip() else None
-
-
-def vote(label: Any) -> str | None:
-    """A shipped boolean as a verdict; null stays a missing vote."""
-    return None if label is None else str(Verdict.CORRECT if bool(label) else Verdict.WRONG)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def problem_hash(problem: str) -> str:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redi_ray.config.trace_files import REQUIRED, TraceColumns
+from redi_ray.data.chats import BadChat, read_text
 from redi_ray.data.readers import UNREAD, DataError, Row, file_rows, first_columns
-from redi_ray.data.sources import lookup, text_or_none
-from redi_ray.schemas import VERIFIERS, Verdict
+from redi_ray.data.sources import lookup
+from redi_ray.data.values import BadValue, read_answer, read_id, read_vote, shown
+from redi_ray.schemas import VERIFIERS
 
 SEGMENT_ROWS = 20_000
 """Input rows per output file, which is also what a crash can cost."""
+FILES_LOOKED_AT = 20
+"""Files that are searched for a column before it counts as missing."""
 
 
 class RowRefused(ValueError):
@@ -62,21 +66,25 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
     assert row is not UNREAD
     if row.value is None:
         raise RowRefused("unreadable_row", row.error)
-    problem_id = text_or_none(lookup(row.value, columns.problem_id))
+    problem_id = read_id(lookup(row.value, columns.problem_id))
     if problem_id is None:
         raise RowRefused("no_problem_id", _told(row.value, columns.problem_id))
-    completion = lookup(row.value, columns.completion)
-    if not isinstance(completion, str):
+    try:
+        completion = read_text(lookup(row.value, columns.completion), "assistant")
+    except BadChat as error:
+        raise RowRefused(error.reason, f"column `{columns.completion}`: {error}") from error
+    if completion is None:
         raise RowRefused("no_completion", _told(row.value, columns.completion))
-    answer = lookup(row.value, columns.answer)
-    if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
-        raise RowRefused("bad_answer", _told(row.value, columns.answer))
+    try:
+        answer = read_answer(lookup(row.value, columns.answer))
+    except BadValue as error:
+        raise RowRefused("bad_answer", f"{_told(row.value, columns.answer)}: {error}") from error
     finish_reason = lookup(row.value, columns.finish_reason)
     return {
         "problem_id": problem_id,
         "problem": "",
-        "answer": text_or_none(answer),
-        "trace_id": text_or_none(lookup(row.value, columns.trace_id)) or f"{problem_id}#{row.where}",
+        "answer": answer,
+        "trace_id": read_id(lookup(row.value, columns.trace_id)) or f"{problem_id}#{row.where}",
         "sample_index": 0,
         "completion": completion,
         "finish_reason": finish_reason if isinstance(finish_reason, str) else None,
@@ -87,13 +95,10 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
 def _votes(value: dict[str, Any], columns: TraceColumns) -> dict[str, str | None]:
     found: dict[str, str | None] = dict.fromkeys(VERIFIERS)
     for name, column in columns.votes.items():
-        vote = lookup(value, column)
-        if isinstance(vote, str) and vote in set(Verdict):
-            found[name] = vote
-        elif vote in (True, False):  # and 1, 0, which other tools write
-            found[name] = str(Verdict.CORRECT if vote else Verdict.WRONG)
-        elif vote is not None:
-            raise RowRefused("bad_vote", _told(value, column))
+        try:
+            found[name] = read_vote(lookup(value, column))
+        except BadValue as error:
+            raise RowRefused("bad_vote", f"{_told(value, column)}, {error}") from error
     return found
 
 
@@ -101,12 +106,11 @@ def _told(value: dict[str, Any], column: str) -> str:
     found = lookup(value, column)
     if found is None:
         return f"column `{column}` is missing or null; the row has {', '.join(value)}"
-    return f"column `{column}` holds {type(found).__name__} {str(found)[:50]!r}"
+    return f"column `{column}` holds {shown(found)}"
 
 
-def check_columns(uri: str, columns: TraceColumns) -> None:
-    """Raise DataError unless the file's first readable row has every column that was named or is required."""
-    present = first_columns(uri)
+def check_columns(uris: list[str], columns: TraceColumns) -> None:
+    """Raise DataError unless each column that was named or is required is in one of the files, in their first rows."""
     needed = {name: getattr(columns, name) for name in REQUIRED} | columns.votes
     default = TraceColumns()
     needed |= {
@@ -114,13 +118,19 @@ def check_columns(uri: str, columns: TraceColumns) -> None:
         for name in ("trace_id", "finish_reason")
         if getattr(columns, name) not in (None, getattr(default, name))
     }
-    missing = [
-        f"{name} (column `{column}`)"
-        for name, column in needed.items()
-        if column not in present and column.split(".")[0] not in present
-    ]
-    if missing:
-        raise DataError(
-            f"{uri} has no {', no '.join(missing)}; its columns are {', '.join(present) or '(none: no row can be read)'}. "
-            "Say which column is what, such as --column answer=ground_truth"
-        )
+    present: dict[str, None] = {}
+    missing = needed
+    for uri in uris[:FILES_LOOKED_AT]:
+        present |= dict.fromkeys(first_columns(uri, until=[column.split(".")[0] for column in missing.values()]))
+        missing = {
+            name: column
+            for name, column in needed.items()
+            if column not in present and column.split(".")[0] not in present
+        }
+        if not missing:
+            return
+    no = ", no ".join(f"{name} (column `{column}`)" for name, column in missing.items())
+    raise DataError(
+        f"{uris[0]} has no {no}; its columns are {', '.join(present) or '(none: no row can be read)'}. "
+        "Say which column is what, such as --column answer=ground_truth"
+    )

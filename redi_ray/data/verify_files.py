@@ -24,11 +24,13 @@ import ray
 from redi_ray import lock, manifests, storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
-from redi_ray.data.readers import DataError, expand_paths
+from redi_ray.data.folders import DataError, expand_paths, short_names
+from redi_ray.data.ids import IdSet, hash_ids
 from redi_ray.data.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify_stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
 from redi_ray.manifests import Manifest
+from redi_ray.runtime import log
 from redi_ray.schemas import Verdict
 
 STRIPE_BYTES = 8 << 20
@@ -67,16 +69,12 @@ class FilesCounts:
 
 def find_files(paths: list[str]) -> list[TraceFile]:
     """The trace files below `paths`. Raises DataError if there are none."""
-    uris = list(dict.fromkeys(expand_paths(paths, "--traces")))
-    parts = [uri.split("/") for uri in uris]
-    shared = 0
-    while all(len(path) > shared + 1 and path[shared] == parts[0][shared] for path in parts):
-        shared += 1
+    uris = expand_paths(paths, "--traces")
     found = []
-    for uri, path in zip(uris, parts, strict=True):
+    for uri, name in zip(uris, short_names(uris), strict=True):
         fs, place = storage.filesystem(uri)
         info = fs.get_file_info(place)
-        found.append(TraceFile(storage.resolve(uri), "/".join(path[shared:]), info.size, info.mtime_ns or 0))
+        found.append(TraceFile(storage.resolve(uri), name, info.size, info.mtime_ns or 0))
     return found
 
 
@@ -121,7 +119,7 @@ def prepare(
     work = Work(find_files(paths), storage.resolve(out_uri), columns, settings, segment_rows)
     if inside := [file.uri for file in work.files if file.uri.startswith(work.out_uri.rstrip("/") + "/")]:
         raise OutputTaken(f"--out {work.out_uri} holds {inside[0]}, one of the traces; choose a folder of its own")
-    check_columns(work.files[0].uri, columns)
+    check_columns([file.uri for file in work.files], columns)
     uri = storage.join(work.out_uri, "settings.json")
     if storage.exists(uri):
         before = storage.read_json(uri)
@@ -200,7 +198,14 @@ def add_up(rows: Iterable[Mapping[str, Any]], on_progress: Callable[[int], None]
 
 def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
     """Count what was written, check that it is all of what came in, and write the manifest."""
-    verdicts, agreement = count_verdicts(storage.list_files(storage.join(work.out_uri, "verdicts"), ".parquet"))
+    shards = storage.list_files(storage.join(work.out_uri, "verdicts"), ".parquet")
+    verdicts, agreement = count_verdicts(shards)
+    if doubles := count_doubles(shards):
+        log.warning(
+            "--traces: %s traces have an id that another trace has too, so only the name of their part-FILE-SEGMENT tells "
+            "them apart. For ids of file and row instead: --column trace_id=",
+            f"{doubles:,}",
+        )
     rejected: Counter[str] = Counter()
     rejects = storage.list_files(storage.join(work.out_uri, "rejects"), ".parquet")
     for table in storage.read_tables(rejects, ["reason"]):
@@ -218,6 +223,7 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
         facts={
             "verdicts": dict(verdicts),
             "agreement": agreement,
+            "double_ids": doubles,
             "files": len(work.files),
             "this_run": {name: getattr(counts, name) for name in ("rows", *COUNTED)},
         },
@@ -228,6 +234,15 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
     lock.check(work.out_uri)
     storage.write_json(storage.join(work.out_uri, "manifest.json"), asdict(manifest))
     return manifest
+
+
+def count_doubles(shards: list[str]) -> int:
+    """Traces whose id came before, in their file or in another one; 8 bytes a trace are held."""
+    ids, rows = IdSet(), 0
+    for table in storage.read_tables(shards, ["trace_id"]):
+        ids.add(hash_ids(table["trace_id"].to_pylist()))
+        rows += table.num_rows
+    return rows - len(ids)
 
 
 def count_verdicts(shards: list[str]) -> tuple[Counter[str], dict[str, dict[str, int]]]:

@@ -2,7 +2,8 @@
 
 The sources differ in small ways that would each cost points if overlooked, so every answer goes through `_clean_answer`:
 - lists: OlympiadBench lists the *parts* of an answer, which are joined; Minerva lists *spellings* of one answer, of
-  which the first is kept (a Problem has one answer, and the alternatives rarely differ in value);
+  which the first is kept (a Problem has one answer, and the alternatives rarely differ in value); what a list of
+  different answers means elsewhere, nobody knows, so it is an error;
 - floats of AMC (`142.0`), zero-padded AIME integers (`025`) and GSM8K's thousands commas (`2,125`) become plain integers;
 - GSM8K keeps its answer after `####`, in `answer` on the hub and in `solution` in other copies where `answer` is null;
 - dollar signs around mathematics are dropped, blanks and newlines at the ends stripped.
@@ -15,22 +16,23 @@ fit is an error here, never a drop. The built-in world (`arithmetic`) is made by
 
 from __future__ import annotations
 
-import gzip
 import json
 import random
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redi_ray.config.evaluation import BenchmarkSettings
+from redi_ray.data.chats import BadChat, read_text
+from redi_ray.data.opening import DamagedFile, open_data, unpacking
+from redi_ray.data.readers import DataError, file_rows
+from redi_ray.data.values import BadValue, Several, read_answer, shown
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM
-from redi_ray.storage import exists, read_bytes
+from redi_ray.storage import exists
 
 
 class BenchmarkError(UserError):
@@ -46,8 +48,8 @@ class Source:
     split: str
     integers: bool = False
     """All answers are integers: padding zeros, thousands commas and a trailing `.0` carry no meaning."""
-    parts: bool = False
-    """A list of answers holds parts to be joined; otherwise spellings of one answer."""
+    several: Several = "refuse"
+    """What a list of different answers holds: parts to be joined, or spellings of one answer, of which the first counts."""
 
 
 HUB = {
@@ -55,8 +57,8 @@ HUB = {
     "aime24": Source("HuggingFaceH4/aime_2024", None, "train", integers=True),
     "amc23": Source("math-ai/amc23", None, "test", integers=True),
     "amc23_83": Source("AI-MO/aimo-validation-amc", None, "train", integers=True),
-    "minerva": Source("math-ai/minervamath", None, "test"),
-    "olympiadbench": Source("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", parts=True),
+    "minerva": Source("math-ai/minervamath", None, "test", several="first"),
+    "olympiadbench": Source("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", several="join"),
     "gsm8k": Source("openai/gsm8k", "main", "test", integers=True),
 }
 """Benchmark -> source. A name that is not here is a file of the user's own, with nothing special about it."""
@@ -102,13 +104,19 @@ def _problem(row: Any, index: int, where: str, settings: BenchmarkSettings, sour
     if not isinstance(row, dict):
         raise BenchmarkError(f"{place}: expected an object with columns, got {type(row).__name__}")
     problem_column = _column(row, settings.problem_column, PROBLEM_COLUMNS, "problem", place)
-    problem = row[problem_column]
-    if not isinstance(problem, str) or not problem.strip():
+    try:
+        problem = read_text(row[problem_column], "user")
+    except BadChat as error:
+        raise BenchmarkError(f"{place}, column {problem_column!r}: {error}") from error
+    if problem is None or not problem.strip():
         raise BenchmarkError(
-            f"{place}, column {problem_column!r}: the problem's text is empty or no text ({problem!r})"
+            f"{place}, column {problem_column!r}: the problem's text is empty or no text ({row[problem_column]!r})"
         )
     answer_column = _column(row, settings.answer_column, ANSWER_COLUMNS, "answer", place)
-    answer = _clean_answer(row[answer_column], row.get("solution"), source)
+    try:
+        answer = _clean_answer(row[answer_column], row.get("solution"), source)
+    except BadValue as error:
+        raise BenchmarkError(f"{place}, column {answer_column!r} holds {shown(row[answer_column])}: {error}") from error
     if not answer:
         raise BenchmarkError(f"{place}, column {answer_column!r}: no answer in {row[answer_column]!r}")
     name = settings.name
@@ -126,38 +134,35 @@ def _column(row: dict[str, Any], override: str | None, usual: Sequence[str], wha
 
 
 def _clean_answer(raw: Any, solution: Any, source: Source) -> str:
-    """The answer as one string, empty if there is none."""
+    """The answer as one string, empty if there is none. Raises BadValue for what is no answer."""
     if raw is None and isinstance(solution, str) and "####" in solution:
         raw = solution
     if isinstance(raw, list | tuple):
-        items = [_clean_answer(item, None, source) for item in raw]
-        return ", ".join(item for item in items if item) if source.parts else next(filter(None, items), "")
-    if raw is None or isinstance(raw, bool | dict):
-        return ""
-    if isinstance(raw, float) and raw.is_integer():
-        raw = int(raw)
-    text = str(raw).rsplit("####", 1)[-1]
-    # OlympiadBench wraps some parts in dollars, not always in pairs; the mathematics is the same without them.
-    text = _DOLLAR.sub("", text).strip()
+        raw = [_bare(item) for item in raw]
+    text = _bare(read_answer(_bare(raw), source.several)) or ""
     integer = _INTEGER.fullmatch(text) if source.integers else None
     return f"{integer[1].replace('+', '')}{integer[2].replace(',', '')}" if integer else text
 
 
+def _bare(value: Any) -> Any:
+    """Text behind its `####`, without dollars: OlympiadBench wraps some parts in them, not always in pairs."""
+    return _DOLLAR.sub("", value.rsplit("####", 1)[-1]).strip() if isinstance(value, str) else value
+
+
 def _read_file(path: str) -> list[Any]:
-    """Rows of a JSON list, JSON Lines (either gzipped or not) or Parquet file."""
+    """Rows of a JSON list, JSON Lines (either packed or not) or Parquet file, whatever its name."""
     if not exists(path):
         raise BenchmarkError(f"{path}: no such file")
     try:
-        data = read_bytes(path)
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise BenchmarkError(f"{path}: cannot be read, or damaged gzip ({error})") from error
-    if data[:4] == b"PAR1":
-        try:
-            return pq.read_table(pa.BufferReader(data)).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise BenchmarkError(f"{path}: damaged Parquet ({error})") from error
+        opened = open_data(path)
+        with opened.stream as stream, unpacking(path):
+            data = stream.read() if opened.kind == "json" else b""
+        if opened.kind != "json":
+            return [row.value for row in file_rows(path)]
+    except DamagedFile as error:
+        raise BenchmarkError(f"{path}: damaged {error.kind} ({error})") from error
+    except DataError as error:
+        raise BenchmarkError(str(error)) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

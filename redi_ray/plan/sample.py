@@ -23,6 +23,7 @@ from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tok
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.lengths import unit_mean
+from redi_ray.text.problem_key import problem_key
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import completion_ids, prompt_ids
 
@@ -103,7 +104,7 @@ class _Seen:
     """What the rows looked at add up to."""
 
     prompts: dict[str, int] = field(default_factory=dict)
-    """Problem id -> tokens of its prompt."""
+    """Problem -> tokens of its prompt."""
     correct: dict[str, list[int]] = field(default_factory=dict)
     wrong: dict[str, list[int]] = field(default_factory=dict)
     unknown: list[int] = field(default_factory=list)
@@ -128,10 +129,11 @@ def _sample_files(config: ExperimentConfig, source: FilesSource | HubSource | Op
     count, how = _token_counter(config, [trace.completion for value in parsed for trace in value.traces])
     seen = _Seen(rows=len(values))
     for value in parsed:
-        if value.problem_id not in seen.prompts:
-            seen.prompts[value.problem_id] = count.prompt(value.problem)
+        key = f"{value.problem_id} {problem_key(value.problem)}"  # ids may start again in every file
+        if key not in seen.prompts:
+            seen.prompts[key] = count.prompt(value.problem)
         for trace in value.traces:
-            _add_trace(seen, value.problem_id, trace, count.completion(trace.completion))
+            _add_trace(seen, key, trace, count.completion(trace.completion))
     problems = round(total * len(seen.prompts) / seen.rows)
     exact = total == seen.rows
     where = (
@@ -168,13 +170,13 @@ def _with_traces(config: ExperimentConfig, seen: _Seen, told: list[Assumption], 
     return DataSample(told, note, unit_mean(chosen), unit_mean(rejected))
 
 
-def _add_trace(seen: _Seen, problem_id: str, trace: ParsedTrace, tokens: int) -> None:
+def _add_trace(seen: _Seen, key: str, trace: ParsedTrace, tokens: int) -> None:
     votes = [vote for vote in (trace.votes or {}).values() if vote is not None]
     if not votes:
         seen.unknown.append(tokens)
         return
     side = seen.correct if all(vote == "correct" for vote in votes) else seen.wrong
-    side.setdefault(problem_id, []).append(tokens)
+    side.setdefault(key, []).append(tokens)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +14,42 @@ import pyarrow.parquet as pq
 import pytest
 
 from redi_ray.data.readers import UNREAD, DataError, file_rows, first_columns
+
+ROWS = [{"problem": f"p{index}", "answer": index} for index in range(3)]
+LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
+TABLE = pa.Table.from_pylist(ROWS)
+
+
+def packed_by(name: str) -> Callable[[bytes], bytes]:
+    def pack(data: bytes) -> bytes:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, name) as stream:
+            stream.write(data)
+        return sink.getvalue().to_pybytes()
+
+    return pack
+
+
+PACK = {
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": packed_by("zstd"), ".lz4": packed_by("lz4")
+}  # fmt: skip
+
+
+def written(write: Callable[[pa.BufferOutputStream], None]) -> bytes:
+    sink = pa.BufferOutputStream()
+    write(sink)
+    return sink.getvalue().to_pybytes()
+
+
+def arrow(make: Callable[..., pa.ipc.RecordBatchStreamWriter]) -> bytes:
+    def write(sink: pa.BufferOutputStream) -> None:
+        with make(sink, TABLE.schema) as writer:
+            writer.write_table(TABLE)
+
+    return written(write)
+
+
+PARQUET = written(lambda sink: pq.write_table(TABLE, sink))
 
 
 def test_hostile_json_lines(tmp_path: Path):
@@ -75,3 +114,79 @@ def test_a_damaged_gzip_stream_is_named(tmp_path: Path):
     (tmp_path / "x.jsonl.gz").write_bytes(data)
     with pytest.raises(DataError, match=r"x\.jsonl\.gz: the gzip file is damaged"):
         list(file_rows(str(tmp_path / "x.jsonl.gz")))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *((f"x.{kind}{suffix}", pack(LINES)) for suffix, pack in PACK.items() for kind in ("jsonl", "json")),
+        *((f"x{suffix}.jsonl", pack(LINES)) for suffix, pack in PACK.items()),
+        ("plain.jsonl.gz", LINES),
+        ("parts.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])),
+        ("x.ndjson", LINES),
+        ("X.JSONL", LINES),
+        ("no_suffix", LINES),
+        ("lines.json", LINES),
+        ("blank.json", b"\n\n" + LINES),
+        ("bom.jsonl", b"\xef\xbb\xbf" + LINES),
+        ("bom.json", b"\xef\xbb\xbf" + json.dumps(ROWS).encode()),
+        ("list.jsonl", json.dumps(ROWS).encode()),
+        ("pretty.jsonl", json.dumps(ROWS, indent=2).encode()),
+        ("parquet.jsonl", PARQUET),
+        ("stream.arrow", arrow(pa.ipc.new_stream)),
+        ("file.arrow", arrow(pa.ipc.new_file)),
+    ],
+)  # fmt: skip
+def test_a_file_is_read_by_what_it_holds(tmp_path: Path, name: str, data: bytes):
+    """Whatever its name says, or packs."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    assert [row.value for row in file_rows(str(path))] == ROWS
+    assert [row.value for row in file_rows(str(path), wanted=lambda position: position == 1)] == [None, ROWS[1], None]
+    assert first_columns(str(path)) == ["problem", "answer"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        *((f"x.jsonl{suffix}", pack(LINES * 99)[:-5], "file is damaged or cut off") for suffix, pack in PACK.items()),
+        ("x.jsonl", LINES.decode().encode("utf-16"), "is UTF-16 text; convert it to UTF-8"),
+        ("x.jsonl", LINES.decode().encode("utf-16-le"), "UTF-16 or UTF-32 text, or no text"),
+        ("x.jsonl", b"PK\x03\x04", "a zip archive; unpack it"),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
+        ("x.parquet.gz", gzip.compress(PARQUET), "a parquet file packed with gzip; unpack it"),
+        ("x.json", b'{"data": [{"problem": "p"}]}', "a JSON list of objects, or one object per line, found one dict with data"),
+        ("x.csv", b"problem,answer\n", "unknown file type; what can be read is JSON lines"),
+        ("x.parquet", LINES, "not a complete Parquet file"),
+        ("x.arrow", arrow(pa.ipc.new_file)[:99], "not a complete Arrow file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_says_what_it_is(tmp_path: Path, name: str, data: bytes, told: str):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=told) as error:
+        list(file_rows(str(path)))
+    assert name in str(error.value)
+
+
+def test_columns_of_rows_that_lack_some(tmp_path: Path):
+    """JSON need not write what is null: the first row does not have every column."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"a": 1}\n{broken\n{"a": 1, "b": 2}\n{"c": 3}\n')
+    assert first_columns(str(path)) == ["a", "b", "c"]
+    assert first_columns(str(path), until=["b"]) == ["a", "b"]
+
+
+def test_small_floats_and_classes_mean_what_was_written(tmp_path: Path):
+    """0.1 of 32 bits is 0.1, and class 0 of `correct, incorrect` is correct."""
+    features = {
+        "ok": {"names": ["correct", "incorrect"], "_type": "ClassLabel"},
+        "x": {"dtype": "float32", "_type": "Value"},
+    }
+    schema = pa.schema(
+        [("ok", pa.int64()), ("x", pa.float32())], {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    pq.write_table(pa.table({"ok": [0, 1, None], "x": [0.1, None, 2.5]}, schema=schema), tmp_path / "x.parquet")
+    assert [row.value for row in file_rows(str(tmp_path / "x.parquet"))] == [
+        {"ok": "correct", "x": 0.1}, {"ok": "incorrect", "x": None}, {"ok": None, "x": 2.5}
+    ]  # fmt: skip

@@ -19,7 +19,18 @@ from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.readers import DataError
-from redi_ray.data.verify_files import OutputTaken, Work, add_up, as_items, plan, prepare, publish, verify_files
+from redi_ray.data.verify_files import (
+    OutputTaken,
+    Work,
+    add_up,
+    as_items,
+    count_doubles,
+    find_files,
+    plan,
+    prepare,
+    publish,
+    verify_files,
+)
 from redi_ray.data.verify_stripes import VerifyStripes
 from redi_ray.manifests import Manifest
 from redi_ray.schemas import VERDICT
@@ -167,3 +178,59 @@ def test_from_and_to_s3(bucket):
     assert manifest.counts == {"in": 2, "out": 2}
     assert [row["verdict"] for row in read(work.out_uri, "verdicts")] == ["correct", "wrong"]
     assert prepare([f"{bucket}/in"], f"{bucket}/out", COLUMNS, SETTINGS).published() is not None
+
+
+def test_votes_golds_and_chats_by_their_forms(ray_session, tmp_path):
+    """One trace each of problem 4: a label that says wrong is wrong in any form, and a gold that is none is no verdict."""
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": r"\boxed{4}"}]
+    rows = [
+        *(
+            row(4, ok=ok)
+            for ok in (True, "yes", 1.0, False, "False", 0.0, float("nan"), None, -1.0, 0.1, "maybe", [True])
+        ),
+        *(
+            row(4, gold, ok=True)
+            for gold in (["4"], 4.0, "N/A", "None", "proof", float("nan"), {"value": 4}, ["4", "5"])
+        ),
+        row(4, out={"text": chat}),
+        row(4, out={"text": chat * 2}),
+    ]
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps(value) + "\n" for value in rows))
+    manifest = run(prepare([str(path)], str(tmp_path / "out"), COLUMNS, SETTINGS))
+    verdicts = {int(r["trace_id"].rsplit(":", 1)[-1]): r for r in read(tmp_path / "out", "verdicts")}
+    labels = [verdicts[number]["verdict_by"]["label"] for number in range(1, 9)]
+    assert labels == ["correct"] * 3 + ["wrong"] * 3 + [None] * 2
+    golds = [verdicts[number]["verdict"] for number in range(13, 19)]
+    assert golds == ["correct"] * 2 + ["gold_unparseable"] * 4
+    assert verdicts[21]["verdict"] == "correct"
+    assert manifest.rejected == {"bad_vote": 4, "bad_answer": 2, "several_turns": 1}
+    assert manifest.counts == {"in": 22, "out": 15}
+
+
+def test_a_column_may_be_missing_in_the_first_rows_and_files(tmp_path):
+    """JSON need not write a null; a column that is nowhere is still told."""
+    (tmp_path / "in").mkdir()
+    bare = {"problem_id": 1, "gold": 1, "out": {"text": "x"}}
+    (tmp_path / "in" / "a.jsonl").write_text(json.dumps(bare))
+    (tmp_path / "in" / "b.jsonl").write_text(f"{json.dumps(bare)}\n" * 100 + json.dumps(row(4)))
+    assert len(prepare([str(tmp_path / "in")], str(tmp_path / "out"), COLUMNS, SETTINGS).files) == 2
+    columns = TraceColumns(answer="gold", completion="out.text", label="okay")
+    with pytest.raises(DataError, match=r"no label \(column `okay`\); its columns are problem_id, gold, out, ok"):
+        prepare([str(tmp_path / "in")], str(tmp_path / "other"), columns, SETTINGS)
+
+
+def test_our_own_output_beside_the_traces_is_not_read(finished, tmp_path):
+    """A folder of an earlier run: its settings, manifest and rejects are no traces."""
+    _, _, out = finished
+    (tmp_path / "in" / "rejects").mkdir(parents=True)
+    for name in ("settings.json", "manifest.json", "rejects/part-00000-00001.parquet"):
+        (tmp_path / "in" / name).write_bytes((out / name).read_bytes())
+    (tmp_path / "in" / "x.jsonl").write_text(json.dumps(row(4)))
+    assert [file.name for file in find_files([str(tmp_path / "in")])] == ["x.jsonl"]
+
+
+def test_trace_ids_that_start_again_are_told(tmp_path):
+    for name, ids in (("part-0.parquet", ["1", "2", "2"]), ("part-1.parquet", ["1", "3"])):
+        pq.write_table(pa.table({"trace_id": ids}), tmp_path / name)
+    assert count_doubles([f"{tmp_path}/part-0.parquet", f"{tmp_path}/part-1.parquet"]) == 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pyarrow as pa
@@ -82,6 +84,11 @@ def test_known_answers(test_data: Path) -> None:
         (["\n", "2\n", "3"], "minerva", "2"),
         (0, "mine", "0"),
         (2.5, "amc23", "2.5"),
+        (1e-05, "mine", "0.00001"),
+        (True, "mine", "True"),
+        (["5"], "mine", "5"),
+        (["0.5", r"\frac12"], "mine", "0.5"),
+        (["1", "1"], "olympiadbench", "1, 1"),
     ],
 )
 def test_answer_notation(tmp_path: Path, raw: object, name: str, expected: str) -> None:
@@ -97,9 +104,11 @@ def test_every_format_gives_the_same_table(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps(rows))
     (tmp_path / "a.jsonl").write_text(lines + "\n\n")
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress(lines.encode()))
+    (tmp_path / "bom.jsonl").write_bytes(bz2.compress(lines.encode("utf-8-sig")))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     tables = [load(path, problem_column="q", answer_column="gold") for path in sorted(tmp_path.iterdir())]
-    assert len(tables) == 4
+    assert len(tables) == 6
     assert all(table == tables[0] for table in tables)
     assert tables[0]["answer"].to_pylist() == ["0", "1", "2"]
 
@@ -122,6 +131,11 @@ def test_max_problems_is_a_seeded_choice_with_stable_ids(test_data: Path) -> Non
         ('[{"problem": "1+1?",\n "answer"}]', r"bad\.jsonl, line 2: broken JSON"),
         ('{"problem": "1+1?", "answer": null}', r"row 1, column 'answer': no answer in None"),
         ('{"problem": "1+1?", "answer": [" "]}', r"row 1, column 'answer': no answer"),
+        ('{"problem": "1+1?", "answer": NaN}', r"row 1, column 'answer': no answer in nan"),
+        ('{"problem": "1+1?", "answer": "N/A"}', r"row 1, column 'answer': no answer in 'N/A'"),
+        ('{"problem": "1+1?", "answer": {"value": 2}}', r"row 1, column 'answer' holds dict .*name it as `column.field`"),
+        ('{"problem": "1+1?", "answer": ["2", "3"]}', r"row 1, column 'answer' holds list .*parts of one or spellings"),
+        ('{"problem": [{"role": "system", "content": "s"}], "answer": "2"}', r"row 1, column 'problem': .*a system turn"),
         ('{"problem": " ", "answer": "2"}', r"row 1, column 'problem': .*empty"),
         ('{"text": "1+1?", "answer": "2"}', r"no column 'problem' or 'question'; set problem_column to one of"),
         ('{"problem": "1+1?", "target": "2"}', r"no column 'answer' or 'final_answer'; set answer_column"),
