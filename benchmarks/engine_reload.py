@@ -25,6 +25,7 @@ import pyarrow as pa
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.data.engines import environment
 from redi_ray.data.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
@@ -80,11 +81,11 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=4)
     parser.add_argument("--hidden", type=int, default=128, help=f"width of the models, a multiple of {HEAD_SIZE}")
     told = parser.parse_args()
-    os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     logging.getLogger("redi_ray").setLevel(logging.ERROR)
     settings = EngineSettings(
         device=told.device, dtype="float32" if told.device == "cpu" else "auto", max_model_len=128
     )
+    os.environ |= {**environment(settings), "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         models = make_models(Path(folder), 2 if told.quick else told.models, told.hidden)
         swapped, with_reload = visit(models, settings, reload=True)

@@ -36,6 +36,10 @@ from typing import Any
 
 import psutil
 
+from redi_ray.config.loops import LoopSettings
+from redi_ray.config.resources import EngineSettings
+from redi_ray.data.samples import Sampling
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -43,6 +47,22 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 MAX_TOKENS, MAX_MODEL_LEN, BATCH, SHARD_ROWS = 256, 512, 64, 256
 ROOT_SEED = 5
+
+
+def engine_settings(in_flight: int | None = None) -> EngineSettings:
+    """Of both sides: the same arguments, threads and limits."""
+    return EngineSettings(
+        device="cpu", dtype="float32", max_model_len=MAX_MODEL_LEN, batch_size=BATCH, max_concurrent_batches=in_flight
+    )
+
+
+def sampling() -> Sampling:
+    return Sampling(1.0, 1.0, MAX_TOKENS, ROOT_SEED, LoopSettings())
+
+
+def limits_of(vllm_config: Any) -> list[int]:
+    """Sequences at a time and tokens a step."""
+    return [vllm_config.scheduler_config.max_num_seqs, vllm_config.scheduler_config.max_num_batched_tokens]
 
 
 def make_model(folder: Path) -> str:
@@ -75,22 +95,16 @@ def problem_rows(wave: int, size: int) -> list[dict[str, Any]]:
 
 def engine_main(model: str, size: int) -> None:
     """The bare engine: reads a wave's number per line, answers with seconds and tokens."""
-    from vllm import LLM, SamplingParams, TokensPrompt
+    from vllm import SamplingParams, TokensPrompt
 
     from redi_ray.config.prompts import PromptSettings
-    from redi_ray.data.samples import sample_seed
+    from redi_ray.data.engines import sampling_params, start_engine
     from redi_ray.modeling.tokenizer import load_tokenizer
     from redi_ray.text.prompts import to_messages
     from redi_ray.text.tokens import prompt_ids
 
-    llm = LLM(
-        model,
-        dtype="float32",
-        max_model_len=MAX_MODEL_LEN,
-        enforce_eager=True,
-        disable_log_stats=True,
-        enable_chunked_prefill=False,
-    )
+    llm = start_engine(model, engine_settings())
+    limits = limits_of(llm.llm_engine.vllm_config)
     tokenizer, settings = load_tokenizer(model), PromptSettings()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -100,15 +114,10 @@ def engine_main(model: str, size: int) -> None:
             TokensPrompt(prompt_token_ids=prompt_ids(to_messages(row["problem"], settings), tokenizer, settings))
             for row in rows
         ]
-        parameters = [
-            SamplingParams(
-                temperature=1.0, top_p=1.0, max_tokens=MAX_TOKENS, seed=sample_seed(ROOT_SEED, row["problem_id"], 0)
-            )
-            for row in rows
-        ]
+        parameters = [SamplingParams(**sampling_params({**row, "sample_index": 0}, sampling())) for row in rows]
         outputs = llm.generate(prompts, parameters, use_tqdm=False)
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
-        print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens, "limits": limits}), flush=True)
 
 
 Times = dict[tuple[int, float], float]
@@ -135,13 +144,13 @@ class EngineArm:
     """The bare engine in a process of its own."""
 
     def __init__(self, model: str, size: int, in_process: bool) -> None:
+        from redi_ray.data.engines import environment
+
         command = [sys.executable, __file__, "--engine", model, "--wave", str(size)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}  # as in the stage
-        if in_process:
-            environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
+        told = {**os.environ, **environment(engine_settings()), "VLLM_LOGGING_LEVEL": "ERROR"}
+        if not in_process:
+            del told["VLLM_ENABLE_V1_MULTIPROCESSING"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told)
         self.tree = psutil.Process(self.process.pid)
 
     def wait(self) -> None:
@@ -185,39 +194,29 @@ def wave_rows(batch: dict[str, Any], folder: str, size: int) -> Any:
 class StageArm:
     """The stage, in a thread; its waves wait for their files."""
 
-    def __init__(self, model: str, size: int, waves: int, folder: Path, in_flight: int) -> None:
+    def __init__(self, model: str, size: int, waves: int, folder: Path, in_flight: int | None) -> None:
         self.size, self.folder, self.seen = size, folder, [0, 0]
         self.heard, self.error = threading.Condition(), None
         self.thread = threading.Thread(target=self._collect, args=(model, waves, in_flight), daemon=True)
         self.thread.start()
 
-    def _collect(self, model: str, waves: int, in_flight: int) -> None:
+    def _collect(self, model: str, waves: int, in_flight: int | None) -> None:
         import ray.data
 
-        from redi_ray.config.loops import LoopSettings
         from redi_ray.config.prompts import PromptSettings
-        from redi_ray.config.resources import EngineSettings
         from redi_ray.data.collect import collect
-        from redi_ray.data.samples import Requests, Sampling
+        from redi_ray.data.samples import Requests
         from redi_ray.data.sampling import vllm_sampler
 
         gated = ray.data.from_items([{"wave": wave} for wave in range(waves)], override_num_blocks=waves).map_batches(
             partial(wave_rows, folder=str(self.folder), size=self.size), batch_size=1, num_cpus=0.1
         )
-        engine = EngineSettings(
-            device="cpu",
-            dtype="float32",
-            max_model_len=MAX_MODEL_LEN,
-            batch_size=BATCH,
-            max_concurrent_batches=in_flight,
-        )
-        sampling = Sampling(1.0, 1.0, MAX_TOKENS, ROOT_SEED, LoopSettings())
         try:
             collect(
                 Requests(gated, waves * self.size),
-                vllm_sampler(model, engine, sampling, PromptSettings()),
+                vllm_sampler(model, engine_settings(in_flight), sampling(), PromptSettings()),
                 model="benchmark",
-                sampling=sampling,
+                sampling=sampling(),
                 out_uri=str(self.folder / "traces"),
                 shard_rows=SHARD_ROWS,
                 on_progress=self._hear,
@@ -249,7 +248,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one counted wave of 256 requests")
     parser.add_argument("--waves", type=int, default=4, help="counted waves per arm")
     parser.add_argument("--wave", type=int, default=512, help="requests per wave, a multiple of 256")
-    parser.add_argument("--in-flight", type=int, default=8, help="engine batches of 64 in flight")
+    parser.add_argument("--in-flight", type=int, help="engine batches of 64 in flight; else as many as the stage takes")
     parser.add_argument(
         "--in-process",
         action="store_true",
@@ -283,6 +282,7 @@ def main() -> None:
             "stage": (stage, lambda: processor_times(mine, bare.tree)),
         }
         sums: dict[str, Counter[str]] = {name: Counter() for name in arms}
+        limits: list[int] = []
         for wave in range(waves + 1):
             for name in list(arms) if wave % 2 else reversed(arms):
                 arm, times = arms[name]
@@ -295,7 +295,8 @@ def main() -> None:
                     flush=True,
                 )
                 if wave:
-                    sums[name].update(done)
+                    sums[name].update({key: done[key] for key in ("seconds", "tokens", "cpu")})
+                limits = done.get("limits", limits)
         bare.close()
         stage.thread.join()
         ray.shutdown()
@@ -307,6 +308,8 @@ def main() -> None:
                 "benchmark": "generate_overhead",
                 "quick": options.quick,
                 "engine_in_process": options.in_process,
+                "max_num_seqs": limits[0],
+                "max_num_batched_tokens": limits[1],
                 "engine_tokens_per_s": round(rates["engine"], 1),
                 "stage_tokens_per_s": round(rates["stage"], 1),
                 "fraction_of_engine": round(rates["stage"] / rates["engine"], 4),

@@ -27,7 +27,7 @@ from redi_ray.config.training import CollapseGuard, ModelOverrides, TrainSetting
 from redi_ray.data.world import answer, build_world, corpus
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.scratch import save_scratch_model
-from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.modeling.tokenizer import character_tokenizer, read_completion
 from redi_ray.schemas import Verdict
 from redi_ray.stages.model import WORLD_ALPHABET
 from redi_ray.text.answers import verify_answer
@@ -138,8 +138,8 @@ def sample(policy: Policy, problems: Sequence[str], kind: str, count: int, seed:
             ids = torch.tensor([[TOKENIZER.eos_token_id] * (width - len(p)) + p for p in prompts])
             mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
             tokens = model.generate(input_ids=ids, attention_mask=mask, generation_config=told)[:, width:]
-            for (_, place), text in zip(part, TOKENIZER.batch_decode(tokens, skip_special_tokens=True), strict=True):
-                found[place].append(PROMPT.prefix + text)
+            for (_, place), row in zip(part, tokens.tolist(), strict=True):
+                found[place].append(PROMPT.prefix + read_completion(row, TOKENIZER, {TOKENIZER.eos_token_id})[0])
     return found
 
 

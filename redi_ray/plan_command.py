@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from rich.console import Console
 
 from redi_ray.config.data import VllmTraces
-from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
 from redi_ray.plan.costs import Inputs
 from redi_ray.plan.errors import PlanError
@@ -16,7 +15,7 @@ from redi_ray.plan.estimate import benchmark_size, estimate
 from redi_ray.plan.hardware import find_gpu
 from redi_ray.plan.sample import DataSample, sample_data
 from redi_ray.plan.sensitivity import swings
-from redi_ray.plan.shapes import ModelShape, parse_shape, scratch_shape, shape_of
+from redi_ray.plan.shapes import ModelShape, parse_shape, shape_of, student_shape
 from redi_ray.plan.show import as_values, show_plan
 
 WIDTH = 120
@@ -66,19 +65,6 @@ def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sa
             for benchmark in config.evaluate.benchmarks
         },
     )
-
-
-def student_shape(config: ExperimentConfig, known: dict[str, ModelShape]) -> ModelShape:
-    """The shape of the model that is trained."""
-    init: Any = config.model.init
-    if isinstance(init, PretrainedModel):
-        return shape_of("model.init.path", init.path, known)
-    if isinstance(init, ArithmeticModel):
-        from redi_ray.modeling.tokenizer import character_tokenizer
-        from redi_ray.stages.model import WORLD_ALPHABET
-
-        return scratch_shape("the built-in model", init.architecture, len(character_tokenizer(WORLD_ALPHABET)))
-    return scratch_shape("a model from scratch", init.architecture, init.vocab_size)
 
 
 def make_assumptions(config: ExperimentConfig, sample: DataSample, given: list[Assumption]) -> Assumptions:

@@ -36,7 +36,8 @@ WORKER_ENVIRONMENT = {
 SMALL_TASKS_CPUS = 1.0
 """Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
 
-
+ENGINE_STAGE = "ray.llm._internal.batch.stages.vllm_engine_stage"
+"""Logger of ray.data.llm's engines."""
 NODE_GROUP_LABEL = "ray.io/node-group"
 
 
@@ -72,6 +73,8 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     """
     import ray
 
+    from redi_ray import notices
+
     if ray.is_initialized():
         yield
         return
@@ -86,6 +89,7 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     finally:
         # threads that are cut off here would say so at length
         logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
+        notices.stop()
         ray.shutdown()
 
 
@@ -176,7 +180,7 @@ def _demands(
     yield Demand("resources.verify_workers", {"CPU": resources.verify_workers * verify_processes}, cpu)
     yield Demand("resources.curate_workers", {"CPU": resources.curate_workers}, cpu)
     for field, engine in engines.items():
-        needs = {name: engine.pool[0] * sum(b.get(name, 0.0) for b in engine.bundles) for name in ("GPU", "CPU")}
+        needs = {name: engine.pool[0] * engine.demand.get(name, 0.0) for name in ("GPU", "CPU")}
         if engine.label_selector:
             yield Demand(field, needs, engine.label_selector)
         beside = verify_processes + SMALL_TASKS_CPUS
@@ -230,4 +234,5 @@ def quiet_libraries() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # it looks for a file that only the hub's snapshots have, and calls its absence an error; what matters it raises
     logging.getLogger("ray.llm.ray.llm._internal.common.utils.cloud_filesystem").setLevel(logging.CRITICAL)
+    logging.getLogger(ENGINE_STAGE).setLevel(logging.WARNING)  # that too few rows are in flight
     logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own

@@ -150,20 +150,20 @@ def test_an_engine(there: str, tmp_path: Path):
     assert nodes == {there}
 
 
-def test_an_engine_of_several_gpus_has_its_placement_group_there(there: str, tmp_path: Path):
-    """The GPUs are Ray's word only: what is looked at is where Ray would start the engine's processes."""
+def test_an_engine_of_several_gpus_is_there_with_all_of_them(there: str, tmp_path: Path):
+    """The GPUs are Ray's word only: what is looked at is where Ray starts an actor with the engine's options."""
     import ray
 
     model = tiny_speaker(tmp_path)
     engine = EngineSettings(device="gpu", tensor_parallel_size=2, label_selector=THERE)
     processor: Any = _engine_processor(model, engine, FEW_TOKENS, "")
     options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
-    assert "label_selector" not in options, "the group decides alone"
-    group = options["ray_remote_args_fn"]()["scheduling_strategy"].placement_group
-    try:
-        assert ray.get(group.ready(), timeout=30) is not None
-        table = ray.util.placement_group_table(group)
-        assert set(table["bundles_to_node_id"].values()) == {there}
-        assert [bundle["GPU"] for bundle in table["bundles"].values()] == [1.0, 1.0]
-    finally:
-        ray.util.remove_placement_group(group)
+
+    class Where:
+        def look(self) -> tuple[str, int]:
+            context = ray.get_runtime_context()
+            return context.get_node_id(), len(context.get_accelerator_ids()["GPU"])
+
+    names = ("num_cpus", "num_gpus", "label_selector")
+    actor = ray.remote(Where).options(**{name: options[name] for name in names}).remote()
+    assert ray.get(actor.look.remote(), timeout=60) == (there, 2)

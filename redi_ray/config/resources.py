@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from redi_ray.config.engine_limits import SchedulerLimits, limits_in_force
 from redi_ray.config.labels import selector_error
 from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.secrets import secret_variables
+
+IN_FLIGHT = 2.5
+"""Rows handed to an engine for each that it works on: the next are there when one ends, whatever its batch waits for."""
 
 
 def require_selector(field: str, selector: Mapping[str, str]) -> None:
@@ -67,9 +72,10 @@ class EngineSettings:
     kv_cache_gib: float = 1.0
     """Room for the KV cache on CPU, GiB (on GPU it follows from gpu_memory_utilization)."""
     batch_size: int = 64
-    """Rows per batch handed to an engine; several batches are in flight, so it need not match the engine's own."""
-    max_concurrent_batches: int = 8
-    """Batches in flight per replica."""
+    """Rows per batch handed to an engine; several batches are in flight, so it need not match the engine's own. A batch's
+    place is free only when its longest row ends, so many small batches beat few large ones."""
+    max_concurrent_batches: int | None = None
+    """Batches in flight per replica; null takes as many as keep 2.5 times the engine's `max_num_seqs` rows in flight."""
     max_restarts: int = 5
     """How often a replica whose engine has died is started again before the stage gives up; a request that kills every
     engine it comes to would otherwise go round for ever."""
@@ -77,18 +83,80 @@ class EngineSettings:
     """Labels of the nodes that replicas may run on, such as `{pool: engine}`; empty: any node. Where the cluster grows, it
     takes Ray's autoscaler v2 to start a node with such labels."""
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Anything else for vLLM's AsyncEngineArgs, passed on as it is."""
+    """Anything else for vLLM's AsyncEngineArgs, passed on as it is. `max_num_seqs` and `max_num_batched_tokens` are by default
+    those that `vllm.LLM` takes on the engine's device, such as 1024 and 16384 on an H100, 256 and 8192 on an A100."""
 
     def __post_init__(self) -> None:
         low, high = self.pool
         require(1 <= low <= high, f"concurrency must be >= 1 and [min, max] in order, got {self.concurrency}")
-        for name in ("tensor_parallel_size", "cpu_threads", "batch_size", "max_concurrent_batches"):
+        for name in ("tensor_parallel_size", "cpu_threads", "batch_size"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        batches = self.max_concurrent_batches
+        require(batches is None or batches >= 1, f"max_concurrent_batches must be >= 1 or null, got {batches}")
         require(self.max_restarts >= 0, f"max_restarts must be >= 0, got {self.max_restarts}")
         require_selector("label_selector", self.label_selector)
-        require("model" not in self.engine_kwargs, "engine_kwargs must not hold `model`: name it in generate.model")
-        alone = self.device == "gpu" or self.tensor_parallel_size == 1
-        require(alone, "tensor_parallel_size > 1 needs device: gpu; on cpu give a replica more cpu_threads")
+        self._check_engine_kwargs()
+        alone = self.device == "gpu" or self.world_size == 1
+        require(alone, "more than one GPU to a replica needs device: gpu; on cpu give a replica more cpu_threads")
+
+    def _check_engine_kwargs(self) -> None:
+        """What would pass vLLM by, or end in its errors when a GPU is held already."""
+        given = self.engine_kwargs
+        require("model" not in given, "engine_kwargs must not hold `model`: name it in generate.model")
+        # Ray sets GPUs aside for what these say
+        parallel = "tensor_parallel_size" not in given and given.get("data_parallel_size", 1) == 1
+        require(
+            parallel, "engine_kwargs: tensor_parallel_size is a field beside it; for data_parallel_size use concurrency"
+        )
+        across = given.get("distributed_executor_backend") == "ray" and self.world_size > 1
+        require(
+            not (across and self.label_selector),
+            "engine_kwargs.distributed_executor_backend: ray makes a placement group of its own, which label_selector does "
+            "not reach; leave it out (all GPUs of a replica are then on one node), or the label_selector",
+        )
+        for name in ("max_num_seqs", "max_num_batched_tokens", "pipeline_parallel_size"):
+            whole = type(given.get(name, 1)) is int and given.get(name, 1) >= 1
+            require(whole, f"engine_kwargs.{name} must be a whole number >= 1, got {given.get(name)!r}")
+        require(
+            self.longest is None or type(self.longest) is int,
+            f"max_model_len must be a whole number, got {self.longest!r}",
+        )
+        tokens, sequences = given.get("max_num_batched_tokens"), given.get("max_num_seqs", 1)
+        if tokens is None:
+            return
+        require(
+            tokens >= sequences,
+            f"engine_kwargs.max_num_batched_tokens ({tokens}) must be at least max_num_seqs ({sequences}), a token for each",
+        )
+        longest = 0 if self.reads_in_parts else self.longest or 0
+        require(
+            tokens >= longest,
+            f"engine_kwargs.max_num_batched_tokens ({tokens}) must be at least max_model_len ({longest}) where prompts are "
+            "read whole, as on cpu (enable_chunked_prefill: false)",
+        )
+
+    @property
+    def longest(self) -> int | None:
+        """Longest prompt + completion in tokens, if it is not the model's own."""
+        return self.engine_kwargs.get("max_model_len", self.max_model_len)
+
+    @property
+    def reads_in_parts(self) -> bool:
+        """Whether a prompt may be read in several steps (chunked prefill)."""
+        return bool(self.engine_kwargs.get("enable_chunked_prefill", self.device == "gpu"))
+
+    @property
+    def world_size(self) -> int:
+        """Processes, each with a GPU of its own, of one replica."""
+        return self.tensor_parallel_size * int(self.engine_kwargs.get("pipeline_parallel_size", 1))
+
+    def limits(self, device: SchedulerLimits) -> SchedulerLimits:
+        """The scheduler's limits on a device with such defaults; `engine_kwargs` win."""
+        return limits_in_force(device, self.engine_kwargs, self.longest, self.reads_in_parts)
+
+    def batches_in_flight(self, sequences: int) -> int:
+        """Batches in flight to an engine that takes so many sequences at a time."""
+        return self.max_concurrent_batches or max(2, math.ceil(IN_FLIGHT * sequences / self.batch_size))
 
     @property
     def pool(self) -> tuple[int, int]:
@@ -100,8 +168,13 @@ class EngineSettings:
         """What Ray sets aside for one replica: a bundle per GPU, each with a CPU for its process, or the CPU threads."""
         if self.device == "cpu":
             return [{"CPU": float(self.cpu_threads)}]
-        gpus = self.tensor_parallel_size * int(self.engine_kwargs.get("pipeline_parallel_size", 1))
-        return [{"CPU": 1.0, "GPU": 1.0}] * gpus
+        return [{"CPU": 1.0, "GPU": 1.0}] * self.world_size
+
+    @property
+    def demand(self) -> dict[str, float]:
+        """The bundles' sums: CPU, and GPU where there is one."""
+        names = dict.fromkeys(name for bundle in self.bundles for name in bundle)
+        return {name: sum(bundle.get(name, 0.0) for bundle in self.bundles) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)

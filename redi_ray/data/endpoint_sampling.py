@@ -52,8 +52,9 @@ def endpoint_sampler(
             fn_constructor_args=(settings, key, sampling, prompt, force_prefix),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=1, max_tasks_in_flight_per_actor=tasks),
-            max_concurrency=tasks,
+            compute=ray.data.ActorPoolStrategy(
+                size=1, max_tasks_in_flight_per_actor=tasks, max_concurrent_calls_per_actor=tasks
+            ),
             num_cpus=0.5,
         )
 

@@ -11,9 +11,8 @@ it costs every worker process six seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +21,9 @@ import ray.data
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.samples import COMPLETION, REQUEST, TASK_CPUS, Sampler, Sampling, sample_seed
+from redi_ray.data.engines import actor_options, engine_kwargs, expected_sequences, limited, remote_sampling_params
+from redi_ray.data.samples import COMPLETION, REQUEST, TASK_CPUS, Sampler, Sampling
+from redi_ray.notices import listen
 from redi_ray.text.loops import token_loop
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
@@ -77,35 +78,6 @@ class _Tokenize:
         return batch
 
 
-class _FinalOutputOnly:
-    """Becomes vLLM's `RequestOutputKind.FINAL_ONLY` where it is unpickled, so that only the engine's actor imports vLLM.
-
-    By default the engine makes an output of each request at every step, which costs as much as detokenising it.
-    """
-
-    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
-        return _final_only, ()
-
-
-def _final_only() -> Any:
-    from vllm.sampling_params import RequestOutputKind
-
-    return RequestOutputKind.FINAL_ONLY
-
-
-def _sampling_params(row: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
-    """What vLLM's SamplingParams are made of."""
-    return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "seed": sample_seed(sampling.seed, row["problem_id"], int(row["sample_index"])),
-        "skip_special_tokens": True,
-        "output_kind": _FinalOutputOnly(),
-        **({"extra_args": {"loops": asdict(sampling.loops)}} if sampling.loops.stop else {}),
-    }
-
-
 def _engine_processor(
     model: str, engine: EngineSettings, sampling: Sampling, prefix: str
 ) -> Callable[[ray.data.Dataset], ray.data.Dataset]:
@@ -113,14 +85,16 @@ def _engine_processor(
 
     from redi_ray.modeling.tokenizer import end_of_turn_ids
 
+    listen()
+    sequences, own = expected_sequences(engine), actor_options(engine)
     config = vLLMEngineProcessorConfig(
         model_source=model,
-        engine_kwargs=_engine_kwargs(engine, sampling),
+        engine_kwargs=limited(engine_kwargs(engine, stops_loops=sampling.loops.stop), model, engine),
         concurrency=engine.pool,  # a plain number would be Ray's [1, number]
         batch_size=engine.batch_size,
-        max_concurrent_batches=engine.max_concurrent_batches,
+        max_concurrent_batches=engine.batches_in_flight(sequences),
         placement_group_config={"bundles": engine.bundles},
-        runtime_env={"env_vars": _environment(engine)},
+        runtime_env=own["runtime_env"],
         log_engine_metrics=False,
         should_continue_on_error=True,
         chat_template_stage=False,
@@ -130,61 +104,15 @@ def _engine_processor(
     ends = end_of_turn_ids(model)
     processor = build_processor(
         config,
-        preprocess=lambda row: {"sampling_params": {**_sampling_params(row, sampling), "stop_token_ids": sorted(ends)}},
+        preprocess=lambda row: {"sampling_params": remote_sampling_params(row, sampling, ends)},
         postprocess=lambda row: _keep_columns(row, prefix, ends, sampling.loops),
         preprocess_map_kwargs=small_tasks(engine),
         postprocess_map_kwargs=small_tasks(engine),
     )
     options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
     options["max_restarts"] = engine.max_restarts
-    if engine.label_selector:
-        pin(options, engine.label_selector)
+    options["label_selector"] = own["label_selector"]
     return processor
-
-
-def pin(options: dict[str, Any], selector: Mapping[str, str]) -> None:
-    """Add the labels to what the engine stage tells Ray Data of its actors.
-
-    With several GPUs to a replica Ray's function makes a placement group for it. The processor's config lets no labels
-    through to there, the group's own arguments, which are the last of that function's, take them.
-    """
-    if "ray_remote_args_fn" not in options:
-        options["label_selector"] = dict(selector)
-        return
-    make = options["ray_remote_args_fn"]
-    *before, group = make.args
-    labelled = {**group, "bundle_label_selector": [dict(selector) for _ in group["bundles"]]}
-    options["ray_remote_args_fn"] = partial(make.func, *before, labelled)
-
-
-def _engine_kwargs(engine: EngineSettings, sampling: Sampling) -> dict[str, Any]:
-    """Arguments of vLLM's engine; the config's own come last."""
-    kwargs: dict[str, Any] = {
-        "dtype": engine.dtype,
-        "tensor_parallel_size": engine.tensor_parallel_size,
-        "disable_log_stats": True,
-    }
-    if engine.max_model_len is not None:
-        kwargs["max_model_len"] = engine.max_model_len
-    if sampling.loops.stop:
-        kwargs["scheduler_cls"] = "redi_ray.data.scheduler.loop_stopping_scheduler"
-    if engine.device == "cpu":
-        # a prompt that is read in parts winds the sample's random generator back, which ends the CPU engine
-        kwargs |= {"enforce_eager": True, "enable_chunked_prefill": False}
-    else:
-        kwargs["gpu_memory_utilization"] = engine.gpu_memory_utilization
-    return {**kwargs, **engine.engine_kwargs}
-
-
-def _environment(engine: EngineSettings) -> dict[str, str]:
-    found = {"VLLM_LOGGING_LEVEL": "WARNING"}
-    if engine.device == "cpu":
-        found["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(engine.kv_cache_gib)))
-        found["OMP_NUM_THREADS"] = str(engine.cpu_threads)
-        found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # each replica would bind itself to the same first cores
-        # the engine's process computes; a third one would take 12 s to import vLLM
-        found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    return found
 
 
 def _keep_columns(row: dict[str, Any], prefix: str, end_ids: frozenset[int], loops: LoopSettings) -> dict[str, Any]:

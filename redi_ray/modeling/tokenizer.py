@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,16 @@ def end_of_turn_ids(path: str) -> frozenset[int]:
     except OSError:
         listed = None
     return frozenset({*found, *(listed if isinstance(listed, list) else [listed] if listed is not None else [])})
+
+
+def read_completion(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[int]) -> tuple[str, bool]:
+    """The text of sampled ids up to the first that ends a completion, and whether there is one.
+
+    Special tokens before it are kept, as the engines keep them: `<think>` or a tool's tag may be one.
+    """
+    end = next((at for at, token in enumerate(tokens) if token in end_ids), None)
+    text = tokenizer.decode(tokens[:end], skip_special_tokens=False)
+    return text, end is not None
 
 
 def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Inputs, Plan, StageCost
 from redi_ray.plan.flops import Flops, scoring, training
 from redi_ray.plan.footprint import stage_memory, storage, trainer_of, trainings
-from redi_ray.plan.serving import MAX_SEQUENCES, serving
+from redi_ray.plan.serving import serving
 from redi_ray.plan.shapes import ModelShape
 from redi_ray.plan.workload import Workload, groups_trained, sides_of
 
@@ -135,10 +135,10 @@ class _Estimate:
             shape,
             gpu,
             context=prompt + written / 2,
-            longest=min(prompt + most, engine.max_model_len or math.inf),
+            longest=min(prompt + most, engine.longest or math.inf),
             memory_share=engine.gpu_memory_utilization,
             efficiency=self.assume["decode_efficiency"],
-            max_sequences=int(engine.engine_kwargs.get("max_num_seqs", MAX_SEQUENCES)),
+            max_sequences=engine.limits(gpu.limits).sequences,
         )
         found, note = replica(gpus=gpus), ""
         if not found.tokens_per_second:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from redi_ray.config.engine_limits import SchedulerLimits, gpu_limits
 from redi_ray.plan.errors import PlanError
 
 
@@ -23,6 +24,11 @@ class Gpu:
     """1e9 bytes. Drivers show up to 7% more for parts whose sheet means GiB; the plan does not count on it."""
     bandwidth_gb_s: float
     """Of the memory, 1e9 bytes per second."""
+
+    @property
+    def limits(self) -> SchedulerLimits:
+        """Of an engine's scheduler on it, where the config says nothing."""
+        return gpu_limits(self.name, self.memory_gb * 1e9 / 2**30)
 
 
 GPUS = {

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from redi_ray.plan.hardware import Gpu
 from redi_ray.plan.shapes import ModelShape
 
-MAX_SEQUENCES = 256
-"""vLLM's usual limit (`max_num_seqs`) where `engine_kwargs` say nothing."""
-
 
 @dataclass(frozen=True)
 class Serving:
@@ -46,7 +43,7 @@ def serving(
     longest: float,
     memory_share: float,
     efficiency: float,
-    max_sequences: int = MAX_SEQUENCES,
+    max_sequences: int,
 ) -> Serving:
     """A replica over `gpus` GPUs.
 
@@ -55,6 +52,7 @@ def serving(
         longest: tokens of the longest sequence.
         memory_share: of each GPU's memory that the engine may take.
         efficiency: share of peak bandwidth, and of peak arithmetic, that a step reaches.
+        max_sequences: that the engine's scheduler takes at a time.
     """
     weights = 2.0 * shape.parameters
     room = gpu.memory_gb * 1e9 * memory_share

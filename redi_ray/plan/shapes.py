@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel
 from redi_ray.plan.errors import PlanError
 
 EXAMPLE = (
@@ -232,6 +233,19 @@ def scratch_shape(name: str, architecture: Any, vocab_size: int) -> ModelShape:
         tied=True,
         qkv_bias=True,
     )
+
+
+def student_shape(config: ExperimentConfig, known: Mapping[str, ModelShape]) -> ModelShape:
+    """The shape of the model that is trained."""
+    init: Any = config.model.init
+    if isinstance(init, PretrainedModel):
+        return shape_of("model.init.path", init.path, known)
+    if isinstance(init, ArithmeticModel):
+        from redi_ray.modeling.tokenizer import character_tokenizer
+        from redi_ray.stages.model import WORLD_ALPHABET
+
+        return scratch_shape("the built-in model", init.architecture, len(character_tokenizer(WORLD_ALPHABET)))
+    return scratch_shape("a model from scratch", init.architecture, init.vocab_size)
 
 
 def parse_shape(text: str) -> ModelShape:

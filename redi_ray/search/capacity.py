@@ -7,7 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.resources import EngineSettings, TrainerSettings
+from redi_ray.plan.errors import PlanError
+from redi_ray.plan.shapes import student_shape
 from redi_ray.runtime import CapacityError, alive_nodes, autoscales, describe_labels, selected
 
 DRIVER_CPUS = 0.1
@@ -36,19 +39,38 @@ class Needs:
     """The same of the engine."""
 
     def __str__(self) -> str:
-        each = " + ".join(f"{amount:g} {name}" for name, amount in self.worker.items()) + on(self.worker_labels)
-        engine = " + ".join(f"{amount:g} {name}" for name, amount in self.engine.items()) + on(self.engine_labels)
+        each = amounts(self.worker) + on(self.worker_labels)
+        engine = amounts(self.engine) + on(self.engine_labels)
         return f"{self.workers} worker(s) of {each} per trial" + (f", and an engine of {engine}" if self.engine else "")
 
 
-def needs_of(trainer: TrainerSettings, engine: EngineSettings | None, verify_workers: int) -> Needs:
-    """engine: null where trials are not scored by one."""
+def needs_of(
+    trainer: TrainerSettings, engine: EngineSettings | None, verify_workers: int, checks_with: float = 0.0
+) -> Needs:
+    """engine: null where trials are not scored by one. checks_with: memory of the check of its weights, bytes."""
     worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     if engine is None:
         return Needs(trainer.num_workers, worker, {}, worker_labels=trainer.label_selector)
-    own = {"CPU": 1.0} | ({"GPU": float(engine.tensor_parallel_size)} if engine.device == "gpu" else {})
+    own = engine.demand | ({"memory": checks_with} if checks_with else {})
     labels = (trainer.label_selector, engine.label_selector)
     return Needs(trainer.num_workers, worker, own, verify_workers, *labels)
+
+
+def float32_copy(config: ExperimentConfig) -> float:
+    """Bytes of the trained model in float32, which transformers computes with beside the engine, on the CPU, to check its
+    weights: one copy at a time. 0 where the model's sizes cannot be found out here."""
+    try:
+        return 4.0 * student_shape(config, {}).parameters
+    except PlanError:
+        return 0.0
+
+
+def amounts(resources: Resources) -> str:
+    """For a person to read."""
+    told = {
+        name: f"{amount / 2**30:.1f} GiB" if name == "memory" else f"{amount:g}" for name, amount in resources.items()
+    }
+    return " + ".join(f"{amount} {name}" for name, amount in told.items())
 
 
 def on(selector: Mapping[str, str]) -> str:
@@ -82,14 +104,15 @@ def _matching(
 def _take(rooms: list[dict[str, float]], wanted: Resources) -> bool:
     for room in rooms:
         if _how_often(room, wanted):
-            for name, amount in wanted.items():
-                room[name] -= amount
+            for name in wanted.keys() & room.keys():
+                room[name] -= wanted[name]
             return True
     return False
 
 
 def _how_often(room: Resources, wanted: Resources) -> int:
-    return int(min(room.get(name, 0.0) / amount + 1e-9 for name, amount in wanted.items() if amount))
+    known = {name: amount for name, amount in wanted.items() if amount and (name != "memory" or name in room)}
+    return int(min(room.get(name, 0.0) / amount + 1e-9 for name, amount in known.items()))
 
 
 def plan_concurrency(needs: Needs, at_most: int | None, num_trials: int, *, local: bool) -> tuple[int, str]:
@@ -150,5 +173,4 @@ def growth() -> list[Resources] | None:
 
 
 def describe(resources: Resources) -> str:
-    shown = [f"{amount:g} {name}" for name, amount in resources.items() if name in ("CPU", "GPU")]
-    return " + ".join(shown) or "nothing"
+    return amounts({name: resources[name] for name in ("CPU", "GPU", "memory") if name in resources}) or "nothing"

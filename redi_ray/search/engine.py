@@ -9,6 +9,7 @@ model's greedy ones, or their log-probs are nearer to the old model's, a fresh e
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import tempfile
 import time
@@ -23,10 +24,11 @@ import pyarrow as pa
 from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.samples import COMPLETION, REQUEST, Sampling, sample_seed
+from redi_ray.data.engines import engine_kwargs, sampling_params, start_engine
+from redi_ray.data.samples import COMPLETION, REQUEST, Sampling
 from redi_ray.data.sampling import finish_reason
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
-from redi_ray.runtime import log
+from redi_ray.notices import tell
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 
@@ -86,7 +88,10 @@ class SwappingEngine:
             how = "reloaded"
         else:
             if parity is not None:
-                log.warning("reloading weights into vLLM failed the check (%s): a fresh engine for every model", parity)
+                tell(
+                    f"reloading weights into vLLM failed the check ({parity}): a fresh engine for every model",
+                    logging.WARNING,
+                )
                 self.can_reload = False
             self._start(path)
             parity = self.parity(path, None, prompts)
@@ -97,8 +102,8 @@ class SwappingEngine:
         """What the engine computes in: its own setting, or the checkpoint's type."""
         from transformers import AutoConfig
 
-        if self.settings.dtype != "auto":
-            return self.settings.dtype
+        if (given := str(engine_kwargs(self.settings)["dtype"])) != "auto":
+            return given.removeprefix("torch.")
         return str(AutoConfig.from_pretrained(path).dtype).removeprefix("torch.")
 
     def _local(self, model: str) -> str:
@@ -116,23 +121,13 @@ class SwappingEngine:
             self.llm.reset_prefix_cache()
             return self.parity(path, previous, prompts)
         except Exception as error:  # whatever it is, a fresh engine is the way on
-            log.warning("vLLM could not reload weights (%s: %s)", type(error).__name__, error)
+            tell(f"vLLM could not reload weights ({type(error).__name__}: {error})", logging.WARNING)
             self.can_reload = False
             return None
 
     def _start(self, path: str) -> None:
-        from vllm import LLM
-
         self.close()
-        engine = self.settings
-        kwargs: dict[str, Any] = {"dtype": engine.dtype, "tensor_parallel_size": engine.tensor_parallel_size}
-        if engine.max_model_len is not None:
-            kwargs["max_model_len"] = engine.max_model_len
-        if engine.device == "cpu":
-            kwargs |= {"enforce_eager": True, "enable_chunked_prefill": False}
-        else:
-            kwargs["gpu_memory_utilization"] = engine.gpu_memory_utilization
-        self.llm = LLM(model=path, disable_log_stats=True, **{**kwargs, **engine.engine_kwargs})
+        self.llm = start_engine(path, self.settings)
 
     def close(self) -> None:
         """End the engine's processes and free its memory."""
@@ -171,17 +166,7 @@ class SwappingEngine:
         path, rows = self._local(self.model), requests.select(REQUEST.names).to_pylist()
         tokenizer, ends = load_tokenizer(path), end_of_turn_ids(path)
         asked = [{"prompt_token_ids": prompt_ids(to_messages(r["problem"], prompt), tokenizer, prompt)} for r in rows]
-        parameters = [
-            SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=sample_seed(sampling.seed, row["problem_id"], int(row["sample_index"])),
-                skip_special_tokens=True,
-                stop_token_ids=sorted(ends),
-            )
-            for row in rows
-        ]
+        parameters = [SamplingParams(**sampling_params(row, sampling, ends)) for row in rows]
         found = []
         for row, output in zip(rows, self.llm.generate(asked, parameters, use_tqdm=False), strict=True):
             answer, tokens = output.outputs[0], list(output.outputs[0].token_ids)

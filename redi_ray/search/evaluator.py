@@ -12,10 +12,12 @@ import ray.data
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.search import DevEvaluation
+from redi_ray.data.engines import actor_options
 from redi_ray.data.generate import read_problems
 from redi_ray.data.samples import Sampler, Sampling
 from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.notices import listen
 from redi_ray.runtime import quiet_libraries
 from redi_ray.search.engine import Swap, SwappingEngine
 from redi_ray.search.trial import Score, Scorer, dev_pass_at_1, some_problems
@@ -57,13 +59,13 @@ def sampling_of(evaluate: EvaluateSettings) -> Sampling:
     return Sampling(evaluate.temperature, evaluate.top_p, evaluate.max_tokens, evaluate.seed)
 
 
-def start_evaluator(engine: EngineSettings) -> Any:
-    """An actor for `score`, with the engine's resources; it is gone when the last handle is."""
-    environment = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(engine.kv_cache_gib)))}
-    options: dict[str, Any] = {"num_cpus": 1, "runtime_env": {"env_vars": environment}}
-    options["label_selector"] = engine.label_selector or None
-    if engine.device == "gpu":
-        options["num_gpus"] = engine.tensor_parallel_size
+def start_evaluator(engine: EngineSettings, checks_with: float = 0.0) -> Any:
+    """An actor for `score`, with the engine's resources; it is gone when the last handle is.
+
+    checks_with: bytes of memory that the check of its weights takes, see `redi_ray.search.capacity.float32_copy`.
+    """
+    listen()
+    options = actor_options(engine) | ({"memory": int(checks_with)} if checks_with else {})
     return ray.remote(max_restarts=2, max_task_retries=2, **options)(Evaluator).remote(engine)
 
 

@@ -19,7 +19,7 @@ from redi_ray.config.search import NoScheduler
 from redi_ray.pipeline import Pipeline
 from redi_ray.runtime import log, quiet
 from redi_ray.search.bookkeeper import Bookkeeper
-from redi_ray.search.capacity import DRIVER_CPUS, needs_of, plan_concurrency, require_dashboard
+from redi_ray.search.capacity import DRIVER_CPUS, float32_copy, needs_of, plan_concurrency, require_dashboard
 from redi_ray.search.evaluator import start_evaluator
 from redi_ray.search.leader import TrialJob, lead_trial
 from redi_ray.search.methods import make_scheduler, make_searcher, scheduler_record, tune_domain
@@ -47,7 +47,8 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     engine = config.resources.engine if plan.metric == DEV_PASS_AT_1 else None
     trainer = trainer_of(plan.configured(plan.points[0]), plan.arm)
     wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
-    needs = needs_of(trainer, engine, config.resources.verify_workers)
+    checks_with = float32_copy(config) if engine is not None else 0.0
+    needs = needs_of(trainer, engine, config.resources.verify_workers, checks_with)
     concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
     log.info("search: %s", told)
     if not isinstance(search.scheduler, NoScheduler):
@@ -64,7 +65,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     ended = [n for n in range(len(specs)) if n not in pending] if scheduler is not None else []
     todo = [*ended, *pending] if pending else []
     if todo or plan.open_ended:
-        evaluator = start_evaluator(engine) if engine is not None else None
+        evaluator = start_evaluator(engine, checks_with) if engine is not None else None
         job = TrialJob(plan, specs, run.uri, rule, shared, evaluator)
         watch = Bookkeeper(job, plan.num_trials)
         with tune_environment():

@@ -24,6 +24,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ProbeSettings
 from redi_ray.modeling.attention import pack_layout
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.tokenizer import read_completion
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 from redi_ray.train.distributed import Distributed, from_all_ranks
@@ -129,9 +130,8 @@ class Probe:
         )
 
     def _read(self, tokens: list[int]) -> tuple[str, bool]:
-        end = next((at for at, token in enumerate(tokens) if token in self.end_ids), None)
-        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        return self.prefix + text, end is not None
+        text, ended = read_completion(tokens, self.tokenizer, self.end_ids)
+        return self.prefix + text, ended
 
 
 @contextmanager

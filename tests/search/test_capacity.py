@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from redi_ray.config.load import load_config
 from redi_ray.config.resources import EngineSettings, TrainerSettings
 from redi_ray.runtime import CapacityError
-from redi_ray.search.capacity import Needs, needs_of, plan_concurrency, require_dashboard, trials_at_a_time
+from redi_ray.search.capacity import (
+    Needs,
+    float32_copy,
+    needs_of,
+    plan_concurrency,
+    require_dashboard,
+    trials_at_a_time,
+)
 
 GPU_NODE = {"CPU": 32.0, "GPU": 8.0}
 ONE_CPU = Needs(1, {"CPU": 1.0}, {})
@@ -38,9 +46,28 @@ def test_whole_workers_on_real_nodes(nodes: list[dict], needs: Needs, fitting: i
 def test_needs_follow_from_the_config():
     trainer = TrainerSettings(num_workers=2, use_gpu=True, cpus_per_worker=3)
     needs = needs_of(trainer, EngineSettings(device="gpu", tensor_parallel_size=2), verify_workers=4)
-    assert (needs.workers, needs.worker, needs.engine) == (2, {"CPU": 3, "GPU": 1.0}, {"CPU": 1.0, "GPU": 2.0})
+    assert (needs.workers, needs.worker, needs.engine) == (2, {"CPU": 3, "GPU": 1.0}, {"CPU": 2.0, "GPU": 2.0})
     assert needs.evaluation_cpus == 4
     assert needs_of(trainer, None, 4).engine == {}
+    piped = EngineSettings(tensor_parallel_size=2, engine_kwargs={"pipeline_parallel_size": 2})
+    assert needs_of(trainer, piped, 1).engine == {"CPU": 4.0, "GPU": 4.0}
+    assert needs_of(trainer, EngineSettings(device="cpu", cpu_threads=3), 1).engine == {"CPU": 3.0}
+
+
+def test_the_check_of_an_engines_weights_needs_memory_for_a_float32_copy():
+    """transformers holds one beside the engine, on the CPU."""
+    config = load_config("configs/search_demo.yaml", ["model.init={kind: pretrained, path: Qwen/Qwen2.5-7B}"])
+    copy = float32_copy(config)
+    assert copy == 4 * 7_615_616_512
+    needs = needs_of(TrainerSettings(), EngineSettings(device="gpu"), 1, copy)
+    assert needs.engine == {"CPU": 1.0, "GPU": 1.0, "memory": copy}
+    assert "an engine of 1 CPU + 1 GPU + 28.4 GiB memory" in str(needs)
+    room = {"CPU": 8.0, "GPU": 1.0}
+    assert trials_at_a_time([room | {"memory": 32 * 2.0**30}], needs) == 4
+    assert trials_at_a_time([room | {"memory": 16 * 2.0**30}], needs) == 0
+    assert trials_at_a_time([room], needs) == 4, "an autoscaler may not tell its nodes' memory"
+    unknown = load_config("configs/search_demo.yaml", ["model.init={kind: pretrained, path: nobody/nothing}"])
+    assert float32_copy(unknown) == 0
 
 
 def test_workers_and_engine_count_on_their_own_nodes_only():
