@@ -23,16 +23,20 @@ from typing import Any
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.exact import numbers_equal
 from redi_ray.text.grading import math_verify
-from redi_ray.text.normalize import DECIMAL_COMMA, RELATION, TEXT, choice_letter, repair, strip_delimiters
+from redi_ray.text.normalize import DECIMAL_COMMA, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
 from redi_ray.text.numeric import certainly_differ
 from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
-from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_condition
+from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition
 from redi_ray.text.symbols import from_unicode
 
 MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
 PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s|\s[A-Za-z]{3,}")
 LATEX = re.compile(r"[\\{}^_]")
 LETTERS_LAST = re.compile(r"(?<=[\d}\s])\s*([a-zA-Z]+)\s*$")
+PLAIN_LOG, LOG, LN = re.compile(r"(?<![\\a-zA-Z])log\s*\("), "\\log(", "\\ln("
+NAMED = re.compile(r"^[^=]*[=\u2248]")
+SUM = re.compile(r"[-+](?![^{]*\})")
+BASED = re.compile(r"(?<![\w}.,])(\d+)_(?:\{(\d{1,2})\}|(\d))(?!\d)")
 SEMICOLON = re.compile(r"(\$|\\\))\s*;\s*(\$|\\\()")
 """Between two formulas of a text."""
 
@@ -45,7 +49,7 @@ def _parse(answer: str) -> list[Any]:
     parser, _ = math_verify()
     latex, plain = parser.LatexExtractionConfig(), parser.ExprExtractionConfig()
     options = {"fallback_mode": "no_fallback", "parsing_timeout": None}
-    spelled = repair(answer)
+    spelled = BASED.sub(_in_tens, UNITS.sub("", repair(answer)))
     if _holds_mathematics(answer, spelled) or PROSE.search(spelled):
         found = parser.parse(SEMICOLON.sub(r"\1, \2", from_unicode(answer)), extraction_config=[latex, plain], **options)
         if found:
@@ -57,6 +61,8 @@ def _parse(answer: str) -> list[Any]:
     found = []
     for ending in _endings(spelled):
         found = found + parser.parse(f"\\boxed{{{spelled}{ending}}}", extraction_config=[latex], **options)
+    if PLAIN_LOG.search(answer):  # the natural logarithm to programs
+        found = found + parser.parse(f"\\boxed{{{spelled.replace(LOG, LN)}}}", extraction_config=[latex], **options)
     if DECIMAL_COMMA.match(spelled) or (not found and not LATEX.search(spelled)):
         found = found + parser.parse(spelled, extraction_config=[plain], **options)
     return found
@@ -78,7 +84,14 @@ def _endings(spelled: str) -> tuple[str, ...]:
     match = None if texts else LETTERS_LAST.search(spelled)
     if match is None:
         return ("",)
-    return ("\\,",) if letters(spelled[: match.start(1)]) - {"e", "i"} else ("", "\\,")
+    number = NAMED.sub("", spelled[: match.start(1)]).strip()
+    return ("\\,",) if letters(number) - {"e", "i"} or SUM.search(number[1:]) else ("", "\\,")
+
+
+def _in_tens(match: re.Match[str]) -> str:
+    """A number in a base by its value: to Math-Verify, a number's index is nothing."""
+    base = int(match[2] or match[3])
+    return str(int(match[1], base)) if 2 <= base <= 10 and all(int(digit) < base for digit in match[1]) else match[0]
 
 
 WARM_UP_ATOMS = (
@@ -163,11 +176,29 @@ def warm_up(settings: AnswerSettings) -> None:
 
 def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
     """`correct`, `wrong`, `no_answer` or `gold_unparseable` (values of `Verdict`). May hang: call it in a worker."""
+    if cases := _cases_differ(gold, answer):
+        return cases
     (one, given), (other, told) = _statement(gold), _statement(answer)
     verdict = _compare_values(one, other, settings)
     if verdict != "correct" or not (given and told):
         return verdict
     return _compare_conditions(given, told, settings)
+
+
+def _cases_differ(gold: str, answer: str) -> str:
+    """`wrong` where one side has several cases and the other not all of them, `no_answer` where they cannot be told apart.
+
+    Empty where neither has cases. Equal spellings were found before.
+    """
+    one, other = (split_cases(repair(side)) for side in (gold, answer))
+    if not one and not other:
+        return ""
+    if not one or not other:
+        return "wrong"
+    keys = [sorted((canonical(value), condition_key(condition)) for value, condition in side) for side in (one, other)]
+    if keys[0] == keys[1]:
+        return "correct"
+    return "wrong" if len(one) == len(other) and all(condition for _, condition in (*one, *other)) else "no_answer"
 
 
 def _statement(answer: str) -> tuple[str, str]:

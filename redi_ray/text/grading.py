@@ -42,7 +42,7 @@ def math_verify() -> tuple[Any, Any]:
     vars(grader)["Exception"] = tuple(kind for kind in ordinary if kind not in exhausted)
     numeric, simplify, solve = grader.sympy_numeric_eq, grader.sympy_symbolic_eq, grader.sympy_solve_and_compare
     vars(grader)["sympy_numeric_eq"] = lambda a, b, places, digits: (
-        numeric(a, b, places, digits) and not apart_in_scale(a, b, places)
+        numeric(_one_number(a), _one_number(b), places, digits) and not apart_in_scale(a, b, places)
     )
     vars(grader)["sympy_symbolic_eq"] = lambda a, b: not differs(a, b) and (agree(a, b) or simplify(a, b))
     vars(grader)["sympy_solve_and_compare"] = lambda a, b, *options: (
@@ -114,36 +114,62 @@ def _point(symbols: Any) -> dict[Any, Any]:
 
 
 def agree(a: Any, b: Any) -> bool | None:
-    """Whether two exact expressions have the same value at three points, one of them negative; None where that is unclear.
+    """Whether two expressions have the same value at several points; None where that is unclear.
 
-    The values are known to hundreds of digits, so that what agrees at all of them is the same function.
+    The values are known to hundreds of digits, but for decimals, so that what agrees at two points is the same function.
+    Real functions are compared where they are real.
     """
     import sympy
 
     try:
-        slow = (sympy.Float, sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative, sympy.Limit)
+        slow = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Derivative, sympy.Limit)
         if a.has(*slow) or b.has(*slow):
             return None
+        inexact = a.has(sympy.Float) or b.has(sympy.Float)
         symbols = sorted(a.free_symbols | b.free_symbols, key=lambda symbol: symbol.name)
-        for start in (sympy.Rational(13, 21), sympy.Rational(-29, 17), sympy.Rational(37, 11)) if symbols else (0,):
+        if inexact and not symbols:
+            return None
+        if not symbols:
+            return _vanishes(a, b, {})
+        is_real = not any(side.has(sympy.I) for side in (a, b)) and "i" not in {symbol.name for symbol in symbols}
+        same = 0
+        for start in map(sympy.Rational, ("13/21", "-29/17", "-5/13", "37/11", "3/17")):
             point = {s: sympy.I if s.name == "i" else start + sympy.Rational(k, 7) for k, s in enumerate(symbols)}
-            if not _vanishes(a, b, point):
+            vanishes = _vanishes(a, b, point, is_real, 12 if inexact else DIGITS - 50)
+            if vanishes is False:
                 return False
-        return True
+            same += vanishes is True
+        return True if same >= 2 else None
     except UNCLEAR:
         return None
 
 
-def _vanishes(a: Any, b: Any, point: dict[Any, Any]) -> bool:
-    """Whether a - b is zero at `point` as far as can be seen; ValueError where it is no number."""
+def _vanishes(a: Any, b: Any, point: dict[Any, Any], is_real: bool = False, digits: int = DIGITS - 50) -> bool | None:
+    """Whether a - b is zero at `point` to `digits` digits; None where both should be real and are not.
+
+    ValueError where a value is no number.
+    """
     distance = (a - b).evalf(15, subs=point, maxn=DIGITS)
     if distance == 0:
         return True
-    parts = [*distance.as_real_imag(), *(part for side in (a, b) for part in side.evalf(15, subs=point).as_real_imag())]
+    values = [side.evalf(15, subs=point).as_real_imag() for side in (a, b)]
+    parts = [*distance.as_real_imag(), *values[0], *values[1]]
     if not all(part.is_Number and part.is_finite for part in parts):
         raise ValueError("no number")
     size = max(map(abs, parts[2:]))
-    return bool(max(abs(parts[0]), abs(parts[1])) <= size * Fraction(1, 10 ** (DIGITS - 50)))
+    if max(abs(parts[0]), abs(parts[1])) <= size * Fraction(1, 10**digits):
+        return True
+    return None if is_real and all(abs(imaginary) > 1e-9 for _, imaginary in values) else False
+
+
+def _one_number(a: Any) -> Any:
+    """`2 * 10^-3` is a product to Math-Verify, which compares only single decimals as such."""
+    import sympy
+
+    if isinstance(a, sympy.Expr) and a.has(sympy.Float) and not a.free_symbols and not a.has(sympy.UnevaluatedExpr):
+        value = a.doit()
+        return value if value.is_Number else a
+    return a
 
 
 def apart_in_scale(a: Any, b: Any, places: int) -> bool:
@@ -153,6 +179,7 @@ def apart_in_scale(a: Any, b: Any, places: int) -> bool:
     try:
         if not (a.has(sympy.Float) or b.has(sympy.Float)):
             return agree(a, b) is False
+        a, b = _one_number(a), _one_number(b)
         values = [side.doit().evalf(20) for side in (a, b)]
         if all(value.is_Float or value.is_Rational for value in values):
             one, other = (Fraction(int(r.p), int(r.q)) for r in map(sympy.Rational, values))

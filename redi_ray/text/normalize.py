@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from redi_ray.text.plain import from_plain
 from redi_ray.text.symbols import from_unicode
@@ -25,6 +26,7 @@ ORDINAL = re.compile(
 )
 STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|[bB]igg?[lr]?|limits)(?![a-zA-Z])")
 SINGLE_SCRIPT = re.compile(r"([_^])\{(\w)\}")
+THIN_SPACE = re.compile(r"\\[,;:!]")
 SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+")
 FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{)")
 ROOT = re.compile(r"\\sqrt\s*(\d|[a-zA-Z])")
@@ -35,33 +37,43 @@ COUNTED = (
     r"|left|right|up|down|upwards?|downwards?|(?:counter-?|anti-?)?clockwise|bce?|ad|ce|B\.C|A\.D|increas\w*|decreas\w*|profit"
     r"|gain\w*|loss|lost|rise|rose|fall|fell|drop\w*|more|greater|less|fewer|least|most|above|below|before|after|even|odd"
     r"|positive|negative|non\w*|maximum|minimum|faster|slower|older|younger|taller|shorter|forward\w*|backward\w*|inside"
-    r"|outside|wins?|won|loses?|earn\w*|if|for|when\w*|where|with|provided|given|unless|otherwise|base|mod|modulo|over|under"
+    r"|outside|wins?|won|loses?|earn\w*|heads?|tails?|if|for|when\w*|where|with|provided|given|unless|otherwise|base|mod|modulo|over|under"
 )
 """Words behind a number that are no unit: they are part of the answer."""
 TEXT_COMMAND = r"\\(?:text|mathrm|textrm|mbox|textnormal)"
+UNIT = (
+    TEXT_COMMAND + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\{{?\d\}}?)?"
+)
 TAIL_UNIT = re.compile(
-    r"^([-+]?\d[\d.]*(?:\s*\\(?:times|cdot)\s*10\s*\^\s*\{[-+]?\d+\})?|[-+]?\\frac\{\d+\}\{\d+\})\s*"
-    + TEXT_COMMAND
-    + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\{{?\d\}}?)?\.?$",
+    r"^([-+]?\d[\d.]*(?:\s*\\(?:times|cdot)\s*10\s*\^\s*\{[-+]?\d+\})?|[-+]?\\frac\{\d+\}\{\d+\})\s*" + UNIT + r"\.?$",
     re.IGNORECASE,
 )
+UNITS = re.compile(rf"(?<=[\d)}}])\s*{UNIT}(?=\s*(?:[,;)\]]|\\\}}|\.?$))", re.IGNORECASE)
+"""Units behind numbers, in a list too."""
 SCALE = re.compile(
-    rf"(?<=\d)\s*(?:({TEXT_COMMAND})\s*\{{\s*)?[~\s]*(thousand|million|billion|trillion)s?(?![a-z])(?(1)([^{{}}]*)\}})"
+    rf"(?<=\d)\s*(?:({TEXT_COMMAND})\s*\{{\s*)?[~\s]*(hundred|thousand|million|billion|trillion)s?(?![a-z])(?(1)([^{{}}]*)\}})"
 )
-SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 JOINING = r"and|or|und|oder|et|ou|\u0438|\u0438\u043b\u0438|\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca|\u3068|\u307e\u305f\u306f"
 LISTED = re.compile(
     rf",?\s*{TEXT_COMMAND}\s*\{{\s*[,;]?\s*(?:{JOINING}|[yoe;])\s*[,;]?\s*\}}\s*"
     rf"|(?<=[\d)\]}}]),?\s+(?:{JOINING})\s+(?=[-+\d(\[\\]|[a-zA-Z]\s*=)"
-    r"|(?<=[\da-zA-Z)\]}])\s*[,;]?\s*(?:\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca)\s*(?=[-+\da-zA-Z(\[\\])"
+    r"|(?<=[\da-zA-Z)\]}])(?:\\?\s|~)*[,;]?(?:\\?\s)*(?:\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca)(?:\\?\s|~)*(?=[-+\da-zA-Z(\[\\])"
 )
 """What stands between two answers, in several languages; the last form is written without blanks."""
+JOINED_UNIT = re.compile(rf"(?<=[\d}}])\s*({TEXT_COMMAND})\s*\{{([^{{}}]*?\w),?\s+(?:{JOINING})\s*\}}\s*(?=[-+\d(\\])")
+"""`5\\text{ cm and }6\\text{ cm}`"""
 SPAN = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 BETWEEN_SPANS = re.compile(rf"[\s,;&/]*(?:(?:{JOINING})[\s,;]*)?", re.IGNORECASE)
+SYSTEM = re.compile(r"\\begin\{(cases|aligned|array|gathered)\}(?:\{[a-z|]*\})?(.*?)\\end\{\1\}", re.DOTALL)
 ROWS = re.compile(r"\s*(?:(?<!\\)&|\\\\(?![a-zA-Z\\]))\s*")
 ACCENT = re.compile(r"\\(bar|hat|vec|tilde|dot|ddot|overline|widehat|widetilde)\s*([a-zA-Z])(?![a-zA-Z])")
 PRIMES = re.compile(r"(?<![a-zA-Z])([a-zA-Z])(?:('+)|\^\s*\{?((?:\\prime\s*)+)\}?)(?![a-zA-Z])")
-LG = re.compile(r"\\(?:lg(?![a-zA-Z])|operatorname\{lg\})")
+NAMES = (
+    (re.compile(r"\\(?:lg(?![a-zA-Z])|operatorname\{lg\})"), r"\\log_{10}"),
+    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
+)
+"""Commands that Math-Verify does not know."""
 RECIPROCAL = re.compile(
     r"\\(?:(coth|sech|csch)(?![a-zA-Z])|operatorname\{(coth|sech|csch)\})\s*(\^\s*(?:\d|\{\d+\}))?\s*"
     r"(\([^()]*\)|\{[^{}]*\}|\\frac\{[^{}]*\}\{[^{}]*\}|\d*\s*(?:[a-zA-Z]|\\[a-z]+)|\d+)"
@@ -125,8 +137,9 @@ def join_spans(text: str) -> str:
     return ", ".join(next(filter(None, match.groups())).strip() for match in spans)
 
 
+@lru_cache(maxsize=8192)
 def repair(answer: str) -> str:
-    """`answer` respelled for Math-Verify, with the same meaning (see the module's first lines)."""
+    """`answer` respelled for Math-Verify, with the same meaning (see the module's first lines). Cached: golds come again."""
     text = strip_delimiters(answer)
     if text.isdigit() and text.isascii():
         return text
@@ -135,17 +148,26 @@ def repair(answer: str) -> str:
         text = join_spans(text)
     if "\\begin{matrix}" in text:
         text = flatten_vertical(text)
+    if "\\begin{" in text:
+        text = SYSTEM.sub(_rows, text)
     if ("&" in text or "\\\\" in text) and "\\begin" not in text:
         text = ROWS.sub(", ", text)
     text = from_plain(text.replace("\\$", ""))
     text = THOUSANDS.sub(lambda match: match.group(1) + re.sub(r"\D", "", match.group(2)), text)
-    text = re.sub(r"\\[,;:!]", " ", text)
+    text = THIN_SPACE.sub(" ", text)
     text = PLAIN_THOUSANDS.sub(lambda match: re.sub("[, ]", "", match.group(1)), text)
     text = SUBSCRIPT_TEXT.sub(lambda match: f"_{{{match.group(1) or match.group(2)}}}", text)
     text = LONE_LETTER.sub(r"{\1}", ORDINAL.sub("", EULER.sub(r" \1 ", text)))
+    text = JOINED_UNIT.sub(r"\1{\2}, ", text)
     if LISTED.search(text) and not RELATION.search(text):  # "and" between inequalities is no list
         text = LISTED.sub(", ", text)
     return _functions(brace_fractions(SCALE.sub(_scaled, text))).strip()
+
+
+def _rows(match: re.Match[str]) -> str:
+    """A system of equations, one a row, as a list; what has other rows stays."""
+    rows = [row.replace("&", " ").strip(" ,;") for row in match.group(2).split("\\\\") if row.strip()]
+    return ", ".join(rows) if len(rows) > 1 and all(re.fullmatch(r"[^=<>,]+=[^=<>,]+", row) for row in rows) else match.group()
 
 
 def _scaled(match: re.Match[str]) -> str:
@@ -160,7 +182,9 @@ def _functions(text: str) -> str:
         text = PRIMES.sub(_primed, text)
     if "\\" not in text:
         return text
-    text = LG.sub(r"\\log_{10}", ACCENT.sub(r"\\\1{\2}", text))
+    text = ACCENT.sub(r"\\\1{\2}", text)
+    for pattern, name in NAMES:
+        text = pattern.sub(name, text)
     if "coth" in text or "ech" in text or "csch" in text:
         text = RECIPROCAL.sub(
             lambda match: f"\\frac{{1}}{{\\{RECIPROCALS[match[1] or match[2]]}{match[3] or ''} {match[4]}}}", text

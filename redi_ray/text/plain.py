@@ -12,12 +12,12 @@ POWER_OF_TEN = re.compile(
 TIMES_TEN = re.compile(r"(?<=\d)\s*(?:[xX*]|\\ast(?![a-z]))\s*(?=10\s*(?:\^|\*\*))")
 TEN_TO = re.compile(r"(?<!\d)10\s*\^\s*([-+]?\d+)")
 NEGATIVE_POWER = re.compile(r"(?:\^|\*\*)\s*(-\s*\d+|-\s*[a-zA-Z](?![a-zA-Z])|(?<=\*\*)\d+)")
-HINT = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\*\*|\^\s*\(|[<>!]=|[\])]\s*U\s*[\[(]")
+HINT = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\*\*|\^\s*\(|[<>!]=|[\])]\s*[uU]\s*[\[(]")
 """Whether there is something here to respell at all."""
 TEXT = re.compile(r"(\\(?:text[a-z]*|math[a-z]+|operatorname|mbox|begin|end)\s*\{[^{}]*\})")
 WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 RAISED_CALL = re.compile(r"(?:\^|\*\*)\s*\(")
-UNION = re.compile(r"(?<=[\])])\s*[uU]\s*(?=[\[(])")
+UNION = re.compile(r"(?<=[\])])\s*[uU]\s*(?=[\[(][^()\[\]]*,)")
 ROOT = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?|[a-z](?![a-z])|\\pi(?![a-z]))")
 TRIGONOMETRIC = ("sin", "cos", "tan", "cot", "sec", "csc")
 FUNCTIONS = {

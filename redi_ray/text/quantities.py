@@ -45,7 +45,7 @@ SPELLINGS = {
 }  # fmt: skip
 KNOWN = {unit for units in FACTORS.values() for unit in units}
 CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d\d))?(?::(\d\d))?\s*(?:(a|p)\.?\s?m\b\.?|(noon|midnight))?|(noon|midnight)")
-HALF_DAY = re.compile(r"\d\s*(?:\\[a-z]+\s*\{)?[\s~]*(?:[ap]\.?\s?m\b|noon|midnight)|^\\?[a-z]*\{?(?:noon|midnight)\}?$", re.IGNORECASE)
+HALF_DAY = re.compile(r"\d\s*[ap]\.?\s?m\b|noon|midnight")
 MODULUS = re.compile(r"\\?[pb]?mod(?![a-z])\s*\{?\s*(\d+)|\bmodulo\s*(\d+)")
 CONGRUENCE = re.compile(r"(?:[a-z]\s*\\equiv\s*)?(-?\d+)\s*\(?\s*\\?[pb]?mod(?:ulo)?\s*\{?\s*(\d+)\s*\}?\s*\)?")
 OPPOSITES = (
@@ -67,10 +67,12 @@ OPPOSITES = (
     r"(forward|backward)s?",
     r"(inside|outside)",
     r"(win|won|lose|lost)s?",
+    r"(heads?|tails?)",
+    r"deg ([nsew])\b",
     r"(bce?|b\.c\.|ad|a\.d\.|ce)",
 )
 GROUPS = [re.compile(rf"(?<![a-z\\]){group}(?![a-z])" if "|" in group else group) for group in OPPOSITES]
-SAME = {"profit": "gain", "earn": "gain", "greater": "more", "fewer": "less", "won": "win", "lost": "lose", "ros": "ris",
+SAME = {"profit": "gain", "earn": "gain", "greater": "more", "fewer": "less", "won": "win", "head": "heads", "tail": "tails", "lost": "lose", "ros": "ris",
         "fell": "fall", "drop": "fall", "b.c.": "bc", "bce": "bc", "a.d.": "ad", "ce": "ad"}  # fmt: skip
 
 
@@ -80,6 +82,11 @@ class Mixed:
 
     negative: bool
     parts: tuple[tuple[str, Fraction], ...]
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no unit comes twice, as in a list of lengths."""
+        return len({unit for unit, _ in self.parts}) == len(self.parts)
 
     def total(self, kind: str) -> Fraction | None:
         """The sum in the smallest unit of `kind`, None where a unit is of another kind."""
@@ -124,8 +131,11 @@ def mixed_equal(gold: str, answer: str) -> bool | None:
     one, other = read_mixed(gold), read_mixed(answer)
     if max(len(side.parts) if side else 0 for side in (one, other)) < 2:
         return None
-    if one is None or other is None:
-        return False
+    if one is None or other is None:  # a list of things may stand without their names, 6 hours 30 minutes may not
+        mixed = one or other
+        return False if mixed and any(mixed.total(kind) is not None for kind in FACTORS) and mixed.distinct else None
+    if not (one.distinct and other.distinct):
+        return None
     for kind in FACTORS:
         ours, theirs = one.total(kind), other.total(kind)
         if ours is not None and theirs is not None:
@@ -135,9 +145,10 @@ def mixed_equal(gold: str, answer: str) -> bool | None:
 
 def times_equal(gold: str, answer: str) -> bool | None:
     """Whether two times of day are the same, of which one at least says which half; None where neither does."""
-    if not (HALF_DAY.search(gold) or HALF_DAY.search(answer)):
+    texts = words_of(gold), words_of(answer)
+    if not any(map(HALF_DAY.search, texts)):
         return None
-    one, other = _minutes(gold), _minutes(answer)
+    one, other = map(_seconds, texts)
     if one is None or other is None:
         return None
     if one[1] and other[1]:
@@ -145,9 +156,9 @@ def times_equal(gold: str, answer: str) -> bool | None:
     return one[0] % 43200 == other[0] % 43200 and not (one[0] >= 46800 and other[0] < 43200 and other[1])
 
 
-def _minutes(answer: str) -> tuple[int, bool] | None:
+def _seconds(text: str) -> tuple[int, bool] | None:
     """Seconds since midnight, and whether the half of the day is known."""
-    match = CLOCK.fullmatch(words_of(answer))
+    match = CLOCK.fullmatch(text)
     if match is None:
         return None
     hour, minute, second, half, named, alone = match.groups()

@@ -17,6 +17,8 @@ CONDITION_WORD = re.compile(
     re.IGNORECASE,
 )
 SPLIT_CASES = re.compile(r"\b(?:otherwise|else|respectively)\b|\\begin", re.IGNORECASE)
+QUAD = re.compile(r"(?:\s*[,;]?\s*\\q?quad(?![a-zA-Z])\s*)+,?")
+TEXT_BRACKET = re.compile(r"\\text\s*\{\s*([()])\s*\}")
 SPACING = re.compile(r"\\q?quad(?![a-zA-Z])|\\[,;:! ]|~|\s+")
 NAMELESS = re.compile(r"\\(?:text[a-z]*|math[a-z]+|mbox|operatorname)\s*(?:\{[^{}]*\}|[A-Z])")
 COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -58,11 +60,23 @@ def split_condition(text: str) -> tuple[str, str]:
         return text, ""
     if SPLIT_CASES.search(text):
         return text, ""
+    text = TEXT_BRACKET.sub(r"\1", text)
     core, condition = _by_word(text) or _by_bracket(text) or _by_comma(text) or (text, "")
     core = core.strip().rstrip(",;").rstrip()
     if not core or RELATION.search(core) or CONDITION_WORD.search(core):
         return text, ""
     return SPACING.sub(" ", core).strip(), condition.strip()
+
+
+def split_cases(text: str) -> list[tuple[str, str]]:
+    r"""(value, condition) of an answer with several cases, in its order; empty where it has none.
+
+    Example: `0\text{ if }n\text{ is odd}, 1\text{ if }n\text{ is even}`.
+    """
+    starts = [match.start() for match in CONDITION_WORD.finditer(text)]
+    if not starts or (len(starts) < 2 and not SPLIT_CASES.search(text)):
+        return []
+    return [split_condition(part.strip()) for part in re.split(r"[,;]|\\text\s*\{\s*and\s*\}", text) if part.strip()]
 
 
 def _by_word(text: str) -> tuple[str, str] | None:
@@ -130,7 +144,7 @@ def relation_of(condition: str) -> str:
 
 def assignments(text: str) -> list[tuple[str, str]]:
     """(name, value) of `a = -2, b = -2` as they are written; empty where it is anything else or a name comes twice."""
-    found = [ASSIGNED.match(part) for part in top_level(text)]
+    found = [ASSIGNED.match(part) for part in top_level(QUAD.sub(",", text))]
     pairs = [(match[1], match[2].strip()) for match in found if match]
     names = {name for name, _ in pairs}
     return pairs if 2 <= len(pairs) == len(found) == len(names) else []

@@ -28,9 +28,12 @@ def _pairs(table: str) -> dict[str, str]:
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-SUPERSCRIPTS = _compatible("<super>", (0xB2, 0xB9), (0x2B0, 0x2B8), (0x1D2C, 0x1D6A), (0x1D9B, 0x1DBF), (0x2070, 0x207F))
+SUPERSCRIPTS = _compatible("<super>", (0xB2, 0xB9), (0x2B0, 0x2B8), (0x2E0, 0x2E4), (0x1D2C, 0x1D6A), (0x1D9B, 0x1DBF), (0x2070, 0x207F))
 SUBSCRIPTS = _compatible("<sub>", (0x1D62, 0x1D6A), (0x2080, 0x209C), (0x2C7C, 0x2C7C))
-FRACTIONS = _compatible("<fraction>", (0xBC, 0xBE), (0x2150, 0x215E), (0x2189, 0x2189))
+FRACTIONS = {
+    character: "\\frac{" + value.replace("\u2044", "}{") + "}"
+    for character, value in _compatible("<fraction>", (0xBC, 0xBE), (0x2150, 0x215E), (0x2189, 0x2189)).items()
+}
 GREEK = _pairs(
     "\u03b1 alpha \u03b2 beta \u03b3 gamma \u03b4 delta \u03b5 epsilon \u03b6 zeta \u03b7 eta \u03b8 theta \u03b9 iota "
     "\u03ba kappa \u03bb lambda \u03bc mu \u03bd nu \u03be xi \u03c0 pi \u03c1 rho \u03c3 sigma \u03c4 tau "
@@ -52,8 +55,9 @@ PLAIN = {
     **_pairs("\u00b0 ^\\circ \u2032 ' \u2033 '' \u2019 ' \u2223 | \u2236 : \u2217 * \u2215 / \u2044 / \u3001 , \u3002 ."),
     **dict.fromkeys("\u2061\u2062\u200b\u200e\ufeff", ""),
 }
-BLACKBOARD = str.maketrans({letter: f"\\mathbb{{{name}}}" for letter, name in zip("ℕℤℚℝℂ", "NZQRC", strict=True)})
+BLACKBOARD = str.maketrans({letter: f"\\mathbb{{{name}}}" for letter, name in zip("\u2115\u2124\u211a\u211d\u2102", "NZQRC", strict=True)})
 UNICODE = str.maketrans({**{sign: f"\\{name} " for sign, name in {**GREEK, **SIGNS}.items()}, **PLAIN})
+DIGIT = re.compile(r"(?![0-9])\d")
 RAISED = re.compile(f"[{''.join(SUPERSCRIPTS)}]+")
 LOWERED = re.compile(f"[{''.join(SUBSCRIPTS)}]+")
 VULGAR = re.compile(f"[{''.join(FRACTIONS)}]")
@@ -68,7 +72,7 @@ def scripts(text: str) -> str:
         return text
     text = RAISED.sub(lambda match: f"^{{{''.join(map(SUPERSCRIPTS.__getitem__, match.group()))}}}", text)
     text = LOWERED.sub(lambda match: f"_{{{''.join(map(SUBSCRIPTS.__getitem__, match.group()))}}}", text)
-    return VULGAR.sub(lambda match: "\\frac{%s}{%s}" % tuple(FRACTIONS[match.group()].split("\u2044")), text)
+    return VULGAR.sub(lambda match: FRACTIONS[match.group()], text)
 
 
 def from_unicode(text: str) -> str:
@@ -76,6 +80,7 @@ def from_unicode(text: str) -> str:
     if text.isascii():
         return text
     text = unicodedata.normalize("NFKC", scripts(text).translate(BLACKBOARD)).translate(UNICODE)
+    text = DIGIT.sub(lambda match: str(unicodedata.decimal(match.group())), text)
     text = ROOT.sub(lambda match: ROOTS[match.group(1)] + (f"{{{match.group(2)}}}" if match.group(2) else ""), text)
     return replace_calls(text, ROOT_CALL, lambda match, inside: f"{match.group(1)}{{{inside}}}")
 
