@@ -23,10 +23,10 @@ from typing import Any
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.exact import numbers_equal
 from redi_ray.text.grading import math_verify
-from redi_ray.text.normalize import DECIMAL_COMMA, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
+from redi_ray.text.normalize import DECIMAL_COMMA, PLAIN_UNIT, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
 from redi_ray.text.numeric import certainly_differ
 from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
-from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition
+from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition, top_level
 from redi_ray.text.symbols import from_unicode
 
 MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
@@ -63,9 +63,18 @@ def _parse(answer: str) -> list[Any]:
         found = found + parser.parse(f"\\boxed{{{spelled}{ending}}}", extraction_config=[latex], **options)
     if PLAIN_LOG.search(answer):  # the natural logarithm to programs
         found = found + parser.parse(f"\\boxed{{{spelled.replace(LOG, LN)}}}", extraction_config=[latex], **options)
+    if unit := PLAIN_UNIT.match(spelled):
+        found = found + parser.parse(f"\\boxed{{{unit[1]}}}", extraction_config=[latex], **options)
+    if not found and "\\pm" in spelled:  # inside a fraction
+        both = ",".join(item.replace("\\pm", sign) for item in top_level(spelled) for sign in _signs(item))
+        found = parser.parse(f"\\boxed{{{both}}}", extraction_config=[latex], **options)
     if DECIMAL_COMMA.match(spelled) or (not found and not LATEX.search(spelled)):
         found = found + parser.parse(spelled, extraction_config=[plain], **options)
     return found
+
+
+def _signs(item: str) -> str:
+    return "+-" if "\\pm" in item else "+"
 
 
 def _holds_mathematics(answer: str, spelled: str) -> bool:

@@ -28,7 +28,7 @@ STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|[bB]igg?[lr]?|limits
 SINGLE_SCRIPT = re.compile(r"([_^])\{(\w)\}")
 THIN_SPACE = re.compile(r"\\[,;:!]")
 SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+")
-FRACTION = re.compile(r"\\[dtc]?frac\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{)")
+FRACTION = re.compile(r"\\[dtc]?(frac|binom)\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{[^{}]*\})\s*(\d|\\[a-zA-Z]+|[a-zA-Z]|\{)")
 ROOT = re.compile(r"\\sqrt\s*(\d|[a-zA-Z])")
 THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:(?:\{,\}|,\\!)\s*\d{3})+)(?!\d)")
 PLAIN_THOUSANDS = re.compile(r"^([-+]?[1-9]\d{0,2}(?:[, ]\d{3})+)(?![\d,])(?=\.\d|\D*$)")
@@ -42,13 +42,22 @@ COUNTED = (
 """Words behind a number that are no unit: they are part of the answer."""
 TEXT_COMMAND = r"\\(?:text|mathrm|textrm|mbox|textnormal)"
 UNIT = (
-    TEXT_COMMAND + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\{{?\d\}}?)?"
+    TEXT_COMMAND + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\s*(?:\{{-?\d\}}|\d))?"
 )
+UNIT = rf"(?:\\?\s|~)*{UNIT}(?:\s*(?:/|\\cdot)?\s*{UNIT})*"
+PLAIN_UNIT = re.compile(
+    r"^([-+]?\d[\d.]*|\\frac\{\d+\}\{\d+\})\s*(?:(?:\\mu\s*|[mckd])?[mgLls]|in|ft|yd|mi|kg)(?:\^\{?[23]\}?)?"
+    r"(?:\s*/\s*(?:(?:[mck]?m|s|h|hr|min|kg|L|g)(?:\^\{?[23]\}?)?))?$"
+)
+"""A number and letters that are a unit, `10 m^2` or `15 km/h`; they may be factors as well."""
+CELSIUS = re.compile(r"(\^\s*(?:\\circ|\{\s*\\circ\s*\}))\s*[CF]\s*$")
+NUMBER_IN_TEXT = re.compile(r"^\\text\{\s*([-+]?\d[\d.,/]*)\s+([a-z]+)\s*\}$")
+DERIVATIVE = re.compile(r"\\frac\s*\{\s*d\s*([a-zA-Z])\s*\}\s*\{\s*d\s*([a-zA-Z])\s*\}")
 TAIL_UNIT = re.compile(
-    r"^([-+]?\d[\d.]*(?:\s*\\(?:times|cdot)\s*10\s*\^\s*\{[-+]?\d+\})?|[-+]?\\frac\{\d+\}\{\d+\})\s*" + UNIT + r"\.?$",
+    r"^([-+]?\d[\d.]*(?:\s*\\(?:times|cdot)\s*10\s*\^\s*\{[-+]?\d+\})?|[-+]?\\frac\{\d+\}\{\d+\})" + UNIT + r"\.?$",
     re.IGNORECASE,
 )
-UNITS = re.compile(rf"(?<=[\d)}}])\s*{UNIT}(?=\s*(?:[,;)\]]|\\\}}|\.?$))", re.IGNORECASE)
+UNITS = re.compile(rf"(?<=[\d)}}]){UNIT}(?=\s*(?:[,;)\]]|\\\}}|\.?$))", re.IGNORECASE)
 """Units behind numbers, in a list too."""
 SCALE = re.compile(
     rf"(?<=\d)\s*(?:({TEXT_COMMAND})\s*\{{\s*)?[~\s]*(hundred|thousand|million|billion|trillion)s?(?![a-z])(?(1)([^{{}}]*)\}})"
@@ -67,10 +76,11 @@ SPAN = re.compile(r"(?<!\\)\$\$?([^$]+)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]"
 BETWEEN_SPANS = re.compile(rf"[\s,;&/]*(?:(?:{JOINING})[\s,;]*)?", re.IGNORECASE)
 SYSTEM = re.compile(r"\\begin\{(cases|aligned|array|gathered)\}(?:\{[a-z|]*\})?(.*?)\\end\{\1\}", re.DOTALL)
 ROWS = re.compile(r"\s*(?:(?<!\\)&|\\\\(?![a-zA-Z\\]))\s*")
-ACCENT = re.compile(r"\\(bar|hat|vec|tilde|dot|ddot|overline|widehat|widetilde)\s*([a-zA-Z])(?![a-zA-Z])")
+ACCENT = re.compile(r"\\(bar|hat|vec|tilde|dot|ddot|overline|widehat|widetilde)\s+([a-zA-Z])(?![a-zA-Z])")
 PRIMES = re.compile(r"(?<![a-zA-Z])([a-zA-Z])(?:('+)|\^\s*\{?((?:\\prime\s*)+)\}?)(?![a-zA-Z])")
 NAMES = (
     (re.compile(r"\\(?:lg(?![a-zA-Z])|operatorname\{lg\})"), r"\\log_{10}"),
+    (re.compile(r"\\log_(?:e|\{e\})(?![a-zA-Z])"), r"\\ln "),
     (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
 )
 """Commands that Math-Verify does not know."""
@@ -106,11 +116,11 @@ def brace_fractions(text: str) -> str:
     r"""`\frac2\pi` -> `\frac{2}{\pi}`, `\dfrac12` -> `\frac{1}{2}`, `\sqrt3` -> `\sqrt{3}`."""
 
     def braced(match: re.Match[str]) -> str:
-        top, bottom = match.groups()
+        name, top, bottom = match.groups()
         top = top if top.startswith("{") else f"{{{top}}}"
-        return f"\\frac{top}" + (bottom if bottom == "{" else f"{{{bottom}}}")
+        return f"\\{name}{top}" + (bottom if bottom == "{" else f"{{{bottom}}}")
 
-    text = FRACTION.sub(braced, text) if "frac" in text else text
+    text = FRACTION.sub(braced, text) if "frac" in text or "binom" in text else text
     return ROOT.sub(r"\\sqrt{\1}", text) if "\\sqrt" in text else text
 
 
@@ -185,6 +195,7 @@ def _functions(text: str) -> str:
     text = ACCENT.sub(r"\\\1{\2}", text)
     for pattern, name in NAMES:
         text = pattern.sub(name, text)
+    text = CELSIUS.sub(r"\1", DERIVATIVE.sub(r"d_{\1\2}", NUMBER_IN_TEXT.sub(r"\1\\text{ \2}", text)))
     if "coth" in text or "ech" in text or "csch" in text:
         text = RECIPROCAL.sub(
             lambda match: f"\\frac{{1}}{{\\{RECIPROCALS[match[1] or match[2]]}{match[3] or ''} {match[4]}}}", text

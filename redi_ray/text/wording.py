@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from redi_ray.text.normalize import brace_fractions
 from redi_ray.text.problem_key import problem_key
 from redi_ray.text.symbols import from_unicode
 
@@ -29,7 +30,8 @@ SPELLINGS = (
     (re.compile(r"\\gt(?![a-zA-Z])"), " > "),
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), " * "),
     (re.compile(r"\\div(?![a-zA-Z])"), " / "),
-    (re.compile(r"\\[lcd]dots(?![a-zA-Z])"), "..."),
+    (re.compile(r"\\l?dots(?![a-zA-Z])"), "..."),
+    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
 )
 DASH = re.compile(r"--+|\s[\u2013-\u2015]\s|\u2014")
 """Between clauses."""
@@ -67,7 +69,7 @@ def _is_prose(token: Token) -> bool:
 
 def respell(text: str) -> str:
     """One spelling for what LaTeX and Unicode can write in several ways, in lower case."""
-    text = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match.group()), UPRIGHT.sub(" ", text))
+    text = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match.group()), UPRIGHT.sub(" ", brace_fractions(text)))
     for pattern, spelling in SPELLINGS:
         text = pattern.sub(spelling, text)
     return TYPESETTING.sub(" ", text)
