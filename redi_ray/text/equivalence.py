@@ -6,116 +6,39 @@ Differences from calling Math-Verify on two texts, each for a reason:
 - its fallback to comparing what is left of an unreadable answer as strings is off, since that calls different answers
   equal; equal strings are found before, on the whole answer;
 - answers with different values (`redi_ray.text.numeric`) are wrong without being read into sympy, which takes longer;
+- single numbers (`redi_ray.text.exact`) and quantities whose words count (`redi_ray.text.quantities`) never reach it;
+- a condition behind an answer and names before its parts (`redi_ray.text.statements`) are compared apart from it;
+- its grader is mended (`redi_ray.text.grading`);
 - an answer that cannot be read is `no_answer`, an unreadable gold `gold_unparseable`, and running out of memory or stack
   is an error: Math-Verify says "not equal" to all three.
-
-Nothing parsed is ever turned into a string: printing some of these objects takes for ever.
 """
 
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 from functools import lru_cache
 from typing import Any
 
 from redi_ray.config.answers import AnswerSettings
-from redi_ray.text.normalize import DECIMAL_COMMA, choice_letter, repair
+from redi_ray.text.exact import numbers_equal
+from redi_ray.text.grading import math_verify
+from redi_ray.text.normalize import DECIMAL_COMMA, PLAIN_UNIT, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
 from redi_ray.text.numeric import certainly_differ
+from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
+from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition, top_level
+from redi_ray.text.symbols import from_unicode
 
 MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
 PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s|\s[A-Za-z]{3,}")
 LATEX = re.compile(r"[\\{}^_]")
-
-
-@lru_cache(maxsize=1)
-def _math_verify() -> tuple[Any, Any]:
-    """Math-Verify's parser and grader, the latter with failures of the machine let through.
-
-    The grader catches `Exception` everywhere and answers "not equal". That name is looked up in the module first, so a
-    tuple of all other exceptions under the same name lets memory and stack exhaustion reach us. (The parser may go on
-    catching all: what it cannot parse is `no_answer`, never `wrong`.)
-    """
-    from math_verify import grader, parser
-
-    ordinary = (*Exception.__subclasses__(), *RuntimeError.__subclasses__())
-    exhausted = (MemoryError, RuntimeError, RecursionError)
-    vars(grader)["Exception"] = tuple(kind for kind in ordinary if kind not in exhausted)
-    simplify, solve = grader.sympy_symbolic_eq, grader.sympy_solve_and_compare
-    vars(grader)["sympy_symbolic_eq"] = lambda a, b: not differs(a, b) and simplify(a, b)
-    vars(grader)["sympy_solve_and_compare"] = lambda a, b, *options: (
-        not equations_differ(a, b) and solve(a, b, *options)
-    )
-    _parse_in_two_stages()
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    return parser, grader
-
-
-def _parse_in_two_stages() -> None:
-    """Let the LaTeX grammar try ANTLR's fast prediction (SLL) first and the full one (LL) only after a syntax error.
-
-    ANTLR's documentation promises the same tree or a syntax error. On 1,866 real and test answers it gave the same
-    expression for all but one chain of equalities, 3.4 times faster; chains go straight to the full prediction.
-    """
-    from antlr4.atn.PredictionMode import PredictionMode
-    from latex2sympy2_extended.antlr_parser import PSParser
-
-    full = PSParser.math
-
-    def math(self: Any) -> Any:
-        if self._input.tokenSource.inputStream.strdata.count("=") > 2:
-            return full(self)
-        self._interp.predictionMode = PredictionMode.SLL
-        try:
-            return full(self)
-        except Exception:  # the listener raises plain Exceptions; whatever is wrong, the second try says it again
-            self.reset()
-            self._interp.predictionMode = PredictionMode.LL
-            return full(self)
-
-    PSParser.math = math
-
-
-def differs(a: Any, b: Any) -> bool:
-    """True if two expressions have different values at one point, which proves them unequal; False if that is unclear."""
-    try:
-        return _apart(a, b, _point(a.free_symbols | b.free_symbols))
-    except (TypeError, ValueError, AttributeError, ArithmeticError):
-        return False
-
-
-def equations_differ(a: Any, b: Any) -> bool:
-    """True if a solution of equation `a`, which must be linear in one of its symbols, does not solve `b`."""
-    try:
-        if not (a.is_Equality and b.is_Equality):
-            return False
-        left = a.lhs - a.rhs
-        for symbol in sorted(left.free_symbols, key=str):
-            slope = left.diff(symbol)
-            if symbol in slope.free_symbols:
-                continue
-            point = _point((a.free_symbols | b.free_symbols) - {symbol})
-            rest, slope = left.subs(symbol, 0).evalf(15, subs=point), slope.evalf(15, subs=point)
-            if not (rest.is_Float or rest.is_Integer) or not slope.is_number or abs(slope) < 1e-3:
-                return False
-            return _apart(b.lhs, b.rhs, {**point, symbol: -rest / slope})
-    except (TypeError, ValueError, AttributeError, ArithmeticError):
-        pass
-    return False
-
-
-def _point(symbols: Any) -> dict[Any, float]:
-    return {symbol: 0.6180339887 + 0.1414213562 * i for i, symbol in enumerate(sorted(symbols, key=str))}
-
-
-def _apart(a: Any, b: Any, point: dict[Any, float]) -> bool:
-    """Whether two expressions certainly have different values at `point` (both known to 15 digits)."""
-    values = [part for side in (a, b) for part in side.evalf(15, subs=point).as_real_imag()]
-    if not all(value.is_Number and value.is_finite for value in values):
-        return False
-    distance = max(abs(values[0] - values[2]), abs(values[1] - values[3]))
-    return bool(distance > 1e-6 and distance > 1e-9 * max(map(abs, values)))
+LETTERS_LAST = re.compile(r"(?<=[\d}\s])\s*([a-zA-Z]+)\s*$")
+PLAIN_LOG, LOG, LN = re.compile(r"(?<![\\a-zA-Z])log\s*\("), "\\log(", "\\ln("
+NAMED = re.compile(r"^[^=]*[=\u2248]")
+SUM = re.compile(r"[-+](?![^{]*\})")
+BASED = re.compile(r"(?<![\w}.,])(\d+)_(?:\{(\d{1,2})\}|(\d))(?!\d)")
+SEMICOLON = re.compile(r"(\$|\\\))\s*;\s*(\$|\\\()")
+"""Between two formulas of a text."""
 
 
 @lru_cache(maxsize=4096)
@@ -123,22 +46,61 @@ def _parse(answer: str) -> list[Any]:
     """What Math-Verify makes of an answer: its readings, none if it cannot be read (two for `1,22`: pair or decimal)."""
     import sympy
 
-    parser, _ = _math_verify()
+    parser, _ = math_verify()
     latex, plain = parser.LatexExtractionConfig(), parser.ExprExtractionConfig()
     options = {"fallback_mode": "no_fallback", "parsing_timeout": None}
-    spelled = repair(answer)
-    if MATH.search(answer) or PROSE.search(spelled):  # a text with mathematics in it, not a bare answer
-        found = parser.parse(answer, extraction_config=[latex, plain], **options)
+    spelled = BASED.sub(_in_tens, UNITS.sub("", repair(answer)))
+    if _holds_mathematics(answer, spelled) or PROSE.search(spelled):
+        found = parser.parse(SEMICOLON.sub(r"\1, \2", from_unicode(answer)), extraction_config=[latex, plain], **options)
         if found:
             return found
     if re.fullmatch(r"-?\d{1,15}", spelled):
         return [sympy.Integer(spelled)]
     if choice := choice_letter(spelled):
         spelled = f"\\text{{{choice[0]}}}"
-    found = parser.parse(f"\\boxed{{{spelled}}}", extraction_config=[latex], **options)
+    found = []
+    for ending in _endings(spelled):
+        found = found + parser.parse(f"\\boxed{{{spelled}{ending}}}", extraction_config=[latex], **options)
+    if PLAIN_LOG.search(answer):  # the natural logarithm to programs
+        found = found + parser.parse(f"\\boxed{{{spelled.replace(LOG, LN)}}}", extraction_config=[latex], **options)
+    if unit := PLAIN_UNIT.match(spelled):
+        found = found + parser.parse(f"\\boxed{{{unit[1]}}}", extraction_config=[latex], **options)
+    if not found and "\\pm" in spelled:  # inside a fraction
+        both = ",".join(item.replace("\\pm", sign) for item in top_level(spelled) for sign in _signs(item))
+        found = parser.parse(f"\\boxed{{{both}}}", extraction_config=[latex], **options)
     if DECIMAL_COMMA.match(spelled) or (not found and not LATEX.search(spelled)):
         found = found + parser.parse(spelled, extraction_config=[plain], **options)
     return found
+
+
+def _signs(item: str) -> str:
+    return "+-" if "\\pm" in item else "+"
+
+
+def _holds_mathematics(answer: str, spelled: str) -> bool:
+    """Whether an answer is a text with mathematics in it, for Math-Verify to search, and no list of formulas."""
+    return bool(MATH.search(spelled) or (MATH.search(answer) and strip_delimiters(answer) != answer.strip()))
+
+
+def _endings(spelled: str) -> tuple[str, ...]:
+    """What to read an answer with at its end: a blank there keeps Math-Verify from dropping letters and text as a unit.
+
+    Behind a number they are a unit or a factor, so both are readings; elsewhere they are part of the answer.
+    """
+    texts = [match.span() for match in TEXT.finditer(spelled)]
+    if len(texts) > 1 or (texts and texts[0][1] < len(spelled.rstrip()) and texts[0][0] > 0 and spelled.endswith("}")):
+        return ("\\,",)
+    match = None if texts else LETTERS_LAST.search(spelled)
+    if match is None:
+        return ("",)
+    number = NAMED.sub("", spelled[: match.start(1)]).strip()
+    return ("\\,",) if letters(number) - {"e", "i"} or SUM.search(number[1:]) else ("", "\\,")
+
+
+def _in_tens(match: re.Match[str]) -> str:
+    """A number in a base by its value: to Math-Verify, a number's index is nothing."""
+    base = int(match[2] or match[3])
+    return str(int(match[1], base)) if 2 <= base <= 10 and all(int(digit) < base for digit in match[1]) else match[0]
 
 
 WARM_UP_ATOMS = (
@@ -223,10 +185,78 @@ def warm_up(settings: AnswerSettings) -> None:
 
 def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
     """`correct`, `wrong`, `no_answer` or `gold_unparseable` (values of `Verdict`). May hang: call it in a worker."""
-    strict = settings.strict_variables
-    if certainly_differ(gold, answer, decimals=settings.float_rounding, strict_variables=strict):
+    if cases := _cases_differ(gold, answer):
+        return cases
+    (one, given), (other, told) = _statement(gold), _statement(answer)
+    verdict = _compare_values(one, other, settings)
+    if verdict != "correct" or not (given and told):
+        return verdict
+    return _compare_conditions(given, told, settings)
+
+
+def _cases_differ(gold: str, answer: str) -> str:
+    """`wrong` where one side has several cases and the other not all of them, `no_answer` where they cannot be told apart.
+
+    Empty where neither has cases. Equal spellings were found before.
+    """
+    one, other = (split_cases(repair(side)) for side in (gold, answer))
+    if not one and not other:
+        return ""
+    if not one or not other:
         return "wrong"
-    _, grader = _math_verify()
+    keys = [sorted((canonical(value), condition_key(condition)) for value, condition in side) for side in (one, other)]
+    if keys[0] == keys[1]:
+        return "correct"
+    return "wrong" if len(one) == len(other) and all(condition for _, condition in (*one, *other)) else "no_answer"
+
+
+def _statement(answer: str) -> tuple[str, str]:
+    """An answer without its condition, and that. A text with mathematics in it stays what it is."""
+    spelled = repair(answer)
+    if _holds_mathematics(answer, spelled):
+        return answer, ""
+    core, condition = split_condition(spelled)
+    return (core, condition) if condition and not PROSE.search(core) else (answer, "")
+
+
+def _compare_conditions(given: str, told: str, settings: AnswerSettings) -> str:
+    """The verdict on two conditions: without a formula in both, other words make another condition."""
+    if condition_key(given) == condition_key(told):
+        return "correct"
+    one, other = relation_of(given), relation_of(told)
+    if not (RELATION.search(one) and RELATION.search(other)) or opposed(given, told):
+        return "wrong"
+    verdict = _compare_values(one, other, settings)
+    return verdict if verdict in ("correct", "wrong") else "no_answer"
+
+
+def _compare_values(gold: str, answer: str, settings: AnswerSettings) -> str:
+    strict, places = settings.strict_variables, settings.float_rounding
+    if (equal := _decide(gold, answer, places)) is not None:
+        return "correct" if equal else "wrong"
+    if certainly_differ(gold, answer, decimals=places, strict_variables=strict):
+        return "wrong"
+    if tuples := as_tuples(repair(answer), repair(gold)):
+        by_name, *as_written = (_ask(gold, spelling, settings) for spelling in tuples)
+        return "no_answer" if by_name != "correct" and "correct" in as_written else by_name
+    if tuples := as_tuples(repair(gold), repair(answer)):
+        return _ask(tuples[0], answer, settings)
+    return _ask(gold, answer, settings)
+
+
+def _decide(gold: str, answer: str, places: int) -> bool | None:
+    """Whether two answers are equal, where that is known without Math-Verify."""
+    if (equal := numbers_equal(gold, answer, places)) is not None:
+        return equal
+    for equality in (mixed_equal, times_equal, congruences_equal):
+        if (equal := equality(gold, answer)) is not None:
+            return equal
+    return False if opposed(gold, answer) else None
+
+
+def _ask(gold: str, answer: str, settings: AnswerSettings) -> str:
+    """Math-Verify's verdict."""
+    _, grader = math_verify()
     expected = _parse(gold)
     if not expected:
         return "gold_unparseable"
@@ -234,12 +264,24 @@ def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
     if not found:
         return "no_answer"
     equal = grader.verify(
-        expected,
-        found,
+        *_same_symbols(expected, found),
         float_rounding=settings.float_rounding,
         numeric_precision=settings.numeric_precision,
-        strict=strict,
+        strict=settings.strict_variables,
         allow_set_relation_comp=settings.set_relations,
         timeout_seconds=None,
     )
     return "correct" if equal else "wrong"
+
+
+def _same_symbols(expected: list[Any], found: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Readings in which a letter is one symbol: Math-Verify has real ones, and others where it sees an i."""
+    free = {symbol for reading in (*expected, *found) for symbol in getattr(reading, "free_symbols", ())}
+    real = {symbol.name: symbol for symbol in free if symbol.is_real}
+    other = {symbol: real[symbol.name] for symbol in free if not symbol.is_real and symbol.name in real}
+    if not other:
+        return expected, found
+    try:
+        return [reading.xreplace(other) for reading in expected], [reading.xreplace(other) for reading in found]
+    except (TypeError, ValueError, AttributeError):
+        return expected, found

@@ -8,11 +8,12 @@ the words.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
+from redi_ray.text.normalize import brace_fractions
 from redi_ray.text.problem_key import problem_key
+from redi_ray.text.symbols import from_unicode
 
 TYPESETTING = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|q?quad|[bB]igg?[lr]?)(?![a-zA-Z])|\\[,;:! ()\[\]]|\\\\|[$~]"
@@ -21,17 +22,19 @@ UPRIGHT = re.compile(r"\\(?:text|mathrm|textrm|mathbf|textbf|mathit|textit|mbox|
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|,\\!|\\,)\d{3})+(?![\d,])")
 APOSTROPHE = re.compile(r"(?<=\w)['\u2019](?=\w)")
 SPELLINGS = (
-    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\leq?(?:slant)?(?![a-zA-Z])|\u2264|<="), " <= "),
-    (re.compile(r"\\geq?(?:slant)?(?![a-zA-Z])|\u2265|>="), " >= "),
-    (re.compile(r"\\neq?(?![a-zA-Z])|\u2260|!="), " != "),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[\u00d7\u00b7]"), " * "),
-    (re.compile(r"\\div(?![a-zA-Z])|\u00f7"), " / "),
-    (re.compile(r"\u2212"), "-"),
-    (re.compile(r"--+|\s[\u2013-\u2015]\s|\u2014"), " , "),
-    (re.compile(r"\u00b2"), "^2"),
-    (re.compile(r"\u00b3"), "^3"),
+    (re.compile(r"\\[dtc](frac|binom)(?![a-zA-Z])"), r"\\\1"),
+    (re.compile(r"\\leq?(?:slant)?(?![a-zA-Z])|<="), " <= "),
+    (re.compile(r"\\geq?(?:slant)?(?![a-zA-Z])|>="), " >= "),
+    (re.compile(r"\\neq?(?![a-zA-Z])|!="), " != "),
+    (re.compile(r"\\lt(?![a-zA-Z])"), " < "),
+    (re.compile(r"\\gt(?![a-zA-Z])"), " > "),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), " * "),
+    (re.compile(r"\\div(?![a-zA-Z])"), " / "),
+    (re.compile(r"\\l?dots(?![a-zA-Z])"), "..."),
+    (re.compile(r"\\varnothing(?![a-zA-Z])"), r"\\emptyset"),
 )
+DASH = re.compile(r"--+|\s[\u2013-\u2015]\s|\u2014")
+"""Between clauses."""
 FIGURE = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL | re.IGNORECASE)
 IDEOGRAPH = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 TOKEN = re.compile(
@@ -51,7 +54,7 @@ def tokenize(text: str) -> tuple[Token, ...]:
 
     Cached, because the functions below are called one after another on the same text.
     """
-    text = APOSTROPHE.sub("", unicodedata.normalize("NFKC", respell(text.casefold())))
+    text = APOSTROPHE.sub("", respell(from_unicode(DASH.sub(" , ", text)).casefold()))
     found = [(match.lastgroup or "", match.group()) for match in TOKEN.finditer(text)]
     around = zip([("", ""), *found], found, [*found[1:], ("", "")], strict=False)
     return tuple(
@@ -66,7 +69,7 @@ def _is_prose(token: Token) -> bool:
 
 def respell(text: str) -> str:
     """One spelling for what LaTeX and Unicode can write in several ways, in lower case."""
-    text = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match.group()), UPRIGHT.sub(" ", text))
+    text = THOUSANDS.sub(lambda match: re.sub(r"\D", "", match.group()), UPRIGHT.sub(" ", brace_fractions(text)))
     for pattern, spelling in SPELLINGS:
         text = pattern.sub(spelling, text)
     return TYPESETTING.sub(" ", text)
