@@ -12,9 +12,9 @@ from redi_ray.config.objectives import STRICT, require
 Voter = Literal["math_verify", "label", "judge"]
 Policy = Literal["all", "any", "drop_disagreement", "math_verify_only", "both_false", "paper"]
 
-PLAIN_EXTRACTORS = ("final_answer", "boxed", "conclusion", "last_number", "whole")
+PLAIN_EXTRACTORS = ("final_answer", "tagged", "boxed", "stated", "conclusion", "last_number", "whole")
 
-DEFAULT_EXTRACT = ("final_answer", "boxed", "after:final answer is", "after:####", "conclusion")
+DEFAULT_EXTRACT = ("final_answer", "tagged", "boxed", "stated", "conclusion")
 
 
 def check_extractor(spec: str) -> None:

@@ -62,6 +62,7 @@ from redi_ray.schemas import Verdict
 from redi_ray.text.extract import extract_answer, extract_gold, find_answer
 from redi_ray.text.isolation import ComparingPool
 from redi_ray.text.normalize import INTEGER, canonical, choice_letter, exact_number
+from redi_ray.text.statements import Found
 
 __all__ = ["AnswerVerdict", "extract_answer", "extract_gold", "quick_verdict", "verify_answer"]
 
@@ -134,11 +135,24 @@ def read_row(gold: object, completion: object, settings: AnswerSettings, *, fini
     if not isinstance(completion, str | None) or not isinstance(gold, str | None):
         return Reading(verdict=Verdict.ERROR)
     found = find_answer(completion, settings, finished=finished) if completion else None
-    answer, certain = (found.answer, found.certain) if found else (None, True)
     reference = extract_gold(gold, settings) if gold else None
     if reference is None:
-        return Reading(answer=answer, verdict=Verdict.GOLD_UNPARSEABLE)
-    return Reading(reference, answer, certain, None if found else Verdict.NO_ANSWER)
+        return Reading(answer=found.answer if found else None, verdict=Verdict.GOLD_UNPARSEABLE)
+    if found is None:
+        return Reading(reference, verdict=Verdict.NO_ANSWER)
+    found = _for_gold(found, reference)
+    return Reading(reference, found.answer, found.certain)
+
+
+def _for_gold(found: Found, gold: str) -> Found:
+    """Of an option with its wording, the wording where the gold is no option; a letter alone says nothing about it then."""
+    choice = choice_letter(found.answer)
+    if choice is None or choice_letter(gold) or canonical(gold) == canonical(found.answer):
+        return found
+    letter, wording = choice
+    if wording.startswith(("+", "-", "*", "/", "^", "=", "(", "\\")):  # (A)+(B) is a sum
+        return found
+    return Found(wording, found.certain) if wording else Found(letter, False)
 
 
 _POOLS: dict[str, ComparingPool] = {}

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from redi_ray.config.answers import AnswerSettings
-from redi_ray.text.extract import extract_answer, extract_boxed, extract_gold
+from redi_ray.text.boxes import extract_boxed
+from redi_ray.text.extract import extract_answer, extract_gold
 
 DEFAULT = AnswerSettings()
 
