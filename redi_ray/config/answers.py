@@ -101,13 +101,14 @@ class VerifySettings:
     """A `math_verify` or `judge` vote that came with a trace stands, and the verifier runs only where there is none (under
     policy `paper` Math-Verify not at all: a missing vote is part of its rule)."""
     timeout_seconds: float = 5.0
-    """Wall-clock limit of one comparison; its process is killed after it and the verdict is `timeout`."""
+    """Processor time that one comparison may take; its process is killed after it and the verdict is `timeout`. How busy the
+    machine is makes no difference."""
     memory_mb: int = 2048
     """Address space of one comparing process; beyond it the verdict is `error`."""
     processes: int = 1
     """Comparing processes per actor. They start when the first comparison needs one."""
     cache_size: int = 100_000
-    """Verdicts an actor remembers by (gold, extracted answer)."""
+    """Verdicts an actor remembers by (gold, extracted answer); `timeout` and `error` only when they have come three times."""
     batch_rows: int = 2000
     """Rows of a shard held in memory at a time."""
 

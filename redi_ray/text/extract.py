@@ -39,6 +39,7 @@ from redi_ray.text.statements import (
     find_statement,
     find_tagged,
     is_expression,
+    is_phrase,
     read_whole,
     trim,
 )
@@ -88,7 +89,7 @@ def extract_final_answer(text: str, _: str = "", finished: bool = True) -> Found
 def extract_after(text: str, marker: str, finished: bool = True) -> Found | None:
     """The rest of the line behind the last `marker` (any case; a whole word), or the next line where that is empty.
 
-    Prose is a guess, and so is what a cut-off text ends with: more of it may have been to come.
+    A sentence is a guess, and so is what a cut-off text ends with: more of it may have been to come.
     """
     text = text[-TAIL_CHARS:]
     if marker.lower() not in text.lower():  # much faster than the pattern, and most texts end here
@@ -104,7 +105,8 @@ def extract_after(text: str, marker: str, finished: bool = True) -> Found | None
     if "\\boxed" in line or "\\fbox" in line:
         return _boxed(read_boxes(line)[0])
     answer = tidy(line)
-    return Found(answer, is_expression(answer) and (finished or len(line) < len(rest))) if answer else None
+    meant = answer is not None and (is_expression(answer) or is_phrase(answer))
+    return Found(answer, meant and (finished or len(line) < len(rest))) if answer else None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

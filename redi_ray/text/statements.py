@@ -251,8 +251,12 @@ def _line(rest: str) -> tuple[str | None, bool]:
 
 
 def trim(text: str) -> str:
-    """An answer without what does not belong to it: emphasis, quotes, a full stop, closing brackets that nothing opened,
-    and one pair of math delimiters around all of it."""
+    """An answer without what does not belong to it, and without one pair of math delimiters around all of it."""
+    return strip_delimiters(undress(text))
+
+
+def undress(text: str) -> str:
+    """`text` without emphasis, quotes, a full stop, and closing brackets that nothing opened."""
     text = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", text)
     before = None
     while text != before:
@@ -270,7 +274,7 @@ def trim(text: str) -> str:
         brackets = sum(text.count(sign) for sign in ")]") - sum(text.count(sign) for sign in "([")
         if text.endswith((")", "]")) and brackets > 0:
             text = text[:-1]
-    return strip_delimiters(text)
+    return text
 
 
 def is_expression(text: str) -> bool:
@@ -324,7 +328,7 @@ def read_whole(text: str) -> Found:
     """The answer of a text that is nothing but an answer: an expression is certain, prose is a guess."""
     if found := find_statement(text):
         return found
-    value = trim(SPECIAL.sub("", text))
+    value = undress(SPECIAL.sub("", text))
     if unit := PLAIN_UNIT.match(value):
         return Found(unit.group(1), False)
     return Found(value, True) if is_expression(value) else Found(text.strip(), False)
