@@ -169,8 +169,9 @@ def verify_answer(
     r"""The verdict on one completion, and the answer that was found in it.
 
     completion: the model's text. gold: the reference answer. settings: how answers are found and compared.
-    timeout_seconds: processor time that one comparison may take. finished: False where the completion was cut off at its token limit, so that
-    only an explicit answer counts. Never raises for what the texts hold: it is then the verdict that says so.
+    timeout_seconds: processor time that one comparison may take. finished: False where the completion was cut off at its
+    token limit, so that only an explicit answer counts. Never raises for what the texts hold: it is then the verdict that
+    says so.
 
     >>> verify_answer(r"Half of it, so the answer is $\boxed{\frac{1}{2}}$.", "0.5")
     AnswerVerdict(verdict=<Verdict.CORRECT: 'correct'>, extracted_answer='\\frac{1}{2}')

@@ -32,17 +32,16 @@ from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.boxes import read_boxes
 from redi_ray.text.normalize import strip_delimiters
 from redi_ray.text.statements import (
+    DENIED_VALUE,
     TAIL_CHARS,
     TAKEN_BACK,
     WORDS,
     Found,
     find_statement,
     find_tagged,
-    is_expression,
-    is_phrase,
     read_whole,
-    trim,
 )
+from redi_ray.text.values import is_expression, is_phrase, trim
 
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)")
 THOUGHTS = (
@@ -67,7 +66,6 @@ TRAILING_TAG = re.compile(r"\s*<\|?[^<>\n]{1,40}\|?>\s*\w{0,10}$")
 RESULT = re.compile(
     r"\b(?:answer|therefore|thus|hence|so|conclu\w*|final\w*|result|indeed|confirm\w*)\b", re.IGNORECASE
 )
-DENIAL = re.compile(r"(?:\bnot|n't)\s+(?:\w+\s+)?(?:\$[^$\n]*\$|\\\([^\n]*?\\\)|[-+]?\d[\d.,/]*%?)", re.IGNORECASE)
 HOPE = re.compile(r"\.?\s*I hope (?:it|this) is correct.*", re.IGNORECASE | re.DOTALL)
 
 
@@ -155,7 +153,7 @@ def extract_conclusion(text: str, _: str = "", finished: bool = True) -> Found |
 def _guess(text: str) -> Found | None:
     """`text` without what it denies and what it takes back."""
     back = _last(TAKEN_BACK, text)
-    text = DENIAL.sub("", text[back.end() :] if back else text).strip()
+    text = DENIED_VALUE.sub("", text[back.end() :] if back else text).strip()
     return Found(text, False) if text else None
 
 

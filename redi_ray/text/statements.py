@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from redi_ray.text.boxes import PLACEHOLDER, extract_boxed
-from redi_ray.text.normalize import UNICODE, choice_letter, strip_delimiters
+from redi_ray.text.normalize import TEXT
+from redi_ray.text.values import DRESS, PLAIN_UNIT, SAYS, SPECIAL, first_line, is_expression, is_phrase, trim, undress
 
 TAIL_CHARS = 20_000
 """Markers, patterns and numbers are looked for in this much of the text's end."""
 VALUE_CHARS = 2500
 FAR_CHARS = 1000
 """`The answer is X` further from the end is only a guess: much was said after it."""
-MAX_BEHIND_RESULT = 100
-RESULT_CHARS = 500
+RESULT_BEFORE, RESULT_CHARS = 100, 500
+"""`Result: X` counts where it ends in the last so many characters, and is looked for in the last so many."""
 TRIES = 8
 """Markers tried, from the last on."""
 STEMS_TRIED = 40
@@ -48,12 +49,13 @@ FILLER = (
     r"(?:\s*(?:[:\uff1a=]|(?:therefore|thus|hence|then|simply|just|clearly|indeed|equal to|exactly|still|option|choice)"
     r"(?![^\W_])))*"
 )
-WORDS = re.compile(LABEL, re.IGNORECASE)
+WORDS = re.compile(rf"{LABEL}|option|choice", re.IGNORECASE)
 STATED = re.compile(rf"{LABEL}{TO_WHAT}{CLOSERS}(?P<is>{IS}{FILLER})?", re.IGNORECASE)
 BARE_HEADING = re.compile(
     r"[#>*_\s\d.({\[$\\-]*(?:\\?text\w*\{)?(?:(?:the|final|correct|my|our|short)\s+)*", re.IGNORECASE
 )
 """What may stand before `Answer` in its line where no colon follows it."""
+VALUE_BELOW = re.compile(r"\s*(?:\n|\$|\\[(\[])")
 RESULT = re.compile(
     rf"^[#>*_\s]*(?:\\text\w*\{{)?(?:(?:the|final)\s+)?(?:result|solution|output|conclusion|ergebnis|r[e\u00e9]sultat"
     rf"|resultado|\u7ed3\u679c){CLOSERS}[:\uff1a=]",
@@ -65,30 +67,30 @@ LISTED_OPTION = re.compile(r"^[ \t#>*_(]*B[*_]*[.:)\uff1a]", re.MULTILINE)
 HASHES = re.compile(r"####[ \t]*(?=\S)")
 LAST_CHOICE = re.compile(
     r"(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:(?:correct|right|final|best)\s+)?"
-    r"(?:(?:answer\s+)?(?:option|choice)\s*(?:is|:)?\s*[*_]*\(?((?-i:[A-J]))\)?|\(((?-i:[A-J]))\))[*_]*"
+    r"(?:(?:answer\s+)?(?:option|choice|answer)\s*(?:is|:)?\s*[*_]*\(?((?-i:[A-J]))\)?|\(((?-i:[A-J]))\))[*_]*"
     r"(?:\s+is\s+(?:the\s+)?(?:correct|right)(?:\s+(?:answer|option|choice|one))?)?",
     re.IGNORECASE,
 )
 
+OPTION = re.compile(r"^(?:option|choice|answer)\s+(?=\(?(?-i:[A-J])[).:])", re.IGNORECASE)
+
 TAG = r"(?:final[_ ]?answer|answer|ans)"
 TAGGED = re.compile(rf"(?:<\|?|\[)({TAG})(?:\|?>|\])", re.IGNORECASE)
 END_TAG = re.compile(rf"(?:</|<\|/|\[/){TAG}(?:\|?>|\])", re.IGNORECASE)
-SPECIAL = re.compile(r"</?s>|</\w{1,20}>|<[|\uff5c][^<>\n]{1,40}[|\uff5c]>|<br ?/?>")
-"""Tags behind a value: what follows is no part of it."""
-
-DRESS = re.compile(
-    r"(?:[\s*_`>:\uff1a\"\u201c})~]|</?[a-z]{1,8}>|\\(?:text|math)\w*\{\s*\}|\\[,;: !]|\\q?quad\b|#+\s)*"
-)
-SENTENCE_END = re.compile(r"[.!?](?=[*_\"')]*\s+\S)|[\u3002\uff01\uff1f]")
-REASON = re.compile(
-    r",?\s+(?:because|since|as|hence|thus|therefore|so)\b(?! (?:well|many|much)).*|,\s+(?:i\.e\.|that is|which|where|with|or equivalently)\b.*"
-)
-OPENINGS = {"\\[": "\\]", "$$": "$$", "\\(": "\\)", "$": "$"}
+NOTHING = re.compile(r"n/?a|\?+", re.IGNORECASE)
 DENIED = re.compile(
     r"(?:\w+\s+){0,2}?(?:not|n't|never|neither|no longer|unlikely|wrong|incorrect|unknown)\b", re.IGNORECASE
 )
+VALUE = r"(?:\$[^$\n]*\$|\\\([^\n]*?\\\)|[-+]?\d[\d.,/]*%?)"
+DENIED_VALUE = re.compile(
+    r"(?:(?:\bnot|n't|\bcannot|\bnever)\s+(?:(?:be|equal|equals|to|think|that|the|answer|is|an?|it|just|simply)\s+)*"
+    r"|\b(?:less|more|greater|fewer|smaller|larger|higher|lower)\s+than\s+|\bmultiples?\s+of\s+|\btwice\s+|\b(?:rather\s+than"
+    rf"|instead\s+of)\s+){VALUE}",
+    re.IGNORECASE,
+)
+"""A value that the text names to say that it is another one."""
 SUPPOSED = re.compile(
-    r"(?:\b(?:if|whether|suppose|supposing|assum\w+|unless|maybe|perhaps|not|is|are|was|doubt|think)|n't)\s+(?:that\s+)?"
+    r"(?:\b(?:if|whether|suppose|supposing|assum\w+|unless|maybe|perhaps|not|doubt)|n't)\s+(?:(?:think|believe)\s+)?(?:that\s+)?"
     r"(?:(?:the|my|our|your|an?)\s+)?(?:\w+\s+)?$",
     re.IGNORECASE,
 )
@@ -99,25 +101,6 @@ TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 """The writer changes its mind: what was said before is no final answer."""
-
-WORD = re.compile(r"[^\W\d_]{2,}")
-MATH_SPAN = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
-COMMAND = re.compile(r"\\(?:text\w*|mbox|math\w+|operatorname)\s*\{[^{}]*\}|\\(?:begin|end)\{\w+\*?\}|\\[a-zA-Z]+")
-WORDS_ARE_ANSWERS = frozenset(("yes", "no", "true", "false"))
-JOINS = frozenset(("and", "or", "sqrt"))
-LED_BY_NUMBER = re.compile(r"^[-+]?[$\u20ac\u00a3]?\s*(?:\d[\d.,]*|0)(?:/\d+)?\s*%?")
-NO_UNITS = frozenset(
-    "is are was we to the that this it be of by from if then when for with not mod modulo thousand million billion hundred"
-    " dozen half times more less than most least about each per".split()
-)
-SENTENCE_WORDS = frozenset(
-    "we is are was be been i you it he she they let need needs find found to the this that can could would should must will by"
-    " using obtained given follows follow first then so because if when how what which here there below above have has".split()
-)
-PLAIN_UNIT = re.compile(
-    r"^([-+]?\d[\d.,]*)\s+(?:[kcm]?m|[km]?g|m?[lL]|s|h|ft|in|mph|km/h|m/s)(?:\^?[23\u00b2\u00b3])?(?:/(?:s|h|hr|m|min|kg|day)(?:\^?[23])?)?$"
-)
-KNOWN_SIGNS = frozenset(chr(code) for code in UNICODE) | {"\u20ac", "\u00a3"}
 
 
 @dataclass(frozen=True)
@@ -143,12 +126,14 @@ def find_statement(text: str, *, finished: bool = True) -> Found | None:
 
 def last_choice(text: str) -> str | None:
     """The letter of a last line that is nothing but an option: `Option B`, `(B)`, `The correct choice is B.`"""
-    match = LAST_CHOICE.fullmatch(trim(SPECIAL.sub("", text[-200:].rstrip().rpartition("\n")[2])))
+    line = SPECIAL.sub("", text[-200:].rstrip().rpartition("\n")[2])
+    match = LAST_CHOICE.fullmatch(trim(TEXT.sub(r"\1", line)))
     return (match.group(1) or match.group(2)) if match else None
 
 
 def _markers(text: str) -> Iterator[tuple[int, str]]:
-    """Where a value may begin, in order, and the kind of marker before it: is, colon, heading, result or hashes."""
+    """Where a value may begin, in order, and the kind of marker before it: is, colon, heading (a line begins with it), result or
+    hashes."""
     found = [(match.end(), "hashes") for match in HASHES.finditer(text)] if "####" in text else []
     found += [(match.end(), "result") for match in RESULT.finditer(text, max(0, len(text) - RESULT_CHARS))]
     if any(sign in text for sign in ("A:", "A\uff1a", "A*", "A_")):
@@ -177,19 +162,19 @@ def _stems(text: str) -> list[int]:
 
 
 def _kind(text: str, match: re.Match[str]) -> str | None:
+    """What a match of `STATED` is: `heading` where it begins its line, else by its connective; None for no marker."""
     if SUPPOSED.search(text, max(0, match.start() - 80), match.start()):
         return None
-    if match.group()[:7].lower() == "answers" and not text[: match.start()].endswith(
-        ("the ", "final ", "The ", "\n", "*")
-    ):
-        return None  # "the sum of right and wrong answers: ..."
     word = match["is"]
-    if word is not None and word[0] not in "-\u2013\u2014":
-        return "is" if word[0].isalpha() and not word.endswith((":", "\uff1a")) else "colon"
     start = text.rfind("\n", 0, match.start()) + 1
-    if BARE_HEADING.fullmatch(text, start, match.start()) is None:
+    begins = BARE_HEADING.fullmatch(text, start, match.start()) is not None
+    if word is None or word[0] in "-\u2013\u2014":
+        return "heading" if begins and (word or VALUE_BELOW.match(text, match.end())) else None
+    if match.group()[:7].lower() == "answers" and not begins:  # "the sum of right and wrong answers: ..."
         return None
-    return "heading" if word is not None or re.compile(r"\s*(?:\n|\$|\\[(\[])").match(text, match.end()) else None
+    if word[0].isalpha() and not word.endswith((":", "\uff1a")):
+        return "is"
+    return "heading" if begins else "colon"
 
 
 def _read(text: str, start: int, kind: str, finished: bool) -> Found | None:
@@ -197,114 +182,31 @@ def _read(text: str, start: int, kind: str, finished: bool) -> Found | None:
     dressed = DRESS.match(text, start)
     start = dressed.end() if dressed else start
     rest = text[start : start + VALUE_CHARS]
-    line, display = _line(rest)
-    if line is None:
-        return None
-    end = start + len(line)
-    if TAKEN_BACK.search(text, end):
-        return None
-    last = not SPECIAL.sub("", text[end:]).strip(" \n\t.*$)}]\\")
-    if kind == "result" and len(text) - end > MAX_BEHIND_RESULT:
+    line, display = first_line(rest)
+    end = start + len(line or "")
+    if line is None or TAKEN_BACK.search(text, end) or (kind == "result" and len(text) - end > RESULT_BEFORE):
         return None
     if "\\boxed" in line or "\\fbox" in line:
         boxed = extract_boxed(rest.partition("\n\n")[0])
         return Found(boxed, True) if boxed else None
-    value = line.strip() if display else trim(line)
-    if not re.search(r"[^\W_]", value) or DENIED.match(value):
+    at_end = not SPECIAL.sub("", text[end:]).strip(" \n\t.*$)}]\\")
+    found = _value(line.strip() if display else trim(line), kind, at_end)
+    complete = finished or display or end < len(text)
+    far = kind in ("is", "colon") and len(text) - end > FAR_CHARS
+    return Found(found.answer, False) if found and not (complete and not far) else found
+
+
+def _value(value: str, kind: str, at_end: bool) -> Found | None:
+    """`value` behind a marker of this kind, if it is one. Words only count at the text's end."""
+    if not SAYS.search(value) or DENIED.match(value) or NOTHING.fullmatch(value):
         return None
     if unit := PLAIN_UNIT.match(value):
         return Found(unit.group(1), False)
     if is_expression(value):
-        whole = finished or display or end < len(text)
-        return Found(value, whole and not (kind == "is" and len(text) - end > FAR_CHARS))
-    if last and kind != "hashes" and (is_phrase(value) or (kind != "is" and re.search(r"[\d$\\]", value))):
-        return Found(value, False)
-    return None
-
-
-def _line(rest: str) -> tuple[str | None, bool]:
-    r"""The first line or sentence of `rest`, reasons left out, and whether it is a formula of its own (`\[...\]`).
-
-    None for the line where it is a question, or the formula never closes.
-    """
-    opening = next((opening for opening in OPENINGS if rest.startswith(opening)), "")
-    closing = rest.find(OPENINGS[opening], len(opening)) if opening else -1
-    inner = rest[len(opening) : closing] if closing >= 0 else ""
-    if opening in ("\\[", "$$"):
-        return (inner if inner.strip() else None), True
-    if opening == "$" and (SENTENCE_END.search(inner) or "\n\n" in inner or rest[closing + 1 : closing + 2].isdigit()):
-        closing = -1  # dollars
-    if opening == "\\(" and closing < 0:
-        return None, False
-    line = rest[: rest.find("\n", max(closing, 0)) if "\n" in rest[max(closing, 0) :] else len(rest)]
-    if tag := SPECIAL.search(line):
-        line = line[: tag.start()]
-    spans = [match.span() for match in MATH_SPAN.finditer(line)]
-    for stop in SENTENCE_END.finditer(line):
-        if not any(first < stop.start() < last for first, last in spans):
-            line = line[: stop.end() if stop.group() == "?" else stop.start()]
-            break
-    if line.rstrip(" *_\"')").endswith("?"):
-        return None, False
-    reason = REASON.search(line)
-    return (line[: reason.start()] if reason and reason.start() else line), False
-
-
-def trim(text: str) -> str:
-    """An answer without what does not belong to it, and without one pair of math delimiters around all of it."""
-    return strip_delimiters(undress(text))
-
-
-def undress(text: str) -> str:
-    """`text` without emphasis, quotes, a full stop, and closing brackets that nothing opened."""
-    text = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", text)
-    before = None
-    while text != before:
-        before = text
-        text = text.strip().strip("*`\"'\u201c\u201d").rstrip("_,;: ")
-        if text.endswith((".", "\u3002")) and not text.endswith("\\."):
-            text = text[:-1]
-        for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("\\\\", "\\\\")):
-            if text.endswith(closing) and (opening == closing or opening not in text):
-                text = text[:-2]
-        if text.endswith("$") and text.count("$") % 2:
-            text = text[:-1]
-        if text.endswith("}") and text.count("}") > text.count("{"):
-            text = text[:-1]
-        brackets = sum(text.count(sign) for sign in ")]") - sum(text.count(sign) for sign in "([")
-        if text.endswith((")", "]")) and brackets > 0:
-            text = text[:-1]
-    return text
-
-
-def is_expression(text: str) -> bool:
-    """Whether `text` is mathematics, a number with its unit, an option or yes or no: what can be called wrong.
-
-    Other words are not: `twelve` may mean the 12 that is asked for, and `Let us see` means nothing yet.
-    """
-    text = text.strip()
-    lines = "\n" in text and "\\begin" not in text
-    if (choice := choice_letter(text)) and not lines:
-        return not choice[1] or is_expression(choice[1]) or is_phrase(choice[1])
-    bare = COMMAND.sub(" ", MATH_SPAN.sub(" 0 ", text)).strip()
-    foreign = any(not sign.isascii() and sign not in KNOWN_SIGNS for sign in bare)
-    if foreign or "?" in bare or bare.endswith("!") or (lines and "\n" in bare):
-        return False
-    words = [word.lower() for word in WORD.findall(bare)]
-    if len(words) == 1 and bare.lower() == words[0]:
-        return words[0] in WORDS_ARE_ANSWERS
-    words = [word for word in words if word not in JOINS]
-    if not words:
-        return bool(re.search(r"[^\W_]", bare)) and not re.search(r"\d[eE][-+]?\d", bare)
-    number = LED_BY_NUMBER.match(bare)
-    unit = number is not None and re.fullmatch(r"[\sA-Za-z./-]+", bare[number.end() :]) is not None
-    return unit and len(words) <= 3 and not NO_UNITS.intersection(words)
-
-
-def is_phrase(text: str) -> bool:
-    """Whether `text` is a few words that are no sentence: `no solution`, `red and blue`."""
-    words = WORD.findall(COMMAND.sub(" ", text))
-    return len(words) <= 5 and not SENTENCE_WORDS.intersection(word.lower() for word in words)
+        return Found(value, True)
+    if not at_end or kind == "hashes" or DENIED_VALUE.search(value):
+        return None
+    return Found(value, False) if is_phrase(value) or (kind != "is" and re.search(r"[\d$\\]", value)) else None
 
 
 def find_tagged(text: str) -> Found | None:
@@ -318,7 +220,7 @@ def find_tagged(text: str) -> Found | None:
         if "\\boxed" in content or "\\fbox" in content:
             boxed = extract_boxed(content)
             return Found(boxed, closing is not None) if boxed else None
-        if re.search(r"[^\W_]", content) and not PLACEHOLDER.fullmatch(content):
+        if SAYS.search(content) and not PLACEHOLDER.fullmatch(content):
             found = read_whole(content)
             return Found(found.answer, found.certain and closing is not None)
     return None
@@ -328,7 +230,7 @@ def read_whole(text: str) -> Found:
     """The answer of a text that is nothing but an answer: an expression is certain, prose is a guess."""
     if found := find_statement(text):
         return found
-    value = undress(SPECIAL.sub("", text))
+    value = OPTION.sub("", undress(SPECIAL.sub("", text)))
     if unit := PLAIN_UNIT.match(value):
         return Found(unit.group(1), False)
     return Found(value, True) if is_expression(value) else Found(text.strip(), False)
