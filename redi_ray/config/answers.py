@@ -50,11 +50,13 @@ class AnswerSettings:
     extract: list[str] = field(default_factory=lambda: list(DEFAULT_EXTRACT))
     r"""Extractors tried in order on a completion; the first that finds something wins.
 
-    `final_answer`: X of "final answer is X. I hope it is correct"; `boxed`: the last `\boxed{}`; `after:MARKER`: the line
-    behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match; `conclusion`: the last sentences,
-    if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of the text. The last three are
-    not used on a completion that was cut off at its token limit, and a long text's conclusion can only be correct or no
-    answer, never wrong."""
+    `final_answer`: X of "final answer is X. I hope it is correct"; `tagged`: X of `<answer>X</answer>`; `boxed`: the last
+    `\boxed{}`; `stated`: what the text announces last (`Answer: X`, `The answer is X`, `Result: X`, `#### X`, `Option B`);
+    `after:MARKER`: the line behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match;
+    `conclusion`: the last sentences, if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of
+    the text. The last three are not used on a completion that was cut off at its token limit. What follows the thought
+    decides; an answer inside it is only taken where nothing follows. What is no expression (prose, the last number), stands
+    inside the thought, or may be cut off can only be correct or no answer, never wrong."""
     gold_extract: list[str] = field(default_factory=lambda: ["whole"])
     """The same for the gold answer; `whole` takes it as it is."""
     max_answer_chars: int = 2000

@@ -12,7 +12,7 @@ MAX_JOINED = 32
 """Boxes joined into one answer at most: a text that loops over boxes gives no list of answers."""
 CONJUNCTION = re.compile(r"\b(?:and|or)\b|,|;", re.IGNORECASE)
 INTERRUPTION = re.compile(
-    r"[.!?:](?:\s|$)|\n\s*\n|=>|\\(?:implies|Rightarrow|to)\b"
+    r"[.!?:](?:\s|$)|\n\s*\n|=>|</?\w+>|\|>|\\(?:implies|Rightarrow|to)\b"
     r"|\b(?:wait|but|not?|actually|so|hence|thus|then|therefore|instead|rather|check|hmm|again|which)\b",
     re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-r"""Where the answer of a completion stands: last box by brace matching, markers, custom patterns. Linear in the text.
+r"""Where the answer of a completion stands: what follows its thought, last box, markers, custom patterns. Linear in the text.
 
 Two things Math-Verify does with a whole completion are avoided on purpose: it merges nearby boxes (`\boxed{3}. Wait,
 \boxed{4}` becomes the set {3, 4}), and it backtracks for seconds over texts that loop.
@@ -11,6 +11,16 @@ Which extractor reads which source (a test runs every line; / is a line break, -
 | `boxed`                  | `Either \boxed{1} or \boxed{-2}`                         | `1,-2`         |
 | `boxed`                  | `So \boxed{\text{a set } \{1, 2\}}`                      | `\text{a set } \{1, 2\}` |
 | `boxed`                  | `It is \boxed{7} or rather \boxed{8`                     | -              |
+| `boxed`                  | `\boxed{\text{Answer: }7}`                               | `7`            |
+| `tagged`                 | `So <answer> 7 </answer>`                                | `7`            |
+| `stated`                 | `**Answer:** 7`                                          | `7`            |
+| `stated`                 | `### Final answer / $7$`                                 | `7`            |
+| `stated`                 | `The answer is 7, since 12 - 5 = 7.`                     | `7`            |
+| `stated`                 | `Result: 7 cm`                                           | `7`            |
+| `stated`                 | `#### 7`                                                 | `7`            |
+| `stated`                 | `The correct option is (B).`                             | `B`            |
+| `stated`                 | `The answer is not 7.`                                   | -              |
+| `stated`                 | `The answer is 5. Wait, I forgot the 2.`                 | -              |
 | `final_answer`           | `The final answer is $7$. I hope it is correct.`         | `7`            |
 | `after:final answer is`  | `Thus the final answer is: 7.`                           | `7`            |
 | `after:A:`               | `12 - 5 = 7 / A: 7`                                      | `7`            |
@@ -19,6 +29,24 @@ Which extractor reads which source (a test runs every line; / is a line break, -
 | `last_number`            | `It costs 1,200 dollars.`                                | `1200`         |
 | `whole`                  | `x = 7`                                                  | `x = 7`        |
 | `conclusion`             | `Therefore it is 7.`                                     | `Therefore it is 7.` |
+
+How sure that is, with the default extractors: a guess can be right, but never wrong (a test runs these lines, too):
+
+| completion                                         | ended    | answer | sure  |
+|----------------------------------------------------|----------|--------|-------|
+| `34`                                               | itself   | `34`   | yes   |
+| `Answer: 34`                                       | itself   | `34`   | yes   |
+| `It should be 34.`                                 | itself   | `It should be 34.` | guess |
+| `Answer: no solution`                              | itself   | `no solution` | guess |
+| `Answer: 34`                                       | cut off  | `34`   | guess |
+| `It should be 34.`                                 | cut off  | -      | -     |
+| `First \boxed{7}, finally \boxed{8`                | itself   | -      | -     |
+| `<think>\boxed{5}? No.</think> The answer is **7**.` | itself | `7`   | yes   |
+| `<think>So \boxed{5}.</think> The answer is \boxed{7` | itself | -    | -     |
+| `<think>So \boxed{5}.</think>`                     | itself   | `5`    | guess |
+| `<think>So \boxed{5}.</think>`                     | cut off  | -      | -     |
+| `<think>So \boxed{5}.`                             | itself   | `5`    | guess |
+| `<think>So \boxed{5}.`                             | cut off  | -      | -     |
 """
 
 from __future__ import annotations
@@ -210,22 +238,29 @@ def run_extractors(text: str, specs: list[str], max_chars: int, *, finished: boo
 def split_thought(text: str) -> tuple[str, str, bool]:
     """What follows the last thought, the text up to there, and whether the thought is still open (nothing follows then).
 
-    A text may begin inside its thought: the closing tag alone is enough. Without a tag all of the text follows.
+    A text may begin inside its thought: the closing tag alone is enough. Without a tag all of the text follows. A closing
+    tag at the very end is one too many if the thought was closed before.
     """
-    at, closing = max((_last_tag(text, sign) for sign in TAG_SIGNS), default=(-1, ""))
+    at, closing = _last_tag(text)
     if at < 0:
         return text, "", False
-    end = at + len(closing)
-    return (text[end:], text[:at], False) if closing else ("", text, True)
+    if closing and not text[at + len(closing) :].strip():
+        before, closed_before = _last_tag(text[:at])
+        if before >= 0 and closed_before:
+            at, closing, text = before, closed_before, text[:at]
+    return (text[at + len(closing) :], text[:at], False) if closing else ("", text, True)
 
 
-def _last_tag(text: str, sign: str) -> tuple[int, str]:
-    """Where the last tag of a thought that begins with `sign` stands, -1 without one, and the tag if it closes."""
-    at = len(text)
-    while (at := text.rfind(sign, 0, at)) >= 0:
-        if text.startswith(TAGS, at):
-            return at, next((closing for _, closing in THOUGHTS if text.startswith(closing, at)), "")
-    return -1, ""
+def _last_tag(text: str) -> tuple[int, str]:
+    """Where the last tag of a thought stands, -1 without one, and the tag if it closes."""
+    last = -1
+    for sign in TAG_SIGNS:
+        at = len(text)
+        while (at := text.rfind(sign, last + 1, at)) >= 0:
+            if text.startswith(TAGS, at):
+                last = at
+                break
+    return last, next((closing for _, closing in THOUGHTS if last >= 0 and text.startswith(closing, last)), "")
 
 
 def find_answer(text: str, settings: AnswerSettings, *, finished: bool = True) -> Found | None:

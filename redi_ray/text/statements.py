@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from redi_ray.text.boxes import PLACEHOLDER, extract_boxed
 from redi_ray.text.normalize import TEXT
-from redi_ray.text.values import DRESS, PLAIN_UNIT, SAYS, SPECIAL, first_line, is_expression, is_phrase, trim, undress
+from redi_ray.text.values import DRESS, SAYS, SPECIAL, first_line, is_expression, is_phrase, trim, undress, without_unit
 
 TAIL_CHARS = 20_000
 """Markers, patterns and numbers are looked for in this much of the text's end."""
@@ -50,7 +50,7 @@ FILLER = (
     r"(?![^\W_])))*"
 )
 WORDS = re.compile(rf"{LABEL}|option|choice", re.IGNORECASE)
-STATED = re.compile(rf"{LABEL}{TO_WHAT}{CLOSERS}(?P<is>{IS}{FILLER})?", re.IGNORECASE)
+STATED = re.compile(rf"{LABEL}(?:{TO_WHAT}{CLOSERS}(?P<is>{IS}{FILLER})|{CLOSERS})", re.IGNORECASE)
 BARE_HEADING = re.compile(
     r"[#>*_\s\d.({\[$\\-]*(?:\\?text\w*\{)?(?:(?:the|final|correct|my|our|short)\s+)*", re.IGNORECASE
 )
@@ -74,9 +74,11 @@ LAST_CHOICE = re.compile(
 
 OPTION = re.compile(r"^(?:option|choice|answer)\s+(?=\(?(?-i:[A-J])[).:])", re.IGNORECASE)
 
-TAG = r"(?:final[_ ]?answer|answer|ans)"
-TAGGED = re.compile(rf"(?:<\|?|\[)({TAG})(?:\|?>|\])", re.IGNORECASE)
-END_TAG = re.compile(rf"(?:</|<\|/|\[/){TAG}(?:\|?>|\])", re.IGNORECASE)
+TAG = r"(?:final[_ ]?answer|answer|ans|solution|result)"
+TAGGED = re.compile(rf"(?:<\|?|\[){TAG}\s*(?:\|?>|\])", re.IGNORECASE)
+END_TAG = re.compile(rf"(?:</|<\|/|\[/){TAG}\s*(?:\|?>|\])", re.IGNORECASE)
+TAGGED_CHARS = 300
+"""What is longer is a solution, whose answer is elsewhere."""
 NOTHING = re.compile(r"n/?a|\?+", re.IGNORECASE)
 DENIED = re.compile(
     r"(?:\w+\s+){0,2}?(?:not|n't|never|neither|no longer|unlikely|wrong|incorrect|unknown)\b", re.IGNORECASE
@@ -190,8 +192,9 @@ def _read(text: str, start: int, kind: str, finished: bool) -> Found | None:
         boxed = extract_boxed(rest.partition("\n\n")[0])
         return Found(boxed, True) if boxed else None
     at_end = not SPECIAL.sub("", text[end:]).strip(" \n\t.*$)}]\\")
-    found = _value(line.strip() if display else trim(line), kind, at_end)
-    complete = finished or display or end < len(text)
+    value = line.strip() if display else trim(line)
+    found = _value(value, kind, at_end)
+    complete = finished or display or text[start + rest.find(value) + len(value) :].strip(".") != ""
     far = kind in ("is", "colon") and len(text) - end > FAR_CHARS
     return Found(found.answer, False) if found and not (complete and not far) else found
 
@@ -200,8 +203,8 @@ def _value(value: str, kind: str, at_end: bool) -> Found | None:
     """`value` behind a marker of this kind, if it is one. Words only count at the text's end."""
     if not SAYS.search(value) or DENIED.match(value) or NOTHING.fullmatch(value):
         return None
-    if unit := PLAIN_UNIT.match(value):
-        return Found(unit.group(1), False)
+    if number := without_unit(value):
+        return Found(*number)
     if is_expression(value):
         return Found(value, True)
     if not at_end or kind == "hashes" or DENIED_VALUE.search(value):
@@ -212,7 +215,7 @@ def _value(value: str, kind: str, at_end: bool) -> Found | None:
 def find_tagged(text: str) -> Found | None:
     """What stands in the last `<answer>...</answer>` that is not empty. Where the tag never closes, it is a guess."""
     text = text[-TAIL_CHARS:]
-    if not any(end in text for end in ("nswer>", "NSWER>", "ns>", "NS>", "nswer]", "NSWER]", "nswer|>")):
+    if not any(text.rfind(sign) >= 0 for sign in ("<a", "<A", "<f", "<F", "<s", "<S", "<r", "<R", "<|", "[")):
         return None
     for opening in reversed(deque(TAGGED.finditer(text), maxlen=TRIES)):
         closing = END_TAG.search(text, opening.end())
@@ -222,7 +225,8 @@ def find_tagged(text: str) -> Found | None:
             return Found(boxed, closing is not None) if boxed else None
         if SAYS.search(content) and not PLACEHOLDER.fullmatch(content):
             found = read_whole(content)
-            return Found(found.answer, found.certain and closing is not None)
+            said = found.certain or (len(content) < TAGGED_CHARS and not DENIED_VALUE.search(content))
+            return Found(found.answer, found.certain and closing is not None) if said else None
     return None
 
 
@@ -231,6 +235,6 @@ def read_whole(text: str) -> Found:
     if found := find_statement(text):
         return found
     value = OPTION.sub("", undress(SPECIAL.sub("", text)))
-    if unit := PLAIN_UNIT.match(value):
-        return Found(unit.group(1), False)
+    if number := without_unit(value):
+        return Found(*number)
     return Found(value, True) if is_expression(value) else Found(text.strip(), False)

@@ -21,12 +21,12 @@ REASON = re.compile(
 """Behind a value: why, and what not."""
 OPENINGS = {"\\[": "\\]", "$$": "$$", "\\(": "\\)", "$": "$"}
 WORD = re.compile(r"[^\W\d_]{2,}")
-MATH_SPAN = re.compile(r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
+MATH_SPAN = re.compile(r"\$\$.+?\$\$|\$[^$]+\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
 LIST_BETWEEN = re.compile(r"(?:\s|,|;|\band\b|\bor\b|\.$)*")
 COMMAND = re.compile(r"\\(?:text\w*|mbox|math\w+|operatorname)\s*\{[^{}]*\}|\\(?:begin|end)\{\w+\*?\}|\\[a-zA-Z]+")
 WORDS_ARE_ANSWERS = frozenset(("yes", "no", "true", "false"))
 JOINS = frozenset(("and", "or", "sqrt"))
-UNCLEAR = re.compile(r"\d[eE][-+]?\d|^[A-Za-z]\s*:|^n/a$", re.IGNORECASE)
+UNCLEAR = re.compile(r"\d[eE][-+]?\d|^[A-Za-z]\s*:|^n/a$|\$\d.*\$\d", re.IGNORECASE)
 """Read as algebra by what compares answers, though it hardly is: `1e5`, `x: 5`."""
 LED_BY_NUMBER = re.compile(r"^[-+]?[$\u20ac\u00a3]?\s*(?:\d[\d.,]*|0)(?:/\d+)?\s*%?")
 NO_UNIT = re.compile(
@@ -43,8 +43,8 @@ IN_SENTENCES = re.compile(
 SAYS = re.compile(r"[^\W_]|\u221e")
 """What every value holds some of."""
 PLAIN_UNIT = re.compile(
-    r"^([-+]?\d[\d.,]*)\s+(?:[kcm]?m|[km]?g|m?[lL]|s|h|ft|in|mph)(?:\^?[23\u00b2\u00b3])?"
-    r"(?:/(?:s|h|hr|m|min|kg|day)(?:\^?[23])?)?$"
+    r"^([-+]?\d[\d.,]*)\s+((?:[kcm]?m|[km]?g|m?[lL]|s|h|ft|in|mph)(?:\^?[23\u00b2\u00b3])?"
+    r"(?:/(?:s|h|hr|m|min|kg|day)(?:\^?[23])?)?)$"
 )
 KNOWN_SIGNS = frozenset(chr(code) for code in UNICODE) | {"\u20ac", "\u00a3"}
 
@@ -117,7 +117,7 @@ def is_expression(text: str) -> bool:
         return not choice[1] or is_expression(choice[1]) or is_phrase(choice[1])
     bare = COMMAND.sub(" ", MATH_SPAN.sub(" 0 ", text)).strip()
     foreign = any(not sign.isascii() and sign not in KNOWN_SIGNS for sign in bare)
-    if foreign or "?" in bare or bare.endswith("!") or (lines and "\n" in bare):
+    if foreign or "\\answer" in text or "?" in bare or bare.endswith("!") or (lines and "\n" in bare):
         return False
     words = [word.lower() for word in WORD.findall(bare)]
     if len(words) == 1 and bare.lower() == words[0]:
@@ -134,3 +134,9 @@ def is_phrase(text: str) -> bool:
     """Whether `text` is a few words that are no sentence: `no solution`, `red and blue`."""
     text = COMMAND.sub(" ", text)
     return len(WORD.findall(text)) <= 5 and not IN_SENTENCES.search(text)
+
+
+def without_unit(text: str) -> tuple[str, bool] | None:
+    """The number of `34 km/h`, and whether that is certainly a unit (the m of `34 m` may be a variable); None for all else."""
+    found = PLAIN_UNIT.match(text)
+    return (found.group(1), re.search(r"[a-zA-Z]{2}|/", found.group(2)) is not None) if found else None
