@@ -15,11 +15,21 @@ from dataclasses import dataclass
 
 from redi_ray.text.boxes import PLACEHOLDER, extract_boxed
 from redi_ray.text.normalize import TEXT
-from redi_ray.text.values import DRESS, SAYS, SPECIAL, first_line, is_expression, is_phrase, trim, undress, without_unit
+from redi_ray.text.values import (
+    DRESS,
+    SAYS,
+    SPECIAL,
+    VALUE_CHARS,
+    first_line,
+    is_expression,
+    is_phrase,
+    trim,
+    undress,
+    without_unit,
+)
 
 TAIL_CHARS = 20_000
 """Markers, patterns and numbers are looked for in this much of the text's end."""
-VALUE_CHARS = 2500
 FAR_CHARS = 1000
 """`The answer is X` further from the end is only a guess: much was said after it."""
 RESULT_BEFORE, RESULT_CHARS = 100, 500
@@ -139,9 +149,9 @@ def _markers(text: str) -> Iterator[tuple[int, str]]:
     found = [(match.end(), "hashes") for match in HASHES.finditer(text)] if "####" in text else []
     found += [(match.end(), "result") for match in RESULT.finditer(text, max(0, len(text) - RESULT_CHARS))]
     if any(sign in text for sign in ("A:", "A\uff1a", "A*", "A_")):
-        for match in QUESTION_AND_ANSWER.finditer(text):
-            if not LISTED_OPTION.search(text, match.end()):
-                found.append((match.end(), "colon"))
+        listed = max((match.start() for match in LISTED_OPTION.finditer(text)), default=-1)
+        ends = [match.end() for match in QUESTION_AND_ANSWER.finditer(text)]
+        found += [(end, "colon") for end in ends if end > listed]
     for start in _stems(text):
         if (label := STATED.match(text, start)) and (kind := _kind(text, label)):
             found.append((label.end(), kind))

@@ -19,7 +19,11 @@ REASON = re.compile(
     r"|,\s+(?:i\.e\.|that is|which|where|with|or equivalently)\b.*"
 )
 """Behind a value: why, and what not."""
+VALUE_CHARS = 2500
+"""Of the text behind a marker, so much is looked at."""
 OPENINGS = {"\\[": "\\]", "$$": "$$", "\\(": "\\)", "$": "$"}
+LONGEST = 1000
+"""Characters of an expression at most."""
 WORD = re.compile(r"[^\W\d_]{2,}")
 MATH_SPAN = re.compile(r"\$\$.+?\$\$|\$[^$]+\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
 LIST_BETWEEN = re.compile(r"(?:\s|,|;|\band\b|\bor\b|\.$)*")
@@ -83,7 +87,9 @@ def trim(text: str) -> str:
 
 
 def undress(text: str) -> str:
-    """`text` without emphasis, quotes, a full stop, and closing brackets that nothing opened."""
+    """`text` without emphasis, quotes, a full stop, and closing brackets that nothing opened; a long one as it is."""
+    if len(text) > VALUE_CHARS:
+        return text
     text = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", text)
     if len(spans := MATH_SPAN.findall(text)) > 1 and LIST_BETWEEN.fullmatch(MATH_SPAN.sub(" ", text)):
         return ", ".join(strip_delimiters(span) for span in spans)
@@ -112,6 +118,8 @@ def is_expression(text: str) -> bool:
     Other words are not: `twelve` may mean the 12 that is asked for, and `Let us see` means nothing yet.
     """
     text = text.strip()
+    if len(text) > LONGEST:
+        return False
     lines = "\n" in text and "\\begin" not in text
     if (choice := choice_letter(text)) and not lines:
         return not choice[1] or is_expression(choice[1]) or is_phrase(choice[1])

@@ -172,13 +172,17 @@ def test_gold():
         "#### " * 200_000,
         "\n" * 1_000_000,
         "Option A (B) " * 80_000,
+        "A: x\n" * 200_000,
+        "<answer>" + ")" * 1_000_000 + "</answer>",
+        "\\(" * 500_000,
+        ")" * 1_000_000,
         "not " * 250_000 + "5.",
     ],
 )
 def test_linear_time(text):
     """A megabyte of looping output is read in well under a second; a quadratic scan would take minutes."""
     start = time.perf_counter()
-    extract_answer(text, AnswerSettings(extract=[*DEFAULT.extract, "after:A:", "last_number"]))
+    extract_answer(text, AnswerSettings(extract=[*DEFAULT.extract, "after:A:", "last_number", "whole"]))
     assert time.perf_counter() - start < 2
 
 
