@@ -70,7 +70,7 @@ def verify(
     extract: Annotated[
         list[str] | None,
         typer.Option(
-            help="final_answer, boxed, after:MARKER, regex:PATTERN, conclusion, last_number or whole, in order."
+            help="final_answer, tagged, boxed, stated, after:MARKER, regex:PATTERN, conclusion, last_number or whole, in order."
         ),
     ] = None,
     gold_extract: Annotated[list[str] | None, typer.Option(help="The same for the reference answer.")] = None,

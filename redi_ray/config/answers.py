@@ -12,9 +12,9 @@ from redi_ray.config.objectives import STRICT, require
 Voter = Literal["math_verify", "label", "judge"]
 Policy = Literal["all", "any", "drop_disagreement", "math_verify_only", "both_false", "paper"]
 
-PLAIN_EXTRACTORS = ("final_answer", "boxed", "conclusion", "last_number", "whole")
+PLAIN_EXTRACTORS = ("final_answer", "tagged", "boxed", "stated", "conclusion", "last_number", "whole")
 
-DEFAULT_EXTRACT = ("final_answer", "boxed", "after:final answer is", "after:####", "conclusion")
+DEFAULT_EXTRACT = ("final_answer", "tagged", "boxed", "stated", "conclusion")
 
 
 def check_extractor(spec: str) -> None:
@@ -50,11 +50,13 @@ class AnswerSettings:
     extract: list[str] = field(default_factory=lambda: list(DEFAULT_EXTRACT))
     r"""Extractors tried in order on a completion; the first that finds something wins.
 
-    `final_answer`: X of "final answer is X. I hope it is correct"; `boxed`: the last `\boxed{}`; `after:MARKER`: the line
-    behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match; `conclusion`: the last sentences,
-    if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of the text. The last three are
-    not used on a completion that was cut off at its token limit, and a long text's conclusion can only be correct or no
-    answer, never wrong."""
+    `final_answer`: X of "final answer is X. I hope it is correct"; `tagged`: X of `<answer>X</answer>`; `boxed`: the last
+    `\boxed{}`; `stated`: what the text announces last (`Answer: X`, `The answer is X`, `Result: X`, `#### X`, `Option B`);
+    `after:MARKER`: the line behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match;
+    `conclusion`: the last sentences, if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of
+    the text. The last three are not used on a completion that was cut off at its token limit. What follows the thought
+    decides; an answer inside it is only taken where nothing follows. What is no expression (prose, the last number), stands
+    inside the thought, or may be cut off can only be correct or no answer, never wrong."""
     gold_extract: list[str] = field(default_factory=lambda: ["whole"])
     """The same for the gold answer; `whole` takes it as it is."""
     max_answer_chars: int = 2000
@@ -101,13 +103,14 @@ class VerifySettings:
     """A `math_verify` or `judge` vote that came with a trace stands, and the verifier runs only where there is none (under
     policy `paper` Math-Verify not at all: a missing vote is part of its rule)."""
     timeout_seconds: float = 5.0
-    """Wall-clock limit of one comparison; its process is killed after it and the verdict is `timeout`."""
+    """Processor time that one comparison may take; its process is killed after it and the verdict is `timeout`. How busy the
+    machine is makes no difference."""
     memory_mb: int = 2048
     """Address space of one comparing process; beyond it the verdict is `error`."""
     processes: int = 1
     """Comparing processes per actor. They start when the first comparison needs one."""
     cache_size: int = 100_000
-    """Verdicts an actor remembers by (gold, extracted answer)."""
+    """Verdicts an actor remembers by (gold, extracted answer); `timeout` and `error` only when they have come three times."""
     batch_rows: int = 2000
     """Rows of a shard held in memory at a time."""
 

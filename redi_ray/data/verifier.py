@@ -12,6 +12,12 @@ from redi_ray.schemas import Verdict
 from redi_ray.text.answers import AnswerVerdict, Reading, extract_answer, quick_verdict, read_row
 from redi_ray.text.isolation import ComparingPool
 
+UNSURE = (Verdict.TIMEOUT, Verdict.ERROR)
+"""Verdicts that may be the machine's doing, not the answer's."""
+BELIEVED_AFTER = 3
+"""Comparisons of one pair that must end so before it is no longer compared: one bad moment must not decide for a whole
+corpus, nor may an answer that always hangs cost its limit every time it occurs."""
+
 
 @dataclass
 class PathCounts:
@@ -36,6 +42,8 @@ class AnswerVerifier:
         self.settings = settings
         self.counts = PathCounts()
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._unsure: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """How often a pair has ended in one of `UNSURE`."""
         self._pool = ComparingPool(
             settings.answers,
             timeout_seconds=settings.timeout_seconds,
@@ -99,6 +107,12 @@ class AnswerVerifier:
         return verdict
 
     def _remember(self, pair: tuple[str, str], verdict: Verdict) -> None:
+        seen = self._unsure.pop(pair, 0) + 1
+        if verdict in UNSURE and seen < BELIEVED_AFTER:
+            self._unsure[pair] = seen
+            if len(self._unsure) > self.settings.cache_size:
+                self._unsure.popitem(last=False)
+            return
         self._cache[pair] = verdict
         if len(self._cache) > self.settings.cache_size:
             self._cache.popitem(last=False)

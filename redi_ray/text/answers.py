@@ -59,6 +59,7 @@ from dataclasses import dataclass
 
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.schemas import Verdict
+from redi_ray.text.announced import Found
 from redi_ray.text.extract import extract_answer, extract_gold, find_answer
 from redi_ray.text.isolation import ComparingPool
 from redi_ray.text.normalize import INTEGER, canonical, choice_letter, exact_number
@@ -134,11 +135,24 @@ def read_row(gold: object, completion: object, settings: AnswerSettings, *, fini
     if not isinstance(completion, str | None) or not isinstance(gold, str | None):
         return Reading(verdict=Verdict.ERROR)
     found = find_answer(completion, settings, finished=finished) if completion else None
-    answer, certain = (found.answer, found.certain) if found else (None, True)
     reference = extract_gold(gold, settings) if gold else None
     if reference is None:
-        return Reading(answer=answer, verdict=Verdict.GOLD_UNPARSEABLE)
-    return Reading(reference, answer, certain, None if found else Verdict.NO_ANSWER)
+        return Reading(answer=found.answer if found else None, verdict=Verdict.GOLD_UNPARSEABLE)
+    if found is None:
+        return Reading(reference, verdict=Verdict.NO_ANSWER)
+    found = _for_gold(found, reference)
+    return Reading(reference, found.answer, found.certain)
+
+
+def _for_gold(found: Found, gold: str) -> Found:
+    """Of an option with its wording, the wording where the gold is no option; a letter alone says nothing about it then."""
+    choice = choice_letter(found.answer)
+    if choice is None or choice_letter(gold) or canonical(gold) == canonical(found.answer):
+        return found
+    letter, wording = choice
+    if wording.startswith(("+", "-", "*", "/", "^", "=", "(", "\\")):  # (A)+(B) is a sum
+        return found
+    return Found(wording, found.certain) if wording else Found(letter, False)
 
 
 _POOLS: dict[str, ComparingPool] = {}
@@ -155,8 +169,9 @@ def verify_answer(
     r"""The verdict on one completion, and the answer that was found in it.
 
     completion: the model's text. gold: the reference answer. settings: how answers are found and compared.
-    timeout_seconds: limit of one comparison. finished: False where the completion was cut off at its token limit, so that
-    only an explicit answer counts. Never raises for what the texts hold: it is then the verdict that says so.
+    timeout_seconds: processor time that one comparison may take. finished: False where the completion was cut off at its
+    token limit, so that only an explicit answer counts. Never raises for what the texts hold: it is then the verdict that
+    says so.
 
     >>> verify_answer(r"Half of it, so the answer is $\boxed{\frac{1}{2}}$.", "0.5")
     AnswerVerdict(verdict=<Verdict.CORRECT: 'correct'>, extracted_answer='\\frac{1}{2}')

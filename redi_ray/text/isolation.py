@@ -1,7 +1,9 @@
 """Processes that compare answers and can be killed: no signal, thread or event loop of the caller is involved.
 
 Math-Verify's own time-out is a signal, which works on a main thread only and cannot interrupt a big-integer power. Here
-the limits are the operating system's: the caller waits on a pipe until a deadline, then kills.
+the limits are the operating system's, and count the processor time that a comparison takes: on a busy machine, or one that
+was suspended, the same comparison takes longer and gets the same verdict. By the clock the caller only notices a process
+that gets no processor at all; it kills that and tries once more in a fresh one.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,10 +26,12 @@ from redi_ray.schemas import Verdict
 
 START_SECONDS = 180.0
 """Limit for starting a process: importing sympy takes 1-2 s, more on a loaded machine or a network disk."""
+PATIENCE, PATIENCE_SECONDS = 10, 10.0
+"""A process has stalled when a reply takes so many times the limit on processor time, and so many seconds, by the clock."""
 SENT_AHEAD = 16
 PIPE_BYTES = 32_768
 """Requests in a pipe at most, in number and size; a pipe holds 64 KiB, and a write to a full one would block."""
-ENDED = (Verdict.TIMEOUT.value, "died", "exhausted")
+ENDED = (Verdict.TIMEOUT.value, "died", "exhausted", "stalled")
 """Replies after which a process is of no more use."""
 MAX_SERVED = 20_000
 """A process is replaced after this many comparisons, since sympy's caches grow."""
@@ -39,7 +44,7 @@ class ComparingProcess:
     """
 
     def __init__(self, settings: AnswerSettings, timeout_seconds: float, memory_mb: int) -> None:
-        self.timeout_seconds = timeout_seconds
+        self.patience = PATIENCE * timeout_seconds + PATIENCE_SECONDS
         self.options = {"settings": asdict(settings), "timeout_seconds": timeout_seconds, "memory_mb": memory_mb}
         self.process: subprocess.Popen[bytes] | None = None
         self.errors: IO[bytes] | None = None
@@ -48,7 +53,7 @@ class ComparingProcess:
         self.ready = False
         self.served = 0
         self.deadline = 0.0
-        """When the oldest request is late."""
+        """When the process has stalled over the oldest request."""
         self.started_at = 0.0
         self.start_seconds = 0.0
         """Time its starts have taken so far."""
@@ -81,7 +86,7 @@ class ComparingProcess:
         if self.process is None:
             self._start()
         elif not self.pending:
-            self.deadline = time.monotonic() + self.timeout_seconds
+            self.deadline = time.monotonic() + self.patience
         self.pending.append((index, len(request)))
         assert self.process is not None
         assert self.process.stdin is not None
@@ -97,7 +102,8 @@ class ComparingProcess:
         return self.process.stdout.fileno()
 
     def receive(self) -> list[tuple[int, str]]:
-        """Replies that have come, each with its request's index: a `Verdict` value, or `died` if the process ended.
+        """Replies that have come, each with its request's index: a `Verdict` value (`timeout` if its processor time ran out,
+        which ends the process), or `died` if the process ended otherwise.
 
         Raises RuntimeError when a process cannot even start.
         """
@@ -105,11 +111,12 @@ class ComparingProcess:
         if not reply and not self.ready:
             raise RuntimeError(f"a comparing process did not start (memory_mb too small?): {self._last_words()}")
         if not reply:
-            return [(self.pending.popleft()[0], "died")]
+            late = self.process is not None and self.process.wait() == -signal.SIGPROF
+            return [(self.pending.popleft()[0], Verdict.TIMEOUT.value if late else "died")]
         replies = []
         for line in reply.decode().split():
             now = time.monotonic()
-            self.deadline = now + self.timeout_seconds
+            self.deadline = now + self.patience
             if line == "ready":
                 self.ready, self.start_seconds = True, self.start_seconds + now - self.started_at
             else:
@@ -149,10 +156,10 @@ class ComparingPool:
         self.workers = [ComparingProcess(settings, timeout_seconds, memory_mb) for _ in range(processes)]
 
     def compare_many(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """One verdict for each (gold, answer), in order: `timeout` past the deadline, `error` on a crash or no memory.
+        """One verdict for each (gold, answer), in order: `timeout` past the limit, `error` on a crash or no memory.
 
-        A request whose process failed after serving others is tried once more in a fresh one, so that a verdict does not
-        depend on what was compared before it.
+        A request whose process stalled, or failed after serving others, is tried once more in a fresh one, so that a verdict
+        does not depend on what was compared before it, or on what else the machine had to do.
         """
         verdicts = [Verdict.ERROR] * len(pairs)
         waiting = deque(range(len(pairs)))
@@ -165,9 +172,11 @@ class ComparingPool:
                 readable, _, _ = select.select(busy, [], [], max(0.0, left))
                 for worker in busy:
                     for index, reply in self._replies(worker, worker in readable):
-                        if reply not in ("died", "exhausted"):
+                        if reply not in ("died", "exhausted", "stalled"):
                             verdicts[index] = Verdict(reply)
-                        elif index not in failed and worker.served > (reply == "exhausted"):
+                        elif reply == "stalled" and index in failed:
+                            verdicts[index] = Verdict.TIMEOUT
+                        elif index not in failed and (reply == "stalled" or worker.served > (reply == "exhausted")):
                             failed.add(index)
                             waiting.appendleft(index)
                         if reply in ENDED:
@@ -195,7 +204,7 @@ class ComparingPool:
             return worker.receive()
         if time.monotonic() < worker.deadline:
             return []
-        return [(worker.pending.popleft()[0], Verdict.TIMEOUT.value)]
+        return [(worker.pending.popleft()[0], "stalled")]
 
     @property
     def start_seconds(self) -> float:

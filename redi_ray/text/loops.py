@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from redi_ray.config.loops import LoopSettings
-from redi_ray.text.extract import CONCLUSION_CHARS, SENTENCE_ENDS, extract_boxed
+from redi_ray.text.boxes import extract_boxed
+from redi_ray.text.extract import CONCLUSION_CHARS, SENTENCE_ENDS
 from redi_ray.text.thoughts import THOUGHTS
 
 CHARS_PER_TOKEN = 4

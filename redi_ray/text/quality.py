@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from redi_ray.text.extract import BOX_OPENING
+from redi_ray.text.boxes import BOX_OPENING
 from redi_ray.text.thoughts import END_THINK, THINK
 
 

@@ -10,7 +10,17 @@ import re
 from dataclasses import dataclass
 
 THINK, END_THINK = THINK_TAGS = ("<think>", "</think>")
-THOUGHTS = (THINK_TAGS, ("<|begin_of_thought|>", "<|end_of_thought|>"))
+THOUGHTS = (
+    THINK_TAGS,
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[THINK]", "[/THINK]"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<|channel|>analysis", "<|channel|>final"),
+)
 """Pairs of tags around a thought."""
 DEFAULT_OPENING = "<think>\n"
 _TAGS = {tag: (pair, tag == pair[0]) for pair in THOUGHTS for tag in pair}

@@ -1,6 +1,7 @@
 """The comparing process: `python -m redi_ray.text.worker OPTIONS`, which are JSON: settings, memory_mb, timeout_seconds, warm.
 
-Single-threaded, with a limit on its address space and an alarm that ends it. Speaks one line of JSON in, one word out:
+Single-threaded, with limits on its address space and on the processor time of a comparison: the kernel ends a process that
+is past it (SIGPROF), whatever that is doing, and nobody else's work counts. Speaks one line of JSON in, one word out:
 first `ready`, then for each `[gold, answer]` a value of `Verdict`; `exhausted` means memory ran out and the process ends.
 Everything else that libraries may print goes to standard error.
 """
@@ -39,10 +40,9 @@ def serve(settings: AnswerSettings, timeout_seconds: float, warm: bool) -> None:
     os.write(replies, b"ready\n")
     while line := requests.readline():
         gold, answer = json.loads(line)
-        # The parent kills a late process; this alarm (default action: death) is for when the parent has gone.
-        signal.setitimer(signal.ITIMER_REAL, 2 * timeout_seconds + 5)
+        signal.setitimer(signal.ITIMER_PROF, timeout_seconds)
         verdict = judge(gold, answer, settings)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         os.write(replies, verdict.encode() + b"\n")
         if verdict == "exhausted":
             return
@@ -53,6 +53,8 @@ def main() -> None:
     limit = int(options["memory_mb"]) << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # death, also where a parent ignored or blocked it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF])
     serve(AnswerSettings(**options["settings"]), float(options["timeout_seconds"]), bool(options["warm"]))
 
 

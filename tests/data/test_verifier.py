@@ -63,3 +63,14 @@ def test_a_guess_is_never_wrong():
     with AnswerVerifier(VerifySettings()) as verifier:
         verdicts = [v.verdict for v in verifier.verify_many([("6", text), ("7", text), ("7", text + r" \boxed{6}")])]
     assert verdicts == [Verdict.CORRECT, Verdict.NO_ANSWER, Verdict.WRONG]
+
+
+def test_a_time_out_is_believed_at_the_third():
+    """What one bad moment decides is forgotten; what always hangs is not compared for ever."""
+    hangs = [("5", r"\boxed{9^{9^{9^{9}}}}")]
+    with AnswerVerifier(VerifySettings(timeout_seconds=0.3)) as verifier:
+        compared = []
+        for _ in range(5):
+            assert verifier.verify_many(hangs * 3)[2].verdict == Verdict.TIMEOUT
+            compared.append(verifier.counts.compared)
+    assert compared == [1, 2, 3, 3, 3]

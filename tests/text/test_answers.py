@@ -22,7 +22,7 @@ from redi_ray.schemas import Verdict
 from redi_ray.text import answers, extract
 from redi_ray.text.answers import quick_verdict, verify_answer
 from redi_ray.text.equivalence import compare
-from redi_ray.text.extract import extract_answer, extract_gold
+from redi_ray.text.extract import extract_answer, extract_gold, find_answer
 
 DEFAULT = AnswerSettings()
 
@@ -134,11 +134,14 @@ def test_false_positives_of_math_verify(gold, box):
 
 
 def documented(module: ModuleType, columns: int) -> list[list[str]]:
-    """The cells of the table in a module's documentation."""
-    lines = [line for line in (module.__doc__ or "").splitlines() if line.startswith("| ")][1:]
+    """The cells of the tables with so many columns in a module's documentation."""
+    lines = [line for line in (module.__doc__ or "").splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    assert all(len(row) == columns for row in cells), [row for row in cells if len(row) != columns]
-    return [[cell.removeprefix("`").removesuffix("`") for cell in row] for row in cells]
+    heads = [row for row, line in zip(cells, lines[1:], strict=False) if line.startswith("|--")]
+    assert {len(row) for row in cells if not row[0].startswith("--")} == {len(head) for head in heads}
+    rows = [row for row in cells if len(row) == columns and row not in heads and not row[0].startswith("--")]
+    assert rows
+    return [[cell.removeprefix("`").removesuffix("`") for cell in row] for row in rows]
 
 
 @pytest.mark.parametrize(("rule", "gold", "box", "expected"), documented(answers, 4))
@@ -156,6 +159,13 @@ def test_the_table_covers_what_was_asked_for():
 def test_documented_extraction(spec, completion, expected):
     found = extract_answer(completion.replace(" / ", "\n"), AnswerSettings(extract=[spec]))
     assert found == (None if expected == "-" else expected)
+
+
+@pytest.mark.parametrize(("completion", "ended", "answer", "sure"), documented(extract, 4))
+def test_documented_certainty(completion, ended, answer, sure):
+    found = find_answer(completion, DEFAULT, finished=ended == "itself")
+    told = (found.answer, "yes" if found.certain else "guess") if found else ("-", "-")
+    assert told == (answer, sure)
 
 
 def test_examples_of_verify_answer():

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from redi_ray.config.answers import AnswerSettings
-from redi_ray.text.extract import extract_answer, extract_boxed, extract_gold
+from redi_ray.text.boxes import extract_boxed
+from redi_ray.text.extract import extract_answer, extract_gold, find_answer
 
 DEFAULT = AnswerSettings()
 
@@ -82,6 +83,66 @@ def test_cut_off_completions_need_an_explicit_answer():
     assert extract_answer(r"\boxed{12} and now", DEFAULT, finished=False) == "12"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r"First \boxed{7}, finally \boxed{8", None),
+        (r"First \boxed{7}, finally $\boxed{8$.", None),
+        (r"First \boxed{7}, finally \fbox{8", None),
+        (r"First \boxed{7}, finally \boxed{8\}", None),
+        (r"First \boxed{7}, finally \boxed", None),  # cut off within the word, or right behind it
+        (r"First \boxed{7}, finally $\bo", None),
+        (r"The answer is 7. So \boxed{\frac{1}{2}", None),
+        (r"The final answer is $\boxed{8$. I hope it is correct.", None),
+        (r"Answer: \boxed{8", None),
+        (r"<think>\boxed{7}</think> So \boxed{8", None),
+        ("All in all, " * 50 + r"\boxed{7}, so finally \boxed{8. Therefore it is 7.", None),
+        (r"So \boxed{8, that is, the answer is 8.", "8"),  # said again behind it
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed5", "5"),
+        (r"\boxed{5} \boxed{ }", "5"),
+        (r"\boxed{5} goes into \boxed{answer}", "5"),
+    ],
+)
+def test_a_last_box_that_never_closes_leaves_no_answer(text, expected):
+    """Nothing said before it is taken instead."""
+    assert extract_answer(text, DEFAULT) == expected
+    assert extract_answer(text, DEFAULT, finished=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "ended", "cut_off"),
+    [
+        (r"<think>\boxed{5}? No.</think> The answer is **7**.", ("7", True), ("7", True)),
+        (r"<think>\boxed{5}? No.</think> So it is 7.", ("So it is 7.", False), None),
+        (r"\boxed{5}? No.</think> Answer: 7.", ("7", True), ("7", False)),
+        (r"<think>The answer is 5. Hm.</think>7", ("7", True), None),
+        (r"<think></think>\boxed{7}", ("7", True), ("7", True)),
+        (r"<think>So \boxed{5}.</think>", ("5", False), None),
+        (r"<think>So \boxed{5}.</think><|im_end|>", ("5", False), None),
+        (r"<think>So \boxed{5}. Or", ("5", False), None),
+        (r"<think>a</think> \boxed{7} <think>Or \boxed{5}", ("5", False), None),
+        (r"<think>\boxed{5}</think> \boxed{7} </think>", ("7", True), ("7", True)),
+        (r"<think>\boxed{5}</think> <think>\boxed{6}</think> \boxed{7} and more", ("7", True), ("7", True)),
+        (
+            r"<|begin_of_thought|>\boxed{5}<|end_of_thought|><|begin_of_solution|>7<|end_of_solution|>",
+            ("7", True),
+            None,
+        ),
+        (r"<thinking>\boxed{5}</thinking> \boxed{7}", ("7", True), ("7", True)),
+        (r"<reasoning>\boxed{5}</reasoning><answer>7</answer>", ("7", True), ("7", True)),
+        (r"[THINK]\boxed{5}[/THINK]\boxed{7}", ("7", True), ("7", True)),
+        (r"<|channel|>analysis<|message|>\boxed{5}<|end|><|channel|>final<|message|>7<|return|>", ("7", True), None),
+        (r"<|begin_of_thought|>So \boxed{5}.", ("5", False), None),
+    ],
+)
+def test_what_follows_the_thought_decides(text, ended, cut_off):
+    """An answer in the thought is a guess where nothing follows, and none where the completion was cut off."""
+    for finished, expected in ((True, ended), (False, cut_off)):
+        found = find_answer(text, DEFAULT, finished=finished)
+        assert (found and (found.answer, found.certain)) == expected
+
+
 def test_too_long_is_no_answer():
     assert extract_answer("\\boxed{" + "1" * 3000 + "}", DEFAULT) is None
 
@@ -103,12 +164,25 @@ def test_gold():
         "\\" * 1_000_000,
         "<|" * 500_000,
         "A: \x00\x07" * 200_000,
+        "<think>" * 100_000 + "</think>" * 100_000,
+        "the answer is " * 80_000,
+        "answer to " * 100_000,
+        "<answer>" * 120_000,
+        "Answer: " + "(" * 1_000_000,
+        "#### " * 200_000,
+        "\n" * 1_000_000,
+        "Option A (B) " * 80_000,
+        "A: x\n" * 200_000,
+        "<answer>" + ")" * 1_000_000 + "</answer>",
+        "\\(" * 500_000,
+        ")" * 1_000_000,
+        "not " * 250_000 + "5.",
     ],
 )
 def test_linear_time(text):
     """A megabyte of looping output is read in well under a second; a quadratic scan would take minutes."""
     start = time.perf_counter()
-    extract_answer(text, AnswerSettings(extract=[*DEFAULT.extract, "after:A:", "last_number"]))
+    extract_answer(text, AnswerSettings(extract=[*DEFAULT.extract, "after:A:", "last_number", "whole"]))
     assert time.perf_counter() - start < 2
 
 

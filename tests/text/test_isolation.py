@@ -40,6 +40,34 @@ def test_hangs_end_and_the_rest_is_unchanged(pool):
     assert pool.compare_many(pairs[:1]) == [Verdict.CORRECT], "killed processes are replaced"
 
 
+def test_a_busy_machine_is_no_time_out(pool):
+    """A process that gets no processor for longer than the limit has not used it up."""
+    assert pool.compare_many([FINE]) == [Verdict.CORRECT]
+    running = [worker.process.pid for worker in pool.workers if worker.process is not None]
+    for pid in running:
+        os.kill(pid, signal.SIGSTOP)
+    again = threading.Timer(2.5, lambda: [os.kill(pid, signal.SIGCONT) for pid in running])
+    again.start()
+    assert pool.compare_many([FINE, HANGS, ("x+1", "2+x")]) == [Verdict.CORRECT, Verdict.TIMEOUT, Verdict.WRONG]
+    again.join()
+
+
+def test_a_stalled_process_is_replaced():
+    """One that is never woken again costs its request nothing but time."""
+    pool = ComparingPool(AnswerSettings(), timeout_seconds=1.0)
+    assert pool.compare_many([FINE]) == [Verdict.CORRECT]
+    (worker,) = pool.workers
+    assert worker.process is not None
+    stopped, worker.patience = worker.process, 2.0
+    os.kill(stopped.pid, signal.SIGSTOP)
+    later = threading.Timer(1.0, setattr, (worker, "patience", 100.0))  # the machine may be busy in earnest
+    later.start()
+    assert pool.compare_many([FINE]) == [Verdict.CORRECT]
+    assert stopped.poll() == -signal.SIGKILL
+    later.join()
+    pool.close()
+
+
 def test_out_of_memory_is_an_error():
     """Math-Verify's own handler would turn this into "not equal", that is, into a rejected trace."""
     small = ComparingPool(AnswerSettings(), timeout_seconds=60, memory_mb=512)
