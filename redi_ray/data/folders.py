@@ -80,7 +80,7 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
         *folders, last = name.lower().split("/")
         if any(part.startswith(".") for part in (*folders, last)) or last in ABOUT_DATA:
             continue
-        if any(part.startswith("_") for part in (*folders, last)) or _is_reject(folders, last):
+        if any(part.startswith("_") for part in (*folders, last)) or _is_derived(folders, last):
             aside += [name] if last.endswith(SUFFIXES) else []
         elif last.endswith(SUFFIXES):
             kept.append(uri)
@@ -100,9 +100,11 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
     return kept
 
 
-def _is_reject(folders: list[str], last: str) -> bool:
-    """Whether a file holds what one of our own runs rejected."""
-    return folders[-1:] == ["rejects"] and last.startswith("part-")
+def _is_derived(folders: list[str], last: str) -> bool:
+    """Whether a file holds what one of our own runs rejected, or what `datasets` has made of rows beside it."""
+    return (folders[-1:] == ["rejects"] and last.startswith("part-")) or (
+        last.startswith("cache-") and last.endswith(".arrow")
+    )
 
 
 def _few(names: list[str]) -> str:

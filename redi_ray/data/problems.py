@@ -17,7 +17,14 @@ from typing import Any
 import ray
 
 from redi_ray import storage
-from redi_ray.config.data import ArithmeticSource, DevelopmentSplit, OpenR1Source, ProblemsConfig
+from redi_ray.config.data import (
+    ArithmeticSource,
+    DevelopmentSplit,
+    FilesSource,
+    HubSource,
+    OpenR1Source,
+    ProblemsConfig,
+)
 from redi_ray.config.loops import LoopSettings
 from redi_ray.data.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.readers import DataError, Row, source_rows
@@ -130,7 +137,7 @@ class _Collector:
         self.dropped: Counter[str] = Counter()
         self.trace_rejects: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
-        self.held_out_traces = 0
+        self.held_out_traces = self.labelled = 0
         self.rows = 0
 
     def refuse(self, where: str, refused: Refused, value: dict[str, Any]) -> None:
@@ -181,6 +188,7 @@ class _Collector:
         for index, trace in enumerate(parsed.traces, start=known.traces):
             reason = trace.finish_reason or infer_finish_reason(trace.completion, LOOPS)
             self.finish_reasons[reason or "unknown"] += 1
+            self.labelled += any(vote is not None for vote in (trace.votes or {}).values())
             self.traces.add(
                 {
                     "problem_id": known.problem_id,
@@ -231,6 +239,10 @@ class _Collector:
             what, of = ("traces", reason.removeprefix("trace:")) if reason.startswith("trace:") else ("rows", reason)
             mend = HOW_TO_MEND.get(of, "")
             found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
+        source, traces = self.config.source, self.traces.count
+        if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
+            label = source.columns.label
+            found.append(f"none of {traces:,} traces has a label; check problems.source.columns.label ({label})")
         if renamed := self.known.renamed:
             (_, before), after = next(iter(renamed.items()))
             found.append(

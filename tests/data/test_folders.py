@@ -14,7 +14,7 @@ NO_ROWS = (
     "._train.parquet", ".cache/huggingface/x.jsonl", ".hidden.jsonl", "dataset_infos.json", "dataset_info.json", "state.json",
     "manifest.json", "settings.json", "README.md", "LICENSE", "x.jsonl.sha256", "_SUCCESS", "sub/manifest.json",
 )  # fmt: skip
-TOLD = ("_temporary/x.jsonl", "__MACOSX/x.parquet", "rejects/part-00000.parquet", "part-00001", "notes.txt")
+TOLD = ("_temporary/x.jsonl", "__MACOSX/x.parquet", "rejects/part-00000.parquet", "part-00001", "cache-1f.arrow")
 ROWS = (
     "a.parquet", "b.jsonl", "c.jsonl.zst", "d.JSONL", "e.ndjson.gz", "f.json", "g.json.xz", "h.arrow", "y.jsonl.lz4",
     "sub/rejects/own.jsonl", "sub/x.jsonl.bz2",

@@ -156,6 +156,9 @@ def test_a_label_of_no_clear_meaning_is_no_vote(tmp_path: Path):
     assert counts.traces["rejected"] == {"bad_label": 4}
     assert "column `ok` holds float '-1.0', neither true nor false" in rejects[0]["detail"]
     assert any("4 traces rejected as bad_label; the first is x.jsonl:8" in warning for warning in counts.warnings)
+    misspelt = source.model_copy(update={"columns": Columns(completion="completion", label="okay")})
+    counts, _, _, _ = collect(misspelt, tmp_path / "misspelt")
+    assert counts.warnings == ["none of 11 traces has a label; check problems.source.columns.label (okay)"]
 
 
 def test_each_of_several_completions_needs_a_label(tmp_path: Path):
