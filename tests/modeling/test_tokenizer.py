@@ -15,6 +15,7 @@ from redi_ray.modeling.tokenizer import (
     check_model,
     end_of_turn_ids,
     load_tokenizer,
+    read_completion,
     train_bpe_tokenizer,
 )
 
@@ -41,6 +42,17 @@ def test_characters_are_single_tokens():
     tokenizer = character_tokenizer("0123456789=}\n+-*")
     assert len(tokenizer("<think>\n6+2=8", add_special_tokens=False)["input_ids"]) == 7
     assert tokenizer.decode(tokenizer(TEXT)["input_ids"], skip_special_tokens=True) == TEXT  # think tags stay
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_completion_is_read_up_to_its_end_with_its_tags(special: bool):
+    """`<think>` is a special token of some vocabularies; its text must come out as it went in."""
+    tokenizer = character_tokenizer("0123456789=}\n+-*")
+    if special:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    ids, end = tokenizer(TEXT, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id
+    for tail, ended in (([], False), ([end], True), ([end, tokenizer.pad_token_id, *ids], True)):
+        assert read_completion([*ids, *tail], tokenizer, {end}) == (TEXT, ended)
 
 
 def test_models_that_cannot_be_used_are_named(tmp_path: Path):
