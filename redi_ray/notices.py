@@ -52,12 +52,12 @@ def listen() -> None:
     """Log what actors tell from here on, until `stop`. Only in a process whose log lines somebody sees."""
     import ray
 
-    if _threads or not log.handlers:
+    if not log.handlers or any(thread.is_alive() for thread in _threads):
         return
     # no CPU, or an engine could wait for it; started now, it is there before the first engine
     options: dict[str, Any] = {"name": NAME, "get_if_exists": True, "num_cpus": 0, "max_concurrency": 64}
     actor = ray.remote(Notices).options(**options).remote()
-    _threads.append(threading.Thread(target=_relay, args=(actor,), daemon=True, name=NAME))
+    _threads[:] = [threading.Thread(target=_relay, args=(actor,), daemon=True, name=NAME)]
     _threads[0].start()
 
 

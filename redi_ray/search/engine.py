@@ -67,7 +67,7 @@ class Swap:
 
 
 class SwappingEngine:
-    """An engine in this process (its core in another), for one model after the other of the same architecture."""
+    """An engine in this process (on a GPU its core in another), for one model after the other of the same architecture."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings

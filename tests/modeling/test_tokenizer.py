@@ -17,6 +17,7 @@ from redi_ray.modeling.tokenizer import (
     check_model,
     end_of_turn_ids,
     load_tokenizer,
+    read_completion,
     train_bpe_tokenizer,
 )
 
@@ -90,6 +91,17 @@ def test_a_tokenizer_that_loses_white_space_is_refused(tmp_path: Path):
     save_scratch_model(TINY, character_tokenizer("01"), tmp_path)
     with pytest.raises(ModelError, match=r"as transformers loads it, makes '111' of '1 1\\n1'"):
         check_model("model.init.path", str(tmp_path), PromptSettings())
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_completion_is_read_up_to_its_end_with_its_tags(special: bool):
+    """`<think>` is a special token of some vocabularies; its text must come out as it went in."""
+    tokenizer = character_tokenizer("0123456789=}\n+-*")
+    if special:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    ids, end = tokenizer(TEXT, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id
+    for tail, ended in (([], False), ([end], True), ([end, tokenizer.pad_token_id, *ids], True)):
+        assert read_completion([*ids, *tail], tokenizer, {end}) == (TEXT, ended)
 
 
 def test_models_that_cannot_be_used_are_named(tmp_path: Path):

@@ -57,6 +57,18 @@ def test_the_demo_is_planned_as_it_runs():
     assert ray.is_initialized() == running
 
 
+def test_an_engines_limits_are_those_of_its_gpu():
+    """Short samples of a small model fill the scheduler before the memory: 1,024 on an H100, 256 on an A100 of the same size."""
+
+    def at_a_time(gpu: str, *arguments: str) -> str:
+        short = ("resources.engine={device: gpu, dtype: bfloat16}", "--gpu", gpu)
+        return stage_of(planned(DEMO, *short, *arguments), "generate")["note"]
+
+    assert "1024 sequences at a time" in at_a_time("H100")
+    assert "256 sequences at a time" in at_a_time("A100-80GB")
+    assert "96 sequences at a time" in at_a_time("H100", "resources.engine.engine_kwargs={max_num_seqs: 96}")
+
+
 def test_without_a_gpu_the_table_says_so():
     shown = RUNNER.invoke(app, ["plan", DEMO]).stdout
     assert "everything runs on CPU here, so GPU-hours do not apply" in shown
