@@ -44,7 +44,8 @@ LABEL = (
     r"|\u7b54\u6848|\u7b54\u3048|\uc815\ub2f5)"
 )
 CLOSERS = r"(?:[ \t*_`\"'\u201d})\]]|</\w{1,8}>){0,8}"
-TO_WHAT = r"(?:\s+(?:to|for|of|in|as)\s[^.:=?!\n]{1,80}?)?"
+TO_WHAT = r"(?:\s+(?:to|for|of)\s(?:the|this|your|our)\s(?:\w+\s){0,2}?(?:problem|question|exercise|puzzle|task))?"
+"""Of any other part (`the answer in this case = 0`) it may be no answer to the whole."""
 STEMS = (
     *("answer", "ans", "correct ", "right ", "best ", "final ", "antwort", "r\u00e9ponse", "reponse", "respuesta"),
     *("risposta", "resposta", "\u043e\u0442\u0432\u0435\u0442", "\u7b54\u6848", "\u7b54\u3048", "\uc815\ub2f5"),
@@ -52,7 +53,7 @@ STEMS = (
 """What a `LABEL` begins with."""
 IS = (
     r"(?:[:\uff1a=\u2192\u21d2]|->|\\(?:to|Rightarrow|implies)\b|[\u2013\u2014-](?=\s)|\u662f|\u4e3a|\u70ba|\u306f"
-    r"|(?:is|are|was|equals?|(?:would|will|must|should|can only) be|(?:comes out|turns out) (?:to be|to)"
+    r"|(?:is|are|equals?|(?:would|will|must|should|can only) be|(?:comes out|turns out) (?:to be|to)"
     r"|ist|lautet|est|es|\u00e8|\u00e9)(?![^\W_]))"
 )
 FILLER = (
