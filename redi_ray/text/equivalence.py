@@ -23,10 +23,28 @@ from typing import Any
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.exact import numbers_equal
 from redi_ray.text.grading import math_verify
-from redi_ray.text.normalize import DECIMAL_COMMA, PLAIN_UNIT, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
+from redi_ray.text.normalize import (
+    DECIMAL_COMMA,
+    PLAIN_UNIT,
+    RELATION,
+    TEXT,
+    UNITS,
+    canonical,
+    choice_letter,
+    repair,
+    strip_delimiters,
+)
 from redi_ray.text.numeric import certainly_differ
 from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
-from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition, top_level
+from redi_ray.text.statements import (
+    as_tuples,
+    condition_key,
+    letters,
+    relation_of,
+    split_cases,
+    split_condition,
+    top_level,
+)
 from redi_ray.text.symbols import from_unicode
 
 MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
@@ -34,6 +52,8 @@ PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s|\s[A-Za-z]{3,}")
 LATEX = re.compile(r"[\\{}^_]")
 LETTERS_LAST = re.compile(r"(?<=[\d}\s])\s*([a-zA-Z]+)\s*$")
 PLAIN_LOG, LOG, LN = re.compile(r"(?<![\\a-zA-Z])log\s*\("), "\\log(", "\\ln("
+MAX_STATEMENT = 300
+SENTENCE = re.compile(r"[.!?:]\s+[A-Z][a-z]|^[A-Z][a-z]+\s+[a-z]+\s|\n")
 NAMED = re.compile(r"^[^=]*[=\u2248]")
 SUM = re.compile(r"[-+](?![^{]*\})")
 BASED = re.compile(r"(?<![\w}.,])(\d+)_(?:\{(\d{1,2})\}|(\d))(?!\d)")
@@ -51,7 +71,9 @@ def _parse(answer: str) -> list[Any]:
     options = {"fallback_mode": "no_fallback", "parsing_timeout": None}
     spelled = BASED.sub(_in_tens, UNITS.sub("", repair(answer)))
     if _holds_mathematics(answer, spelled) or PROSE.search(spelled):
-        found = parser.parse(SEMICOLON.sub(r"\1, \2", from_unicode(answer)), extraction_config=[latex, plain], **options)
+        found = parser.parse(
+            SEMICOLON.sub(r"\1, \2", from_unicode(answer)), extraction_config=[latex, plain], **options
+        )
         if found:
             return found
     if re.fullmatch(r"-?\d{1,15}", spelled):
@@ -80,6 +102,11 @@ def _signs(item: str) -> str:
 def _holds_mathematics(answer: str, spelled: str) -> bool:
     """Whether an answer is a text with mathematics in it, for Math-Verify to search, and no list of formulas."""
     return bool(MATH.search(spelled) or (MATH.search(answer) and strip_delimiters(answer) != answer.strip()))
+
+
+def _is_short(answer: str, spelled: str) -> bool:
+    """Whether an answer is one statement, and not a text."""
+    return len(spelled) <= MAX_STATEMENT and not _holds_mathematics(answer, spelled) and not SENTENCE.search(spelled)
 
 
 def _endings(spelled: str) -> tuple[str, ...]:
@@ -197,9 +224,12 @@ def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
 def _cases_differ(gold: str, answer: str) -> str:
     """`wrong` where one side has several cases and the other not all of them, `no_answer` where they cannot be told apart.
 
-    Empty where neither has cases. Equal spellings were found before.
+    Empty where neither has cases, or one is more than an answer. Equal spellings were found before.
     """
-    one, other = (split_cases(repair(side)) for side in (gold, answer))
+    spelled = repair(gold), repair(answer)
+    if not all(map(_is_short, (gold, answer), spelled)):
+        return ""
+    one, other = map(split_cases, spelled)
     if not one and not other:
         return ""
     if not one or not other:
@@ -213,7 +243,7 @@ def _cases_differ(gold: str, answer: str) -> str:
 def _statement(answer: str) -> tuple[str, str]:
     """An answer without its condition, and that. A text with mathematics in it stays what it is."""
     spelled = repair(answer)
-    if _holds_mathematics(answer, spelled):
+    if not _is_short(answer, spelled):
         return answer, ""
     core, condition = split_condition(spelled)
     return (core, condition) if condition and not PROSE.search(core) else (answer, "")
