@@ -18,9 +18,20 @@ What counts as equal, beyond the spelling of one expression (a test runs every l
 |                                                      | `5`                   | `\$5`                 | correct |
 | units: so one is not told from another               | `15\text{ cm}`        | `15\text{ m}`         | correct |
 | units: nothing is converted                          | `1000\text{ m}`       | `1\text{ km}`         | wrong   |
+| units: several side by side are one quantity         | `1\text{ h }30\text{ min}` | `90\text{ min}` | correct |
+|                                                      | `1\text{ h }30\text{ min}` | `1\text{ h }45\text{ min}` | wrong |
+| units: words with an opposite are none               | `3\text{ p.m.}`       | `3\text{ a.m.}`       | wrong   |
+|                                                      | `5\text{ km north}`   | `5\text{ km south}`   | wrong   |
+| units: but may be missing                            | `3\text{ p.m.}`       | `3`                   | correct |
+| units: a letter may be a factor as well              | `\frac{37}{4}m`       | `\frac{37m}{4}`       | correct |
+| units: millions are none                             | `5\text{ million}`    | `5000000`             | correct |
+|                                                      | `5\text{ million}`    | `5`                   | wrong   |
 | thousands: separators go                             | `15,000`              | `15000`               | correct |
 | decimals: equal at `float_rounding` places           | `1/3`                 | `0.333333`            | correct |
 |                                                      | `1/3`                 | `0.333`               | wrong   |
+| decimals: small ones at as many significant digits   | `2\times10^{-7}`      | `4\times10^{-7}`      | wrong   |
+|                                                      | `\frac{1}{300000}`    | `0.00000333333`       | correct |
+| decimals: scientific notation of any kind            | `3e8`                 | `3\times10^8`         | correct |
 | decimals: a gold from a float column                 | `27.0`                | `27`                  | correct |
 | decimals: a comma may be the point                   | `2.5`                 | `2,5`                 | correct |
 | intervals: brackets matter                           | `[0,1)`               | `[0,1]`               | wrong   |
@@ -33,15 +44,26 @@ What counts as equal, beyond the spelling of one expression (a test runs every l
 | several answers: joined by and, or                   | `1,-2`                | `-2 \text{ and } 1`   | correct |
 | several answers: with their names                    | `1,-2`                | `x=1, x=-2`           | correct |
 | several answers: a plus-minus is two                 | `\pm 2`               | `2,-2`                | correct |
+| several answers: joined in another language          | `1,-2`                | `1\text{ oder }-2`    | correct |
 | several answers: all must be there                   | `3,5,7`               | `3,5`                 | wrong   |
 | several answers: and no more                         | `3,5`                 | `3,5,7`               | wrong   |
 | tuples: in parentheses the order matters             | `(1,2)`               | `(2,1)`               | wrong   |
 | tuples: a column vector is none                      | `(1,2)`               | `\begin{pmatrix}1\\2\end{pmatrix}` | wrong |
+| tuples: by the names of their parts                  | `(2,3)`               | `b=3, a=2`            | correct |
+| tuples: named in another order than the alphabet's   | `(2,3)`               | `m=2, b=3`            | no_answer |
 | equations: the value alone                           | `x=5`                 | `5`                   | correct |
 |                                                      | `y=2x+1`              | `2x+1`                | correct |
 | equations: rearranged                                | `5x-7y+4=0`           | `10x-14y+8=0`         | correct |
 | expressions: expanded, reordered                     | `(x+1)^2`             | `x^2+2x+1`            | correct |
 |                                                      | `(x+1)^2`             | `x^2+2x+2`            | wrong   |
+| expressions: in plain text or Unicode                | `sqrt(2)/2`           | `\frac{\sqrt2}{2}`    | correct |
+|                                                      | `2·10⁻³`              | `0.002`               | correct |
+|                                                      | `2⁴`                  | `24`                  | wrong   |
+| bases: the value, or the digits where none is given  | `1011_2`              | `1011_{\text{three}}` | wrong   |
+|                                                      | `1011_2`              | `1011`                | correct |
+| conditions: behind an answer they may be missing     | `2x+1`                | `2x+1, x>0`           | correct |
+| conditions: but not differ                           | `2x+1, x>0`           | `2x+1, x<0`           | wrong   |
+| conditions: several cases are one answer             | `0`                   | `0\text{ if odd, }1\text{ if even}` | wrong |
 | text: without case or \text                          | `\text{Even}`         | `even`                | correct |
 | text: no synonyms                                    | `\text{no solution}`  | `\emptyset`           | wrong   |
 | choices: the letter, in any dress                    | `\text{(C) Plane}`    | `C`                   | correct |

@@ -17,91 +17,26 @@ from __future__ import annotations
 
 import itertools
 import re
-from functools import lru_cache
 from typing import Any
 
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.text.exact import numbers_equal
 from redi_ray.text.grading import math_verify
-from redi_ray.text.normalize import DECIMAL_COMMA, PLAIN_UNIT, RELATION, TEXT, UNITS, canonical, choice_letter, repair, strip_delimiters
+from redi_ray.text.normalize import (
+    RELATION,
+    canonical,
+    repair,
+)
 from redi_ray.text.numeric import certainly_differ
 from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
-from redi_ray.text.statements import as_tuples, condition_key, letters, relation_of, split_cases, split_condition, top_level
-from redi_ray.text.symbols import from_unicode
-
-MATH = re.compile(r"(?<!\\)\$|\\\(|\\\[|\\boxed|\\fbox")
-PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}\s|\s[A-Za-z]{3,}")
-LATEX = re.compile(r"[\\{}^_]")
-LETTERS_LAST = re.compile(r"(?<=[\d}\s])\s*([a-zA-Z]+)\s*$")
-PLAIN_LOG, LOG, LN = re.compile(r"(?<![\\a-zA-Z])log\s*\("), "\\log(", "\\ln("
-NAMED = re.compile(r"^[^=]*[=\u2248]")
-SUM = re.compile(r"[-+](?![^{]*\})")
-BASED = re.compile(r"(?<![\w}.,])(\d+)_(?:\{(\d{1,2})\}|(\d))(?!\d)")
-SEMICOLON = re.compile(r"(\$|\\\))\s*;\s*(\$|\\\()")
-"""Between two formulas of a text."""
-
-
-@lru_cache(maxsize=4096)
-def _parse(answer: str) -> list[Any]:
-    """What Math-Verify makes of an answer: its readings, none if it cannot be read (two for `1,22`: pair or decimal)."""
-    import sympy
-
-    parser, _ = math_verify()
-    latex, plain = parser.LatexExtractionConfig(), parser.ExprExtractionConfig()
-    options = {"fallback_mode": "no_fallback", "parsing_timeout": None}
-    spelled = BASED.sub(_in_tens, UNITS.sub("", repair(answer)))
-    if _holds_mathematics(answer, spelled) or PROSE.search(spelled):
-        found = parser.parse(SEMICOLON.sub(r"\1, \2", from_unicode(answer)), extraction_config=[latex, plain], **options)
-        if found:
-            return found
-    if re.fullmatch(r"-?\d{1,15}", spelled):
-        return [sympy.Integer(spelled)]
-    if choice := choice_letter(spelled):
-        spelled = f"\\text{{{choice[0]}}}"
-    found = []
-    for ending in _endings(spelled):
-        found = found + parser.parse(f"\\boxed{{{spelled}{ending}}}", extraction_config=[latex], **options)
-    if PLAIN_LOG.search(answer):  # the natural logarithm to programs
-        found = found + parser.parse(f"\\boxed{{{spelled.replace(LOG, LN)}}}", extraction_config=[latex], **options)
-    if unit := PLAIN_UNIT.match(spelled):
-        found = found + parser.parse(f"\\boxed{{{unit[1]}}}", extraction_config=[latex], **options)
-    if not found and "\\pm" in spelled:  # inside a fraction
-        both = ",".join(item.replace("\\pm", sign) for item in top_level(spelled) for sign in _signs(item))
-        found = parser.parse(f"\\boxed{{{both}}}", extraction_config=[latex], **options)
-    if DECIMAL_COMMA.match(spelled) or (not found and not LATEX.search(spelled)):
-        found = found + parser.parse(spelled, extraction_config=[plain], **options)
-    return found
-
-
-def _signs(item: str) -> str:
-    return "+-" if "\\pm" in item else "+"
-
-
-def _holds_mathematics(answer: str, spelled: str) -> bool:
-    """Whether an answer is a text with mathematics in it, for Math-Verify to search, and no list of formulas."""
-    return bool(MATH.search(spelled) or (MATH.search(answer) and strip_delimiters(answer) != answer.strip()))
-
-
-def _endings(spelled: str) -> tuple[str, ...]:
-    """What to read an answer with at its end: a blank there keeps Math-Verify from dropping letters and text as a unit.
-
-    Behind a number they are a unit or a factor, so both are readings; elsewhere they are part of the answer.
-    """
-    texts = [match.span() for match in TEXT.finditer(spelled)]
-    if len(texts) > 1 or (texts and texts[0][1] < len(spelled.rstrip()) and texts[0][0] > 0 and spelled.endswith("}")):
-        return ("\\,",)
-    match = None if texts else LETTERS_LAST.search(spelled)
-    if match is None:
-        return ("",)
-    number = NAMED.sub("", spelled[: match.start(1)]).strip()
-    return ("\\,",) if letters(number) - {"e", "i"} or SUM.search(number[1:]) else ("", "\\,")
-
-
-def _in_tens(match: re.Match[str]) -> str:
-    """A number in a base by its value: to Math-Verify, a number's index is nothing."""
-    base = int(match[2] or match[3])
-    return str(int(match[1], base)) if 2 <= base <= 10 and all(int(digit) < base for digit in match[1]) else match[0]
-
+from redi_ray.text.readings import PROSE, is_short, read
+from redi_ray.text.statements import (
+    as_tuples,
+    condition_key,
+    relation_of,
+    split_cases,
+    split_condition,
+)
 
 WARM_UP_ATOMS = (
     *(
@@ -178,7 +113,7 @@ def warm_up(settings: AnswerSettings) -> None:
     """Load sympy, read an answer of each common form and atom, compare some; takes 1-2 s."""
     atoms = itertools.cycle(WARM_UP_ATOMS)
     for form in WARM_UP_FORMS:
-        _parse(re.sub("@", lambda _: next(atoms), form))
+        read(re.sub("@", lambda _: next(atoms), form))
     for gold, answer in WARM_UP_PAIRS:
         compare(gold, answer, settings)
 
@@ -197,9 +132,12 @@ def compare(gold: str, answer: str, settings: AnswerSettings) -> str:
 def _cases_differ(gold: str, answer: str) -> str:
     """`wrong` where one side has several cases and the other not all of them, `no_answer` where they cannot be told apart.
 
-    Empty where neither has cases. Equal spellings were found before.
+    Empty where neither has cases, or one is more than an answer. Equal spellings were found before.
     """
-    one, other = (split_cases(repair(side)) for side in (gold, answer))
+    spelled = repair(gold), repair(answer)
+    if not all(map(is_short, (gold, answer), spelled)):
+        return ""
+    one, other = map(split_cases, spelled)
     if not one and not other:
         return ""
     if not one or not other:
@@ -213,7 +151,7 @@ def _cases_differ(gold: str, answer: str) -> str:
 def _statement(answer: str) -> tuple[str, str]:
     """An answer without its condition, and that. A text with mathematics in it stays what it is."""
     spelled = repair(answer)
-    if _holds_mathematics(answer, spelled):
+    if not is_short(answer, spelled):
         return answer, ""
     core, condition = split_condition(spelled)
     return (core, condition) if condition and not PROSE.search(core) else (answer, "")
@@ -257,10 +195,10 @@ def _decide(gold: str, answer: str, places: int) -> bool | None:
 def _ask(gold: str, answer: str, settings: AnswerSettings) -> str:
     """Math-Verify's verdict."""
     _, grader = math_verify()
-    expected = _parse(gold)
+    expected = read(gold)
     if not expected:
         return "gold_unparseable"
-    found = _parse(answer)
+    found = read(answer)
     if not found:
         return "no_answer"
     equal = grader.verify(

@@ -28,9 +28,9 @@ PREFIXES = {"x": 16, "b": 2, "o": 8}
 BASES = {
     word: base
     for base, word in enumerate(
-        "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(), 2
+        ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"), 2
     )
-} | {"bin": 2, "oct": 8, "dec": 10, "hex": 16}
+} | {"sixteen": 16, "bin": 2, "oct": 8, "dec": 10, "hex": 16}
 
 
 @dataclass(frozen=True)

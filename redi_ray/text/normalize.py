@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 from redi_ray.text.plain import from_plain
 from redi_ray.text.symbols import from_unicode
@@ -42,7 +43,8 @@ COUNTED = (
 """Words behind a number that are no unit: they are part of the answer."""
 TEXT_COMMAND = r"\\(?:text|mathrm|textrm|mbox|textnormal)"
 UNIT = (
-    TEXT_COMMAND + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\s*(?:\{{-?\d\}}|\d))?"
+    TEXT_COMMAND
+    + rf"\s*\{{(?![^{{}}]*(?:(?<![a-zA-Z^\d])\d|(?<![a-zA-Z])(?:{COUNTED})(?![a-zA-Z])))[^{{}}]*\}}\s*(?:\^\s*(?:\{{-?\d\}}|\d))?"
 )
 UNIT = rf"(?:\\?\s|~)*{UNIT}(?:\s*(?:/|\\cdot)?\s*{UNIT})*"
 PLAIN_UNIT = re.compile(
@@ -63,11 +65,12 @@ SCALE = re.compile(
     rf"(?<=\d)\s*(?:({TEXT_COMMAND})\s*\{{\s*)?[~\s]*(hundred|thousand|million|billion|trillion)s?(?![a-z])(?(1)([^{{}}]*)\}})"
 )
 SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-JOINING = r"and|or|und|oder|et|ou|\u0438|\u0438\u043b\u0438|\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca|\u3068|\u307e\u305f\u306f"
+CJK_JOINING = r"\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca"
+JOINING = rf"and|or|und|oder|et|ou|\u0438|\u0438\u043b\u0438|\u3068|\u307e\u305f\u306f|{CJK_JOINING}"
 LISTED = re.compile(
     rf",?\s*{TEXT_COMMAND}\s*\{{\s*[,;]?\s*(?:{JOINING}|[yoe;])\s*[,;]?\s*\}}\s*"
     rf"|(?<=[\d)\]}}]),?\s+(?:{JOINING})\s+(?=[-+\d(\[\\]|[a-zA-Z]\s*=)"
-    r"|(?<=[\da-zA-Z)\]}])(?:\\?\s|~)*[,;]?(?:\\?\s)*(?:\u6216\u8005?|\u548c|\u53ca|\u4e0e|\u8207|\u4ee5\u53ca)(?:\\?\s|~)*(?=[-+\da-zA-Z(\[\\])"
+    rf"|(?<=[\da-zA-Z)\]}}])(?:\\?\s|~)*[,;]?(?:\\?\s)*(?:{CJK_JOINING})(?:\\?\s|~)*(?=[-+\da-zA-Z(\[\\])"
 )
 """What stands between two answers, in several languages; the last form is written without blanks."""
 JOINED_UNIT = re.compile(rf"(?<=[\d}}])\s*({TEXT_COMMAND})\s*\{{([^{{}}]*?\w),?\s+(?:{JOINING})\s*\}}\s*(?=[-+\d(\\])")
@@ -141,8 +144,13 @@ def join_spans(text: str) -> str:
     r"""`$3$; $12$` -> `3, 12`: formulas with nothing but separators between them are one list, not each an answer."""
     spans = list(SPAN.finditer(text))
     edges = [(0, 0), *(match.span() for match in spans), (len(text), len(text))]
-    between = [text[before[1] : after[0]] for before, after in zip(edges, edges[1:], strict=False)]
-    if len(spans) < 2 or between[0].strip() or between[-1].strip(" .") or not all(map(BETWEEN_SPANS.fullmatch, between[1:-1])):
+    between = [text[before[1] : after[0]] for before, after in pairwise(edges)]
+    if (
+        len(spans) < 2
+        or between[0].strip()
+        or between[-1].strip(" .")
+        or not all(map(BETWEEN_SPANS.fullmatch, between[1:-1]))
+    ):
         return text
     return ", ".join(next(filter(None, match.groups())).strip() for match in spans)
 
@@ -177,7 +185,11 @@ def repair(answer: str) -> str:
 def _rows(match: re.Match[str]) -> str:
     """A system of equations, one a row, as a list; what has other rows stays."""
     rows = [row.replace("&", " ").strip(" ,;") for row in match.group(2).split("\\\\") if row.strip()]
-    return ", ".join(rows) if len(rows) > 1 and all(re.fullmatch(r"[^=<>,]+=[^=<>,]+", row) for row in rows) else match.group()
+    return (
+        ", ".join(rows)
+        if len(rows) > 1 and all(re.fullmatch(r"[^=<>,]+=[^=<>,]+", row) for row in rows)
+        else match.group()
+    )
 
 
 def _scaled(match: re.Match[str]) -> str:

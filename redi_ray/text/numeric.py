@@ -88,7 +88,13 @@ def _lacks(one: Value, other: Value, limit: float) -> bool:
 def evaluate(answer: str) -> Value | None:
     """The value of a bare answer, None where it is not of the kind that is evaluated here."""
     text = DEGREES.sub("", STYLE.sub("", repair(answer)).strip())
-    if "$" in answer or len(text) > MAX_CHARS or UNIT.search(text) or PLAIN_UNIT.match(text) or DECIMAL_COMMA.match(text):
+    if (
+        "$" in answer
+        or len(text) > MAX_CHARS
+        or UNIT.search(text)
+        or PLAIN_UNIT.match(text)
+        or DECIMAL_COMMA.match(text)
+    ):
         return None
     try:
         shape, entries = _split(text)

@@ -12,6 +12,8 @@ POWER_OF_TEN = re.compile(
 TIMES_TEN = re.compile(r"(?<=\d)\s*(?:[xX*]|\\ast(?![a-z]))\s*(?=10\s*(?:\^|\*\*))")
 TEN_TO = re.compile(r"(?<!\d)10\s*\^\s*([-+]?\d+)")
 NEGATIVE_POWER = re.compile(r"(?:\^|\*\*)\s*(-\s*\d+|-\s*[a-zA-Z](?![a-zA-Z])|(?<=\*\*)\d+)")
+TOWER = re.compile(r"(?:\*\*|\^)\s*\w+\s*(?:\*\*|\^)")
+"""To programs a power of a power, to LaTeX nothing: left as it is."""
 HINT = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\*\*|\^\s*\(|[<>!]=|[\])]\s*[uU]\s*[\[(]")
 """Whether there is something here to respell at all."""
 TEXT = re.compile(r"(\\(?:text[a-z]*|math[a-z]+|operatorname|mbox|begin|end)\s*\{[^{}]*\})")
@@ -37,13 +39,19 @@ AROUND = {
     **dict.fromkeys(("ceil", "ceiling"), (r"\lceil ", r"\rceil ")),
     "factorial": ("(", ")!"),
 }
-CALL = re.compile(rf"(?<![\\a-zA-Z])({'|'.join(sorted((*FUNCTIONS, *AROUND, 'binomial'), key=len, reverse=True))})\s*\(")
+CALL = re.compile(
+    rf"(?<![\\a-zA-Z])({'|'.join(sorted((*FUNCTIONS, *AROUND, 'binomial'), key=len, reverse=True))})\s*\("
+)
 AMBIGUOUS = ("xi", "nu", "mu", "eta", "chi", "iota")
 """Greek letters that are products as well."""
 NAMES = {
     **{name: f"\\{name}" for name in GREEK.values() if name not in AMBIGUOUS and name.islower()},
     **dict.fromkeys(("infinity", "Infinity", "inf", "infty", "oo"), r"\infty"),
-    **{name: f"\\{name}" for name in FUNCTIONS if name in TRIGONOMETRIC or name in ("ln", "log", "sinh", "cosh", "tanh")},
+    **{
+        name: f"\\{name}"
+        for name in FUNCTIONS
+        if name in TRIGONOMETRIC or name in ("ln", "log", "sinh", "cosh", "tanh")
+    },
     "emptyset": r"\emptyset",
 }
 KNOWN = frozenset((*NAMES, *FUNCTIONS, *AROUND, "binomial", "or", "and"))
@@ -61,6 +69,8 @@ def powers_of_ten(text: str) -> str:
 def from_plain(text: str) -> str:
     """Plain formulas as LaTeX. A text with other words than names of functions and letters is prose and stays."""
     text = powers_of_ten(text)
+    if TOWER.search(text):
+        return text
     if "**" in text or "^-" in text or "^ -" in text:
         text = NEGATIVE_POWER.sub(lambda match: f"^{{{match[1].replace(' ', '')}}}", text)
     if not HINT.search(text):

@@ -10,16 +10,26 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from redi_ray.text.normalize import TEXT, repair
 
 NUMBER = r"(?:\d+(?:\.\d+)?|\.\d+|\\frac\{\d+\}\{\d+\}|\d+/\d+)"
 PART = re.compile(rf"({NUMBER})\s*(''|'|\"|[a-z]+)\.?")
 MIXED = re.compile(rf"(-?)\s*((?:{NUMBER}\s*(?:''|'|\"|[a-z]+)\.?\s*(?:,|;|and|&|\+)?\s*)+)")
-LENGTHS = {"in": 1, "ft": 12, "yd": 36, "mi": 63360, "mm": "5/127", "cm": "50/127", "m": "5000/127", "km": "5000000/127"}
+LENGTHS: dict[str, Any] = {
+    "in": 1,
+    "ft": 12,
+    "yd": 36,
+    "mi": 63360,
+    "mm": "5/127",
+    "cm": "50/127",
+    "m": "5000/127",
+    "km": "5000000/127",
+}
 TIMES = {"s": 1, "min": 60, "h": 3600, "d": 86400, "wk": 604800}
 ANGLES = {"''": 1, "'": 60, "deg": 3600}
-FACTORS: dict[str, dict[str, int | str]] = {
+FACTORS: dict[str, dict[str, Any]] = {
     "length": {**LENGTHS, "'": 12, "''": 1},
     "time": TIMES,
     "angle": {**ANGLES, "min": 60, "s": 1},
@@ -71,9 +81,11 @@ OPPOSITES = (
     r"deg ([nsew])\b",
     r"(bce?|b\.c\.|ad|a\.d\.|ce)",
 )
-GROUPS = [re.compile(rf"(?<![a-z\\]){group}(?![a-z])" if "|" in group else group) for group in OPPOSITES]
-SAME = {"profit": "gain", "earn": "gain", "greater": "more", "fewer": "less", "won": "win", "head": "heads", "tail": "tails", "lost": "lose", "ros": "ris",
-        "fell": "fall", "drop": "fall", "b.c.": "bc", "bce": "bc", "a.d.": "ad", "ce": "ad"}  # fmt: skip
+GROUPS = [re.compile(rf"(?<![a-z\\])(?:{group})(?![a-z])") for group in OPPOSITES]
+SAME = {
+    "profit": "gain", "earn": "gain", "greater": "more", "fewer": "less", "won": "win", "lost": "lose", "head": "heads",
+    "tail": "tails", "ros": "ris", "fell": "fall", "drop": "fall", "b.c.": "bc", "bce": "bc", "a.d.": "ad", "ce": "ad",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,9 @@ class Mixed:
         factors = FACTORS[kind]
         if not all(unit in factors for unit, _ in self.parts):
             return None
-        return sum((number * Fraction(factors[unit]) for unit, number in self.parts), Fraction()) * (-1) ** self.negative
+        return (
+            sum((number * Fraction(factors[unit]) for unit, number in self.parts), Fraction()) * (-1) ** self.negative
+        )
 
 
 def words_of(answer: str) -> str:
@@ -163,21 +177,19 @@ def _seconds(text: str) -> tuple[int, bool] | None:
         return None
     hour, minute, second, half, named, alone = match.groups()
     named = named or alone
-    if named or half:
-        hours = int(hour or 12) % 12 + 12 * (named == "noon" or half == "p")
-    else:
-        hours = int(hour)
-    return hours * 3600 + int(minute or 0) * 60 + int(second or 0), bool(named or half or hours > 12)
+    half = {"noon": "p", "midnight": "a", None: half}[named]
+    hours = int(hour or 12) % 12 + 12 * (half == "p") if half else int(hour)
+    return hours * 3600 + int(minute or 0) * 60 + int(second or 0), bool(half or hours > 12)
 
 
 def congruences_equal(gold: str, answer: str) -> bool | None:
     """Whether `3 \\pmod 5` and another are the same residue class; None where not both say a modulus."""
-    moduli = MODULUS.search(gold), MODULUS.search(answer)
-    if not all(moduli):
+    ours, theirs = MODULUS.search(gold), MODULUS.search(answer)
+    if ours is None or theirs is None:
         return None
     one, other = (CONGRUENCE.fullmatch(words_of(side)) for side in (gold, answer))
     if one is None or other is None:
-        return None if {*moduli[0].groups()} == {*moduli[1].groups()} else False
+        return None if {*ours.groups()} == {*theirs.groups()} else False
     return one[2] == other[2] and (int(one[1]) - int(other[1])) % max(1, int(one[2])) == 0
 
 

@@ -28,7 +28,9 @@ def _pairs(table: str) -> dict[str, str]:
     return dict(zip(items[::2], items[1::2], strict=True))
 
 
-SUPERSCRIPTS = _compatible("<super>", (0xB2, 0xB9), (0x2B0, 0x2B8), (0x2E0, 0x2E4), (0x1D2C, 0x1D6A), (0x1D9B, 0x1DBF), (0x2070, 0x207F))
+SUPERSCRIPTS = _compatible(
+    "<super>", (0xB2, 0xB9), (0x2B0, 0x2B8), (0x2E0, 0x2E4), (0x1D2C, 0x1D6A), (0x1D9B, 0x1DBF), (0x2070, 0x207F)
+)
 SUBSCRIPTS = _compatible("<sub>", (0x1D62, 0x1D6A), (0x2080, 0x209C), (0x2C7C, 0x2C7C))
 FRACTIONS = {
     character: "\\frac{" + value.replace("\u2044", "}{") + "}"
@@ -52,10 +54,14 @@ SIGNS = _pairs(
 )
 PLAIN = {
     **dict.fromkeys("\u2212\u2013\u2010\u2011\u2012\ufe63", "-"),
-    **_pairs("\u00b0 ^\\circ \u2032 ' \u2033 '' \u2019 ' \u2223 | \u2236 : \u2217 * \u2215 / \u2044 / \u3001 , \u3002 ."),
+    **_pairs(
+        "\u00b0 ^\\circ \u2032 ' \u2033 '' \u2019 ' \u2223 | \u2236 : \u2217 * \u2215 / \u2044 / \u3001 , \u3002 ."
+    ),
     **dict.fromkeys("\u2061\u2062\u200b\u200e\ufeff", ""),
 }
-BLACKBOARD = str.maketrans({letter: f"\\mathbb{{{name}}}" for letter, name in zip("\u2115\u2124\u211a\u211d\u2102", "NZQRC", strict=True)})
+BLACKBOARD = str.maketrans(
+    {letter: f"\\mathbb{{{name}}}" for letter, name in zip("\u2115\u2124\u211a\u211d\u2102", "NZQRC", strict=True)}
+)
 UNICODE = str.maketrans({**{sign: f"\\{name} " for sign, name in {**GREEK, **SIGNS}.items()}, **PLAIN})
 DIGIT = re.compile(r"(?![0-9])\d")
 RAISED = re.compile(f"[{''.join(SUPERSCRIPTS)}]+")

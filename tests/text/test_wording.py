@@ -35,6 +35,24 @@ def test_numbers_and_signs_matter(one: str, other: str):
     assert formulas(one) != formulas(other)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("Find 2\u2074.", "Find 24."), ("is 10\u2076?", "is 106?"), ("\u00bd of it", "12 of it")]
+)
+def test_powers_are_no_digits(one: str, other: str):
+    """A problem and another one with the digits of its power were duplicates, and the benchmark's contamination."""
+    assert words(one) != words(other)
+    assert formulas(one) != formulas(other)
+    assert whole_key(one) != whole_key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("is 10\u2076?", "is $10^{6}$?"), (r"$\dbinom{5}{2}$", r"$\binom52$"), ("x \u2265 \u00bd", r"$x\ge\frac12$")],
+)
+def test_unicode_is_spelled_as_latex(one: str, other: str):
+    assert (words(one), formulas(one), whole_key(one)) == (words(other), formulas(other), whole_key(other))
+
+
 def test_clauses_may_change_places():
     assert formulas("If $a=2b$ and $c=3$, find it.") == formulas("Find it, if $c=3$ and $a=2b$")
 
