@@ -65,8 +65,8 @@ WORDS: dict[Ending, str] = {
 }
 """Words of OpenAI, Azure, vLLM, SGLang, TGI, TensorRT-LLM, llama.cpp, Ollama, LM Studio, Anthropic, Gemini, Bedrock, Cohere,
 Mistral, DeepSeek and others; letters' case and what joins the words do not matter."""
-NO_REASON = ("", "null", "none", "nan", "na", "nil", "undefined")
-"""How a missing reason is written; it says nothing either way."""
+NO_REASON = ("null", "none", "nan", "na", "nil", "undefined")
+"""How a missing reason is written, if not left empty; it says nothing either way."""
 KEYS = ("type", "reason", "finish_reason", "finishReason", "stop_reason", "done_reason", "name", "value")
 """Where an object has its word."""
 _FIRST_WORD = re.compile(rf"""["'](?:{"|".join(KEYS)})["']\s*:\s*["']([^"']*)["']""")
@@ -84,12 +84,15 @@ def ending(reason: Any) -> Ending | None:
     if isinstance(reason, Enum):
         reason = reason.name
     if isinstance(reason, dict):
-        named = [reason[key] for key in KEYS if reason.get(key) is not None]
-        return ending(named[0]) if named else Ending.UNKNOWN if reason else None
+        told = {key: value for key, value in reason.items() if value is not None}
+        named = [told[key] for key in KEYS if key in told]
+        return ending(named[0]) if named else Ending.UNKNOWN if told else None
     if isinstance(reason, list | tuple):
         return ending(reason[0]) if len(reason) == 1 else Ending.UNKNOWN if reason else None
     if reason is None or (isinstance(reason, float) and math.isnan(reason)):
         return None
+    if isinstance(reason, bytes):
+        reason = reason.decode(errors="replace")
     if not isinstance(reason, str):
         return Ending.UNKNOWN
     return _of_text(reason)
@@ -99,7 +102,7 @@ def _of_text(text: str) -> Ending | None:
     if written := _FIRST_WORD.search(text):  # an object that went through text
         text = written[1]
     text = text.strip().strip("<>\"'`")
-    if _bare(text) in NO_REASON:
+    if not text or _bare(text) in NO_REASON:
         return None
     for part in (text, *text.split(":")):  # `content_filter: SAFETY`, `<FinishReason.STOP: 1>`
         for word in (part, part.rstrip(". ").rpartition(".")[2]):
