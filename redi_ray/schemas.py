@@ -40,9 +40,12 @@ VERIFIERS = ("math_verify", "judge", "label")
 VOTES = pa.struct([pa.field(name, pa.string()) for name in VERIFIERS])
 """One vote per verifier: a `Verdict` value, or null where that verifier did not vote."""
 
-FINISH_REASONS = ("stop", "length", "loop")
-"""Why a completion ended: by itself, at its token limit, or stopped for repeating itself to no end."""
-CUT_OFF = ("length", "loop")
+UNFINISHED = "unfinished"
+"""Finish reason of a completion that the server broke off, or that ended for a reason nobody knows: never `wrong`."""
+FINISH_REASONS = ("stop", "length", "loop", UNFINISHED)
+"""Why a completion ended: by itself, at its token limit, stopped for repeating itself to no end, or none of these. What
+servers and data call it is read by `redi_ray.text.finish`."""
+CUT_OFF = ("length", "loop", UNFINISHED)
 """Finish reasons of a completion that did not end by itself."""
 
 PROBLEM = pa.schema(

@@ -26,7 +26,7 @@ class Reply:
     """Break the connection instead of answering."""
 
 
-def completion(text: str | None, finish: str = "stop", usage: dict[str, int] | None = None, **message: Any) -> Reply:
+def completion(text: Any, finish: Any = "stop", usage: dict[str, int] | None = None, **message: Any) -> Reply:
     """A well-formed answer."""
     choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
     counted = {"prompt_tokens": 11, "completion_tokens": 7} if usage is None else usage
@@ -44,12 +44,21 @@ class Seen:
     authorization: str | None
 
 
-class ChatServer:
-    """`answer(body, tries)` replies to every chat; `tries` counts how often this very body has been sent."""
+PATHS = ("/v1/models", "/v1/chat/completions")
 
-    def __init__(self, answer: Callable[[dict[str, Any], int], Reply], models: Reply | None = None) -> None:
+
+class ChatServer:
+    """`answer(body, tries)` replies to every chat; `tries` counts how often this very body has been sent. An empty chat, which
+    asks whether there is an API, gets a 400 as from any server."""
+
+    def __init__(
+        self, answer: Callable[[dict[str, Any], int], Reply], models: Reply | None = None, elsewhere: Reply | None = None
+    ) -> None:
         self.answer = answer
         self.models = models or Reply(body={"data": [{"id": "m"}]})
+        self.elsewhere = elsewhere
+        """What paths get that are no API's; null: there are none such."""
+        self.empty_chat = Reply(400, {"error": "no messages"})
         self.seen: list[Seen] = []
         self.most_at_once = self._at_once = 0
         self._tries: dict[str, int] = {}
@@ -63,10 +72,17 @@ class ChatServer:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
-                self.reply(outer.models)
+                lost = outer.elsewhere is not None and self.path not in PATHS
+                self.reply(outer.elsewhere if lost else outer.models)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if outer.elsewhere is not None and self.path not in PATHS:
+                    self.reply(outer.elsewhere)
+                    return
+                if "messages" not in body:
+                    self.reply(outer.empty_chat)
+                    return
                 with outer._lock:
                     key = json.dumps(body, sort_keys=True)
                     outer._tries[key] = tries = outer._tries.get(key, 0) + 1

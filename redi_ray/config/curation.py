@@ -177,7 +177,7 @@ class TraceRules(Strict):
     """Which traces of a side may be picked. A trace that may not is left out before the choice: the next takes its place."""
 
     truncated: bool = True
-    """Whether traces that were cut off (`finish_reason` length or loop) may be picked."""
+    """Whether traces that were cut off (`finish_reason` length, loop or unfinished) may be picked."""
     min_chars: int = Field(0, ge=0)
     """Shorter traces are left out."""
     max_chars: int | None = Field(None, ge=1)

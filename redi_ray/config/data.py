@@ -38,8 +38,9 @@ class Columns(Strict):
     """Whether each trace is correct according to the data, shaped like `completion`: true or false, 1 or 0, yes or no, correct
     or wrong; null and NaN are no label, and a trace with any other value is rejected."""
     finish_reason: str | list[str] | None = None
-    """Why each trace ended (`stop`, `length` or `loop`), shaped like `completion`. Where it is unknown, a trace that shows
-    signs of being cut off, or of a loop, is marked so (`redi_ray.text.loops`)."""
+    """Why each trace ended, in any service's words (`redi_ray.text.finish`; an unknown one is not finished), shaped like
+    `completion`. Where the data do not say, a trace that shows signs of being cut off, or of a loop, is marked so
+    (`redi_ray.text.loops`)."""
     model: str | None = None
     """Who wrote the trace; with several completion columns each column's name stands for it."""
 

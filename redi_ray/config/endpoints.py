@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -11,6 +12,8 @@ from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.secrets import holds_a_key
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+CHAT = "/chat/completions"
+"""Below `base_url`, where chats are posted."""
 _SENT_BY_US = frozenset({"model", "messages", "stream", "n", "max_tokens", "max_completion_tokens"})
 
 
@@ -21,8 +24,8 @@ class EndpointSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     base_url: str
-    """Up to and with the version, such as `http://teacher:8000/v1`. No part of the stage's key: a server that moves keeps
-    its traces, so `model` must name the model."""
+    """Up to and with the version, such as `http://teacher:8000/v1`; what stands before `/chat/completions`. No part of the
+    stage's key: a server that moves keeps its traces, so `model` must name the model."""
     model: str
     """The model's name on that server."""
     api_key_env: str | None = None
@@ -33,12 +36,13 @@ class EndpointSettings:
     """Ceiling on requests, retries included, evenly spaced. Null: none."""
     tokens_per_minute: float | None = None
     """Ceiling on prompt and completion tokens. An answer's tokens are known only when it is there, so a request first
-    counts with the mean of those before it."""
+    counts with the mean of those before it; so does a try that failed, unless the server surely spent nothing on it."""
     max_retries: int = 8
-    """Tries after the first on 408, 409, 429, 5xx, time-outs, broken connections and answers that are no JSON."""
+    """Tries after the first on 408, 409, 425, 429, 499, 5xx, time-outs, broken connections, answers that the server broke
+    off (`abort`, `error`, `insufficient_system_resource`, ...) and JSON that ends too soon."""
     backoff_seconds: float = 1.0
-    """Longest wait before the first retry, doubled with each; the wait is drawn at random below it. Where the server sends
-    a Retry-After, that is waited for instead, and by the other requests too."""
+    """Longest wait before the first retry, doubled with each; the wait is drawn at random between half of it and all of it.
+    Where the server's Retry-After is longer, that is waited for, and by the other requests too."""
     max_backoff_seconds: float = 60.0
     """Where the doubling ends."""
     max_retry_after_seconds: float = 600.0
@@ -47,7 +51,8 @@ class EndpointSettings:
     """Limit of one try. A completion arrives all at once, at its end, and may have waited in the server's queue."""
     max_failures_in_row: int = 50
     """The run stops after so many requests in a row that failed for good: the server is down, or the request is wrong.
-    What is done by then stays."""
+    What a content filter refuses, and an answer that is empty or no Unicode, are a request's own and do not count. What is
+    done by then stays."""
     prompt_price: float | None = None
     """Per million prompt tokens, in whatever currency; with `completion_price` it puts `cost` into the manifest."""
     completion_price: float | None = None
@@ -68,6 +73,12 @@ class EndpointSettings:
         require(
             not (parts.username or parts.password or parts.query or parts.fragment),
             "base_url must hold no user, password or query: the key's variable goes into api_key_env",
+        )
+        require(parts.port != 0, "base_url has port 0")  # and a port that is none raises ValueError
+        wrong = re.fullmatch(r"(.*?)(?:/chat)?/completions/*", self.base_url)
+        require(
+            wrong is None,
+            f"base_url must end before {CHAT}, which is added to it; write base_url: {wrong and wrong[1]}",
         )
         require(bool(self.model.strip()), "model is empty; name the model as the server does (GET <base_url>/models)")
         require(
@@ -94,6 +105,15 @@ class EndpointSettings:
         require(all(price is None or price >= 0 for price in prices), f"prices must be >= 0, got {prices}")
         taken = sorted(_SENT_BY_US & self.extra_body.keys())
         require(not taken, f"extra_body must not hold {', '.join(taken)}: the request has its own")
+        for name in ("base_url", "model", "extra_body"):
+            require(
+                _is_json(getattr(self, name)), f"{name} must be what JSON in UTF-8 can hold: no dates, NaN, surrogates"
+            )
+
+    @property
+    def base(self) -> str:
+        """`base_url` without slashes at its end."""
+        return self.base_url.rstrip("/")
 
     @property
     def has_prices(self) -> bool:
@@ -108,3 +128,11 @@ class EndpointSettings:
     def identity(self) -> dict[str, Any]:
         """What decides the answers, for a stage's key: where the server is and how fast it is asked do not."""
         return {"model": self.model, "omit": sorted(self.omit), "extra_body": self.extra_body}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -25,7 +25,9 @@ class TraceColumns:
     trace_id: str | None = "trace_id"
     """The trace's own id. Null, or not in the row: `problem_id#file:row`."""
     finish_reason: str | None = "finish_reason"
-    """`length` says that the trace was cut off at its token limit. Null, or not in the row: it was not."""
+    """Why the trace ended, in any service's words (`redi_ray.text.finish`): of one cut off at its token limit only an explicit
+    answer counts, and one that was broken off, or ended for an unknown reason, is never `wrong`. Null, or not in the row: it
+    ended by itself."""
     label: str | None = None
     """A label that came with the trace: true or false, 1 or 0, yes or no, or a verdict's name; null and NaN are none."""
     judge: str | None = None

@@ -18,9 +18,10 @@ from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.data.survey import trace_shards
+from redi_ray.data.verify import decide_trace
 from redi_ray.schemas import CUT_OFF, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
 from redi_ray.text.judgement import read_judgement
-from redi_ray.text.verdicts import decide, invert
+from redi_ray.text.verdicts import invert
 
 NO_VOTE = ("abstained", "unparseable", "truncated", "engine_error")
 
@@ -114,14 +115,14 @@ def decide_table(table: pa.Table, judged: list[Verdict | None] | None, settings:
     judged: Verdict[num_rows], None where our judge did not vote; None without one, and then shipped votes stand.
     """
     verdicts, verdicts_by = [], []
-    unreadable = _unreadable(table)
+    unreadable, reasons = _unreadable(table), table["finish_reason"].to_pylist()
     for index, by in enumerate(table["verdict_by"].to_pylist()):
         if judged is not None and not (settings.reuse_votes and by["judge"] in set(Verdict)):
             by["judge"] = judged[index]
         cast: dict[str, Verdict | None] = {
             name: Verdict(by[name]) if by[name] in set(Verdict) else None for name in settings.votes
         }
-        verdict = Verdict.ERROR if unreadable[index] else decide(cast, settings.policy)
+        verdict = Verdict.ERROR if unreadable[index] else decide_trace(cast, settings.policy, reasons[index])
         verdicts.append((invert(verdict) if settings.invert_labels else verdict).value)
         verdicts_by.append({name: by[name] for name in VERIFIERS})
     columns = {"verdict": pa.array(verdicts, pa.string()), "verdict_by": pa.array(verdicts_by, VOTES)}

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.endpoint import ChatClient, check_endpoint, endpoint_key
+from redi_ray.data.endpoint import ChatClient
+from redi_ray.data.endpoint_check import check_endpoint, endpoint_key
 from redi_ray.data.endpoint_wire import Answer, Parameters, Refusal
 from redi_ray.data.samples import COMPLETION, Sampler, Sampling, sample_seed
 from redi_ray.text.loops import text_loop
@@ -24,7 +25,7 @@ from redi_ray.text.prompts import fold_reasoning, to_messages
 
 REQUESTS_PER_TASK = 16
 """Rows of one Ray task, and what is asked again should the actor die."""
-TRANSIENT = frozenset({"rate_limited", "server_error", "timeout", "connection"})
+TRANSIENT = frozenset({"rate_limited", "server_error", "timeout", "connection", "broken_off"})
 """Failures that are not the request's: worth another pass once all the others have been answered."""
 
 
@@ -96,7 +97,7 @@ def to_completion(answer: Answer, forced: str, prompt: PromptSettings, sampling:
     if not text.startswith(forced.strip()):
         text = forced + text
     finish = answer.finish_reason
-    looping = finish != "stop" and text_loop(text, sampling.loops) is not None
+    looping = finish in (None, "length") and text_loop(text, sampling.loops) is not None
     return {
         "completion": text,
         "finish_reason": "loop" if looping else finish,

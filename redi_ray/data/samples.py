@@ -71,7 +71,7 @@ class SampleStats:
     prompt_tokens: int = 0
     """Of the traces, each with its whole prompt."""
     truncated: int = 0
-    """Traces that reached their token limit."""
+    """Traces that reached their token limit, or were broken off."""
     loops: int = 0
     """Traces that were caught in a loop."""
     resumed: int = 0

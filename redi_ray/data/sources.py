@@ -12,7 +12,7 @@ import numpy as np
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
 from redi_ray.data.chats import BadChat, is_chat, read_text
 from redi_ray.data.values import BadValue, is_true, read_answer, read_id, read_vote, shown
-from redi_ray.schemas import FINISH_REASONS
+from redi_ray.text.finish import finish_reason
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
 """Lists of verdicts in OpenR1's `correctness`, and the votes that they become."""
@@ -124,7 +124,7 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
             except _TraceRefused as error:
                 refused.append((error.reason, str(error)))
                 continue
-            traces.append(ParsedTrace(text, model, votes, reason if reason in FINISH_REASONS else None))
+            traces.append(ParsedTrace(text, model, votes, finish_reason(reason)))
     return traces, refused
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from redi_ray import storage
 from redi_ray.data.ids import Hashes, IdSet, hash_ids
 from redi_ray.data.samples import TASK_CPUS, SampleStats
-from redi_ray.schemas import Verdict
+from redi_ray.schemas import UNFINISHED, Verdict
 
 SHARDS_PER_TASK = 64
 
@@ -97,7 +97,7 @@ def stats_of(traces: pa.Table) -> SampleStats:
         traces=traces.num_rows,
         tokens=pc.sum(traces["num_tokens"]).as_py() or 0,
         prompt_tokens=pc.sum(told.cast(pa.int64())).as_py() or 0,
-        truncated=reasons["length"],
+        truncated=reasons["length"] + reasons[UNFINISHED],
         loops=reasons["loop"],
     )
 

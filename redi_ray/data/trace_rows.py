@@ -12,6 +12,7 @@ from redi_ray.data.readers import UNREAD, DataError, Row, file_rows, first_colum
 from redi_ray.data.sources import lookup
 from redi_ray.data.values import BadValue, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import VERIFIERS
+from redi_ray.text.finish import finish_reason
 
 SEGMENT_ROWS = 20_000
 """Input rows per output file, which is also what a crash can cost."""
@@ -79,7 +80,6 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
         answer = read_answer(lookup(row.value, columns.answer))
     except BadValue as error:
         raise RowRefused("bad_answer", f"{_told(row.value, columns.answer)}: {error}") from error
-    finish_reason = lookup(row.value, columns.finish_reason)
     return {
         "problem_id": problem_id,
         "problem": "",
@@ -87,7 +87,7 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
         "trace_id": read_id(lookup(row.value, columns.trace_id)) or f"{problem_id}#{row.where}",
         "sample_index": 0,
         "completion": completion,
-        "finish_reason": finish_reason if isinstance(finish_reason, str) else None,
+        "finish_reason": finish_reason(lookup(row.value, columns.finish_reason)),
         "votes": _votes(row.value, columns),
     }
 

@@ -26,6 +26,7 @@ from redi_ray.data.verifier import AnswerVerifier
 from redi_ray.errors import storage_errors
 from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
 from redi_ray.text.answers import AnswerVerdict
+from redi_ray.text.finish import finish_reason, is_partial
 from redi_ray.text.verdicts import decide
 
 BATCH_BYTES = 1 << 20
@@ -56,10 +57,15 @@ class VerifyCounts:
 
 
 def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySettings) -> pa.Table:
-    """`TRACE` rows -> as many `VERIFIED_TRACE` rows, in the same order."""
+    """`TRACE` rows -> as many `VERIFIED_TRACE` rows, in the same order.
+
+    A trace that was broken off, or that ended for a reason nobody knows, is never wrong, whatever the votes and the policy
+    say: it has no answer then.
+    """
     table, readable = conform(table)
     golds, completions = table["answer"].to_pylist(), table["completion"].to_pylist()
-    finished = [reason not in CUT_OFF for reason in table["finish_reason"].to_pylist()]
+    reasons = table["finish_reason"].to_pylist()
+    finished = [finish_reason(reason) not in CUT_OFF for reason in reasons]
     shipped = [votes or {} for votes in table["votes"].to_pylist()]
     # the paper's rule counts a missing vote as one against the trace, so there it must stay missing
     any_vote = settings.policy == "paper"
@@ -67,7 +73,7 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     judged = "math_verify" in settings.votes
     asked = [index for index in range(len(golds)) if judged and readable[index] and not keep[index]]
     found = verifier.verify_many([(golds[i], completions[i]) for i in asked], [finished[i] for i in asked])
-    ours: dict[int, AnswerVerdict] = dict(zip(asked, found, strict=True))
+    ours = {i: _of_part(verdict, reasons[i]) for i, verdict in zip(asked, found, strict=True)}
     others = [index for index in range(len(golds)) if index not in ours]
     read = verifier.extract_many([completions[i] for i in others], [finished[i] for i in others])
     answers = {**dict(zip(others, read, strict=True)), **{i: verdict.extracted_answer for i, verdict in ours.items()}}
@@ -77,7 +83,8 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
         if judged and not keep[index]:
             by["math_verify"] = ours[index].verdict if index in ours else Verdict.ERROR
         cast: dict[str, Verdict | None] = {name: _vote(by[name]) for name in settings.votes}
-        verdicts.append(decide(cast, settings.policy).value if readable[index] else Verdict.ERROR.value)
+        verdict = decide_trace(cast, settings.policy, reasons[index]) if readable[index] else Verdict.ERROR
+        verdicts.append(verdict.value)
         verdicts_by.append(by)
     for name, values, kind in (
         ("verdict", verdicts, pa.string()),
@@ -86,6 +93,19 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     ):
         table = table.append_column(name, pa.array(values, kind))
     return table.cast(VERIFIED_TRACE)
+
+
+def _of_part(verdict: AnswerVerdict, reason: str | None) -> AnswerVerdict:
+    """The vote on a trace that ended for `reason`: a part that holds another answer than the gold may not have been done."""
+    if verdict.verdict == Verdict.WRONG and is_partial(reason):
+        return AnswerVerdict(Verdict.NO_ANSWER, None)
+    return verdict
+
+
+def decide_trace(votes: Mapping[str, Verdict | None], policy: str, reason: str | None) -> Verdict:
+    """The policy's verdict on a trace that ended for `reason`; one that was broken off is never wrong."""
+    verdict = decide(votes, policy)
+    return Verdict.NO_ANSWER if verdict == Verdict.WRONG and is_partial(reason) else verdict
 
 
 def _vote(value: str | None) -> Verdict | None:

@@ -18,6 +18,7 @@ from redi_ray.text.thoughts import (
     last_thought,
     opened_once,
     opening_tag,
+    told_once,
     without_empty_thought,
 )
 
@@ -38,13 +39,15 @@ def fold_reasoning(text: str, reasoning: str, settings: PromptSettings) -> str:
     """One completion, `<think>...</think>` and all, of an answer whose reasoning a server has kept apart.
 
     Without an answer the thought stays open: it was cut off. A text that only closes a thought, because the server's chat
-    template had opened it, gets its beginning back.
+    template had opened it, gets its beginning back. Tags that the server has left on the reasoning, and a text that repeats
+    it, make no second thought.
     """
     opening = settings.prefix if opening_tag(settings.prefix) == "<think>" else DEFAULT_OPENING
     if not reasoning.strip():
         return opened_once(text, opening)
-    thought = opening + reasoning.strip()
-    return f"{thought}\n{END_THINK}\n\n{text.strip()}" if text.strip() else thought
+    text, reasoning = told_once(text, reasoning)
+    thought = opening + reasoning
+    return f"{thought}\n{END_THINK}\n\n{text}" if text else thought
 
 
 def strip_prefix(completion: str, settings: PromptSettings, begun: str | None = None) -> str | None:

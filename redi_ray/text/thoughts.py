@@ -88,6 +88,36 @@ def opened_once(text: str, prefix: str) -> str:
     return text
 
 
+def told_once(text: str, reasoning: str) -> tuple[str, str]:
+    """An answer's text and its reasoning, which a server has kept apart, without tags around the reasoning, and of a text that
+    holds the reasoning once more only what follows it.
+
+    Example: `told_once("<think>2+2</think>4", "<think>2+2</think>") == ("4", "2+2")`.
+    """
+    thought = reasoning.strip()
+    for opening, closing in THOUGHTS:
+        if thought.startswith(opening):
+            while thought.startswith(opening):
+                thought = thought.removeprefix(opening).lstrip()
+            inner, closed, answer = thought.rpartition(closing)
+            thought = inner if closed else thought
+            if closed and not _holds(text, answer):
+                text = f"{answer.strip()}\n\n{text.strip()}"
+        thought = thought.strip().removesuffix(closing)
+        begun = text.lstrip()
+        inner, closed, answer = begun.removeprefix(opening).partition(closing)
+        if begun.startswith(opening) or (closed and (_holds(thought, inner) or _holds(inner, thought))):
+            text = answer
+            if not _holds(thought, inner):
+                thought = inner if _holds(inner, thought) else f"{thought.strip()}\n\n{inner}"
+    return text.strip(), thought.strip()
+
+
+def _holds(text: str, part: str) -> bool:
+    """Whether `part` stands in `text`, white space aside."""
+    return "".join(part.split()) in "".join(text.split())
+
+
 def without_empty_thought(text: str) -> str:
     """What follows a thought that is closed with nothing in it; the text itself where it does not begin with one."""
     return _EMPTY.sub("", text, count=1)

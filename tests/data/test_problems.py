@@ -109,15 +109,21 @@ def test_imported_traces_say_why_they_ended_or_show_it(tmp_path: Path):
         for completion, why in (
             ("<think>\nso it", None),
             ("<think>\nso it", "stop"),
-            ("<think>\n" + "Wait, no. " * 200, "eos"),
+            ("<think>\n" + "Wait, no. " * 200, None),
             ("<think>\nyes.\n</think>\n\\boxed{1}", None),
+            ("<think>\nyes.\n</think>\n\\boxed{1}", "EOS_TOKEN"),
+            ("<think>\nso it", {"type": "length", "length": 7}),
+            ("<think>\nyes.\n</think>\n\\boxed{1}", "abort"),
+            ("<think>\n" + "Wait, no. " * 200, "a word of tomorrow"),
         )
     ]
     columns = Columns(completion="completion", finish_reason="why")
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
     counts, _, traces, _ = collect(source, tmp_path / "out")
-    assert [trace["finish_reason"] for trace in traces] == ["length", "stop", "loop", None]
-    assert counts.traces["finish_reasons"] == {"length": 1, "stop": 1, "loop": 1, "unknown": 1}
+    assert [trace["finish_reason"] for trace in traces] == [
+        *("length", "stop", "loop", None, "stop", "length", "unfinished", "unfinished")
+    ]
+    assert counts.traces["finish_reasons"] == {"length": 2, "stop": 2, "loop": 1, "unknown": 1, "unfinished": 2}
 
 
 def test_rows_that_do_not_fit_are_rejected_with_their_place_and_reason(tmp_path: Path):
