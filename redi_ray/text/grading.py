@@ -178,7 +178,7 @@ def apart_in_scale(a: Any, b: Any, places: int) -> bool:
 
     try:
         if not (a.has(sympy.Float) or b.has(sympy.Float)):
-            return agree(a, b) is False
+            return a - b != 0 and agree(a, b) is False
         a, b = _one_number(a), _one_number(b)
         values = [side.doit().evalf(20) for side in (a, b)]
         if all(value.is_Float or value.is_Rational for value in values):
