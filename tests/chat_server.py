@@ -52,7 +52,10 @@ class ChatServer:
     asks whether there is an API, gets a 400 as from any server."""
 
     def __init__(
-        self, answer: Callable[[dict[str, Any], int], Reply], models: Reply | None = None, elsewhere: Reply | None = None
+        self,
+        answer: Callable[[dict[str, Any], int], Reply],
+        models: Reply | None = None,
+        elsewhere: Reply | None = None,
     ) -> None:
         self.answer = answer
         self.models = models or Reply(body={"data": [{"id": "m"}]})
