@@ -67,9 +67,16 @@ def test_what_is_sent_and_what_comes_back():
         (Reply(reset=True), "connection"),
         (Reply(200, b'{"choices": [{"mess'), "bad_answer"),
         (Reply(200, {"error": {"message": "upstream"}}), "bad_answer"),
-        (Reply(200, {"choices": []}), "bad_answer"),
-        (Reply(200, [1, 2]), "bad_answer"),
-        (Reply(200, {"choices": [{"message": {"content": 5}}]}), "bad_answer"),
+        (Reply(200, {"error": {"message": "busy", "code": 429}}), "rate_limited"),
+        (Reply(200, {"error": {"message": "busy", "code": "502"}}), "server_error"),
+        (Reply(200, {"error": {"message": "busy", "type": "overloaded_error"}}), "server_error"),
+        (Reply(200, {"object": "error", "message": "busy", "code": 503}), "server_error"),
+        (Reply(499, b""), "server_error"),
+        (Reply(529, b""), "server_error"),
+        (completion("half of it", "abort"), "broken_off"),
+        (completion("half of it", "Error"), "broken_off"),
+        (completion("half of it", "insufficient_system_resource"), "broken_off"),
+        (completion("half of it", {"type": "abort", "message": "Aborted"}), "broken_off"),
     ],
 )
 def test_what_may_pass_is_tried_again(reply: Reply, reason: str):
@@ -233,7 +240,7 @@ def test_successes_between_failures_keep_it_going():
     ("reply", "expected"),
     [
         (completion("x", "length"), Answer("x", "", "length", 11, 7)),
-        (completion("x", "eos"), Answer("x", "", None, 11, 7)),
+        (completion("x", "eos"), Answer("x", "", "stop", 11, 7)),
         (completion("x", usage={}), Answer("x", "", "stop", None, None)),
         (completion("x", usage={"prompt_tokens": -1, "completion_tokens": "7"}), Answer("x", "", "stop", None, None)),
         (completion(None, "length", reasoning="long thoughts"), Answer("", "long thoughts", "length", 11, 7)),
