@@ -121,6 +121,35 @@ def test_a_server_that_is_gone_is_told_before_and_during_the_run(ray_session, tm
         draw(server, tmp_path, requests(2, 1))
 
 
+def test_one_bad_reply_of_twelve_is_one_reject(ray_session, tmp_path: Path):
+    """Half a surrogate pair costs its own request and nothing else; what the server broke off is asked again, to the last."""
+    replies = {
+        3: completion("x \ud835"),
+        5: completion("half of", "abort"),
+        7: completion("half of", "?"),
+        8: completion("4", "EOS"),
+    }
+
+    def answer(body: dict[str, Any], tries: int) -> Reply:
+        return completion("whole") if number(body) == 6 and tries > 1 else replies.get(number(body), completion("four"))
+
+    replies[6] = replies[5]
+    with ChatServer(answer) as server:
+        stats = draw(server, tmp_path, requests(12, 1))
+    asked = Counter(number(seen.body) for seen in server.seen)
+    assert asked == {**dict.fromkeys(range(12), 1), 5: 6, 6: 2}
+    assert (stats.asked, stats.traces, stats.rejected) == (12, 10, {"bad_text": 1, "broken_off": 1})
+    assert stats.truncated == 1
+    rows = {row["problem_id"]: row for row in read(trace_shards(str(tmp_path)))}
+    assert (rows["p6"]["completion"], rows["p6"]["finish_reason"]) == ("whole", "stop")
+    assert (rows["p7"]["completion"], rows["p7"]["finish_reason"]) == ("half of", "unfinished")
+    assert rows["p8"]["finish_reason"] == "stop"
+    rejects = {row["where"]: row["detail"] for row in read(storage.list_files(str(tmp_path / "rejects"), ".parquet"))}
+    assert "half a surrogate pair in 'x \\ud835'" in rejects["p3#0"]
+    assert rejects["p5#0"].startswith("finish_reason abort")
+    assert rejects["p5#0"].endswith("half of")
+
+
 def test_answers_as_completions():
     """The forced prefix stands once; a loop that ran into the limit is called one."""
     kept_apart = Answer("so 4", "two and two", "stop", 1, 9)
@@ -131,3 +160,5 @@ def test_answers_as_completions():
     looping = Answer("Wait, no. " * 2000, "", "length", 1, 9)
     assert to_completion(looping, "", PROMPT, SAMPLING)["finish_reason"] == "loop"
     assert to_completion(Answer("4 " * 3, "", None, 1, 9), "", PROMPT, SAMPLING)["finish_reason"] is None
+    broken_off = Answer("Wait, no. " * 2000, "", "unfinished", 1, 9)
+    assert to_completion(broken_off, "", PROMPT, SAMPLING)["finish_reason"] == "unfinished"

@@ -78,6 +78,8 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         "g": Reply(400, {"error": "context too long"}),
         "k": Reply(500, b"always"),
         "h": completion("No answer at all.\nVERDICT: WRONG"),
+        "l": completion("VERDICT: WRONG \ud835"),
+        "m": completion("VERDICT: WRONG", "tool_calls"),
     }
     texts = {name: r"so \boxed{four apples}" for name in says}
     rows = [trace("a", r"so \boxed{4}"), *(trace(name, text) for name, text in texts.items() if name != "h")]
@@ -96,22 +98,23 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         shards = {"round-000/part-0.parquet": rows, "round-001/part-0.parquet": late}
         checked = check(tmp_path / "checked", shards, settings, verifier)
         counts = whole(checked, tmp_path, settings)
-        assert set(asked(server)) == set("bcdefghk"), "the one Math-Verify calls correct is not asked about"
-        assert Counter(asked(server)) == {name: {"c": 3, "k": 6}.get(name, 1) for name in "bcdefghk"}
+        assert set(asked(server)) == set("bcdefghklm"), "the one Math-Verify calls correct is not asked about"
+        assert Counter(asked(server)) == {name: {"c": 3, "k": 6}.get(name, 1) for name in "bcdefghklm"}
         assert server.seen[0].body["messages"][0] == {"role": "system", "content": "Be just."}
         assert server.seen[0].body["temperature"] == 0.0
     assert counts == JudgeCounts(
-        traces=11,
+        traces=13,
         votes=Counter(correct=1, wrong=2),
-        no_vote=Counter(abstained=1, unparseable=1, truncated=1, engine_error=2),
+        no_vote=Counter(abstained=1, unparseable=1, truncated=2, engine_error=3),
         not_asked=Counter(math_verify_correct=1, no_reference_answer=1, no_text=1),
-        tokens=6 * 7,
-        prompt_tokens=6 * 11,
+        tokens=7 * 7,
+        prompt_tokens=7 * 11,
     )
     verified = {row["problem_id"]: row for row in read(tmp_path / "verified")}
     assert {name: row["verdict"] for name, row in verified.items()} == {
         "a": "correct", "b": "correct", "c": "wrong", "d": "error", "e": "error", "f": "error", "g": "error",
         "h": "no_answer", "i": "gold_unparseable", "j": "no_answer", "k": "error",
+        "l": "error", "m": "error",
     }  # fmt: skip
     assert verified["c"]["verdict_by"] == {"math_verify": "wrong", "judge": "wrong", "label": None}
     judged = {row["trace_id"][0]: row for row in read(tmp_path / "judged")}

@@ -13,9 +13,11 @@ import pytest
 
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
+from redi_ray.data.decide import decide_table
 from redi_ray.data.verifier import AnswerVerifier
 from redi_ray.data.verify import verify_table, verify_traces
-from redi_ray.schemas import TRACE, VERIFIED_TRACE
+from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict
+from redi_ray.text.verdicts import POLICIES
 
 FAST = VerifySettings(timeout_seconds=2)
 
@@ -125,6 +127,30 @@ def test_finish_reason_counts(verifier):
     rows = [trace(0, "so far 4", finish_reason="length"), trace(1, "so far 4", finish_reason="stop")]
     out = verify_table(pa.Table.from_pylist(rows, schema=TRACE), verifier, FAST)
     assert out["verdict"].to_pylist() == ["no_answer", "correct"]
+
+
+@pytest.mark.parametrize("reason", ["unfinished", "abort", "ERROR", "tool_calls", "a word of tomorrow"])
+def test_what_was_broken_off_is_never_wrong(verifier, reason: str):
+    """Whatever was extracted, voted or decided, in either pass; what holds the answer is still correct."""
+    against = {"label": "wrong", "judge": "wrong", "math_verify": "wrong"}
+    texts = [r"\boxed{5}", r"\boxed{4}", "so far 5", r"\boxed{5}. Wait"]
+    rows = [trace(i, text, finish_reason=reason, votes=against) for i, text in enumerate(texts)]
+    table = pa.Table.from_pylist(rows, schema=TRACE)
+    first = verify_table(table, verifier, FAST)
+    assert first["verdict"].to_pylist() == ["no_answer", "correct", "no_answer", "no_answer"]
+    assert [by["math_verify"] for by in first["verdict_by"].to_pylist()] == first["verdict"].to_pylist()
+    for policy in POLICIES:
+        for reuse in (False, True):
+            for votes in (["math_verify", "judge"], ["label"], ["label", "judge"]):
+                if policy == "math_verify_only" and "math_verify" not in votes:
+                    continue
+                settings = VerifySettings(votes=votes, policy=policy, reuse_votes=reuse)
+                assert "wrong" not in verify_table(table, verifier, settings)["verdict"].to_pylist()
+                judged = decide_table(first, [Verdict.WRONG] * len(rows), settings)
+                assert "wrong" not in judged["verdict"].to_pylist()
+    whole = [{**row, "finish_reason": "length"} for row in rows]
+    again = verify_table(pa.Table.from_pylist(whole, schema=TRACE), verifier, FAST)
+    assert again["verdict"].to_pylist()[:2] == ["wrong", "correct"], "at its limit it had its chance"
 
 
 def test_votes_and_policies(verifier):
