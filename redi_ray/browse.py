@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from redi_ray import storage
 from redi_ray.config.load import load_config
 from redi_ray.errors import UserError
-from redi_ray.schemas import Verdict
+from redi_ray.schemas import UNFINISHED, Verdict
 
 TABLES = ("verified", "verdicts", "traces")
 """Tables that hold traces, the one that says most first."""
@@ -156,7 +156,8 @@ def details(row: dict[str, Any]) -> dict[str, str]:
     length = [f"{row['num_tokens']:,} tokens"] if row.get("num_tokens") is not None else []
     length += [f"{len(row['completion']):,} characters"] if row.get("completion") is not None else []
     if row.get("finish_reason") is not None:
-        length.append(f"finished by {row['finish_reason']}")
+        reason = row["finish_reason"]
+        length.append(reason if reason == UNFINISHED else f"finished by {reason}")
     if length:
         found["length"] = ", ".join(length)
     votes = row.get("verdict_by") or row.get("votes") or {}

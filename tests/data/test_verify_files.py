@@ -18,7 +18,10 @@ import pytest
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.trace_files import TraceColumns
-from redi_ray.data.readers import DataError
+from redi_ray.data.readers import DataError, Row
+from redi_ray.data.trace_rows import parse_trace
+from redi_ray.data.verifier import AnswerVerifier
+from redi_ray.data.verify import verify_table
 from redi_ray.data.verify_files import (
     OutputTaken,
     Work,
@@ -33,7 +36,7 @@ from redi_ray.data.verify_files import (
 )
 from redi_ray.data.verify_stripes import VerifyStripes
 from redi_ray.manifests import Manifest
-from redi_ray.schemas import VERDICT
+from redi_ray.schemas import TRACE, VERDICT
 
 SETTINGS = VerifySettings(timeout_seconds=2)
 COLUMNS = TraceColumns(answer="gold", completion="out.text", label="ok")
@@ -234,3 +237,25 @@ def test_trace_ids_that_start_again_are_told(tmp_path):
     for name, ids in (("part-0.parquet", ["1", "2", "2"]), ("part-1.parquet", ["1", "3"])):
         pq.write_table(pa.table({"trace_id": ids}), tmp_path / name)
     assert count_doubles([f"{tmp_path}/part-0.parquet", f"{tmp_path}/part-1.parquet"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "stored", "verdict"),
+    [
+        ("abort", "unfinished", "no_answer"),
+        ("a word of tomorrow", "unfinished", "no_answer"),
+        ({"type": "abort"}, "unfinished", "no_answer"),
+        ({"type": "length", "length": 9}, "length", "wrong"),
+        ("MAX_TOKENS", "length", "wrong"),
+        ("EOS_TOKEN", "stop", "wrong"),
+        (None, None, "wrong"),
+    ],
+)
+def test_finish_reasons_in_any_words(reason: object, stored: str | None, verdict: str):
+    """A part of a trace is not held against it."""
+    value = {"problem_id": "p", "answer": "4", "completion": r"so \boxed{5}", "finish_reason": reason}
+    row = parse_trace(Row("x.jsonl:1", value), TraceColumns())
+    assert row["finish_reason"] == stored
+    with AnswerVerifier(SETTINGS) as verifier:
+        table = verify_table(pa.Table.from_pylist([row], schema=TRACE), verifier, SETTINGS)
+    assert table["verdict"].to_pylist() == [verdict]
