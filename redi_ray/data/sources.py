@@ -110,21 +110,37 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
         model = completion_column.split(".")[0] if several else row_model
         if not isinstance(completions, list) or is_chat(completions):
             completions, labels, reasons = [completions], [labels], [reasons]
-        labels = _label_each(labels, len(completions))
-        if len(labels) != len(completions):
-            told = f"{len(labels)} in column `{label_column}` for {len(completions)} in `{completion_column}`"
-            refused += [("label_length", f"{told}; write one label for each completion")] * len(completions)
+        count = len(completions)
+        labels, reasons = _each(labels, count), _each(reasons, count)
+        for what, listed, column in (("label", labels, label_column), ("finish_reason", reasons, reason_column)):
+            if len(listed) != count:
+                told = f"{len(listed)} in column `{column}` for {count} in `{completion_column}`"
+                refused += [(f"{what}_length", f"{told}; write one {what} for each completion")] * count
+                break
+        else:
+            found, bad = _traces(completions, labels, reasons, completion_column, label_column, model)
+            traces, refused = traces + found, refused + bad
+    return traces, refused
+
+
+def _traces(
+    completions: list[Any],
+    labels: list[Any],
+    reasons: list[Any],
+    column: str,
+    label_column: str | None,
+    model: str | None,
+) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
+    """The traces of one column of one row, and what of them cannot be used."""
+    traces, refused = [], []
+    for completion, label, reason in zip(completions, labels, reasons, strict=True):
+        try:
+            text = _completion(completion, column)
+            votes = {"label": _vote(label, f"column `{label_column}`", "bad_label")} if label_column else None
+        except _TraceRefused as error:
+            refused.append((error.reason, str(error)))
             continue
-        if not isinstance(reasons, list) or len(reasons) != len(completions):
-            reasons = [None] * len(completions)
-        for completion, label, reason in zip(completions, labels, reasons, strict=True):
-            try:
-                text = _completion(completion, completion_column)
-                votes = {"label": _vote(label, f"column `{label_column}`", "bad_label")} if columns.label else None
-            except _TraceRefused as error:
-                refused.append((error.reason, str(error)))
-                continue
-            traces.append(ParsedTrace(text, model, votes, finish_reason(reason)))
+        traces.append(ParsedTrace(text, model, votes, finish_reason(reason)))
     return traces, refused
 
 
@@ -132,11 +148,11 @@ def _listed(columns: str | list[str] | None, count: int = 1) -> list[Any]:
     return columns if isinstance(columns, list) else [columns] * count
 
 
-def _label_each(labels: Any, completions: int) -> list[Any]:
-    """A label for each completion. One for several says nothing of any of them, so it stays one; null is no vote at all."""
-    if labels is None:
+def _each(values: Any, completions: int) -> list[Any]:
+    """A value for each completion. One for several says nothing of any of them, so it stays one; null says nothing at all."""
+    if values is None:
         return [None] * completions
-    return labels if isinstance(labels, list) else [labels]
+    return values if isinstance(values, list) else [values]
 
 
 class _TraceRefused(ValueError):
@@ -185,8 +201,11 @@ def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
         answer = read_answer(row.get("answer"))
     except BadValue as error:
         return Refused("bad_answer", f"`answer` holds {shown(row.get('answer'))}: {error}")
+    reasons = row.get("finish_reasons")
+    if not isinstance(reasons, list) or len(reasons) != len(generations):
+        reasons = [None] * len(generations)  # most rows have none
     traces, refused = [], []
-    for completion, *votes_of_it in zip(generations, *verdicts, strict=True):
+    for completion, reason, *votes_of_it in zip(generations, reasons, *verdicts, strict=True):
         try:
             text = _completion(completion, "generations")
             votes = [
@@ -196,7 +215,8 @@ def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
         except _TraceRefused as error:
             refused.append((error.reason, str(error)))
             continue
-        traces.append(ParsedTrace(text, "DeepSeek-R1", dict(zip(OPENR1_VERDICTS.values(), votes, strict=True))))
+        by = dict(zip(OPENR1_VERDICTS.values(), votes, strict=True))
+        traces.append(ParsedTrace(text, "DeepSeek-R1", by, finish_reason(reason)))
     return Parsed(
         problem_id=read_id(row.get("uuid")) or problem_hash(problem),
         problem=problem,

@@ -181,6 +181,32 @@ def test_each_of_several_completions_needs_a_label(tmp_path: Path):
     assert "1 in column `ok` for 2 in `c`; write one label for each completion" in rejects[0]["detail"]
 
 
+def test_each_of_several_completions_needs_a_finish_reason(tmp_path: Path):
+    """One for several, or too few, says of none whether it was cut off; null for all is no more than not known."""
+    shapes = [
+        (["a", "b"], "length"),
+        (["a", "b"], ["stop"]),
+        (["a", "b"], None),
+        (["a", "b"], ["stop", None]),
+        ("a", "length"),
+    ]
+    rows = [{"problem": f"p{i}", "answer": "1", "c": texts, "why": why} for i, (texts, why) in enumerate(shapes)]
+    source = FilesSource(
+        paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=Columns(completion="c", finish_reason="why")
+    )
+    counts, _, traces, rejects = collect(source, tmp_path / "out")
+    assert [trace["finish_reason"] for trace in traces] == [None, None, "stop", None, "length"]
+    assert counts.traces["rejected"] == {"finish_reason_length": 4}
+    assert "1 in column `why` for 2 in `c`; write one finish_reason for each completion" in rejects[0]["detail"]
+
+
+def test_openr1_says_which_generations_were_cut_off(tmp_path: Path):
+    rows = [openr1("cut", finish_reasons=["length", "stop"]), openr1("unsaid", finish_reasons=None)]
+    source = OpenR1Source(paths=[write_lines(tmp_path / "x.jsonl", rows)])
+    _, _, traces, _ = collect(source, tmp_path / "out")
+    assert [trace["finish_reason"] for trace in traces] == ["length", "stop", None, None]
+
+
 def test_verdict_lists_of_openr1_are_read_as_strictly(tmp_path: Path):
     rows = [
         openr1("text", llama=("False", "yes"), verified=(0, 1.0), problem_is_valid=True),
