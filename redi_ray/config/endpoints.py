@@ -51,8 +51,8 @@ class EndpointSettings:
     """Limit of one try. A completion arrives all at once, at its end, and may have waited in the server's queue."""
     max_failures_in_row: int = 50
     """The run stops after so many requests in a row that failed for good: the server is down, or the request is wrong.
-    What a content filter refuses, and an answer that is empty or no Unicode, are a request's own and do not count. What is
-    done by then stays."""
+    What a content filter refuses, and an answer that is no Unicode, are a request's own and do not count. What is done by then
+    stays."""
     prompt_price: float | None = None
     """Per million prompt tokens, in whatever currency; with `completion_price` it puts `cost` into the manifest."""
     completion_price: float | None = None

@@ -41,7 +41,7 @@ SPENT_NOTHING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, ht
 """Failures of tries that never reached the server."""
 MAY_HAVE_SPENT = frozenset({408, 499})
 """Client errors of a server that had begun; with the others it had not."""
-OWN = frozenset({"content_filter", "empty", "bad_text"})
+OWN = frozenset({"content_filter", "bad_text"})
 """Refusals that say nothing about the requests to come: the server is well and understood the request."""
 
 

@@ -141,9 +141,7 @@ def test_tokens_of_a_server_that_is_not_there_are_given_back():
     assert asyncio.run(wait()) < 1
 
 
-@pytest.mark.parametrize(
-    "reply", [completion("", "content_filter"), Reply(400, AZURE), completion("\ud835"), completion("")]
-)
+@pytest.mark.parametrize("reply", [completion("", "content_filter"), Reply(400, AZURE), completion("\ud835")])
 def test_refusals_of_single_contents_do_not_end_a_run(reply: Reply):
     with ChatServer(lambda body, tries: reply) as server:
         outcomes, _ = ask(server, 12, max_failures_in_row=3, max_in_flight=1)
@@ -151,7 +149,9 @@ def test_refusals_of_single_contents_do_not_end_a_run(reply: Reply):
     assert len(server.seen) == 12
 
 
-@pytest.mark.parametrize("reply", [Reply(400, b"no"), completion("half", "abort"), Reply(200, {"choices": []})])
+@pytest.mark.parametrize(
+    "reply", [Reply(400, b"no"), completion("half", "abort"), completion(""), Reply(200, {"choices": []})]
+)
 def test_refusals_of_every_content_do(reply: Reply):
     with ChatServer(lambda body, tries: reply) as server:
         with pytest.raises(EndpointError, match="3 requests in a row"):
