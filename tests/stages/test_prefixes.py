@@ -41,7 +41,7 @@ def pipeline(folder: Path, completions: list[str], *overrides: str) -> Pipeline:
 
 @pytest.mark.usefixtures("ray_session")
 def test_plain_traces_are_refused_before_they_are_verified(tmp_path: Path):
-    with pytest.raises(DataError, match=r'50 of 50 traces .*one begins .2 \+ 2 = 4.*Set model.prompt.prefix'):
+    with pytest.raises(DataError, match=r"50 of 50 traces .*one begins .2 \+ 2 = 4.*Set model.prompt.prefix"):
         pipeline(tmp_path, [PLAIN] * 50).curated()
     assert not list((tmp_path / "runs").rglob("verified/*/manifest.json"))
     assert pipeline(tmp_path, [PLAIN] * 50, 'model.prompt.prefix=""').curated().counts["positives"] == 50
