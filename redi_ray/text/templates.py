@@ -85,7 +85,7 @@ def _turn(tokenizer: Any, template: str, system: str | None, date: str, args: st
         raise PromptError(f"the chat template of {name_of(tokenizer)} renders one chat in several ways: it uses chance")
     if ASKED not in text:
         raise PromptError(f"the chat template of {name_of(tokenizer)} leaves out what the user says; it wrote {text!r}")
-    if system is not None and text == render(messages[1:], tokenizer, settings):
+    if system and system.strip() and text == render(messages[1:], tokenizer, settings):
         raise PromptError(
             f"the chat template of {name_of(tokenizer)} leaves out the system message: set `prompt.system` to null and write "
             "its text into `prompt.template`"
