@@ -101,7 +101,8 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
     label_columns = _listed(columns.label, len(completion_columns))
     reason_columns = _listed(columns.finish_reason, len(completion_columns))
     row_model = read_id(lookup(row, columns.model))
-    traces, refused = [], []
+    traces: list[ParsedTrace] = []
+    refused: list[tuple[str, str]] = []
     for completion_column, label_column, reason_column in zip(
         completion_columns, label_columns, reason_columns, strict=True
     ):
