@@ -13,7 +13,7 @@ MAX_JOINED = 32
 CONJUNCTION = re.compile(r"\b(?:and|or)\b|,|;", re.IGNORECASE)
 INTERRUPTION = re.compile(
     r"[.!?:](?:\s|$)|\n\s*\n|=>|</?\w+>|\|>|\\(?:implies|Rightarrow|to)\b"
-    r"|\b(?:wait|but|not?|actually|so|hence|thus|then|therefore|instead|rather|check|hmm|again|which)\b",
+    r"|\b(?:wait|but|not?|actually|so|hence|thus|then|therefore|instead|rather|check|hmm|again|which|(?<!and )finally)\b",
     re.IGNORECASE,
 )
 """Between two boxes: the second is a new statement, not the next item of a list."""

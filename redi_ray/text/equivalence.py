@@ -28,7 +28,7 @@ from redi_ray.text.normalize import (
     repair,
 )
 from redi_ray.text.numeric import certainly_differ
-from redi_ray.text.quantities import congruences_equal, mixed_equal, opposed, times_equal
+from redi_ray.text.quantities import angles_equal, congruences_equal, mixed_equal, opposed, times_equal
 from redi_ray.text.readings import PROSE, is_short, read
 from redi_ray.text.statements import (
     as_tuples,
@@ -186,7 +186,7 @@ def _decide(gold: str, answer: str, places: int) -> bool | None:
     """Whether two answers are equal, where that is known without Math-Verify."""
     if (equal := numbers_equal(gold, answer, places)) is not None:
         return equal
-    for equality in (mixed_equal, times_equal, congruences_equal):
+    for equality in (mixed_equal, times_equal, congruences_equal, angles_equal):
         if (equal := equality(gold, answer)) is not None:
             return equal
     return False if opposed(gold, answer) else None

@@ -13,6 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
+from redi_ray.text.boxes import close_brace
 from redi_ray.text.plain import from_plain
 from redi_ray.text.symbols import from_unicode
 
@@ -26,6 +27,7 @@ ORDINAL = re.compile(
     r"(?<=\d)\s*\^?\s*\{?\s*\\(?:mathrm|text|textrm)\{\s*(?:st|nd|rd|th)\s*\}\s*\}?|(?<=\d)(?:st|nd|rd|th)\b"
 )
 STYLE = re.compile(r"\\(?:displaystyle|textstyle|left|right|[bB]igg?[lr]?|limits)(?![a-zA-Z])")
+EMPHASIS = ("\\underline{", "\\boldsymbol{", "\\bm{", "\\mathbf{")
 SINGLE_SCRIPT = re.compile(r"([_^])\{(\w)\}")
 THIN_SPACE = re.compile(r"\\[,;:!]")
 SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|\s+")
@@ -159,6 +161,8 @@ def join_spans(text: str) -> str:
 def repair(answer: str) -> str:
     """`answer` respelled for Math-Verify, with the same meaning (see the module's first lines). Cached: golds come again."""
     text = strip_delimiters(answer)
+    if text.startswith(EMPHASIS):
+        text = _unstressed(text)
     if text.isdigit() and text.isascii():
         return text
     text = from_unicode(text)
@@ -180,6 +184,12 @@ def repair(answer: str) -> str:
     if LISTED.search(text) and not RELATION.search(text):  # "and" between inequalities is no list
         text = LISTED.sub(", ", text)
     return _functions(brace_fractions(SCALE.sub(_scaled, text))).strip()
+
+
+def _unstressed(text: str) -> str:
+    r"""`\underline{7}` -> `7`, where it is around all of the answer."""
+    opening = text.index("{")
+    return strip_delimiters(text[opening + 1 : -1]) if close_brace(text, opening) == len(text) - 1 else text
 
 
 def _rows(match: re.Match[str]) -> str:

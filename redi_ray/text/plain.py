@@ -11,7 +11,7 @@ POWER_OF_TEN = re.compile(
 )
 TIMES_TEN = re.compile(r"(?<=\d)\s*(?:[xX*]|\\ast(?![a-z]))\s*(?=10\s*(?:\^|\*\*))")
 TEN_TO = re.compile(r"(?<!\d)10\s*\^\s*([-+]?\d+)")
-NEGATIVE_POWER = re.compile(r"(?:\^|\*\*)\s*(-\s*\d+|-\s*[a-zA-Z](?![a-zA-Z])|(?<=\*\*)\d+)")
+NEGATIVE_POWER = re.compile(r"(?:\^|\*\*)\s*(-\s*\d+|-\s*[a-zA-Z](?![a-zA-Z])|(?<=\*\*)(?:\d+\.?\d*|\.\d+))")
 TOWER = re.compile(r"(?:\*\*|\^)\s*\w+\s*(?:\*\*|\^)")
 """To programs a power of a power, to LaTeX nothing: left as it is."""
 HINT = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}|\*\*|\^\s*\(|[<>!]=|[\])]\s*[uU]\s*[\[(]")

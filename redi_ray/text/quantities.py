@@ -57,6 +57,7 @@ KNOWN = {unit for units in FACTORS.values() for unit in units}
 CLOCK = re.compile(r"(\d{1,2})(?:[:.](\d\d))?(?::(\d\d))?\s*(?:(a|p)\.?\s?m\b\.?|(noon|midnight))?|(noon|midnight)")
 HALF_DAY = re.compile(r"\d\s*[ap]\.?\s?m\b|noon|midnight")
 MODULUS = re.compile(r"\\?[pb]?mod(?![a-z])\s*\{?\s*(\d+)|\bmodulo\s*(\d+)")
+ANGLE = re.compile(r"\\angle\s*\{?\s*([A-Z])\s*([A-Z])\s*([A-Z])\s*\}?")
 CONGRUENCE = re.compile(r"(?:[a-z]\s*\\equiv\s*)?(-?\d+)\s*\(?\s*\\?[pb]?mod(?:ulo)?\s*\{?\s*(\d+)\s*\}?\s*\)?")
 OPPOSITES = (
     r"(north-?east)\w*|(north-?west)\w*|(south-?east)\w*|(south-?west)\w*|(north|south|east|west)(?:ern|ward|wards)?",
@@ -179,7 +180,7 @@ def _seconds(text: str) -> tuple[int, bool] | None:
     named = named or alone
     half = {"noon": "p", "midnight": "a", None: half}[named]
     hours = int(hour or 12) % 12 + 12 * (half == "p") if half else int(hour)
-    return hours * 3600 + int(minute or 0) * 60 + int(second or 0), bool(half or hours > 12)
+    return hours * 3600 + int(minute or 0) * 60 + int(second or 0), bool(half or hours > 12 or hours == 0)
 
 
 def congruences_equal(gold: str, answer: str) -> bool | None:
@@ -191,6 +192,14 @@ def congruences_equal(gold: str, answer: str) -> bool | None:
     if one is None or other is None:
         return None if {*ours.groups()} == {*theirs.groups()} else False
     return one[2] == other[2] and (int(one[1]) - int(other[1])) % max(1, int(one[2])) == 0
+
+
+def angles_equal(gold: str, answer: str) -> bool | None:
+    """Whether two angles named by three points have the same vertex and legs; to Math-Verify the points are factors."""
+    one, other = (ANGLE.fullmatch(repair(side)) for side in (gold, answer))
+    if one is None or other is None:
+        return None
+    return one[2] == other[2] and {one[1], one[3]} == {other[1], other[3]}
 
 
 def opposed(gold: str, answer: str) -> bool:

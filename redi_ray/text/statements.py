@@ -11,7 +11,7 @@ from redi_ray.text.symbols import close_parenthesis
 
 MEMBER = re.compile(r"\\(?:not)?in(?![a-zA-Z])")
 CONDITION_WORD = re.compile(
-    r"\s*[,;]?\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{\s*[,;(]?\s*|(?<=[\s)}\],;])\(?)"
+    r"(?<!\s)\s*[,;]?\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{\s*[,;(]?\s*|(?<=[\s)}\],;])\(?)"
     r"(?:(?:and\s+)?(?:for|if|when(?:ever)?|where|with|provided|given|assuming|such that|as long as|unless)\b"
     r"|\u5176\u4e2d|\u5f53|\u82e5|\u5982\u679c)",
     re.IGNORECASE,

@@ -41,6 +41,7 @@ EQUAL = {
         (r"3\text{ m}, 4\text{ m}", "3,4"),
         (r"x=3\text{ cm}, y=4\text{ cm}", "x=3, y=4"),
         (r"5\frac{1}{2}\text{ hours}", r"5\frac{1}{2}"),
+        (r"\angle ABC", r"\angle CBA"),
     ],
     "bases": [
         ("1011_2", r"(1011)_{2}"),
@@ -70,6 +71,9 @@ EQUAL = {
         *(("1,2", f"1{word}2") for word in ("或", " 和 ", "、", "，", "；", " oder ", " et ")),
         ("1,2", r"x=1\text{或}x=2"),
     ],
+    "emphasis": [
+        ("7", r"\underline{7}"), (r"\frac12", r"\bm{\frac{1}{2}}"), ("x+1", r"\boldsymbol{x+1}"), ("7", r"$\underline{7}$"),
+    ],
     "full-width and Unicode": [
         ("１２", "12"), ("(1,2)", "（１，２）"), ("x=5", "ｘ＝５"), ("3.5", "３．５"), (r"50\%", "50％"), ("34", "٣٤"),
         ("2·10⁻³", "0.002"), ("3×10⁸", r"3\times10^{8}"), ("2⁴", "16"), ("x²+1", "x^{2}+1"), ("a₁₂", "a_{12}"),
@@ -86,7 +90,7 @@ EQUAL = {
         ("(-oo, 3]", r"(-\infty,3]"), ("inf", r"\infty"), ("(-1, 1] U [2, 3)", r"(-1,1]\cup[2,3)"),
         ("theta/2", r"\frac{\theta}{2}"), ("x >= 3", r"x\ge3"), ("abs(x-1)", "|x-1|"), ("binomial(10, 3)", "120"),
         ("3+4*I", "3+4i"), ("3e8", r"3\times10^8"), ("3E-5", "0.00003"), ("3*10^8", "3e8"),
-        ("3 x 10^8", r"3\times10^8"),
+        ("3 x 10^8", r"3\times10^8"), ("2**0.5/2", r"\frac{\sqrt2}{2}"), ("x**.5", r"\sqrt{x}"),
     ],
     "names before the parts": [
         ("(-2,-2)", "a = -2, b = -2"), ("(-2,-2)", "$a = -2$, $b = -2$"), ("a = -2, b = -2", "(a,b)=(-2,-2)"),
@@ -136,6 +140,8 @@ DIFFERENT = {
         (r"3\text{ boys and }4\text{ girls}", r"3\text{ girls and }4\text{ boys}"), (r"3\text{ m}, 4\text{ m}", "3,5"),
         (r"5\text{ cm and }6\text{ cm}", r"5\text{ cm and }7\text{ cm}"),
         (r"5\frac{1}{2}\text{ hours}", r"\frac{1}{2}"),
+        (r"6.5\text{ hours}", r"391\text{ minutes}"),
+        (r"\angle ABC", r"\angle ACB"),
     ],
     "bases": [
         ("1011_2", "1011_3"), (r"1011_{\text{two}}", r"1011_{\text{three}}"), ("(1011)_2", "(1011)_3"),
@@ -145,6 +151,7 @@ DIFFERENT = {
     ],
     "words that count": [
         (r"3\text{ p.m.}", r"3\text{ a.m.}"), ("3 pm", "3 am"), ("3:00 PM", "3:30 PM"),
+        ("12:30 pm", "0:30"),
         (r"12\text{ noon}", r"12\text{ midnight}"),
         (r"5\text{ km north}", r"5\text{ km south}"), (r"50\text{ BC}", r"50\text{ AD}"),
         (r"\$5\text{ profit}", r"\$5\text{ loss}"),
@@ -161,6 +168,7 @@ DIFFERENT = {
         ("12", r"3 \\ 12"),
         ("x", "$y$;$x$"), ("1,2", r"1\text{或}3"),
     ],
+    "emphasis": [("8", r"\underline{7}"), ("7", r"\underline{7}+\underline{1}")],
     "full-width and Unicode": [
         ("１２", "１3"), ("(1,2)", "（2，1）"), ("2⁴", "24"), ("10⁶", "106"), ("2³", "23"), ("2·10⁻³", r"2\times10^{-2}"),
         ("1½", r"\frac{11}{2}"), ("⅓", r"\frac23"), ("√12", r"2\sqrt2"), ("x ≥ 1", "x > 1"), ("2×3", "23"),

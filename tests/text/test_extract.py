@@ -19,6 +19,8 @@ DEFAULT = AnswerSettings()
         (r"\boxed{3}. Wait, \boxed{4}", "4"),  # Math-Verify reads {3, 4}
         (r"\boxed{3}, no wait, \boxed{4}", "4"),
         (r"\boxed{3} so \boxed{4}", "4"),
+        (r"First \boxed{7}, finally \boxed{8}", "8"),
+        (r"\boxed{1}, \boxed{2} and finally \boxed{3}", "1,2,3"),
         (r"\boxed{1} and \boxed{2} and \boxed{3}", "1,2,3"),
         (r"$x = \boxed{1}$ or $x = \boxed{-2}$", "1,-2"),
         (r"$\boxed{(98, 2)} \quad \text{and} \quad \boxed{(99, 503)}$", "(98, 2),(99, 503)"),
