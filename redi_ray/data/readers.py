@@ -232,7 +232,8 @@ def _json_list(uri: str, name: str, data: bytes, wanted: Wanted | None) -> Itera
     if not isinstance(values, list):
         keys = f" with {', '.join(map(str, list(values)[:10]))}" if isinstance(values, dict) else ""
         raise DataError(
-            f"{uri}: expected a JSON list of objects, or one object per line, found one {type(values).__name__}{keys}"
+            f"{uri}: expected a JSON list of objects, found one {type(values).__name__}{keys}; save the list that holds the rows "
+            "by itself, or if this is the only row name the file .jsonl"
         )
     for number, value in enumerate(values):
         unread = wanted is not None and not wanted(number)
