@@ -22,7 +22,7 @@ ABOUT_DATA = (
 """Names of files that tell of the rows, or of the run that wrote them, and hold none."""
 DATA = frozenset(
     {
-        "jsonl", "ndjson", "jsonlines", "json", "parquet", "pq", "arrow", "ipc", "feather", "csv", "tsv", "orc",
+        "jsonl", "ndjson", "jsonlines", "jl", "json", "parquet", "pq", "arrow", "ipc", "feather", "csv", "tsv", "orc",
         "avro", "lance", "pkl", "pickle", "xls", "xlsx", "zip", "tar", "tgz", "7z", "rar",
     }
 )  # fmt: skip
@@ -51,15 +51,23 @@ def expand_paths(paths: list[str], told: str = "problems.source.paths") -> list[
     Raises DataError if there are none, or if a folder holds data of a kind that cannot be read.
     """
     files: list[str] = []
+    others: list[str] = []
     for path in paths:
         if not storage.exists(path):
             raise DataError(f"{told}: {path} is not there")
         found = storage.list_files(path)
         root = storage.resolve(path).rstrip("/")
         files.extend(found if found == [root] else _data_files(root, found, told))
+        others.extend(found)
     if not files:
         example = "problems.source.paths=[FILE]" if told == "problems.source.paths" else f"{told} FILE"
-        raise DataError(f"{told} is empty; name files or folders with {READABLE} (on the command line: {example})")
+        beside = (
+            f", only {_few(short_names(others))}; a file that is named itself is read whatever its name"
+            if others
+            else ""
+        )
+        empty = f"{told}: no data file in {_few(paths)}{beside}" if paths else f"{told} is empty"
+        raise DataError(f"{empty}; name files or folders with {READABLE} (on the command line: {example})")
     return list(dict.fromkeys(files))
 
 
@@ -86,7 +94,7 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
             kept.append(uri)
         elif last.rsplit(".", 1)[-1] in BESIDE_DATA or last.split(".")[0] in ("readme", "license", "notice"):
             continue
-        elif DATA.intersection(last.split(".")[1:]):
+        elif DATA.intersection(part.split("-")[0] for part in last.split(".")[1:]):  # x.jsonl-00000-of-00008
             unread.append(name)
         else:
             aside.append(name)

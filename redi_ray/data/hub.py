@@ -6,15 +6,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from redi_ray.config.data import HubSource, OpenR1Source
 from redi_ray.data.folders import DataError
+from redi_ray.data.typed import typed_by
 
 LOCAL = "download its files and read them as they are, with problems.source.kind: files (or openr1) and their paths"
 MESSAGE_CHARS = 600
 
 
 def hub_rows(source: HubSource | OpenR1Source) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of every row, in order; numbers of classes are given their names.
+    """(place, row) of every row, in order, with values as their types mean them.
 
     Raises DataError for a data set, subset, split or revision that is not there, for a hub that does not answer, and for
     rows whose types contradict earlier ones.
@@ -28,22 +31,14 @@ def hub_rows(source: HubSource | OpenR1Source) -> Iterator[tuple[str, dict[str, 
     try:
         rows = datasets.load_dataset(source.dataset, subset, split=split, revision=source.revision, streaming=True)
         number = 0
-        classes = {name: kind for name, kind in (rows.features or {}).items() if isinstance(kind, datasets.ClassLabel)}
+        typed = typed_by(pa.schema([]) if rows.features is None else rows.features.arrow_schema)
         for value in rows:
-            row = dict(value)
-            for name, kind in classes.items():
-                row[name] = class_name(kind.names, row.get(name))
-            yield f"{place}:{number}", row
+            yield f"{place}:{number}", typed(dict(value))
             number += 1
     except Exception as error:  # all that can go wrong is in the data, their names, or the way to them
         told = " ".join(str(error).split())[:MESSAGE_CHARS]
         where = place if number is None else f"{place}, row {number}"
         raise DataError(f"{where}: {_advice(error, source, split, number)} ({type(error).__name__}: {told})") from error
-
-
-def class_name(names: list[str], value: Any) -> Any:
-    """The name behind a class's number: 0 of [`right`, `wrong`] is right."""
-    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _advice(error: Exception, source: HubSource | OpenR1Source, split: str, number: int | None) -> str:

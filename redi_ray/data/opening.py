@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PACKED = (
     (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz"), (b"\x04\x22\x4d\x18", "lz4"),
 )  # fmt: skip
 """First bytes, and how the file is packed."""
+SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""A frame without data, with which zstd begins a file that it packs in parallel."""
 NO_DATA = (
     (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"7z\xbc\xaf", "a 7z archive; unpack it"),
@@ -61,12 +64,17 @@ def open_data(uri: str) -> Opened:
     with storage_errors("read", uri):
         stream = io.BufferedReader(fs.open_input_stream(path, compression=None))
         head = stream.peek(HEAD)[:HEAD]
-    packed = next((how for magic, how in PACKED if head.startswith(magic)), "")
+    packed = _packed(head)
     if packed:
         with unpacking(uri):
             stream = io.BufferedReader(_unpacked(stream, packed))  # type: ignore[arg-type]  # NativeFile is a raw stream
             head = stream.peek(HEAD)[:HEAD]
     return Opened(_kind(uri, head, packed), stream)
+
+
+def _packed(head: bytes) -> str:
+    """How a file with these first bytes is packed; "" if it is not."""
+    return next((how for magic, how in PACKED if head.startswith(magic)), "zstd" if SKIPPED.match(head) else "")
 
 
 @contextmanager
@@ -96,8 +104,10 @@ def _unpacked(stream: io.BufferedReader, packed: str) -> io.BufferedIOBase | pa.
 def _kind(uri: str, head: bytes, packed: str) -> Kind:
     """What a file is. Raises DataError where it is nothing that can be read."""
     for magic, told in NO_DATA:
-        if head.startswith(magic):
+        if head.lstrip().lower().startswith(magic.lower()):
             raise DataError(f"{uri} is {told}")
+    if packed and (again := _packed(head)):
+        raise DataError(f"{uri} is packed twice ({packed}, and {again} inside); unpack it once")
     name = uri.lower()
     table: Kind | None = None
     if head.startswith(b"PAR1") or name.endswith(".parquet"):

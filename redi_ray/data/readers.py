@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from redi_ray import storage
 from redi_ray.config.data import FilesSource, HubSource, OpenR1Source
 from redi_ray.data.folders import DataError, expand_paths, short_names
-from redi_ray.data.hub import class_name, hub_rows
+from redi_ray.data.hub import hub_rows
 from redi_ray.data.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
+from redi_ray.data.typed import as_printed, class_features, with_class_names
 from redi_ray.errors import storage_errors
 
 __all__ = ["UNREAD", "DataError", "Row", "expand_paths", "file_rows", "first_columns", "source_rows"]
@@ -148,36 +149,14 @@ def _arrow_rows(
 
 def _batch_rows(batch: pa.RecordBatch, name: str, number: int, wanted: Wanted | None) -> Iterator[Row]:
     """The rows of a batch whose first one is at position `number`."""
-    classes = _class_names(batch.schema)
-    for position, value in enumerate(_values(_as_printed(batch)), start=number):
+    classes = class_features(batch.schema)
+    for position, value in enumerate(_values(as_printed(batch)), start=number):
         if wanted is not None and not wanted(position):
             yield UNREAD
             continue
         if isinstance(value, dict):
-            value |= {column: class_name(names, value.get(column)) for column, names in classes.items()}
+            value |= {column: with_class_names(value.get(column), feature) for column, feature in classes.items()}
         yield _value_row(f"{name}:{position}", value)
-
-
-def _as_printed(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Floats of 32 bits with the digits they are printed with: 0.1, not 0.10000000149011612."""
-    for index, column in enumerate(batch.schema):
-        if pa.types.is_float32(column.type):
-            doubles = batch.column(index).cast(pa.string()).cast(pa.float64())
-            batch = batch.set_column(index, column.name, doubles)
-    return batch
-
-
-def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Column -> names of its classes, as `datasets` notes them in the files that it writes."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        return {
-            name: kind["names"]
-            for name, kind in features.items()
-            if name in schema.names and isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | UnicodeDecodeError]:
@@ -253,7 +232,8 @@ def _json_list(uri: str, name: str, data: bytes, wanted: Wanted | None) -> Itera
     if not isinstance(values, list):
         keys = f" with {', '.join(map(str, list(values)[:10]))}" if isinstance(values, dict) else ""
         raise DataError(
-            f"{uri}: expected a JSON list of objects, or one object per line, found one {type(values).__name__}{keys}"
+            f"{uri}: expected a JSON list of objects, found one {type(values).__name__}{keys}; save the list that holds the rows "
+            "by itself, or if this is the only row name the file .jsonl"
         )
     for number, value in enumerate(values):
         unread = wanted is not None and not wanted(number)

@@ -62,7 +62,7 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     """A row by its column map."""
     found = lookup(row, columns.problem)
     if found is None:
-        return Refused("no_problem", f"column `{columns.problem}` is missing or null; the row has {sorted(row)}")
+        return Refused("no_problem", _missing(row, columns.problem))
     try:
         problem = read_text(found, "user")
     except BadChat as error:
@@ -89,8 +89,12 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
 
 def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:
     if found is None:
-        return f"column `{column}` is missing or null; the row has {sorted(row)}"
+        return _missing(row, column)
     return f"column `{column}` holds {shown(found)}, which stands for no answer"
+
+
+def _missing(row: dict[str, Any], column: str) -> str:
+    return f"column `{column}` is missing or null; the row has {', '.join(row)}"
 
 
 def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
@@ -109,6 +113,9 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
         completions, labels = lookup(row, completion_column), lookup(row, label_column)
         reasons = lookup(row, reason_column)
         model = completion_column.split(".")[0] if several else row_model
+        if completions is None:
+            refused.append(("no_completion", _missing(row, completion_column)))
+            continue
         if not isinstance(completions, list) or is_chat(completions):
             completions, labels, reasons = [completions], [labels], [reasons]
         count = len(completions)

@@ -17,8 +17,10 @@ import numpy as np
 from redi_ray.data.same_answer import certainly_same
 from redi_ray.schemas import Verdict
 
-NO_VALUE = ("", "none", "null", "nan", "n/a", "na", "<na>")
-"""How null is written where a column went through text."""
+NULLS = ("", "none", "null", "nan", "nat", "<na>")
+"""How programs write null where a column went through text."""
+NO_VALUE = (*NULLS, "n/a", "na")
+"""How people write it as well."""
 VOTES: dict[str, Verdict | None] = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0", "right"), Verdict.CORRECT),
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", "incorrect"), Verdict.WRONG),
@@ -30,11 +32,15 @@ PLACEHOLDERS = frozenset(
     {
         *NO_VALUE, "#n/a", "nil", "-", "--", "\u2013", "\u2014", "?", "??", "[]", "proof", "proved", "see proof",
         "see solution", "see the solution", "see explanation", "notfound", "not found", "not available", "not provided",
-        "not given", "no answer", "answer not found", "unknown", "missing", "tbd", "todo",
+        "not given", "no answer", "answer not found", "unknown", "missing", "tbd", "todo", "n.a", "not applicable",
+        "no answer provided", "no answer given", "answer not provided", "none provided", "none given", "proof omitted",
+        "#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!",
     }
 )  # fmt: skip
 """Texts that stand where a problem has no reference answer, in any case of letters. What may be a true answer
 (`undefined`, `no solution`, `DNE`, `\\text{None}`, `Na`) is not among them."""
+AROUND, BRACKETS = " \t\r\n.\"'`$\xa0\u200b\ufeff", "*_()[]\u2026 ."
+"""What may stand around a text without changing whether it is an answer."""
 DRESS = re.compile(r"\\(?:text|textbf|mathrm|boxed)\s*\{(.*)\}")
 MAX_EXPONENT = 1000
 MAX_NESTING = 3
@@ -103,17 +109,17 @@ def read_answer(value: Any, several: Several = "refuse", _depth: int = 0) -> str
 
 
 def _answer_text(text: str) -> str | None:
-    bare = text.strip(" \t\r\n.\"'`$")
-    word = bare
+    bare = text.strip(AROUND)
+    word = plain = bare.strip(BRACKETS)
     while dressed := DRESS.fullmatch(word):
-        word = dressed[1].strip(" .")
-    word, is_dressed = word.casefold(), word != bare
+        word = dressed[1].strip(BRACKETS)
+    word, is_dressed = word.casefold(), word != plain
     if is_dressed and word == "none":  # typeset, so somebody meant it
         return text
-    if word in PLACEHOLDERS and bare != "Na":  # sodium
+    if word in PLACEHOLDERS and plain != "Na":  # sodium
         return None
-    if "e" in word and _is_printed_float(word):
-        return number_text(float(word))
+    if "e" in bare.casefold() and _is_printed_float(bare.casefold()):
+        return number_text(float(bare))
     return text
 
 
@@ -138,10 +144,11 @@ def _one_answer(answers: list[str | None], several: Several) -> str | None:
 
 
 def read_id(value: Any) -> str | None:
-    """Text of an id or a name: a string or number (142.0 -> "142"); None for null, NaN, blank and everything else."""
+    """Text of an id or a name: a string or number (142.0 -> "142"); None for null, NaN, their texts (`NULLS`), and everything
+    else."""
     value = _plain(value)
     if isinstance(value, str | UUID):
-        return str(value) if str(value).strip() else None
+        return str(value) if str(value).strip().casefold() not in NULLS else None
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return number_text(value)
     return None

@@ -25,7 +25,8 @@ ASKED, ANSWERED = "QmarkerQ7", "AmarkerA7"
 TAGS = {tag for pair in THOUGHTS for tag in pair}
 ENDINGS = (
     "<|im_end|>", "<|endoftext|>", "</s>", "<end_of_turn>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<eos>",
-    "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>", "<|eot|>", "<|eom_id|>", "<|return|>", "<|EOT|>", "<|end_of_turn|>",
+    "<|endofturn|>", "<|END_OF_TURN_TOKEN|>", "<|eos|>",
 )  # fmt: skip
 """Texts of end-of-turn and end-of-document tokens, whose traces may come to a student that has others."""
 

@@ -42,7 +42,7 @@ def test_rows_are_told_from_what_lies_beside_them(
 @pytest.mark.parametrize(
     "name",
     ["x.csv", "x.tsv.gz", "x.feather", "x.jsonl.zip", "x.jsonl.zstd", "x.jsonl.br", "x.tar.gz", "x.parquet.part", "x.json.bak",
-     "sub/x.pkl", "x.xlsx"],
+     "sub/x.pkl", "x.xlsx", "x.jl", "x.jsonl-00000-of-00008"],
 )  # fmt: skip
 def test_data_that_cannot_be_read_are_an_error(tmp_path: Path, name: str):
     with pytest.raises(DataError, match=rf"cannot be read \(1\): {name}\. Convert or unpack them"):
@@ -53,5 +53,12 @@ def test_data_that_cannot_be_read_are_an_error(tmp_path: Path, name: str):
 def test_a_file_that_is_named_is_read_whatever_its_name(tmp_path: Path):
     path = fill(tmp_path, "._odd.csv") + "/._odd.csv"
     assert expand_paths([path, path]) == [path]
-    with pytest.raises(DataError, match="is empty; name files or folders with JSON lines"):
-        expand_paths([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "part-00000", "rows.txt"])
+def test_a_folder_without_data_says_what_it_holds(tmp_path: Path, name: str):
+    with pytest.raises(DataError, match=f"no data file in .*, only {name}; a file that is named itself is read"):
+        expand_paths([fill(tmp_path, name)])
+    assert expand_paths([f"{tmp_path}/{name}"]) == [f"{tmp_path}/{name}"]
+    with pytest.raises(DataError, match="--traces is empty; name files or folders with JSON lines"):
+        expand_paths([], "--traces")

@@ -79,3 +79,19 @@ def test_what_is_not_there(tmp_path: Path):
     for name in (f"{tmp_path}/none", f"{tmp_path}/empty"):
         with pytest.raises(DataError, match=f"{name}:train: the hub's data set cannot be loaded.*kind: files"):
             list(source_rows(HubSource(dataset=name)))
+
+
+def test_values_mean_what_their_types_say(tmp_path: Path):
+    """Here class 0 is correct, which as a number would be a vote for wrong; and 0.1 of 32 bits is 0.1."""
+    import datasets
+
+    label, short = datasets.ClassLabel(names=["correct", "incorrect"]), datasets.Value("float32")
+    features = datasets.Features({"label": label, "labels": datasets.Sequence(label), "answer": {"value": short}})
+    rows = [{"label": 0, "labels": [0, 1], "answer": {"value": 0.1}}, {"label": None, "labels": None, "answer": None}]
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    named, empty = (row.value for row in source_rows(HubSource(dataset=str(tmp_path / "set"))))
+    assert named == {"label": "correct", "labels": ["correct", "incorrect"], "answer": {"value": 0.1}}
+    assert empty is not None
+    assert empty["label"] is None
+    assert not empty["labels"]

@@ -275,6 +275,7 @@ def test_a_problem_that_comes_again_has_one_answer_and_one_side(tmp_path: Path):
         columns=Columns(completion="c", label="ok"),
     )
     counts, problems, traces, rejects = collect(source, tmp_path / "out")
+    assert "column `c` is missing or null; the row has problem, answer" in "".join(counts.warnings)
     assert [row["answer"] for row in problems] == ["0.5", "1"]
     assert [trace["completion"] for trace in traces] == ["c0", "c1", "c2", "c4"]
     assert [(row["where"], row["reason"]) for row in rejects] == [

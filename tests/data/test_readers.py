@@ -8,6 +8,7 @@ import json
 import lzma
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -122,6 +123,7 @@ def test_a_damaged_gzip_stream_is_named(tmp_path: Path):
         *((f"x.{kind}{suffix}", pack(LINES)) for suffix, pack in PACK.items() for kind in ("jsonl", "json")),
         *((f"x{suffix}.jsonl", pack(LINES)) for suffix, pack in PACK.items()),
         ("plain.jsonl.gz", LINES),
+        ("parallel.jsonl.zst", b"\x50\x2a\x4d\x18\x04\0\0\0size" + PACK[".zst"](LINES)),
         ("parts.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])),
         ("x.ndjson", LINES),
         ("X.JSONL", LINES),
@@ -155,7 +157,10 @@ def test_a_file_is_read_by_what_it_holds(tmp_path: Path, name: str, data: bytes)
         ("x.jsonl", b"PK\x03\x04", "a zip archive; unpack it"),
         ("x.parquet", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs"),
         ("x.parquet.gz", gzip.compress(PARQUET), "a parquet file packed with gzip; unpack it"),
-        ("x.json", b'{"data": [{"problem": "p"}]}', "a JSON list of objects, or one object per line, found one dict with data"),
+        ("x.json", b'{"data": [{"problem": "p"}]}', "found one dict with data; save the list that holds the rows"),
+        ("x.json", b'{"problem": "p"}', "or if this is the only row name the file .jsonl"),
+        ("x.jsonl.gz", gzip.compress(bz2.compress(LINES)), r"packed twice \(gzip, and bz2 inside\); unpack it once"),
+        ("x.jsonl", b"\n<!doctype html>\n<html>", "a web page, not data"),
         ("x.csv", b"problem,answer\n", "unknown file type; what can be read is JSON lines"),
         ("x.parquet", LINES, "not a complete Parquet file"),
         ("x.arrow", arrow(pa.ipc.new_file)[:99], "not a complete Arrow file"),
@@ -190,3 +195,41 @@ def test_small_floats_and_classes_mean_what_was_written(tmp_path: Path):
     assert [row.value for row in file_rows(str(tmp_path / "x.parquet"))] == [
         {"ok": "correct", "x": 0.1}, {"ok": "incorrect", "x": None}, {"ok": None, "x": 2.5}
     ]  # fmt: skip
+
+
+CLASSES = {"names": ["correct", "incorrect"], "_type": "ClassLabel"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "feature", "value", "meant"),
+    [
+        (pa.list_(pa.int64()), {"feature": CLASSES, "_type": "List"}, [0, 1, None], ["correct", "incorrect", None]),
+        (pa.list_(pa.int64()), {"feature": CLASSES, "_type": "Sequence"}, [1], ["incorrect"]),
+        (pa.list_(pa.int64()), [CLASSES], [0], ["correct"]),
+        (pa.struct({"by": pa.int64()}), {"by": CLASSES}, {"by": 0}, {"by": "correct"}),
+        (
+            pa.list_(pa.struct({"by": pa.int64(), "x": pa.float32()})),
+            {"feature": {"by": CLASSES, "x": {"dtype": "float32", "_type": "Value"}}, "_type": "List"},
+            [{"by": 0, "x": 0.1}],
+            [{"by": "correct", "x": 0.1}],
+        ),
+        (
+            pa.struct({"by": pa.list_(pa.int64())}),
+            {"feature": {"by": CLASSES}, "_type": "Sequence"},
+            {"by": [0, 1]},
+            {"by": ["correct", "incorrect"]},
+        ),
+        (pa.int64(), CLASSES, 7, 7),
+        (pa.list_(pa.float32()), None, [0.1, None, 1e-5], [0.1, None, 1e-5]),
+        (pa.large_list(pa.float32()), None, None, None),
+        (pa.struct({"x": pa.float32()}), None, {"x": 0.1}, {"x": 0.1}),
+    ],
+)
+def test_small_floats_and_classes_at_any_depth(tmp_path: Path, kind: pa.DataType, feature: Any, value: Any, meant: Any):
+    """A label in a list or an object is one as well: number 0 of `correct, incorrect` is no vote for wrong."""
+    noted = {"huggingface": json.dumps({"info": {"features": {"x": feature}}})}
+    pq.write_table(
+        pa.table({"x": pa.array([value], kind)}, schema=pa.schema([("x", kind)], noted)), tmp_path / "x.parquet"
+    )
+    (row,) = file_rows(str(tmp_path / "x.parquet"))
+    assert row.value == {"x": meant}

@@ -67,6 +67,7 @@ def test_what_is_no_label_is_no_vote(label: Any):
         (["0.5", r"\frac12", 0.5], "0.5"),
         (" x = 5 ", " x = 5 "),
         ("2e-5", "2e-5"),  # may well be 2e - 5
+        *((text, text) for text in ("**Na**", "(A)", "[1e-05]", "(-1)", r"\boxed{None}")),
         *((text, text) for text in ("undefined", "no solution", "DNE", r"\text{None}", "Na", "True", "{}", "0", "e")),
     ],
 )  # fmt: skip
@@ -78,7 +79,8 @@ def test_answers(value: Any, answer: str):
     "value",
     [None, NAN, INFINITE, np.float32("nan"), Decimal("NaN"), Decimal("-Infinity"), "", " \n", [], [None, NAN], ["N/A"], "None",
      "null", "nan", "N/A", "n/a", "NA", "-", "\u2014", "?", "...", "[]", "proof", "Proof.", "'proof'", "see solution",
-     r"\text{N/A}", r"$\boxed{\text{proof}}$", r"\boxed{Proof}", "Not found", "unknown"],
+     "\u200b", "\xa0", "\u2026", "**N/A**", "(proof)", "[None]", "N.A.", "NaT", "#VALUE!", "No answer provided.", "___",
+     r"\text{(proof)}", r"\text{N/A}", r"$\boxed{\text{proof}}$", r"\boxed{Proof}", "Not found", "unknown"],
 )  # fmt: skip
 def test_what_stands_for_no_answer(value: Any):
     assert read_answer(value) is None
@@ -105,5 +107,5 @@ def test_what_is_no_answer(value: Any, told: str):
 
 def test_ids():
     """An id column of floats with gaps, as pandas writes it, has no problem named `nan`."""
-    found = [read_id(value) for value in (1, 142.0, 1e16, np.int64(4), "x", NAN, None, " ", True, ["x"])]
-    assert found == ["1", "142", "10000000000000000", "4", "x", None, None, None, None, None]
+    found = [read_id(value) for value in (1, 142.0, 1e16, np.int64(4), "x", NAN, "nan", "None", None, " ", True)]
+    assert found == ["1", "142", "10000000000000000", "4", "x", None, None, None, None, None, None]

@@ -174,6 +174,8 @@ ENDS = [
     "</s></s>",
     "<end_of_turn>\n<eos>",
     "<|eot_id|>",
+    "<|eom_id|>",
+    "<|END_OF_TURN_TOKEN|>\n",
 ]
 
 
