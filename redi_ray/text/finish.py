@@ -70,7 +70,7 @@ NO_REASON = ("null", "none", "nan", "na", "nil", "undefined")
 KEYS = ("type", "reason", "finish_reason", "finishReason", "stop_reason", "done_reason", "name", "value")
 """Where an object has its word."""
 _FIRST_WORD = re.compile(rf"""["'](?:{"|".join(KEYS)})["']\s*:\s*["']([^"']*)["']""")
-_LABEL = re.compile(r"^(?:finish|stop|done|completion)?reason|^stoptype")
+_LABEL = re.compile(r"^(?:finish|stop|done|completion)?reason|^stoptype|^finish(?:ed)?(?=.)|^stopped(?=.)")
 _LETTERS = re.compile(r"[\W_]+")
 _TABLE = {word.replace("_", ""): ending for ending, words in WORDS.items() for word in words.split()}
 _STORED = {ending: ending.value for ending in (Ending.STOP, Ending.LENGTH, Ending.LOOP)}
@@ -104,11 +104,13 @@ def _of_text(text: str) -> Ending | None:
     text = text.strip().strip("<>\"'`")
     if not text or _bare(text) in NO_REASON:
         return None
+    found = []
     for part in (text, *text.split(":")):  # `content_filter: SAFETY`, `<FinishReason.STOP: 1>`
         for word in (part, part.rstrip(". ").rpartition(".")[2]):
-            if found := _TABLE.get(_LABEL.sub("", _bare(word))):
-                return found
-    return Ending.UNKNOWN
+            bare = _bare(word)
+            found += [_TABLE[form] for form in (bare, _LABEL.sub("", bare)) if form in _TABLE]
+    # `stop: length` only has the label's word before its own
+    return next((meaning for meaning in found if meaning != Ending.STOP), found[0] if found else Ending.UNKNOWN)
 
 
 def _bare(text: str) -> str:
