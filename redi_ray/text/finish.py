@@ -43,7 +43,7 @@ WORDS: dict[Ending, str] = {
         "max_output max_tokens_reached max_predicted_tokens_reached max_context max_context_length max_model_len "
         "model_length context_length context_length_reached context_length_exceeded context_window_exceeded "
         "model_context_window_exceeded length_limit length_capped token_limit output_limit error_limit cutoff cut_off "
-        "truncated"
+        "truncated max_total_tokens max_seq_len max_tokens_exceeded token_limit_reached"
     ),
     Ending.LOOP: "loop looping loop_detected repetition repetitive repetition_detected repeat repeated",
     Ending.BROKEN_OFF: (
@@ -55,6 +55,7 @@ WORDS: dict[Ending, str] = {
         "rate_limit rate_limited rate_limit_error rate_limit_exceeded too_many_requests capacity timeout timed_out "
         "time_out time_limit timeout_error request_timeout gateway_timeout disconnect disconnected interrupt interrupted "
         "preempt preempted evicted killed crashed shutdown unload model_unloaded load oom out_of_memory "
+        "server_busy server_overloaded engine_overloaded system_error deadline_exceeded request_cancelled client_disconnected "
         "not_finished unfinished incomplete in_progress partial queued pending running"
     ),
     Ending.FILTERED: (

@@ -111,6 +111,7 @@ HALF = "\ud835"
             Reply(200, {"choices": [{"text": "x", "finish_reason": "", "finishReason": "MAX_TOKENS"}]}),
             Answer("x", "", "length", None, None),
         ),
+        (Reply(200, {"choices": [{"error": {"code": 502}}]}), "broken_off"),
         (Reply(200, {"choices": [{"text": "hal", "error": {"code": 502}}]}), "broken_off"),
         (Reply(200, {"choices": [{"text": "hal", "finish_reason": "stop", "error": {"code": 502}}]}), "broken_off"),
         (

@@ -26,6 +26,7 @@ BY_MEANING: dict[Ending | None, list[Any]] = {
         *("length", "LENGTH", "max_tokens", "MAX_TOKENS", "max-tokens", "Max Tokens", "maxTokens", "model_length", "limit"),
         *("FinishReason.MAX_TOKENS", FinishReason.MAX_TOKENS, "model_context_window_exceeded", "ERROR_LIMIT"),
         *("FINISHED_LENGTH_CAPPED", "FINISH_LENGTH", "stopped_limit", "stop: length", "stopped:length", "stop_type: limit"),
+        "token_limit_reached",
         *({"type": "length"}, {"type": "length", "length": 4096}, '{"type": "length", "length": 4096}', [{"type": "length"}]),
     ],
     Ending.LOOP: ["loop", "repetition"],
@@ -33,6 +34,7 @@ BY_MEANING: dict[Ending | None, list[Any]] = {
         *("abort", "Aborted", "cancelled", "canceled", "error", "ERROR", "error: out of memory", "timeout", "overloaded"),
         *("insufficient_system_resource", "Insufficient System Resource", "FinishReason.ABORT", "network_error", "load"),
         *("FINISHED_ABORTED", "FINISH_ABORT", "finished_error", "stop: abort"),
+        *("server_busy", "DEADLINE_EXCEEDED"),
         *({"type": "abort", "message": "Aborted", "status_code": 503}, "{'type': 'abort'}", "unfinished", "incomplete"),
     ],
     Ending.FILTERED: [
