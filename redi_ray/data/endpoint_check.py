@@ -15,7 +15,9 @@ from redi_ray.data.endpoint_errors import (
     EndpointError,
     access_refused,
     not_there,
+    read_error,
     redirected,
+    told_to_all,
 )
 from redi_ray.data.endpoint_wire import as_text, headers, printable, read_body, without_key
 from redi_ray.runtime import log
@@ -76,7 +78,7 @@ def model_names(listed: httpx.Response) -> list[str] | None:
 def _access(settings: EndpointSettings, reply: httpx.Response, path: str) -> str | None:
     """What to tell of a reply that no other request would do better than."""
     if reply.is_redirect:
-        return redirected(settings, f"{settings.base}{path}", reply.headers["location"])
+        return redirected(settings, f"{settings.base}{path}", reply.headers.get("location", ""))
     if reply.status_code in REFUSED_ACCESS:
         return access_refused(settings, reply.status_code, as_text(reply.content))
     return None
@@ -93,7 +95,11 @@ def _no_chat(settings: EndpointSettings, client: httpx.Client) -> str | None:
     page = reply.status_code < 500 and as_text(reply.content[:1000]).lstrip().startswith("<")
     if reply.status_code not in NO_CHAT and not page:
         return None
-    answered = "with a web page" if page else as_text(reply.content)[:200]
+    said = as_text(reply.content)
+    error = read_error(reply.status_code, reply.content)
+    if error.structured and (told := told_to_all(settings, error, "", said)):
+        return told  # the path is right, `model` is not
+    answered = "with a web page" if page else said[:200]
     return not_there(settings, f"{reply.status_code} {answered}", _known_base(settings, client))
 
 

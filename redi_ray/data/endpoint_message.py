@@ -55,7 +55,7 @@ def read_message(message: Any) -> Said:
     apart = []
     for name in REASONING_FIELDS:
         found = Chunks()
-        found.add(message.get(name), name, THOUGHT_CHUNKS)
+        found.add(message.get(name) or None, name, THOUGHT_CHUNKS)  # some write {} or false for none
         apart.append(found.thought)
     refusal = Chunks()
     refusal.add(message.get("refusal"), "refusal", REFUSAL_CHUNKS)

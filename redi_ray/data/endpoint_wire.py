@@ -130,16 +130,20 @@ def read_answer(body: Any) -> Answer | Refusal:
     """The answer in a chat completion's JSON, or why it holds none."""
     try:
         choice = body["choices"][0]
-        message = choice["message"] if choice.get("message") is not None else {"content": choice["text"]}
+        message = (
+            choice["message"]
+            if choice.get("message") is not None
+            else {"content": choice["text"] if not choice.get("error") else choice.get("text")}
+        )
         said = read_message(message)
     except (KeyError, TypeError, IndexError, AttributeError, BadShape) as error:
         told = f"{error}, in " if isinstance(error, BadShape) else "no chat completion: "
         return Refusal("bad_answer", told + json.dumps(body)[:DETAIL_LIMIT])
-    reason = next((choice[name] for name in FINISH_NAMES if choice.get(name) is not None), None)
+    reason = next((choice[name] for name in FINISH_NAMES if ending(choice.get(name)) is not None), None)
     how = ending(reason)
     if how == Ending.FILTERED or (said.refusal and not said.text.strip()):
         return Refusal("content_filter", said.refusal or said.text or f"finish_reason {reason}")
-    if how == Ending.BROKEN_OFF:
+    if how == Ending.BROKEN_OFF or choice.get("error"):  # some name no reason, or `stop`, beside the error
         told = f"finish_reason {reason}, {choice.get('error') or ''} after: {(said.reasoning + said.text)[-200:]}"
         return Refusal("broken_off", told, again=True)
     if not said.text.strip() and not said.reasoning.strip():

@@ -147,9 +147,10 @@ class Limit:
 
 
 def limited(kwargs: dict[str, Any], model: str, engine: EngineSettings) -> dict[str, Any]:
-    """The arguments with both limits; those that are there stay."""
+    """The arguments with both limits; those that are there stay, but for null, with which vLLM would fall back."""
     names: tuple[LimitName, ...] = ("max_num_seqs", "max_num_batched_tokens")
-    return {**{name: Limit(name, model, engine) for name in names}, **kwargs}
+    missing = {name: Limit(name, model, engine) for name in names if kwargs.get(name) is None}
+    return {**kwargs, **missing}
 
 
 def _limit(name: LimitName, model: str, engine: EngineSettings) -> Any:

@@ -43,7 +43,7 @@ WORDS: dict[Ending, str] = {
         "max_output max_tokens_reached max_predicted_tokens_reached max_context max_context_length max_model_len "
         "model_length context_length context_length_reached context_length_exceeded context_window_exceeded "
         "model_context_window_exceeded length_limit length_capped token_limit output_limit error_limit cutoff cut_off "
-        "truncated"
+        "truncated max_total_tokens max_seq_len max_tokens_exceeded token_limit_reached"
     ),
     Ending.LOOP: "loop looping loop_detected repetition repetitive repetition_detected repeat repeated",
     Ending.BROKEN_OFF: (
@@ -55,6 +55,7 @@ WORDS: dict[Ending, str] = {
         "rate_limit rate_limited rate_limit_error rate_limit_exceeded too_many_requests capacity timeout timed_out "
         "time_out time_limit timeout_error request_timeout gateway_timeout disconnect disconnected interrupt interrupted "
         "preempt preempted evicted killed crashed shutdown unload model_unloaded load oom out_of_memory "
+        "server_busy server_overloaded engine_overloaded system_error deadline_exceeded request_cancelled client_disconnected "
         "not_finished unfinished incomplete in_progress partial queued pending running"
     ),
     Ending.FILTERED: (
@@ -70,7 +71,7 @@ NO_REASON = ("null", "none", "nan", "na", "nil", "undefined")
 KEYS = ("type", "reason", "finish_reason", "finishReason", "stop_reason", "done_reason", "name", "value")
 """Where an object has its word."""
 _FIRST_WORD = re.compile(rf"""["'](?:{"|".join(KEYS)})["']\s*:\s*["']([^"']*)["']""")
-_LABEL = re.compile(r"^(?:finish|stop|done|completion)?reason|^stoptype")
+_LABEL = re.compile(r"^(?:finish|stop|done|completion)?reason|^stoptype|^finish(?:ed)?(?=.)|^stopped(?=.)")
 _LETTERS = re.compile(r"[\W_]+")
 _TABLE = {word.replace("_", ""): ending for ending, words in WORDS.items() for word in words.split()}
 _STORED = {ending: ending.value for ending in (Ending.STOP, Ending.LENGTH, Ending.LOOP)}
@@ -104,11 +105,13 @@ def _of_text(text: str) -> Ending | None:
     text = text.strip().strip("<>\"'`")
     if not text or _bare(text) in NO_REASON:
         return None
+    found = []
     for part in (text, *text.split(":")):  # `content_filter: SAFETY`, `<FinishReason.STOP: 1>`
         for word in (part, part.rstrip(". ").rpartition(".")[2]):
-            if found := _TABLE.get(_LABEL.sub("", _bare(word))):
-                return found
-    return Ending.UNKNOWN
+            bare = _bare(word)
+            found += [_TABLE[form] for form in (bare, _LABEL.sub("", bare)) if form in _TABLE]
+    # `stop: length` only has the label's word before its own
+    return next((meaning for meaning in found if meaning != Ending.STOP), found[0] if found else Ending.UNKNOWN)
 
 
 def _bare(text: str) -> str:

@@ -74,6 +74,19 @@ def test_a_redirect_is_told_with_its_target(status: int):
             check(old.url)
 
 
+@pytest.mark.parametrize("status", [300, 304, 307])
+def test_a_redirect_to_nowhere(status: int):
+    with server(models=Reply(status, b"")) as old, pytest.raises(EndpointError, match="redirects to nowhere"):
+        check(old.url)
+
+
+def test_a_server_without_a_list_that_looks_for_the_model_first():
+    with server(models=MISSING) as plain:
+        plain.empty_chat = Reply(404, {"error": {"code": "model_not_found", "message": "no such model"}})
+        with pytest.raises(EndpointError, match="has no model 'm'"):
+            check(plain.url)
+
+
 def test_names_that_are_no_unicode(caplog: pytest.LogCaptureFixture):
     with server(models=Reply(200, {"data": [{"id": "n\ud835"}, {"id": 5}]})) as plain:
         with caplog.at_level("WARNING", logger="redi_ray"):

@@ -107,6 +107,21 @@ HALF = "\ud835"
         (completion("x", usage={"prompt_tokens": 10**30, "completion_tokens": 7}), Answer("x", "", "stop", None, 7)),
         (completion("x", usage=[1]), Answer("x", "", "stop", None, None)),
         (Reply(200, {"choices": [{"text": "x", "finish_reason": "length"}]}), Answer("x", "", "length", None, None)),
+        (
+            Reply(200, {"choices": [{"text": "x", "finish_reason": "", "finishReason": "MAX_TOKENS"}]}),
+            Answer("x", "", "length", None, None),
+        ),
+        (Reply(200, {"choices": [{"error": {"code": 502}}]}), "broken_off"),
+        (Reply(200, {"choices": [{"text": "hal", "error": {"code": 502}}]}), "broken_off"),
+        (Reply(200, {"choices": [{"text": "hal", "finish_reason": "stop", "error": {"code": 502}}]}), "broken_off"),
+        (
+            Reply(200, {"choices": [{"text": "x", "finish_reason": "stop", "error": None}]}),
+            Answer("x", "", "stop", None, None),
+        ),
+        (
+            Reply(200, {"choices": [{"message": {"content": "x", "reasoning": {}, "thinking": False}}]}),
+            Answer("x", "", None, None, None),
+        ),
         (Reply(200, {"choices": []}), "bad_answer"),
         (Reply(200, {"choices": None}), "bad_answer"),
         (Reply(200, {"choices": ["x"]}), "bad_answer"),

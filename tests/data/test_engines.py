@@ -25,6 +25,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.engines import (
     TOO_FEW,
+    Limit,
     actor_options,
     device_limits,
     engine_kwargs,
@@ -155,6 +156,7 @@ def test_every_engine_gets_the_same_environment_and_resources():
     large = EngineSettings(tensor_parallel_size=2, engine_kwargs={"pipeline_parallel_size": 2, "max_num_seqs": 7})
     assert actor_options(large)["num_gpus"] == 4.0
     assert limited(engine_kwargs(large), "model", large)["max_num_seqs"] == 7
+    assert isinstance(limited({"max_num_seqs": None}, "model", large)["max_num_seqs"], Limit)
     row = {"problem_id": "p", "sample_index": 1}
     told = sampling_params(row, Sampling(0.5, 0.9, 8, 3), {7, 2})
     assert (told["skip_special_tokens"], told["spaces_between_special_tokens"]) == (False, False)

@@ -19,17 +19,22 @@ BY_MEANING: dict[Ending | None, list[Any]] = {
     Ending.STOP: [
         *("stop", "STOP", " Stop\n", "eos", "eos_token", "EOS_TOKEN", "stop_sequence", "end_turn", "endTurn", "COMPLETE"),
         *("FinishReason.STOP", "<FinishReason.STOP: 1>", "FINISH_REASON_STOP", "REASON_STOP", "eosFound", "word", b"stop"),
+        *("FINISHED_STOPPED", "FINISH_EOS", "stopped_word", "stop: 2"),
         *({"type": "stop", "matched": 151645}, {"type": "stop", "length": None}, "{'type': 'stop', 'matched': 1}", ["stop"]),
     ],
     Ending.LENGTH: [
         *("length", "LENGTH", "max_tokens", "MAX_TOKENS", "max-tokens", "Max Tokens", "maxTokens", "model_length", "limit"),
         *("FinishReason.MAX_TOKENS", FinishReason.MAX_TOKENS, "model_context_window_exceeded", "ERROR_LIMIT"),
+        *("FINISHED_LENGTH_CAPPED", "FINISH_LENGTH", "stopped_limit", "stop: length", "stopped:length", "stop_type: limit"),
+        "token_limit_reached",
         *({"type": "length"}, {"type": "length", "length": 4096}, '{"type": "length", "length": 4096}', [{"type": "length"}]),
     ],
     Ending.LOOP: ["loop", "repetition"],
     Ending.BROKEN_OFF: [
         *("abort", "Aborted", "cancelled", "canceled", "error", "ERROR", "error: out of memory", "timeout", "overloaded"),
         *("insufficient_system_resource", "Insufficient System Resource", "FinishReason.ABORT", "network_error", "load"),
+        *("FINISHED_ABORTED", "FINISH_ABORT", "finished_error", "stop: abort"),
+        *("server_busy", "DEADLINE_EXCEEDED"),
         *({"type": "abort", "message": "Aborted", "status_code": 503}, "{'type': 'abort'}", "unfinished", "incomplete"),
     ],
     Ending.FILTERED: [
@@ -38,7 +43,7 @@ BY_MEANING: dict[Ending | None, list[Any]] = {
     ],
     Ending.UNKNOWN: [
         *("tool_calls", "function_call", "tool_use", "pause_turn", "OTHER", "FINISH_REASON_UNSPECIFIED", "unknown", "?"),
-        *("a word of tomorrow", "stop or not", 1, True, {"kind": "stop"}, ["stop", "length"], "nonstop"),
+        *("a word of tomorrow", "stop or not", 1, True, {"kind": "stop"}, "FINISHED_IGNORED", ["stop", "length"], "nonstop"),
     ],
     None: [None, "", "  ", "null", "None", "nan", float("nan"), [], {}, {"type": None}],
 }  # fmt: skip
