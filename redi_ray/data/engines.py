@@ -74,10 +74,11 @@ def actor_options(engine: EngineSettings) -> dict[str, Any]:
 def start_engine(model: str, engine: EngineSettings) -> Any:
     """A `vllm.LLM` in this process, whose environment is that of `environment`. model: a local folder or a hub name."""
     from vllm import LLM
-    from vllm.engine.arg_utils import EngineArgs
+    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 
-    known = {field.name for field in fields(EngineArgs)}  # users write for AsyncEngineArgs, which has a few more
-    kwargs = {name: value for name, value in engine_kwargs(engine).items() if name in known}
+    # users write for AsyncEngineArgs, which has a few more; a name that neither knows is vLLM's to refuse
+    more = {field.name for field in fields(AsyncEngineArgs)} - {field.name for field in fields(EngineArgs)}
+    kwargs = {name: value for name, value in engine_kwargs(engine).items() if name not in more}
     llm = LLM(model=model, **kwargs)  # which takes the limits of its device
     scheduler = llm.llm_engine.vllm_config.scheduler_config
     log_limits(SchedulerLimits(scheduler.max_num_seqs, scheduler.max_num_batched_tokens), engine.device)
@@ -177,10 +178,11 @@ def device_limits(model: str, engine: EngineSettings) -> SchedulerLimits:
 
     from redi_ray.modeling.tokenizer import local_folder
 
-    kwargs = {"distributed_executor_backend": "ray" if engine.world_size > 1 else "uni", **engine_kwargs(engine)}
+    backend = "ray" if engine.world_size > 1 else "uni"
+    kwargs = {"distributed_executor_backend": backend, "runner": "generate", **engine_kwargs(engine)}
     try:
         with _gpus_in_sight():
-            args = AsyncEngineArgs(model=local_folder(model), runner="generate", **kwargs)
+            args = AsyncEngineArgs(model=local_folder(model), **kwargs)
             scheduler = args.create_engine_config(UsageContext.LLM_CLASS).scheduler_config
     except Exception:  # the engine, which is made of the same, fails next and says why
         return engine.limits(ON_CPU if engine.device == "cpu" else ON_GPU)
