@@ -61,7 +61,7 @@ class Pipeline:
         return self._once("curated", self._curated)
 
     def _curated(self) -> Manifest:
-        data.check_traces(self.run, self.traces())  # before a judge is asked about them
+        data.check_traces(self.run, self.traces(), self.base())  # before a judge is asked about them
         return data.curated(self.run, self.problems(), self.verified(), self.base())
 
     def checkpoint(self, name: str) -> Manifest:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from redi_ray import storage
 from redi_ray.config.data import EndpointTraces, ImportTraces, SampledTraces, VllmTraces
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.beginnings import MOST, check_beginnings, complaint
+from redi_ray.data.beginnings import MOST, check_beginnings, check_thoughts, complaint
 from redi_ray.data.collect import Verification
 from redi_ray.data.curate import CurateCounts, curate
 from redi_ray.data.curation.contamination import BENCHMARKS
@@ -19,6 +19,7 @@ from redi_ray.data.problems import collect_problems
 from redi_ray.data.readers import DataError
 from redi_ray.data.survey import trace_shards
 from redi_ray.manifests import Manifest, Stage
+from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.runtime import log
 from redi_ray.stages.evaluation import load_benchmarks
 from redi_ray.stages.live import LiveCounters
@@ -173,9 +174,14 @@ def told_of_prefixes(result: CurateCounts, prompt: PromptSettings, uri: str) -> 
     log.warning("%s; these are dropped", told)
 
 
-def check_traces(run: Run, traces: Manifest) -> None:
-    """Raise DataError if no trace begins as the prompt says, before a judge or a training is started for them."""
-    check_beginnings(trace_shards(traces.table("traces")), run.config.model.prompt)
+def check_traces(run: Run, traces: Manifest, base: Manifest) -> None:
+    """Raise DataError if no trace goes on from the prompt, before a judge or a training is started for them."""
+    shards, prompt = trace_shards(traces.table("traces")), run.config.model.prompt
+    check_beginnings(shards, prompt)
+    if not prompt.prefix and not isinstance(
+        run.config.generate, VllmTraces
+    ):  # what a model itself makes of the prompt fits
+        check_thoughts(shards, load_tokenizer(base.facts["export"]), prompt)
 
 
 def whole_benchmarks(run: Run, problems: Manifest) -> pa.Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from curation_runs import Rows, plan, read_out, run_here, trace
 
 from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.beginnings import check_beginnings, complaint
+from redi_ray.data.beginnings import check_beginnings, check_thoughts, complaint
 from redi_ray.data.readers import DataError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import TRACE
@@ -74,10 +75,17 @@ def test_a_trace_without_the_prefix_is_shown(tmp_path: Path, tokenizer: str):
     assert {row["detail"] for row in tables["dropped"]} == {"Step by step", "No!"}
 
 
-def write_traces(folder: Path, texts: list[str]) -> list[str]:
+def write_traces(folder: Path, texts: list[str], **told: str) -> list[str]:
     uris = []
     for number, text in enumerate(texts):
-        row = {"problem_id": "p", "problem": "p", "trace_id": f"p#{number}", "sample_index": number, "completion": text}
+        row = {
+            "problem_id": "p",
+            "problem": "p",
+            "trace_id": f"p#{number}",
+            "sample_index": number,
+            "completion": text,
+            **told,
+        }
         uris.append(f"{folder}/part-{number}.parquet")
         storage.write_table(uris[-1], TRACE.empty_table().from_pylist([row], schema=TRACE))
     return uris
@@ -101,6 +109,34 @@ def test_traces_of_which_none_has_the_prefix_are_refused_with_the_setting_to_cha
     check_beginnings(sky, PromptSettings(prefix="<|begin_of_thought|>\n"))
     with pytest.raises(DataError, match=r"one begins '<.begin_of_thought"):
         check_beginnings(sky, PromptSettings())
+
+
+@pytest.mark.parametrize(
+    ("written", "misfits", "fits", "told"),
+    [
+        (
+            "<think>\n",
+            PLAIN,
+            "hm</think>4",
+            "opens '<think>' before the answer, and none of 3 finished traces closes it",
+        ),
+        ("<think>", PLAIN, "<think>\nhm\n</think>\n\n4", "such as {enable_thinking: false}"),
+        ("<think>\n\n</think>\n\n", ["<think>1</think>2", "1</think>2"], "The answer is 7.", "and all 2 traces think"),
+    ],
+)
+def test_a_thought_that_the_template_writes_and_no_trace_goes_on_from(
+    tmp_path: Path, written: str, misfits: list[str], fits: str, told: str
+):
+    """Without a prefix nothing else tells: a plain answer would be learnt as a thought that never ends."""
+    tokenizer, prompt = character_tokenizer("0123456789 "), PromptSettings(prefix="")
+    shards = write_traces(tmp_path / "misfits", misfits)
+    check_thoughts(shards, tokenizer, prompt)  # its template writes no thought
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|assistant|>", f"<|assistant|>{written}")
+    with pytest.raises(DataError, match=re.escape(told)):
+        check_thoughts(shards, tokenizer, prompt)
+    check_thoughts(write_traces(tmp_path / "some", [*misfits, fits]), tokenizer, prompt)
+    cut_off = write_traces(tmp_path / "cut", ["so then"], finish_reason="length")
+    check_thoughts(cut_off, tokenizer, prompt)
 
 
 def test_the_message_says_how_many():
