@@ -178,9 +178,8 @@ def check_traces(run: Run, traces: Manifest, base: Manifest) -> None:
     """Raise DataError if no trace goes on from the prompt, before a judge or a training is started for them."""
     shards, prompt = trace_shards(traces.table("traces")), run.config.model.prompt
     check_beginnings(shards, prompt)
-    if not prompt.prefix and not isinstance(
-        run.config.generate, VllmTraces
-    ):  # what a model itself makes of the prompt fits
+    own = isinstance(run.config.generate, VllmTraces)  # what a model itself makes of the prompt fits
+    if not prompt.prefix and not own:
         check_thoughts(shards, load_tokenizer(base.facts["export"]), prompt)
 
 
