@@ -150,7 +150,7 @@ class Limit:
 def limited(kwargs: dict[str, Any], model: str, engine: EngineSettings) -> dict[str, Any]:
     """The arguments with both limits; those that are there stay, but for null, with which vLLM would fall back."""
     names: tuple[LimitName, ...] = ("max_num_seqs", "max_num_batched_tokens")
-    missing = {name: Limit(name, model, engine) for name in names if kwargs.get(name) is None}
+    missing: dict[str, Any] = {name: Limit(name, model, engine) for name in names if kwargs.get(name) is None}
     return {**kwargs, **missing}
 
 
