@@ -57,7 +57,9 @@ def verify(
     overrides: Overrides = None,
     traces: Annotated[
         list[str] | None,
-        typer.Option(help="JSON lines or Parquet (gzip too), a file or a folder, local or s3://; again for several."),
+        typer.Option(
+            help="JSON, Parquet or Arrow (JSON packed too), a file or a folder, local or s3://; again for several."
+        ),
     ] = None,
     out: Annotated[str | None, typer.Option(help="A folder of its own for verdicts, rejects and manifest.")] = None,
     column: Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_problems import openr1
+from problem_sources import openr1
 
 from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
