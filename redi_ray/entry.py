@@ -70,7 +70,7 @@ def preflight(config: ExperimentConfig) -> None:
 
     Raises DataError, ModelError, EndpointError or BenchmarkError.
     """
-    from redi_ray.data.endpoint import endpoint_key
+    from redi_ray.data.endpoint_check import endpoint_key
     from redi_ray.data.readers import expand_paths
     from redi_ray.data.world import build_world
     from redi_ray.eval.benchmarks import load_benchmark

@@ -17,7 +17,6 @@ from pydantic import SecretStr
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from redi_ray.config.endpoints import CHAT, EndpointSettings
-from redi_ray.data.endpoint_check import check_endpoint, endpoint_key
 from redi_ray.data.endpoint_errors import EndpointError, error_in, read_error, refusal_of, told_to_all
 from redi_ray.data.endpoint_pace import Pace
 from redi_ray.data.endpoint_wire import (
@@ -34,8 +33,6 @@ from redi_ray.data.endpoint_wire import (
     wait_asked,
     without_key,
 )
-
-__all__ = ["ChatClient", "EndpointError", "Pace", "check_endpoint", "endpoint_key"]
 
 SPENT_NOTHING = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 """Failures of tries that never reached the server."""

@@ -130,11 +130,9 @@ def read_answer(body: Any) -> Answer | Refusal:
     """The answer in a chat completion's JSON, or why it holds none."""
     try:
         choice = body["choices"][0]
-        message = (
-            choice["message"]
-            if choice.get("message") is not None
-            else {"content": choice["text"] if not choice.get("error") else choice.get("text")}
-        )
+        message = choice.get("message")
+        if message is None:  # as completions are shaped, or the choice is an error and no more
+            message = {"content": choice.get("text") if choice.get("error") else choice["text"]}
         said = read_message(message)
     except (KeyError, TypeError, IndexError, AttributeError, BadShape) as error:
         told = f"{error}, in " if isinstance(error, BadShape) else "no chat completion: "

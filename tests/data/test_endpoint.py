@@ -15,7 +15,10 @@ from chat_server import ChatServer, Reply, completion
 from pydantic import SecretStr
 
 from redi_ray.config.endpoints import EndpointSettings
-from redi_ray.data.endpoint import ChatClient, EndpointError, Pace, check_endpoint, endpoint_key
+from redi_ray.data.endpoint import ChatClient
+from redi_ray.data.endpoint_check import check_endpoint, endpoint_key
+from redi_ray.data.endpoint_errors import EndpointError
+from redi_ray.data.endpoint_pace import Pace
 from redi_ray.data.endpoint_wire import Answer, Parameters, Refusal, read_answer, retry_after
 
 PARAMETERS = Parameters(temperature=0.6, top_p=0.95, max_tokens=50)

@@ -7,7 +7,8 @@ from chat_server import ChatServer, Reply, completion
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.load import ConfigError, load_config
-from redi_ray.data.endpoint import EndpointError, check_endpoint, endpoint_key
+from redi_ray.data.endpoint_check import check_endpoint, endpoint_key
+from redi_ray.data.endpoint_errors import EndpointError
 
 MISSING = Reply(404, {"detail": "Not Found"})
 PAGE = Reply(200, b"<!doctype html><title>Welcome</title>")

@@ -12,7 +12,8 @@ import pytest
 from chat_server import ChatServer, Reply, completion
 from test_endpoint import PARAMETERS, ask, first_then_well, settings
 
-from redi_ray.data.endpoint import ChatClient, EndpointError
+from redi_ray.data.endpoint import ChatClient
+from redi_ray.data.endpoint_errors import EndpointError
 from redi_ray.data.endpoint_wire import Answer, Refusal
 
 PAST = email.utils.formatdate(time.time() - 3600, usegmt=True)

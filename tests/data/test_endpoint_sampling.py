@@ -17,7 +17,7 @@ from redi_ray import storage
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.collect import collect
-from redi_ray.data.endpoint import EndpointError
+from redi_ray.data.endpoint_errors import EndpointError
 from redi_ray.data.endpoint_sampling import endpoint_sampler, to_completion
 from redi_ray.data.endpoint_wire import Answer
 from redi_ray.data.samples import Requests, SampleStats, Sampling, explode, sample_seed

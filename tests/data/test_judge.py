@@ -17,7 +17,7 @@ from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.decide import JudgeCounts, decide_table, decide_traces
-from redi_ray.data.endpoint import EndpointError
+from redi_ray.data.endpoint_errors import EndpointError
 from redi_ray.data.judge import judge_sampler, judge_traces
 from redi_ray.data.verifier import AnswerVerifier
 from redi_ray.data.verify import verify_table

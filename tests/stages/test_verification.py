@@ -15,7 +15,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.load import parse_config
-from redi_ray.data.endpoint import EndpointError
+from redi_ray.data.endpoint_errors import EndpointError
 from redi_ray.data.world import answer as world_answer
 from redi_ray.data.world import build_world
 from redi_ray.entry import preflight
