@@ -34,6 +34,9 @@ RUNS = 3
 
 EXPLAINED = {
     ("math500-379", "correct"): "`12^{th} grade` is 12",
+    ("math500-8", "correct"): "`3√13`, the root a character",
+    ("math500-85", "correct"): "`√5`, the root a character",
+    ("math500-277", "correct"): "`√53`, the root a character",
     ("math500-227", "correct"): "the wording of choice (C) is spelled out",
     ("math500-255", "correct"): "the wording of choice (E) is spelled out",
     ("math500-296", "correct"): "the wording of choice (B) is spelled out",
