@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -110,7 +111,19 @@ class Arm(Strict):
     objective: Annotated[Objective, Field(discriminator="name")] = RediObjective()
     """The loss: `name` picks it, and the other keys are its own (`redi-ray config --schema` lists all of both)."""
     train: dict[str, Any] = {}
-    """What differs from `redi.train`."""
+    """What differs from `redi.train`; of a section such as `guard`, only the fields that differ."""
+
+
+def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`shared` with `own` in its place, section by section, field by field.
+
+    Example: {"guard": {"window": 8, "action": "warn"}} and {"guard": {"action": "stop"}} -> both changes in one `guard`.
+    """
+    found = dict(shared)
+    for name, value in own.items():
+        below = found.get(name)
+        found[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 class RediConfig(Strict):
@@ -125,7 +138,7 @@ class RediConfig(Strict):
 
     def settings(self, arm: str) -> TrainSettings:
         """`train` with the arm's own changes."""
-        return TRAIN_SETTINGS.validate_python({**asdict(self.train), **self.arms[arm].train})
+        return TRAIN_SETTINGS.validate_python(merged(asdict(self.train), self.arms[arm].train))
 
     @model_validator(mode="after")
     def _arms_are_sound(self) -> RediConfig:

@@ -112,7 +112,8 @@ class TrainSettings:
     min_lr_ratio: float = 0.0
     """The decay ends at this share of the peak."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay, on all matrices; vectors (norms, biases) are spared."""
+    """Decoupled weight decay, on embeddings and on what is multiplied with as a matrix; norms and biases of any shape are
+    spared."""
     adam_beta1: float = 0.9
     """First-moment decay."""
     adam_beta2: float = 0.999

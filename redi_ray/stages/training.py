@@ -115,6 +115,13 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
     if reason := outcome.facts["reason"]:
         of = f"{outcome.steps} of {outcome.facts['total_steps']}"
         log.info("%s: %s (%s); the weights are those of step %s", stage.name, outcome.status, reason, of)
+    if outcome.facts.get("guard_trips") and outcome.status == "done":
+        log.warning(
+            "%s: the guard saw a collapse at %d steps, and was told to warn only; at %s",
+            stage.name,
+            outcome.facts["guard_trips"],
+            outcome.facts["first_trip"],
+        )
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
@@ -122,6 +129,8 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
         "final": outcome.final,
+        "guard_trips": outcome.facts.get("guard_trips", 0),
+        "first_trip": outcome.facts.get("first_trip", ""),
         "prompt": data.facts["prompt"],
     }
     if "best_checkpoint" in outcome.facts:

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any
 from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.errors import Preempted, StorageError
+from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.preemption import saving_first
 from redi_ray.train.job import REFUSED, STOP, Development, Job
+from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ log = logging.getLogger("redi_ray")
 
 class TrainError(RuntimeError):
     """A run could not be brought to its end; the message holds the worker's error."""
+
+
+class TrainRefused(TrainError, UserError):
+    """Settings, model and data do not fit together; another attempt would end the same way."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,10 @@ def launch_training(
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
-    Raises ValueError for a tracker, model or development that is not there; TrainError where settings and data do not fit
-    (at once), or when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted
-    after SIGTERM, when a checkpoint has been saved.
+    Raises ValueError for a tracker, model or development that is not there; TrainRefused where settings and data do not fit
+    (at once, whichever rank finds it); NonfiniteError where a step was not finite and the settings stop there; TrainError
+    when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM,
+    when a checkpoint has been saved.
     """
     require_trackers(trackers)
     if settings.probe is not None and development is None:
@@ -162,19 +168,26 @@ def run_on_ray(
     try:
         with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
             trainer.fit()
-        refused = storage.join(job.bookkeeping, REFUSED)
-        if storage.exists(refused):
-            told = storage.read_json(refused)
-            raise (StorageError if told["storage"] else TrainError)(told["error"])
+        raise_refusal(job)
         if asked.is_set():
             raise Preempted(f"ended by SIGTERM; {job.name} is saved, and the same command goes on from there")
     except TrainingFailedError as error:
+        raise_refusal(job)
         if (failure := storage_failure(error)) is not None:
             raise failure from None
         raise TrainError(f"{job.out_uri}: training failed: {error}") from error
     finally:
         with suppress(StorageError):  # it must not hide what was raised; the next call deletes it first
             storage.delete(job.bookkeeping)
+
+
+def raise_refusal(job: Job) -> None:
+    """Raise what a worker has left word of, if one has."""
+    refused = storage.join(job.bookkeeping, REFUSED)
+    if storage.exists(refused):
+        told = storage.read_json(refused)
+        kind = StorageError if told["storage"] else NonfiniteError if told["nonfinite"] else TrainRefused
+        raise kind(told["error"])
 
 
 @contextmanager
