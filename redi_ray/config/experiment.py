@@ -211,6 +211,12 @@ class ExperimentConfig(Strict):
         return {"resources.trainer": self.resources.trainer, **own}
 
     @property
+    def trainings(self) -> dict[str, TrainSettings]:
+        """Settings of each training, by the field that describes them; arms that change nothing share a field."""
+        arms = {f"redi.arms.{arm}.train" if self.redi.arms[arm].train else "redi.train": arm for arm in self.redi.arms}
+        return {"sft.train": self.sft.train, **{field: self.redi.settings(arm) for field, arm in arms.items()}}
+
+    @property
     def teacher_is_base(self) -> bool:
         """Whether this run's own base model writes the traces."""
         return isinstance(self.generate, VllmTraces) and self.generate.model == "base"

@@ -22,7 +22,8 @@ from redi_ray import storage
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.manifests import Manifest, Stage
-from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.modeling.limits import embedding_rows, longest_sequence
+from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.train.fingerprints import (
@@ -53,7 +54,7 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
         return found
     started = time.monotonic()
     arrays = storage.join(sequences.uri, "arrays")
-    ranges = _remotely(split_store, arrays, export)
+    ranges = _remotely(split_store, arrays, export, overrides.trust_remote_code)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
     with Progress("reference", sum(item["tokens"] for item in ranges), "tokens") as progress:
         progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
@@ -98,15 +99,22 @@ def _shard(uri: str, first: int) -> str:
     return storage.join(uri, "shards", f"from-{first:09d}.npz")
 
 
-def split_store(arrays: str, model: str) -> list[dict[str, int]]:
+def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> list[dict[str, int]]:
     """Ranges of sequences [first, last) of about SHARD_TOKENS tokens.
 
-    Raises FingerprintError where the arrays are not those of their record, or the model would read them differently.
+    Raises FingerprintError where the arrays are not those of their record, or the model would read them differently;
+    UserError where they hold tokens that the model has no vector for.
     """
+    from transformers import AutoConfig  # loads torch, which the driver does without
+
+    from redi_ray.train.sequences import SequenceStore, require_vocabulary
+
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
         used = {**tokenizer_fingerprints(load_tokenizer(model)), "data": data_fingerprint(folder)}
         check_record(arrays, read_record(folder), used)
+        config = AutoConfig.from_pretrained(local_folder(model), trust_remote_code=trust_remote_code)
+        require_vocabulary(SequenceStore.load(folder), embedding_rows(config))
         offsets = np.load(Path(folder) / "offsets.npy")
     borders, start = [0], 0
     for sequence in range(1, len(offsets)):
@@ -145,6 +153,7 @@ class _ScoreShard:
         dtype = compute_dtype(settings.precision, self.device) or torch.float32
         self.policy = load_policy(model, plain, dtype=dtype).to(self.device).eval()
         self.model = model_fingerprint(model, plain)
+        self.positions = longest_sequence(self.policy.model.config)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         from redi_ray.train.references import reference_logps
@@ -157,25 +166,28 @@ class _ScoreShard:
                 tokens_per_pack=self.settings.tokens_per_pack,
                 chunk_tokens=self.settings.head_chunk_tokens,
                 device=self.device,
+                positions=self.positions,
             )
             with tempfile.TemporaryFile() as file:
-                np.savez(file, index=index, logps=logps, model=np.array(self.model))
+                reach = np.array(self.positions or 0)
+                np.savez(file, index=index, logps=logps, model=np.array(self.model), positions=reach)
                 file.seek(0)
                 storage.write_bytes(_shard(self.out_uri, int(first)), file.read())
         return {"tokens": batch["tokens"]}
 
 
 def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
-    """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored), and the record.
+    """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored, and beyond the model's
+    positions), and the record.
 
     Raises FingerprintError if not all shards, which an earlier attempt may have left, are of one model.
     """
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
-        mask = np.load(Path(folder) / "loss_mask.npy")
+        mask, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("loss_mask", "offsets"))
         logps = np.zeros(len(mask), np.float32)
         filled = np.zeros(len(mask), bool)
-        models = set()
+        models, reach = set(), 0
         for shard in shards:
             with tempfile.TemporaryFile() as file:
                 file.write(storage.read_bytes(shard))
@@ -183,11 +195,14 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
                 part = np.load(file)
                 logps[part["index"]], filled[part["index"]] = part["logps"], True
                 models.add(str(part["model"]))
+                reach = int(part["positions"])
         if len(models) > 1:
             raise FingerprintError(
                 f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
             )
-        assert (filled == mask.astype(bool)).all(), "reference log-probs do not cover the scored tokens"
+        place = np.arange(len(mask)) - np.repeat(offsets[:-1], np.diff(offsets))
+        expected = mask.astype(bool) & ((place < reach) if reach else True)
+        assert (filled == expected).all(), "reference log-probs do not cover the scored tokens"
         np.save(Path(folder) / "ref_logps.npy", logps)
         write_record(folder, {**read_record(folder), "model": models.pop()})
         storage.upload(folder, storage.join(out_uri, "arrays"))

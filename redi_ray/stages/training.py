@@ -19,6 +19,9 @@ from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
 from redi_ray.train.job import Development
 
+LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
+"""Counts of a training's sequences, and of what its limits left out or cut."""
+
 
 @dataclass(frozen=True)
 class Training:
@@ -129,6 +132,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
         "final": outcome.final,
+        "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},
         "guard_trips": outcome.facts.get("guard_trips", 0),
         "first_trip": outcome.facts.get("first_trip", ""),
         "prompt": data.facts["prompt"],

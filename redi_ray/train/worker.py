@@ -25,6 +25,7 @@ from ray.train.torch import get_device
 from redi_ray import storage
 from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, UserError, explain
 from redi_ray.modeling.export import export_policy
+from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import ModelError, load_tokenizer
 from redi_ray.objectives import OBJECTIVES
@@ -40,7 +41,7 @@ from redi_ray.train.monitors import Monitors, run_id_of
 from redi_ray.train.probe import DevProblem
 from redi_ray.train.progress import NonfiniteError, TrainResult
 from redi_ray.train.seals import checksum
-from redi_ray.train.sequences import SequenceStore, fit_lengths
+from redi_ray.train.sequences import SequenceStore, fit_lengths, require_vocabulary
 from redi_ray.train.shard import compute_dtype, shard_policy
 from redi_ray.train.uri_store import make_store
 
@@ -190,10 +191,12 @@ def read_inputs(
 ) -> tuple[SequenceStore, dict[str, int], Policy, list[DevProblem]]:
     """The sequences that fit with their counts, the policy, the probe's problems. Calls no other rank."""
     settings = job.settings
-    store, counts = fit_lengths(SequenceStore.load(sequences, mismatched=mismatched), settings)
     policy = load_policy(
         model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
     )
+    store = SequenceStore.load(sequences, mismatched=mismatched)
+    require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
+    store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config))
     return store, counts, policy, development_problems(job, model_path)
 
 
