@@ -74,7 +74,7 @@ def export_policy(
     shutil.rmtree(draft, ignore_errors=True)
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
-    write_older_forms(draft)
+    write_older_forms(draft, tokenizer)
     (draft / "README.md").write_text(model_card(name or target.name, config.model_type, facts or {}))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)

@@ -16,10 +16,16 @@ TOKENIZER_CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast", "PythonBack
 """Generic classes of version 5 -> their names in version 4, which version 5 still knows."""
 
 
-def write_older_forms(folder: str | Path) -> None:
-    """Add them to `config.json` and `tokenizer_config.json` in place."""
+def write_older_forms(folder: str | Path, tokenizer: Any) -> None:
+    """Add them to `config.json` and `tokenizer_config.json` in place; the latter belongs to `tokenizer`.
+
+    Of Llama's tokenizers version 5 does not save `legacy`, and takes the other value when it loads them: words behind a
+    special token would be read differently.
+    """
     _edit(Path(folder) / "config.json", older_config)
-    _edit(Path(folder) / "tokenizer_config.json", older_tokenizer)
+    legacy = getattr(tokenizer, "legacy", None)
+    kept = {"legacy": legacy} if isinstance(legacy, bool) else {}
+    _edit(Path(folder) / "tokenizer_config.json", lambda config: older_tokenizer(kept | config))
 
 
 def _edit(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
@@ -25,7 +25,7 @@ from redi_ray.modeling.attention import pack_layout
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.policy import Policy, decoder_layers, load_policy, override_config
-from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder
+from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.text.prompts import render_prompt, to_messages
 
 log = logging.getLogger("redi_ray")
@@ -160,6 +160,13 @@ def try_in_small(
             told = str(error).replace(f"{folder}: ", "").replace(folder, path)
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             return [f"{field}: {path} cannot be trained: {kind}{told}"]
+        again = AutoTokenizer.from_pretrained(exported, trust_remote_code=overrides.trust_remote_code)
+        before, after = tokenizer_fingerprints(tokenizer), tokenizer_fingerprints(again)
+    if before != after:
+        what = " and ".join(name for name in before if before[name] != after[name])
+        return [
+            f"{field}: {path}: its {what} is another after saving and loading, so stage 2 would read its data differently"
+        ]
     if not difference < 1e-2:
         return [
             f"{field}: {path} cannot be exported: log-probs of the folder differ from what was trained by {difference:.2g}"

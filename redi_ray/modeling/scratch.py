@@ -54,5 +54,5 @@ def save_scratch_model(architecture: ArchitectureLike, tokenizer: PreTrainedToke
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    write_older_forms(folder)
+    write_older_forms(folder, tokenizer)
     return sum(parameter.numel() for parameter in model.parameters())

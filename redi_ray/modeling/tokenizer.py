@@ -136,14 +136,31 @@ def read_completion(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[i
 def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
     """`tokenizer`: SHA-256 of what decides the ids of a text; `template`: of the chat template and of what it makes of a chat.
 
-    Taken from a loaded tokenizer, so that saving it and loading it again changes neither.
+    Taken from a loaded tokenizer, so that saving it and loading it again changes neither. What is not in its state (code of
+    its own, a model of sentencepiece) shows in the ids of a text that is read for it.
     """
     parts: list[Any] = [sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]
+    model: dict[str, Any] = {}
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         state = json.loads(backend.to_str())
-        parts += [state["model"].get("merges"), state["normalizer"], state["pre_tokenizer"]]
+        model = state["model"]  # of a unigram model with its scores, of a BPE with its merges
+        added = sorted(state["added_tokens"], key=lambda token: token["id"])
+        parts += [model, added, state["normalizer"], state["pre_tokenizer"]]
+    if (sentencepiece := getattr(tokenizer, "sp_model", None)) is not None:
+        parts.append(hashlib.sha256(sentencepiece.serialized_model_proto()).hexdigest())
+    parts.append(bool(getattr(tokenizer, "split_special_tokens", False)))
+    if not model.get("dropout"):  # which reads a text differently every time
+        parts.append(tokenizer(probe_text(tokenizer), add_special_tokens=False)["input_ids"])
     vocabulary = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return {"tokenizer": vocabulary, "template": template_fingerprint(tokenizer)}
+
+
+def probe_text(tokenizer: Any) -> str:
+    """White space, cases, accents composed and not, digits, other scripts, and the added tokens with space around them."""
+    added = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items())[:200]]
+    return "  Two  words\tand\r\n\n12345.60 E\u0301\u00c9 \u4e2d\u6587 \U0001f600 don't\u00a0" + "".join(
+        f" {token} x{token}" for token in added
+    )
 
 
 def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:

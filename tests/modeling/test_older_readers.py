@@ -14,6 +14,7 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaTokenizer,
     PreTrainedTokenizerFast,
     Qwen2ForCausalLM,
 )
@@ -32,7 +33,7 @@ LLAMA3 = {
 
 def saved(config: object, folder: Path) -> dict:
     config.save_pretrained(folder)  # type: ignore[attr-defined]
-    write_older_forms(folder)
+    write_older_forms(folder, None)
     return json.loads((folder / "config.json").read_text())
 
 
@@ -102,3 +103,18 @@ def test_an_export_keeps_its_tokenizer_and_its_base(tmp_path: Path, generic: boo
     again = AutoTokenizer.from_pretrained(tmp_path / "export")
     assert tokenizer_fingerprints(again) == tokenizer_fingerprints(tokenizer)
     assert set(tokenizer.all_special_tokens) == set(again.all_special_tokens)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_llama_tokenizer_reads_as_before(tmp_path: Path, legacy: bool) -> None:
+    """`legacy` decides whether a word behind a special token gets a space in front; transformers saves it for nobody."""
+    vocabulary = {token: number for number, token in enumerate(["<unk>", "<s>", "</s>", "\u2581", "a", "\u2581a"])}
+    tokenizer = LlamaTokenizer(vocab=vocabulary, merges=[("\u2581", "a")], legacy=legacy)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    config = LlamaConfig(vocab_size=6, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4)
+    config._attn_implementation = NAME
+    export_policy(Policy(LlamaForCausalLM(config)), tmp_path / "export", tokenizer=tokenizer)
+    again = AutoTokenizer.from_pretrained(tmp_path / "export")
+    assert again("a</s>a")["input_ids"] == tokenizer("a</s>a")["input_ids"]
+    assert len(again("a</s>a", add_special_tokens=False)["input_ids"]) == 3
+    assert tokenizer_fingerprints(again) == tokenizer_fingerprints(tokenizer)
