@@ -17,7 +17,7 @@ from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
 from redi_ray.lock import run_lock
 from redi_ray.modeling.limits import Bound
 from redi_ray.preemption import end_main_thread, ends_on_sigterm
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error
+from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error, with_devices
 
 if TYPE_CHECKING:
     from redi_ray.pipeline import Pipeline
@@ -63,6 +63,7 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         from redi_ray.pipeline import Pipeline
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
+            config = with_devices(config)
             check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
             print(call(Pipeline(config)))
 

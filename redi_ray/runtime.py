@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
 from redi_ray.errors import UserError
 from redi_ray.preemption import keeps_handler
+
+if TYPE_CHECKING:
+    from redi_ray.config.experiment import ExperimentConfig
 
 # Read when Ray is imported. A thread that still asks it for something after the end must not start another one.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -32,6 +35,9 @@ WORKER_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+
+LOG_LEVEL_LINE = b"Set ray log level from environment variable"
+"""Ray's core says this of the level above, before it is in force."""
 
 SMALL_TASKS_CPUS = 1.0
 """Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
@@ -81,7 +87,7 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
     os.environ.update(settings.env)
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    with keeps_handler():
+    with keeps_handler(), without_line(LOG_LEVEL_LINE):
         _connect(settings, dashboard)
     quiet_libraries()
     try:
@@ -91,6 +97,27 @@ def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterato
         logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
         notices.stop()
         ray.shutdown()
+
+
+@contextmanager
+def without_line(unwanted: bytes) -> Iterator[None]:
+    """What is written to stderr inside the block, by C++ too, comes behind it, without the lines that hold `unwanted`."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught:
+                if unwanted not in line:
+                    os.write(2, line)
 
 
 def _connect(settings: RaySettings, dashboard: bool) -> None:
@@ -185,6 +212,32 @@ def _demands(
             yield Demand(field, needs, engine.label_selector)
         beside = verify_processes + SMALL_TASKS_CPUS
         yield Demand(f"{field} (with the tasks beside it)", {**needs, "CPU": needs["CPU"] + beside}, {})
+
+
+def with_devices(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with `device: auto` decided by the connected Ray; the same one where none is.
+
+    Raises CapacityError where the engines could only run on GPUs, and there are none.
+    """
+    import ray
+
+    if not ray.is_initialized():
+        return config
+    on_gpu = any(resources.get("GPU", 0) for resources in [*(n["Resources"] for n in alive_nodes()), *may_grow_by()])
+    try:
+        return config.on_device("gpu" if on_gpu else "cpu")
+    except ValueError as error:
+        raise CapacityError(f"this Ray has no GPU, so engines run on the CPU (device: auto), but {error}") from None
+
+
+def may_grow_by() -> list[Mapping[str, float]]:
+    """Resources of each kind of node that the autoscaler may start; what it has told the cluster, and nothing else has."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    return (
+        [dict(group.resources) for group in config.node_group_configs if group.max_count] if config is not None else []
+    )
 
 
 def alive_nodes() -> list[dict[str, Any]]:

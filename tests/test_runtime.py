@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
-from redi_ray.runtime import CapacityError, Demand, alive_nodes, check_capacity
+from redi_ray.runtime import CapacityError, Demand, alive_nodes, check_capacity, with_devices
 
 
 def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, caplog: pytest.LogCaptureFixture):
@@ -79,3 +80,57 @@ def test_what_asks_ray_for_something_without_one_starts_none():
     """Evaluations in threads may outlive the end of the driver's Ray by a moment."""
     program = "import redi_ray.runtime, ray, sys\ntry: ray.put(1)\nexcept Exception: sys.exit(7)"
     assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 7
+
+
+def test_nothing_of_ray_stands_before_our_lines():
+    """Ray's core announces its log level at every start; what others say meanwhile stays."""
+    program = (
+        "import sys; from redi_ray.runtime import *; from redi_ray.config.resources import RaySettings\n"
+        "with without_line(b'level'): print('one', file=sys.stderr); print('the level', file=sys.stderr)\n"
+        "with ray_connection(RaySettings(object_store_gib=0.1)): pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "one\n")
+
+
+LAPTOP = {"name": "x", "generate": {"kind": "vllm", "engine": {"concurrency": 2}}, "resources": {}}
+
+
+def test_the_device_is_what_ray_has(ray_session: None, monkeypatch: pytest.MonkeyPatch):
+    """A laptop's own config names no device; every pool that says `auto` gets the same, others stay."""
+    config = parse_config(
+        {**LAPTOP, "verify": {"judge": {"model": "x", "engine": {"device": "gpu"}}, "votes": ["judge"]}}
+    )
+    found = with_devices(config)
+    devices = {field: engine.device for field, engine in found.engines.items()}
+    assert devices == {"generate.engine": "cpu", "verify.judge.engine": "gpu", "resources.engine": "cpu"}
+    assert found.generate.engine.concurrency == 2
+    assert with_devices(found) == found
+    nodes = [{**node, "Resources": {**node["Resources"], "GPU": 1.0}} for node in alive_nodes()]
+    wide = parse_config({"name": "x", "resources": {"engine": {"tensor_parallel_size": 2}}})
+    with pytest.raises(CapacityError, match=r"this Ray has no GPU.*more than one GPU to a replica needs device: gpu"):
+        with_devices(wide)
+    monkeypatch.setattr("redi_ray.runtime.alive_nodes", lambda: nodes)
+    assert with_devices(config).resources.engine.device == "gpu"
+    assert with_devices(wide).resources.engine.device == "gpu"
+
+
+def test_a_pool_that_nothing_uses_is_not_asked_for():
+    """Imported traces, no benchmarks: no engine, whatever its device; the default for problems from elsewhere."""
+    files = {"kind": "files", "paths": ["x.jsonl"], "columns": {"completion": "y"}}
+    sections = {
+        "name": "x",
+        "problems": {"source": files},
+        "generate": {"kind": "import"},
+        "model": {"init": {"kind": "scratch"}},
+    }
+    config = parse_config(sections)
+    assert config.evaluate.benchmarks == []
+    assert config.engines == {}
+    judged = parse_config({**sections, "verify": {"judge": {"model": "x"}, "votes": ["judge"]}})
+    assert list(judged.engines) == ["resources.engine"]
+    measured = parse_config({**sections, "evaluate": {"benchmarks": [{"name": "math500"}], "num_samples": 2}})
+    assert list(measured.engines) == ["resources.engine"]
+    assert [b.name for b in parse_config({"name": "x"}).evaluate.benchmarks] == ["arithmetic"]
+    with pytest.raises(ConfigError, match="names `arithmetic`, the built-in world"):
+        parse_config({**sections, "evaluate": {"benchmarks": [{"name": "arithmetic"}]}})
