@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -134,3 +135,57 @@ def test_a_pool_that_nothing_uses_is_not_asked_for():
     assert [b.name for b in parse_config({"name": "x"}).evaluate.benchmarks] == ["arithmetic"]
     with pytest.raises(ConfigError, match="names `arithmetic`, the built-in world"):
         parse_config({**sections, "evaluate": {"benchmarks": [{"name": "arithmetic"}]}})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "each", "fits"),
+    [
+        ([4, 4], 1, 8, False),  # 8 CPUs in all, but on no node
+        ([4, 4], 2, 4, True),
+        ([4, 4], 3, 3, False),  # 8 CPUs hold 6 of the 9
+        ([6, 6], 4, 3, True),
+        ([5, 5], 3, 3, False),  # 10 CPUs, 9 wanted, and the third finds 2 + 2
+        ([8], 2, 4, True),
+    ],
+)
+def test_workers_need_a_node_each(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, nodes: list[int], workers: int, each: float, fits: bool
+):
+    """Ray places a worker on one node: what is enough in all of them together may wait for ever."""
+    found = [{"Resources": {"CPU": float(cpus)}, "Labels": {}, "Alive": True} for cpus in nodes]
+    monkeypatch.setattr("redi_ray.runtime.alive_nodes", lambda: found)
+    trainers = {"resources.trainer": TrainerSettings(num_workers=workers, cpus_per_worker=each)}
+    if fits:
+        return check_capacity(ResourceSettings(), {}, trainers=trainers)
+    with pytest.raises(CapacityError, match=r"resources.trainer asks for"):
+        check_capacity(ResourceSettings(), {}, trainers=trainers)
+
+
+def test_the_gpus_of_a_replica_are_on_one_node(ray_session: None, monkeypatch: pytest.MonkeyPatch):
+    """Two nodes of two GPUs hold two replicas of two, but none of four, unless vLLM spreads it itself."""
+    found = [{"Resources": {"CPU": 8.0, "GPU": 2.0}, "Labels": {}}] * 2
+    monkeypatch.setattr("redi_ray.runtime.alive_nodes", lambda: found)
+    two = EngineSettings(device="gpu", tensor_parallel_size=2, concurrency=2)
+    check_capacity(ResourceSettings(), {"resources.engine": two})
+    four = EngineSettings(device="gpu", tensor_parallel_size=4)
+    told = r"1 of 4 CPU \+ 4 GPU find none: Ray's nodes have 8 CPU \+ 2 GPU, 8 CPU \+ 2 GPU"
+    with pytest.raises(CapacityError, match=told):
+        check_capacity(ResourceSettings(), {"resources.engine": four})
+    check_capacity(
+        ResourceSettings(), {"resources.engine": replace(four, engine_kwargs={"distributed_executor_backend": "ray"})}
+    )
+
+
+def test_what_no_kind_of_node_could_hold_is_refused_on_a_cluster_that_grows(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """It would wait for ever; where one of the kinds holds it, it is only said that the cluster must grow first."""
+    resources = ResourceSettings(ray=RaySettings(address="auto"))
+    trainers = {"redi.trainer": TrainerSettings(num_workers=2, cpus_per_worker=16)}
+    monkeypatch.setattr("redi_ray.runtime.may_grow_by", lambda: [{"CPU": 12.0}])
+    with pytest.raises(CapacityError, match=r"redi.trainer asks for 16 CPU on one node.*are, or may be, 12 CPU; 8 CPU"):
+        check_capacity(resources, {}, trainers=trainers)
+    monkeypatch.setattr("redi_ray.runtime.may_grow_by", lambda: [{"CPU": 12.0}, {"CPU": 32.0}])
+    with caplog.at_level(logging.WARNING, logger="redi_ray"):
+        check_capacity(resources, {}, trainers=trainers)
+    assert "waits until the cluster has grown" in caplog.text
