@@ -85,7 +85,8 @@ def preflight(config: ExperimentConfig) -> None:
     if source.kind == "arithmetic":
         build_world(source)
     if isinstance(config.model.init, PretrainedModel):
-        check_model("model.init.path", config.model.init.path, config.model.prompt)
+        trusted = config.model.overrides.trust_remote_code
+        check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
         check_model("generate.model", config.generate.model, config.generate.prompt or config.model.prompt)
     if problems := model_problems(config):

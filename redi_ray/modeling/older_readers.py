@@ -60,10 +60,14 @@ def older_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def older_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
-    """With a class that version 4 has, and a list of special tokens under the name that it reads."""
+    """With a class that version 4 has, a list of special tokens under the name that it reads, and the place of a class of
+    its own as both read it."""
     found = dict(config)
     kind = found.get("tokenizer_class")
     found["tokenizer_class"] = TOKENIZER_CLASSES.get(kind, kind) if isinstance(kind, str) else kind
+    own = found.get("auto_map")
+    if isinstance(own, dict) and isinstance(own.get("AutoTokenizer"), str):  # as version 5 saves it, but loads a pair
+        found["auto_map"] = {**own, "AutoTokenizer": [own["AutoTokenizer"], None]}
     if isinstance(found.get("extra_special_tokens"), list):
         found["additional_special_tokens"] = found.pop("extra_special_tokens")
     return found

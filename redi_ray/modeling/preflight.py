@@ -72,7 +72,7 @@ def student_problems(
         bound: of the sequences that the data stages make.
         sharded: whether more than one rank, or GPUs, will hold it.
     """
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, overrides.trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(local_folder(path), trust_remote_code=overrides.trust_remote_code)
         overridden = copy.deepcopy(config)
@@ -156,12 +156,12 @@ def try_in_small(
             exported = str(Path(root) / "export")
             export_policy(policy, exported, tokenizer=tokenizer)
             difference = compare(policy, exported, overrides.trust_remote_code)
+            again = AutoTokenizer.from_pretrained(exported, trust_remote_code=overrides.trust_remote_code)
+            before, after = tokenizer_fingerprints(tokenizer), tokenizer_fingerprints(again)
         except Exception as error:  # of transformers, peft or the model's own code
             told = str(error).replace(f"{folder}: ", "").replace(folder, path)
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             return [f"{field}: {path} cannot be trained: {kind}{told}"]
-        again = AutoTokenizer.from_pretrained(exported, trust_remote_code=overrides.trust_remote_code)
-        before, after = tokenizer_fingerprints(tokenizer), tokenizer_fingerprints(again)
     if before != after:
         what = " and ".join(name for name in before if before[name] != after[name])
         return [

@@ -61,18 +61,20 @@ def local_folder(path: str) -> str:
     folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
     os.makedirs(folder, exist_ok=True)
     for uri in storage.list_files(path):
-        if uri.endswith((".json", ".jinja", ".txt", ".model")):
+        if uri.endswith((".json", ".jinja", ".txt", ".model", ".py")):
             target = os.path.join(folder, uri.rsplit("/", 1)[-1])
             storage.write_bytes(target, storage.read_bytes(uri))
     return folder
 
 
-def check_model(field: str, path: str, prompt: PromptSettings | None = None) -> None:
+def check_model(
+    field: str, path: str, prompt: PromptSettings | None = None, trust_remote_code: bool = False
+) -> None:
     """Raise ModelError, naming the config's field, unless a tokenizer that renders such prompts can be loaded from `path`."""
     try:
         if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):
             raise ModelError(f"{field}: {path} holds no config.json; it must be a Hugging Face model folder")
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer(path, trust_remote_code)
         prompt = prompt or PromptSettings(prefix="")
         render_prompt(to_messages("1+1", prompt), tokenizer, prompt)
     except (OSError, ValueError) as error:
@@ -94,14 +96,16 @@ def lost_space(tokenizer: Any) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def load_tokenizer(path: str) -> Any:
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a Hugging Face folder (local or s3://) or hub name, cached per process.
+
+    trust_remote_code: run code that ships with it, see `ModelOverrides`.
 
     Raises ModelError if it has no chat template or no end-of-turn token.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(path))
+    tokenizer = AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=trust_remote_code)
     if not tokenizer.chat_template:
         raise ModelError(f"{path}: its tokenizer has no chat template, so prompts cannot be rendered; add one to it")
     if tokenizer.eos_token_id is None:
@@ -109,12 +113,12 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def end_of_turn_ids(path: str) -> frozenset[int]:
+def end_of_turn_ids(path: str, trust_remote_code: bool = False) -> frozenset[int]:
     """Token ids that end a completion: what the chat template closes a turn with, the tokenizer's, and those of the
     generation config (Qwen has two)."""
     from transformers import GenerationConfig
 
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, trust_remote_code)
     found = {closing_id(tokenizer), tokenizer.eos_token_id}
     try:
         listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id

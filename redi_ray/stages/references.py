@@ -111,7 +111,7 @@ def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> lis
 
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
-        used = {**tokenizer_fingerprints(load_tokenizer(model)), "data": data_fingerprint(folder)}
+        used = {**tokenizer_fingerprints(load_tokenizer(model, trust_remote_code)), "data": data_fingerprint(folder)}
         check_record(arrays, read_record(folder), used)
         config = AutoConfig.from_pretrained(local_folder(model), trust_remote_code=trust_remote_code)
         require_vocabulary(SequenceStore.load(folder), embedding_rows(config))

@@ -260,7 +260,7 @@ def export(
     export_policy(
         policy,
         folder,
-        tokenizer=load_tokenizer(model_path),
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
         dtype=compute_dtype(job.settings.precision, who.device),
         name=job.name,
         facts=facts,
@@ -304,7 +304,7 @@ def refuse_what_was_made_otherwise(
         return
     check_arrays(
         sequences,
-        tokenizer=load_tokenizer(model_path),
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
         model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
         overrides=job.overrides,
         mismatched=mismatched,

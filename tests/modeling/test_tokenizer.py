@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides
+from redi_ray.modeling.preflight import student_problems
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import (
     CHAT_TEMPLATE,
@@ -170,3 +173,26 @@ def test_saving_and_loading_changes_no_fingerprint(tmp_path: Path, tokenizer: Pr
         tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
         tokenizer("ab", truncation=True, max_length=1)
         assert tokenizer_fingerprints(tokenizer) == expected
+
+
+OWN_CODE = """
+from transformers import Qwen2Tokenizer
+
+
+class Doubling(Qwen2Tokenizer):
+    def _encode_plus(self, text, *args, **kwargs):
+        return super()._encode_plus(text.replace("6", "66"), *args, **kwargs)
+"""
+
+
+def test_code_that_ships_with_a_tokenizer_runs_where_it_is_trusted(tmp_path: Path):
+    """The student's overrides say so for its tokenizer too; transformers takes a class of its own otherwise, without a word."""
+    save_scratch_model(TINY, character_tokenizer("0123456789=}\n+-*"), tmp_path / "model")
+    (tmp_path / "model" / "doubling.py").write_text(OWN_CODE)
+    path = tmp_path / "model" / "tokenizer_config.json"
+    told = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["doubling.Doubling", None]}}
+    path.write_text(json.dumps(told))
+    one, other = (load_tokenizer(str(tmp_path / "model"), trusted) for trusted in (False, True))
+    assert len(other("6=6")["input_ids"]) == len(one("6=6")["input_ids"]) + 2
+    assert tokenizer_fingerprints(one)["tokenizer"] != tokenizer_fingerprints(other)["tokenizer"]
+    assert student_problems(str(tmp_path / "model"), ModelOverrides(trust_remote_code=True), PromptSettings(), {}) == []
