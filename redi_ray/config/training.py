@@ -159,6 +159,10 @@ class TrainSettings:
     needs a probe that measures at every checkpoint."""
     export: Literal["last", "best"] = "last"
     """Which weights are exported: those of the last step, or of the checkpoint that `keep_best` keeps."""
+    export_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the exported weights; `auto` is the compute type. bfloat16 has 8 bits: of updates at small learning rates most
+    are rounded away (the manifest says how many, as `rounding`), and engines round alike unless their `dtype` is float32. What
+    another training starts from is kept in float32 either way."""
     patience: int | None = None
     """Training ends after so many steps without a better value of `keep_best` at a checkpoint; null waits for the last step."""
     on_nonfinite: Literal["skip", "stop"] = "stop"

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from redi_ray.modeling.older_readers import write_older_forms
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.rounding import Rounding, rounding_of
 from redi_ray.text.templates import closing_id
 
 log = logging.getLogger("redi_ray")
@@ -50,16 +51,18 @@ def export_policy(
     name: str | None = None,
     facts: Mapping[str, Any] | None = None,
     rank: int = 0,
-) -> None:
+    start: str | None = None,
+) -> Rounding | None:
     """Write weights (safetensors), config, generation config, tokenizer with its template, and a model card.
 
     A collective call: all ranks gather, rank 0 writes. `dtype` is that of the stored weights, None keeps the masters'.
-    `name` and `facts` go into the card. An existing folder is replaced.
+    `name` and `facts` go into the card. An existing folder is replaced. With `start`, the folder that training began with,
+    rank 0 gets what `dtype` leaves of the update.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     gathered = get_model_state_dict(policy, options=options)
     if rank != 0:
-        return
+        return None
     prefix = "model."  # the policy's own attribute
     assert all(name.startswith(prefix) for name in gathered), sorted(gathered)[:3]
     state: Mapping[str, Any] = {name[len(prefix) :]: tensor for name, tensor in gathered.items()}
@@ -78,6 +81,7 @@ def export_policy(
     (draft / "README.md").write_text(model_card(name or target.name, config.model_type, facts or {}))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
+    return rounding_of(state, start, dtype) if start is not None and dtype is not None else None
 
 
 def exported_config(model: PreTrainedModel) -> Any:

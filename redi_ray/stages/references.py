@@ -41,12 +41,17 @@ SHARD_TOKENS = 200_000
 """Tokens per task and file."""
 
 
+def start_of(checkpoint: Manifest) -> str:
+    """The model that a training starts from, and that is its reference: in float32, where the export is narrower."""
+    return checkpoint.facts.get("float32", checkpoint.facts["export"])
+
+
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`.
 
     Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
     """
-    overrides, export = run.config.model.overrides, reference.facts["export"]
+    overrides, export = run.config.model.overrides, start_of(reference)
     told = {"overrides": overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
     name = "references" if sequences.stage != "sequences/mismatched" else "references/mismatched"
     stage = run.stage(name, told, {"sequences": sequences, "reference": reference})

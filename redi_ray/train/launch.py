@@ -3,6 +3,7 @@
     <out_uri>/checkpoints/step-*/    see `redi_ray.train.checkpoint`
     <out_uri>/metrics.jsonl          one line per step
     <out_uri>/tensorboard/           where asked for
+    <out_uri>/float32/               the same weights in float32, where the export is narrower and they are asked for
     <out_uri>/export/                the Hugging Face folder; its `manifest.json` is written last and ends the run
 
 Ray Train starts the workers, makes the process group, and restarts all of them when one is lost. What survives is ours:
@@ -78,6 +79,7 @@ def launch_training(
     trackers: Sequence[str] = (),
     name: str = "redi_ray",
     facts: Mapping[str, Any] | None = None,
+    keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
     collective_timeout_s: int = 900,
 ) -> TrainOutcome:
@@ -95,6 +97,7 @@ def launch_training(
         label_selector: labels of the nodes that ranks may run on.
         name: of the run in trackers and on the model card.
         facts: more lines for the model card.
+        keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
@@ -125,6 +128,7 @@ def launch_training(
         watch_nodes=not fits_on_one_node(resources, num_workers),
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
+        keep_float32=keep_float32,
     )
     from ray.train import ScalingConfig
 

@@ -23,6 +23,7 @@ import torch
 from ray.train.torch import get_device
 
 from redi_ray import storage
+from redi_ray.config.training import TrainSettings
 from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, UserError, explain
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import longest_sequence
@@ -54,7 +55,7 @@ STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
 """Between two looks for the driver's word to save and stop."""
 PREEMPTION_POLL_STEPS = 10
 """Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
-NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "patience", "compile")
+NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "export_dtype", "patience", "compile")
 """Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
 
 
@@ -257,21 +258,39 @@ def export(
     """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
     folder, target = scratch / "export", storage.join(job.out_uri, "export")
     facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]} | dict(job.facts)
-    export_policy(
+    dtype, found = export_dtype(job.settings, who), dict(outcome["facts"])
+    write = partial(
+        export_policy,
         policy,
-        folder,
         tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
-        dtype=compute_dtype(job.settings.precision, who.device),
         name=job.name,
         facts=facts,
         rank=who.rank,
     )
+    if dtype is not None and job.keep_float32:
+        write(scratch / "float32")
+        if who.rank == 0:
+            found["float32"] = storage.join(job.out_uri, "float32")
+            storage.delete(found["float32"])
+            storage.upload(scratch / "float32", found["float32"])
+            shutil.rmtree(scratch / "float32")
+    rounding = write(folder, dtype=dtype, start=model_path if dtype is not None else None)
     if who.rank == 0:
+        if rounding is not None:
+            found["rounding"] = {"dtype": str(dtype).removeprefix("torch."), **asdict(rounding)}
+        outcome = {**outcome, "facts": found}
         files = {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*")) if p.is_file()}
         storage.delete(target)
         storage.upload(folder, target)
         storage.write_json(storage.join(target, "manifest.json"), {**outcome, "files": files})
     barrier()
+
+
+def export_dtype(settings: TrainSettings, who: Distributed) -> torch.dtype | None:
+    """Of the exported weights; None leaves them in float32, as they are trained."""
+    if settings.export_dtype == "auto":
+        return compute_dtype(settings.precision, who.device)
+    return torch.bfloat16 if settings.export_dtype == "bfloat16" else None
 
 
 def local_copy(uri: str, folder: Path, who: Distributed) -> str:

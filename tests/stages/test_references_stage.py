@@ -20,7 +20,7 @@ from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR
 from redi_ray.stages import training
-from redi_ray.stages.references import references, split_store
+from redi_ray.stages.references import references, split_store, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
 from redi_ray.train.fingerprints import FingerprintError, read_record
@@ -114,3 +114,10 @@ def test_a_single_pair_has_no_mismatched_baseline(tmp_path: Path) -> None:
     SequenceStore.from_records([SequenceRecord(0, side, [5, 6], 1) for side in (1, -1)]).save(tmp_path / "arrays")
     with pytest.raises(DataError, match=r"at least two groups.*baseline to none"):
         build_mismatched(f"{tmp_path}/arrays", f"{tmp_path}/out")
+
+
+def test_training_and_reference_start_from_float32_where_the_export_is_narrower():
+    """Both from the same folder, or their fingerprints differed."""
+    narrow = Manifest("checkpoints/sft", "k", "a", {}, {}, facts={"export": "a/export", "float32": "a/float32"})
+    assert start_of(narrow) == "a/float32"
+    assert start_of(Manifest("checkpoints/sft", "k", "a", {}, {}, facts={"export": "a/export"})) == "a/export"

@@ -177,3 +177,33 @@ def test_what_the_model_has_no_vector_or_position_for_is_refused_before_the_firs
     assert outcome is not None
     assert outcome.facts["dropped_groups"] > 0
     assert 0 < outcome.facts["sequences"] < 80
+
+
+def test_what_stage_2_starts_from_keeps_what_a_narrow_export_rounds_away(tmp_path: Path) -> None:
+    """At a learning rate of 1e-7 with exports in bfloat16: the float32 weights lie beside, and the manifest has the loss."""
+    write_all(tmp_path, str(tmp_path / "a"))
+    settings = replace(SETTINGS, probe=None, learning_rate=1e-7, export_dtype="bfloat16")
+    job = replace(make_job(str(tmp_path / "a")), settings=settings, keep_float32=True)
+    work(job, tmp_path / "1")
+    outcome = read_outcome(job.out_uri)
+    assert outcome is not None
+    rounding = outcome.facts["rounding"]
+    assert rounding["dtype"] == "bfloat16"
+    assert rounding["kept"] < 0.2
+    assert outcome.facts["float32"] == f"{job.out_uri}/float32"
+    start, export, exact = (
+        load_file(f"{folder}/model.safetensors")
+        for folder in (job.model_path, outcome.export_uri, outcome.facts["float32"])
+    )
+    assert {t.dtype for t in export.values()} == {torch.bfloat16}
+    moved = sum(int((exact[name] != start[name]).sum()) for name in start)
+    kept = sum(int(((exact[name] != start[name]) & (export[name] != start[name].bfloat16())).sum()) for name in start)
+    assert (rounding["moved"], rounding["kept"]) == (moved, pytest.approx(kept / moved))
+    assert all(torch.equal(exact[name].bfloat16(), export[name]) for name in export)
+    assert sorted(p.name for p in Path(job.out_uri).iterdir()) == [
+        "checkpoints",
+        "export",
+        "float32",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
