@@ -172,6 +172,26 @@ class Demand:
         return short
 
 
+def require_room(field: str, pieces: Sequence[Mapping[str, float]], selector: Mapping[str, str]) -> None:
+    """Raise CapacityError where the parts, of CPU, GPU and bytes of memory, would wait for ever; see `check_capacity`.
+
+    A cluster that may grow is only said to have too little now.
+    """
+    nodes = [node for node in alive_nodes() if selected(node, selector)]
+    homeless = without_a_node([node["Resources"] for node in nodes], pieces)
+    if not homeless:
+        return
+    have = "; ".join(sorted({described(node["Resources"]) for node in nodes})) or "no such node"
+    told = f"{field}: {len(homeless)} of {len(pieces)} times {described(homeless[0])} find no node with room: Ray has {have}"
+    import ray._private.worker as this_process
+
+    ours = getattr(this_process._global_node, "head", False)  # a local Ray does not grow
+    if not ours and not stands_still(alive_nodes()):
+        log.warning("%s. It waits until the cluster has grown", told)
+        return
+    raise CapacityError(f"{told}. Mend: fewer workers or a smaller model, or nodes with more memory")
+
+
 def refuse_what_never_fits(demands: Sequence[Demand], nodes: Sequence[Mapping[str, Any]]) -> None:
     """Raise CapacityError where a part is larger than every node of a joined cluster, and than every one it could start."""
     kinds = may_grow_by()
@@ -215,8 +235,9 @@ def without_a_node(
 
 
 def described(resources: Mapping[str, float]) -> str:
-    """Such as `8 CPU + 1 GPU`."""
+    """Such as `8 CPU + 1 GPU + 2.5 GiB`."""
     shown = [f"{resources[name]:g} {name}" for name in ("CPU", "GPU") if resources.get(name)]
+    shown += [f"{resources['memory'] / 2**30:.3g} GiB"] if resources.get("memory") else []
     return " + ".join(shown) or "nothing"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
-from redi_ray.runtime import CapacityError, Demand, alive_nodes, check_capacity, with_devices
+from redi_ray.runtime import CapacityError, Demand, alive_nodes, check_capacity, require_room, with_devices
 
 
 def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, caplog: pytest.LogCaptureFixture):
@@ -189,3 +189,12 @@ def test_what_no_kind_of_node_could_hold_is_refused_on_a_cluster_that_grows(
     with caplog.at_level(logging.WARNING, logger="redi_ray"):
         check_capacity(resources, {}, trainers=trainers)
     assert "waits until the cluster has grown" in caplog.text
+
+
+def test_what_asks_for_more_memory_than_a_node_has_is_refused(ray_session: None):
+    """Ray would keep it waiting for ever: the local Ray of these tests does not grow."""
+    require_room("x", [{"CPU": 1.0, "memory": 1 << 20}] * 8, {})
+    with pytest.raises(CapacityError, match=r"x: 1 of 2 times 1 CPU \+ 1.02e\+03 GiB find no node"):
+        require_room("x", [{"CPU": 1.0, "memory": 1 << 40}, {"CPU": 1.0}], {})
+    with pytest.raises(CapacityError, match="no such node"):
+        require_room("x", [{"CPU": 1.0}], {"pool": "none"})

@@ -34,6 +34,23 @@ def longest_sequence(config: Any) -> int | None:
     return positions
 
 
+BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+
+
+def count_parameters(path: str) -> int | None:
+    """Of a model's folder (local or s3://), by the size of its files and their type; None where that is not at hand (the hub)."""
+    from redi_ray import storage
+    from redi_ray.modeling.tokenizer import is_folder
+
+    if not is_folder(path):
+        return None
+    path = storage.resolve(path)
+    files = storage.list_files(path, ".safetensors") or storage.list_files(path, ".bin")
+    config = storage.read_json(storage.join(path, "config.json"))
+    config = config.get("text_config", config) | config
+    return sum(storage.file_sizes(files)) // BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)
+
+
 @dataclass(frozen=True)
 class Bound:
     """How long the sequences can be that the data stages make."""

@@ -7,9 +7,10 @@ every shard when it is written, in the joined arrays, and training compares.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,8 +23,9 @@ from redi_ray import storage
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.manifests import Manifest, Stage
-from redi_ray.modeling.limits import embedding_rows, longest_sequence
+from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.runtime import CapacityError, require_room
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.train.fingerprints import (
@@ -37,6 +39,10 @@ from redi_ray.train.fingerprints import (
 
 T = TypeVar("T")
 
+GPU_SHARE = 0.9
+"""Of a GPU's memory that weights may take; the rest is for activations."""
+JOINED_BYTES = 32
+"""Memory for each token while shards are joined: log-probs, marks, places."""
 SHARD_TOKENS = 200_000
 """Tokens per task and file."""
 
@@ -66,14 +72,16 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
         if todo:
             for row in _score(todo, stage, arrays, export, overrides, settings, run):
                 progress(row["tokens"])
-    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri)
+    held = JOINED_BYTES * sum(item["tokens"] for item in ranges)
+    require_room("joining the reference's log-probs", [{"CPU": 1.0, "memory": held}], {})
+    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri, memory=held)
     return run.publish(stage, started, counts={"groups": sequences.counts["groups"]}, facts=sequences.facts)
 
 
-def _remotely(function: Callable[..., T], *arguments: Any) -> T:
+def _remotely(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Run it in a task of its own, where memory and downloads do not weigh on the driver; errors come back as they are."""
     try:
-        return ray.get(ray.remote(num_cpus=1, max_retries=2)(function).remote(*arguments))
+        return ray.get(ray.remote(**{"num_cpus": 1, "max_retries": 2, **options})(function).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
 
@@ -88,6 +96,12 @@ def _score(
     run: Run,
 ) -> Iterable[dict[str, Any]]:
     trainer: TrainerSettings = run.config.resources.trainer
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    if (parameters := count_parameters(model)) is not None:
+        resources["memory"] = parameters * (2 if half_precision(settings, trainer) else 4)
+        require_room("the reference's scoring", [resources], trainer.label_selector)
+        if trainer.use_gpu:
+            require_gpu_memory(int(resources["memory"]), trainer.label_selector)
     scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ScoreShard,
         fn_constructor_args=(arrays, model, stage.uri, overrides, settings),
@@ -95,9 +109,33 @@ def _score(
         compute=ray.data.ActorPoolStrategy(size=min(trainer.num_workers, len(todo))),
         num_cpus=trainer.cpus_per_worker,
         num_gpus=1 if trainer.use_gpu else 0,
+        memory=resources.get("memory"),
         label_selector=trainer.label_selector or None,
     )
     return scored.iter_rows()
+
+
+def half_precision(settings: TrainSettings, trainer: TrainerSettings) -> bool:
+    """Whether the reference's weights are held in two bytes each."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and trainer.use_gpu)
+
+
+def require_gpu_memory(weights: int, selector: Mapping[str, str]) -> None:
+    """Raise CapacityError where a GPU does not hold the reference, which is scored whole on each."""
+    room = _remotely(gpu_bytes, num_gpus=1, label_selector=dict(selector) or None)
+    if weights > GPU_SHARE * room:
+        raise CapacityError(
+            f"the reference's weights take {weights / 2**30:.1f} GiB, and a GPU here has {room / 2**30:.1f} GiB: it is scored "
+            "whole on one GPU. Mend: larger GPUs (resources.trainer.label_selector), precision: bf16, or an objective without "
+            "a reference (redi, simpo, orpo, cpo)"
+        )
+
+
+def gpu_bytes() -> int:
+    """Memory of this task's GPU; without bound where torch sees none, and the weights go into the machine's memory."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else sys.maxsize
 
 
 def _shard(uri: str, first: int) -> str:

@@ -27,7 +27,9 @@ from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
+from redi_ray.modeling.limits import count_parameters
 from redi_ray.preemption import saving_first
+from redi_ray.runtime import require_room
 from redi_ray.train.job import REFUSED, STOP, Development, Job
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from ray.train import ScalingConfig
 
 log = logging.getLogger("redi_ray")
+
+
+FLOAT32 = 4
+"""Bytes."""
 
 
 class TrainError(RuntimeError):
@@ -104,7 +110,7 @@ def launch_training(
     Raises ValueError for a tracker, model or development that is not there; TrainRefused where settings and data do not fit
     (at once, whichever rank finds it); NonfiniteError where a step was not finite and the settings stop there; TrainError
     when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM,
-    when a checkpoint has been saved.
+    when a checkpoint has been saved; CapacityError where the workers, with the memory that they take, would wait for ever.
     """
     require_trackers(trackers)
     if settings.probe is not None and development is None:
@@ -113,6 +119,9 @@ def launch_training(
     if (finished := read_outcome(out_uri)) is not None:
         return finished
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    if (parameters := count_parameters(model_path)) is not None:
+        resources["memory"] = rank_bytes(parameters, num_workers, use_gpu, overrides.lora is not None)
+    require_room(f"workers of {name}", [resources] * num_workers, label_selector or {})
     job = Job(
         model_path=resolve_model(model_path),
         overrides=overrides,
@@ -221,6 +230,13 @@ def storage_failure(error: Exception) -> StorageError | None:
         if isinstance(found, StorageError):
             return type(found)(str(found))
     return None
+
+
+def rank_bytes(parameters: int, num_workers: int, use_gpu: bool, adapters: bool) -> int:
+    """Memory of a rank's machine: every rank loads all weights in float32 before they are sharded; what the optimizer adds
+    (gradient and two moments) is sharded, and on the GPU where there is one."""
+    added = 0 if use_gpu or adapters else 3 * FLOAT32 * parameters // num_workers
+    return FLOAT32 * parameters + added
 
 
 def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import shutil
 import socket
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray.train
 import torch
@@ -24,29 +21,30 @@ from ray.train.torch import get_device
 
 from redi_ray import storage
 from redi_ray.config.training import TrainSettings
-from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, UserError, explain
+from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, explain
 from redi_ray.modeling.export import export_policy
-from redi_ray.modeling.limits import longest_sequence
-from redi_ray.modeling.policy import Policy, load_policy
-from redi_ray.modeling.tokenizer import ModelError, load_tokenizer
-from redi_ray.objectives import OBJECTIVES
+from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.checkpoint import Checkpointer, CheckpointError
-from redi_ray.train.development import development_fingerprint, development_problems, with_probe
-from redi_ray.train.distributed import Distributed, agreed, barrier, from_rank_zero, together
-from redi_ray.train.fingerprints import check_arrays
+from redi_ray.train.development import development_fingerprint, with_probe
+from redi_ray.train.distributed import Distributed, agreed, barrier, together
 from redi_ray.train.guard import reach
+from redi_ray.train.inputs import (
+    fingerprint,
+    local_copy,
+    read_inputs,
+    reading,
+    refuse_what_was_made_otherwise,
+    scratch_folder,
+)
 from redi_ray.train.job import REFUSED, STOP, Job
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
-from redi_ray.train.probe import DevProblem
 from redi_ray.train.progress import NonfiniteError, TrainResult
 from redi_ray.train.seals import checksum
-from redi_ray.train.sequences import SequenceStore, fit_lengths, require_vocabulary
 from redi_ray.train.shard import compute_dtype, shard_policy
 from redi_ray.train.uri_store import make_store
-
-T = TypeVar("T")
 
 LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """What a disk says that it will say again."""
@@ -55,8 +53,6 @@ STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
 """Between two looks for the driver's word to save and stop."""
 PREEMPTION_POLL_STEPS = 10
 """Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
-NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "export_dtype", "patience", "compile")
-"""Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
 
 
 def run(job: Job) -> None:
@@ -187,30 +183,6 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     export(job, policy, model_path, outcome, who, scratch)
 
 
-def read_inputs(
-    job: Job, model_path: str, sequences: str, mismatched: str | None
-) -> tuple[SequenceStore, dict[str, int], Policy, list[DevProblem]]:
-    """The sequences that fit with their counts, the policy, the probe's problems. Calls no other rank."""
-    settings = job.settings
-    policy = load_policy(
-        model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
-    )
-    store = SequenceStore.load(sequences, mismatched=mismatched)
-    require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
-    store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config))
-    return store, counts, policy, development_problems(job, model_path)
-
-
-def reading(path: str, action: Callable[[], T]) -> T:
-    """`action()`; a file that this machine does not have, or may not read, is a StorageError that says so."""
-    try:
-        return action()
-    except UserError:
-        raise
-    except OSError as error:  # transformers' own have no number
-        raise explain("read", str(error.filename or path), error) if error.errno else ModelError(str(error)) from error
-
-
 def refuse_nonfinite(job: Job, result: TrainResult) -> None:
     raise NonfiniteError(
         f"{job.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
@@ -291,56 +263,3 @@ def export_dtype(settings: TrainSettings, who: Distributed) -> torch.dtype | Non
     if settings.export_dtype == "auto":
         return compute_dtype(settings.precision, who.device)
     return torch.bfloat16 if settings.export_dtype == "bfloat16" else None
-
-
-def local_copy(uri: str, folder: Path, who: Distributed) -> str:
-    """A local path of what is at `uri`: downloaded once per node from S3; folders and hub names as they are."""
-    if not uri.startswith("s3://"):
-        return uri
-    together(lambda: storage.download(uri, folder) if who.local_rank == 0 else None)
-    return str(folder)
-
-
-def scratch_folder(out_uri: str, who: Distributed) -> Path:
-    """A temporary folder that this node's ranks share. Those that killed attempts of the same run left are removed."""
-    run = "redi_ray-" + hashlib.sha256(out_uri.encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"{run}-{from_rank_zero(uuid.uuid4().hex[:8])}"
-
-    def make() -> None:
-        for stale in folder.parent.glob(f"{run}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        folder.mkdir()
-
-    together(lambda: make() if who.local_rank == 0 else None)
-    return folder
-
-
-def refuse_what_was_made_otherwise(
-    job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
-) -> None:
-    """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
-    if who.rank:
-        return
-    check_arrays(
-        sequences,
-        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
-        model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
-        overrides=job.overrides,
-        mismatched=mismatched,
-    )
-
-
-def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
-    """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
-    settings = {name: value for name, value in asdict(job.settings).items() if name not in NOT_LEARNING}
-
-    def add_up() -> list[dict[str, Any]]:
-        return [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
-
-    sums = together(lambda: add_up() if who.rank == 0 else [])
-    return from_rank_zero(
-        {
-            "settings": storage.content_hash([settings, asdict(job.objective), asdict(job.overrides)]),
-            "sequences": storage.content_hash(sums),
-        }
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from tiny_runs import ALPHABET
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import LoraSettings, ModelOverrides, TrainSettings
 from redi_ray.errors import EXIT_BAD_INPUT
-from redi_ray.modeling.limits import Bound, length_problems, longest_sequence
+from redi_ray.modeling.limits import Bound, count_parameters, length_problems, longest_sequence
 from redi_ray.modeling.preflight import student_problems
 from redi_ray.modeling.tokenizer import character_tokenizer
 
@@ -179,3 +180,12 @@ def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> Non
     for part in ("(4 findings)", "beyond the 20 rows", "max_length is 256", "nope"):
         assert part in told.output, told.output
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_are_counted_by_the_files(tmp_path: Path, dtype: str) -> None:
+    """Within the header of the file, which weighs in a model as small as this one."""
+    model = AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SIZES), dtype=getattr(torch, dtype))
+    model.save_pretrained(tmp_path)
+    assert count_parameters(str(tmp_path)) == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.05)
+    assert count_parameters("some/name") is None
