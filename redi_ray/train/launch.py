@@ -119,11 +119,12 @@ def launch_training(
     if (finished := read_outcome(out_uri)) is not None:
         return finished
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    model_path = resolve_model(model_path)
     if (parameters := count_parameters(model_path)) is not None:
         resources["memory"] = rank_bytes(parameters, num_workers, use_gpu, overrides.lora is not None)
     require_room(f"workers of {name}", [resources] * num_workers, label_selector or {})
     job = Job(
-        model_path=resolve_model(model_path),
+        model_path=model_path,
         overrides=overrides,
         sequences_uri=storage.resolve(sequences_uri),
         mismatched_uri=storage.resolve(mismatched_uri) if mismatched_uri else None,
