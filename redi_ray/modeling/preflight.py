@@ -38,20 +38,13 @@ SMALL = {
 MOST_LAYERS = 8
 
 
-def prompt_problems(field: str, tokenizer: Any, prompt: PromptSettings, system_field: str) -> list[str]:
-    """What is wrong with the chat template for prompts of this kind; empty if a prompt holds all that it should."""
-    question = "What is 1 + 1?"
+def prompt_problems(field: str, tokenizer: Any, prompt: PromptSettings) -> list[str]:
+    """Why the chat template renders no such prompts, or loses a part of them; empty if it does."""
     try:
-        text = render_prompt(to_messages(question, prompt), tokenizer, prompt)
+        render_prompt(to_messages("What is 1 + 1?", prompt), tokenizer, prompt)
     except Exception as error:  # a template is a program of its own, and raises what it likes
-        system = "" if prompt.system is None else f"; if it knows no system message, leave out {system_field}"
-        return [f"{field}: its chat template does not render a prompt ({type(error).__name__}: {error}){system}"]
-    lost = [("the problem", question)] + ([(system_field, prompt.system)] if prompt.system is not None else [])
-    return [
-        f"{field}: its chat template leaves out {what}; put it into the template of the prompt, or mend the chat template"
-        for what, content in lost
-        if content.strip() not in text
-    ]
+        return [f"{field}: its chat template does not render a prompt ({type(error).__name__}: {error})"]
+    return []
 
 
 def student_problems(
@@ -79,7 +72,7 @@ def student_problems(
         override_config(overridden, overrides)
     except (OSError, ValueError, KeyError) as error:
         return [f"{field}: {path}: its config cannot be used: {error}"]
-    found = [*prompt_problems(field, tokenizer, prompt, "model.prompt.system"), *weight_problems(field, path)]
+    found = [*prompt_problems(field, tokenizer, prompt), *weight_problems(field, path)]
     found += vocabulary_problems(field, tokenizer, embedding_rows(config))
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
     found += length_problems(longest_sequence(overridden), asked, trainings, bound)

@@ -67,9 +67,7 @@ def local_folder(path: str) -> str:
     return folder
 
 
-def check_model(
-    field: str, path: str, prompt: PromptSettings | None = None, trust_remote_code: bool = False
-) -> None:
+def check_model(field: str, path: str, prompt: PromptSettings | None = None, trust_remote_code: bool = False) -> None:
     """Raise ModelError, naming the config's field, unless a tokenizer that renders such prompts can be loaded from `path`."""
     try:
         if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):

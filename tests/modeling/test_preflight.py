@@ -33,7 +33,7 @@ def save(folder: Path, kind: str = "Llama", **changes: Any) -> str:
     """A tiny model of this architecture, with our tokenizer."""
     config = getattr(transformers, f"{kind}Config")(**{**SIZES, **changes})
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    character_tokenizer(ALPHABET).save_pretrained(folder)
+    character_tokenizer(ALPHABET + " \n").save_pretrained(folder)
     return str(folder)
 
 
@@ -98,9 +98,9 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
             "lacks model-00001-of-00002.safetensors",
         ),
         (edit("config.json", lambda c: c.update(vocab_size=20)), r"larger than the model: .* beyond the 20 rows"),
-        (template(NO_SYSTEM + USERS), "does not render a prompt .*System role not supported.*leave out model.prompt.system"),
-        (template(USERS), "leaves out model.prompt.system"),
-        (template("{{ messages[0].content }}"), "leaves out the problem"),
+        (template(NO_SYSTEM + USERS), "does not render a prompt .*System role not supported"),
+        (template(USERS), "does not render a prompt .*leaves out"),
+        (template("{{ messages[0].content }}"), "does not render a prompt .*leaves out"),
         (
             lambda folder: (folder / "generation_config.json").write_text('{"num_return_sequences": 3}'),
             "generation_config.json is not one that transformers reads",
