@@ -8,14 +8,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from redi_ray import storage
-from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, VllmTraces
+from redi_ray.config.curation import CurateConfig
+from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
 from redi_ray.lock import run_lock
+from redi_ray.modeling.limits import Bound
 from redi_ray.preemption import end_main_thread, ends_on_sigterm
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error
+from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error, with_devices
 
 if TYPE_CHECKING:
     from redi_ray.pipeline import Pipeline
@@ -61,6 +63,7 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         from redi_ray.pipeline import Pipeline
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
+            config = with_devices(config)
             check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
             print(call(Pipeline(config)))
 
@@ -74,7 +77,7 @@ def preflight(config: ExperimentConfig) -> None:
     from redi_ray.data.readers import expand_paths
     from redi_ray.data.world import build_world
     from redi_ray.eval.benchmarks import load_benchmark
-    from redi_ray.modeling.tokenizer import check_model
+    from redi_ray.modeling.tokenizer import ModelError, check_model
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
@@ -82,9 +85,12 @@ def preflight(config: ExperimentConfig) -> None:
     if source.kind == "arithmetic":
         build_world(source)
     if isinstance(config.model.init, PretrainedModel):
-        check_model("model.init.path", config.model.init.path, config.model.prompt)
+        trusted = config.model.overrides.trust_remote_code
+        check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
         check_model("generate.model", config.generate.model, config.generate.prompt or config.model.prompt)
+    if problems := model_problems(config):
+        raise ModelError("\n".join([f"the model and this config do not fit ({len(problems)} findings)", *problems]))
     if isinstance(config.generate, EndpointTraces):
         endpoint_key("generate.endpoint", config.generate.endpoint)
     if (judge := config.verify.judge) is not None:
@@ -95,3 +101,30 @@ def preflight(config: ExperimentConfig) -> None:
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             load_benchmark(benchmark)
+
+
+def model_problems(config: ExperimentConfig) -> list[str]:
+    """What model and tokenizer decide, and would end the run in a worker after hours of data stages; a line for each."""
+    from redi_ray.modeling.limits import length_problems
+
+    init, prompt = config.model.init, config.model.prompt
+    trainings, bound = config.trainings, sequence_bound(config)
+    if not isinstance(init, PretrainedModel):
+        return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound)
+    from redi_ray.modeling.preflight import student_problems  # loads torch
+
+    sharded = any(workers.num_workers > 1 or workers.use_gpu for workers in config.trainers.values())
+    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound, sharded=sharded)
+
+
+def sequence_bound(config: ExperimentConfig) -> Bound:
+    """Of prompt and completion, by what curation lets pass and generation samples."""
+    curate, default = config.curate, CurateConfig()
+    response, fields = curate.max_response_tokens, "curate.max_prompt_tokens + curate.max_response_tokens"
+    if isinstance(config.generate, SampledTraces) and config.generate.max_tokens < response:
+        response, fields = config.generate.max_tokens, "curate.max_prompt_tokens + generate.max_tokens"
+    chosen = (curate.max_prompt_tokens, curate.max_response_tokens) != (
+        default.max_prompt_tokens,
+        default.max_response_tokens,
+    )
+    return Bound(curate.max_prompt_tokens + response, fields, chosen)

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -85,22 +85,9 @@ class LocalPlace:
         return Seen(owner, (self._now() - touched) / 1e9, _token(owner, touched))
 
     def take_over(self, seen: Seen, owner: Mapping[str, Any]) -> bool:
-        """Rename the old lock away and create ours. Where a disk lets two try at once (see `_alone`), one may have renamed away
-        the other's: it goes back."""
-        aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        """Remove exactly that one, and create ours."""
         with storage_errors("written", self.uri), self._alone():
-            try:
-                self.path.rename(aside)
-            except FileNotFoundError:
-                return False
-            moved = LocalPlace(str(aside))._look()
-            if moved is None or _token(*moved) != seen.token:
-                with suppress(FileExistsError):
-                    os.link(aside, self.path)
-                aside.unlink(missing_ok=True)
-                return False
-            aside.unlink()
-            return self._create(owner)
+            return self._remove(lambda *moved: _token(*moved) == seen.token) and self._create(owner)
 
     def beat(self) -> bool:
         if self._file is None or not self._is_ours():
@@ -110,16 +97,35 @@ class LocalPlace:
         return True
 
     def release(self) -> None:
-        ours = self._is_ours()
-        with storage_errors("deleted", self.uri):
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-                if ours:
-                    self.path.unlink(missing_ok=True)
+        """Remove the lock if it is ours. Between a look and an unlink another driver may have taken it over."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+            with storage_errors("deleted", self.uri), self._alone():
+                found = self._look()
+                if found is not None and found[0].get("id") == self._id:
+                    self._remove(lambda owner, touched: owner.get("id") == self._id)
         with suppress(OSError):  # a folder in which nothing was left is not left either
             for folder in self._made:
                 folder.rmdir()
+
+    def _remove(self, is_meant: Callable[[dict[str, Any], int], bool]) -> bool:
+        """Rename the lock away, look at it, and delete it if it is the one that is meant; another one goes back.
+
+        Where a disk lets two try at once (see `_alone`), what is renamed need not be what was looked at before.
+        """
+        aside = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return False
+        moved = LocalPlace(str(aside))._look()
+        meant = moved is not None and is_meant(*moved)
+        if not meant:
+            with suppress(FileExistsError):
+                os.link(aside, self.path)
+        aside.unlink(missing_ok=True)
+        return meant
 
     def _create(self, owner: Mapping[str, Any]) -> bool:
         try:

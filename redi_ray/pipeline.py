@@ -12,6 +12,7 @@ from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
 from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import import_for_threads
+from redi_ray.runtime import log, with_devices
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
@@ -26,6 +27,7 @@ class Pipeline:
 
     def __init__(self, config: ExperimentConfig, *, in_force: bool = True) -> None:
         """in_force: see `Run`."""
+        config = with_devices(config)
         self.run = Run.of(config, in_force=in_force)
         self.config = config
         self._done: dict[str, Manifest] = {}
@@ -124,6 +126,8 @@ class Pipeline:
         self.train()
         if self.config.evaluate.benchmarks:
             self.evaluate()
+        else:
+            log.info("evaluate.benchmarks names none, so nothing is evaluated")
         return self.report()
 
     def _known(self, names: list[str] | None) -> list[str]:

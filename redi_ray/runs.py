@@ -147,6 +147,11 @@ def _note_what_is_missing(
         status = arm.checkpoint.facts.get("status", "done") if arm.checkpoint else "done"
         if status != "done":
             notes.append(f"Training of {arm.name} ended early: {status}.")
+        elif arm.checkpoint and (trips := arm.checkpoint.facts.get("guard_trips", 0)):
+            notes.append(
+                f"Training of {arm.name}: the guard, which only warned, saw a collapse at {trips} steps "
+                f"({arm.checkpoint.facts['first_trip']})."
+            )
         if (
             arm.checkpoint
             and arm.evaluation

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from redi_ray.config.load import load_config
 from redi_ray.entry import clear_errors, preflight, writing
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging
+from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, with_devices
 
 if TYPE_CHECKING:
     from redi_ray.search.outcome import Outcome
@@ -25,6 +25,8 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
         preflight(config)
         local = not (config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
         with writing(config.run_uri), ray_connection(config.resources.ray, dashboard=True):
+            config = with_devices(config)
+            plan = SearchPlan(config)  # its metric may depend on the device
             from redi_ray.search.outcome import print_outcome, publish
             from redi_ray.search.tuner import run_search
 

@@ -24,7 +24,7 @@ LAYERS = {
 """Top-level module or package -> its layer. Imports within a layer are fine, but for the two engines."""
 
 CORE = ("objectives", "modeling", "train")
-RAY_SIDE = {f"redi_ray.train.{name}" for name in ("launch", "job", "worker", "development", "uri_store")}
+RAY_SIDE = {f"redi_ray.train.{name}" for name in ("launch", "job", "worker", "inputs", "development", "uri_store")}
 
 
 def modules() -> dict[str, Path]:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 from redi_ray import lock, storage
 from redi_ray.lock import LockLost, Owner, RunLock, RunLocked
+from redi_ray.lock_places import LocalPlace
 from redi_ray.manifests import Stage
 
 HOLD = """
@@ -169,3 +172,57 @@ def test_a_process_id_that_was_given_again_is_another_process():
     assert not me.is_gone
     assert replace(me, process="1").is_gone
     assert not replace(me, machine="another boot", pid=2**22 + 1).is_gone
+
+
+class OnNfs(LocalPlace):
+    """A place whose disk lets two drivers in at once, and where something happens right after the first look."""
+
+    def __init__(self, uri: str, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(uri)
+        self.then = then
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        yield
+
+    def _look(self) -> tuple[dict, int] | None:
+        found, then, self.then = super()._look(), self.then, lambda: None
+        then()
+        return found
+
+
+def test_a_driver_that_ends_leaves_the_lock_of_the_one_that_took_over_meanwhile(tmp_path: Path):
+    """Between its look, which still finds its own lock, and the removal."""
+    uri = str(tmp_path / "run.lock")
+    other = OnNfs(uri)
+
+    def take_over() -> None:
+        seen = other.read()
+        assert seen is not None
+        assert other.take_over(seen, {"id": "other"})
+
+    stalled = OnNfs(uri)
+    assert stalled.create({"id": "stalled"})
+    stalled.then = take_over
+    stalled.release()
+    assert other.beat()
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+    other.release()
+    assert not list(tmp_path.iterdir())
+
+
+def test_drivers_that_end_and_take_over_at_once_never_lose_a_lock(tmp_path: Path):
+    """On a disk that lets in one at a time: forty rounds of one that ends against one that takes over."""
+    uri = str(tmp_path / "run.lock")
+    for _ in range(40):
+        ending, coming = LocalPlace(uri), LocalPlace(uri)
+        assert ending.create({"id": "ending"})
+        seen = coming.read()
+        assert seen is not None
+        thread = threading.Thread(target=ending.release)
+        thread.start()
+        taken = coming.take_over(seen, {"id": "coming"})
+        thread.join()
+        assert coming.beat() == taken
+        assert (tmp_path / "run.lock").exists() == taken
+        coming.release()

@@ -25,7 +25,7 @@ from redi_ray.config.curation import CurateConfig
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
 from redi_ray.config.objectives import RediObjective
-from redi_ray.config.resources import EngineSettings
+from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.collect import Verification, collect
 from redi_ray.data.curate import curate
@@ -34,6 +34,7 @@ from redi_ray.data.sampling import _engine_processor, vllm_sampler
 from redi_ray.data.verify import verify_traces
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
+from redi_ray.runtime import CapacityError, alive_nodes, check_capacity, stands_still
 from redi_ray.search.evaluator import start_evaluator
 from redi_ray.stages.references import _score
 from redi_ray.stages.run import Run
@@ -167,3 +168,14 @@ def test_an_engine_of_several_gpus_is_there_with_all_of_them(there: str, tmp_pat
     names = ("num_cpus", "num_gpus", "label_selector")
     actor = ray.remote(Where).options(**{name: options[name] for name in names}).remote()
     assert ray.get(actor.look.remote(), timeout=60) == (there, 2)
+
+
+def test_a_worker_larger_than_every_node_is_refused_where_no_node_will_come(there: str):
+    """Two nodes of 4 CPUs that were started by hand hold 8 in all; what fits on one but finds no room now is only said."""
+    joined = ResourceSettings(ray=RaySettings(address="auto"))
+    deadline = time.monotonic() + 30
+    while not stands_still(alive_nodes()) and time.monotonic() < deadline:  # Ray's monitor looks every 5 s
+        time.sleep(0.5)
+    with pytest.raises(CapacityError, match=r"asks for 8 CPU on one node, and this cluster will never have one"):
+        check_capacity(joined, {}, trainers={"resources.trainer": TrainerSettings(cpus_per_worker=8)})
+    check_capacity(joined, {}, trainers={"resources.trainer": TrainerSettings(cpus_per_worker=3, num_workers=9)})

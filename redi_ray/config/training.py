@@ -112,7 +112,8 @@ class TrainSettings:
     min_lr_ratio: float = 0.0
     """The decay ends at this share of the peak."""
     weight_decay: float = 1e-4
-    """Decoupled weight decay, on all matrices; vectors (norms, biases) are spared."""
+    """Decoupled weight decay, on embeddings and on what is multiplied with as a matrix; norms and biases of any shape are
+    spared."""
     adam_beta1: float = 0.9
     """First-moment decay."""
     adam_beta2: float = 0.999
@@ -158,6 +159,10 @@ class TrainSettings:
     needs a probe that measures at every checkpoint."""
     export: Literal["last", "best"] = "last"
     """Which weights are exported: those of the last step, or of the checkpoint that `keep_best` keeps."""
+    export_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the exported weights; `auto` is the compute type. bfloat16 has 8 bits: of updates at small learning rates most
+    are rounded away (the manifest says how many, as `rounding`), and engines round alike unless their `dtype` is float32. What
+    another training starts from is kept in float32 either way."""
     patience: int | None = None
     """Training ends after so many steps without a better value of `keep_best` at a checkpoint; null waits for the last step."""
     on_nonfinite: Literal["skip", "stop"] = "stop"

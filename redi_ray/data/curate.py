@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -73,6 +73,7 @@ def curate(
     benchmarks: pa.Table | None = None,
     workers: int = 2,
     label_selector: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
 ) -> CurateCounts:
     """Write `examples` (EXAMPLE), `pairs` (PAIR), `dropped` and, under `difficulty`, `pass_rates` below `out_uri`.
 
@@ -85,6 +86,7 @@ def curate(
     Raises DataError if a file of `contamination` cannot be read.
     """
     job = make_job(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
+    job = replace(job, trust_remote_code=trust_remote_code)
     with ray_workers(job, workers, label_selector) as run:
         return run_passes(job, run, num_problems)
 

@@ -7,6 +7,7 @@ Written beside its place and renamed at the end: the folder is there whole or no
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,12 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from redi_ray.modeling.older_readers import write_older_forms
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.rounding import Rounding, rounding_of
 from redi_ray.text.templates import closing_id
+
+log = logging.getLogger("redi_ray")
 
 CARD = """---
 library_name: transformers
@@ -46,16 +51,18 @@ def export_policy(
     name: str | None = None,
     facts: Mapping[str, Any] | None = None,
     rank: int = 0,
-) -> None:
+    start: str | None = None,
+) -> Rounding | None:
     """Write weights (safetensors), config, generation config, tokenizer with its template, and a model card.
 
     A collective call: all ranks gather, rank 0 writes. `dtype` is that of the stored weights, None keeps the masters'.
-    `name` and `facts` go into the card. An existing folder is replaced.
+    `name` and `facts` go into the card. An existing folder is replaced. With `start`, the folder that training began with,
+    rank 0 gets what `dtype` leaves of the update.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     gathered = get_model_state_dict(policy, options=options)
     if rank != 0:
-        return
+        return None
     prefix = "model."  # the policy's own attribute
     assert all(name.startswith(prefix) for name in gathered), sorted(gathered)[:3]
     state: Mapping[str, Any] = {name[len(prefix) :]: tensor for name, tensor in gathered.items()}
@@ -70,9 +77,11 @@ def export_policy(
     shutil.rmtree(draft, ignore_errors=True)
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
+    write_older_forms(draft, tokenizer)
     (draft / "README.md").write_text(model_card(name or target.name, config.model_type, facts or {}))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
+    return rounding_of(state, start, dtype) if start is not None and dtype is not None else None
 
 
 def exported_config(model: PreTrainedModel) -> Any:
@@ -80,6 +89,10 @@ def exported_config(model: PreTrainedModel) -> Any:
     config = copy.deepcopy(model.config)
     config._attn_implementation = "sdpa"
     config.use_cache = True
+    for (
+        name
+    ) in config._get_generation_parameters():  # old models have them here; the generation config has taken them over
+        delattr(config, name)
     return config
 
 
@@ -125,13 +138,48 @@ def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfi
 
     Base models often lack it: they stop at the end of a document, and a chat-tuned export would run on past its turn.
     """
-    config = copy.deepcopy(model.generation_config) or GenerationConfig()
+    config = saveable(copy.deepcopy(model.generation_config) or GenerationConfig())
     listed = config.eos_token_id
     ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
     config.eos_token_id = list(dict.fromkeys([closing_id(tokenizer), tokenizer.eos_token_id, *ids]))
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config
+
+
+SAMPLING = {"temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "epsilon_cutoff", "eta_cutoff"}
+
+
+def saveable(config: GenerationConfig) -> GenerationConfig:
+    """A generation config that transformers saves: it loads more than that.
+
+    Sampling parameters without `do_sample` (many base models have them) get it, which is how vLLM reads them anyway. Of
+    what still contradicts itself, the parameter that comes later in the alphabet is left out, with a line in the log.
+    """
+    if can_be_saved(config):
+        return config
+    told = config.to_diff_dict()
+    if SAMPLING & set(told):
+        told["do_sample"] = True
+    first = ("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "num_beams")
+    kept: dict[str, Any] = {}
+    for name in sorted(told, key=lambda name: (name not in first, name)):
+        try:
+            if can_be_saved(GenerationConfig(**kept, **{name: told[name]})):
+                kept[name] = told[name]
+        except (TypeError, ValueError):  # already when it is made
+            pass
+    if left_out := sorted(set(told) - set(kept)):
+        log.warning("export: the generation config contradicts itself; left out: %s", ", ".join(left_out))
+    return GenerationConfig(**kept)
+
+
+def can_be_saved(config: GenerationConfig) -> bool:
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        return False
+    return True
 
 
 def model_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from redi_ray.modeling.older_readers import write_older_forms
+
 
 class ArchitectureLike(Protocol):
     """Sizes of a decoder; see `redi_ray.config.experiment.Architecture`."""
@@ -52,4 +54,5 @@ def save_scratch_model(architecture: ArchitectureLike, tokenizer: PreTrainedToke
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    write_older_forms(folder, tokenizer)
     return sum(parameter.numel() for parameter in model.parameters())

@@ -61,18 +61,18 @@ def local_folder(path: str) -> str:
     folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
     os.makedirs(folder, exist_ok=True)
     for uri in storage.list_files(path):
-        if uri.endswith((".json", ".jinja", ".txt", ".model")):
+        if uri.endswith((".json", ".jinja", ".txt", ".model", ".py")):
             target = os.path.join(folder, uri.rsplit("/", 1)[-1])
             storage.write_bytes(target, storage.read_bytes(uri))
     return folder
 
 
-def check_model(field: str, path: str, prompt: PromptSettings | None = None) -> None:
+def check_model(field: str, path: str, prompt: PromptSettings | None = None, trust_remote_code: bool = False) -> None:
     """Raise ModelError, naming the config's field, unless a tokenizer that renders such prompts can be loaded from `path`."""
     try:
         if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):
             raise ModelError(f"{field}: {path} holds no config.json; it must be a Hugging Face model folder")
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer(path, trust_remote_code)
         prompt = prompt or PromptSettings(prefix="")
         render_prompt(to_messages("1+1", prompt), tokenizer, prompt)
     except (OSError, ValueError) as error:
@@ -94,14 +94,16 @@ def lost_space(tokenizer: Any) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def load_tokenizer(path: str) -> Any:
+def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a Hugging Face folder (local or s3://) or hub name, cached per process.
+
+    trust_remote_code: run code that ships with it, see `ModelOverrides`.
 
     Raises ModelError if it has no chat template or no end-of-turn token.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(path))
+    tokenizer = AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=trust_remote_code)
     if not tokenizer.chat_template:
         raise ModelError(f"{path}: its tokenizer has no chat template, so prompts cannot be rendered; add one to it")
     if tokenizer.eos_token_id is None:
@@ -109,12 +111,12 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def end_of_turn_ids(path: str) -> frozenset[int]:
+def end_of_turn_ids(path: str, trust_remote_code: bool = False) -> frozenset[int]:
     """Token ids that end a completion: what the chat template closes a turn with, the tokenizer's, and those of the
     generation config (Qwen has two)."""
     from transformers import GenerationConfig
 
-    tokenizer = load_tokenizer(path)
+    tokenizer = load_tokenizer(path, trust_remote_code)
     found = {closing_id(tokenizer), tokenizer.eos_token_id}
     try:
         listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id
@@ -136,14 +138,31 @@ def read_completion(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[i
 def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
     """`tokenizer`: SHA-256 of what decides the ids of a text; `template`: of the chat template and of what it makes of a chat.
 
-    Taken from a loaded tokenizer, so that saving it and loading it again changes neither.
+    Taken from a loaded tokenizer, so that saving it and loading it again changes neither. What is not in its state (code of
+    its own, a model of sentencepiece) shows in the ids of a text that is read for it.
     """
     parts: list[Any] = [sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]
+    model: dict[str, Any] = {}
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         state = json.loads(backend.to_str())
-        parts += [state["model"].get("merges"), state["normalizer"], state["pre_tokenizer"]]
+        model = state["model"]  # of a unigram model with its scores, of a BPE with its merges
+        added = sorted(state["added_tokens"], key=lambda token: token["id"])
+        parts += [model, added, state["normalizer"], state["pre_tokenizer"]]
+    if (sentencepiece := getattr(tokenizer, "sp_model", None)) is not None:
+        parts.append(hashlib.sha256(sentencepiece.serialized_model_proto()).hexdigest())
+    parts.append(bool(getattr(tokenizer, "split_special_tokens", False)))
+    if not model.get("dropout"):  # which reads a text differently every time
+        parts.append(tokenizer(probe_text(tokenizer), add_special_tokens=False)["input_ids"])
     vocabulary = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return {"tokenizer": vocabulary, "template": template_fingerprint(tokenizer)}
+
+
+def probe_text(tokenizer: Any) -> str:
+    """White space, cases, accents composed and not, digits, other scripts, and the added tokens with space around them."""
+    added = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items())[:200]]
+    return "  Two  words\tand\r\n\n12345.60 E\u0301\u00c9 \u4e2d\u6587 \U0001f600 don't\u00a0" + "".join(
+        f" {token} x{token}" for token in added
+    )
 
 
 def character_tokenizer(alphabet: str) -> Qwen2Tokenizer:

@@ -28,6 +28,7 @@ from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
+from redi_ray.train.progress import NonfiniteError
 
 Score = Mapping[str, Any]
 """`value` and `sem` of pass@1 on the development problems; `engine`: how the engine came to the weights, if it is kept."""
@@ -85,7 +86,10 @@ def run_trial(
     """
     shared = shared or Shared.of(Pipeline(spec.config, in_force=False), goal)
     run, training = prepare_trial(spec, goal, shared)
-    checkpoint = train(run, training, callbacks_for(training, shared))
+    try:
+        checkpoint = train(run, training, callbacks_for(training, shared))
+    except NonfiniteError as error:
+        return record_of(spec, goal, training, shared, "nonfinite", str(error))
     facts = checkpoint.facts
     record = record_of(spec, goal, training, shared, facts["status"], facts.get("reason", ""))
     if goal.metric != DEV_PASS_AT_1 or record.collapsed:  # a collapsed model talks until it is cut off

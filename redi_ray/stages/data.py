@@ -143,6 +143,7 @@ def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) ->
         benchmarks=benchmarks,
         workers=run.config.resources.curate_workers,
         label_selector=run.config.resources.cpu_label_selector,
+        trust_remote_code=run.config.model.overrides.trust_remote_code,
     )
     told_of_prefixes(result, run.config.model.prompt, stage.uri)
     if not result.positives:

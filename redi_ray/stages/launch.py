@@ -37,6 +37,7 @@ def train_with_progress(
     out_uri: str,
     development: Development | None = None,
     trainer: TrainerSettings,
+    keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
 ) -> TrainOutcome:
     """Launch or resume a training run; see `launch_training` for what it raises."""
@@ -51,6 +52,7 @@ def train_with_progress(
             out_uri=out_uri,
             development=development,
             name=label,
+            keep_float32=keep_float32,
             callbacks=callbacks,
             **asdict(trainer),
         )

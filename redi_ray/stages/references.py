@@ -7,9 +7,10 @@ every shard when it is written, in the joined arrays, and training compares.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,9 @@ from redi_ray import storage
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.manifests import Manifest, Stage
-from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
+from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.runtime import CapacityError, require_room
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.train.fingerprints import (
@@ -36,8 +39,17 @@ from redi_ray.train.fingerprints import (
 
 T = TypeVar("T")
 
+GPU_SHARE = 0.9
+"""Of a GPU's memory that weights may take; the rest is for activations."""
+JOINED_BYTES = 32
+"""Memory for each token while shards are joined: log-probs, marks, places."""
 SHARD_TOKENS = 200_000
 """Tokens per task and file."""
+
+
+def start_of(checkpoint: Manifest) -> str:
+    """The model that a training starts from, and that is its reference: in float32, where the export is narrower."""
+    return checkpoint.facts.get("float32", checkpoint.facts["export"])
 
 
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
@@ -45,7 +57,7 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
 
     Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
     """
-    overrides, export = run.config.model.overrides, reference.facts["export"]
+    overrides, export = run.config.model.overrides, start_of(reference)
     told = {"overrides": overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
     name = "references" if sequences.stage != "sequences/mismatched" else "references/mismatched"
     stage = run.stage(name, told, {"sequences": sequences, "reference": reference})
@@ -53,21 +65,23 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
         return found
     started = time.monotonic()
     arrays = storage.join(sequences.uri, "arrays")
-    ranges = _remotely(split_store, arrays, export)
+    ranges = _remotely(split_store, arrays, export, overrides.trust_remote_code)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
     with Progress("reference", sum(item["tokens"] for item in ranges), "tokens") as progress:
         progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
         if todo:
             for row in _score(todo, stage, arrays, export, overrides, settings, run):
                 progress(row["tokens"])
-    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri)
+    held = JOINED_BYTES * sum(item["tokens"] for item in ranges)
+    require_room("joining the reference's log-probs", [{"CPU": 1.0, "memory": held}], {})
+    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri, memory=held)
     return run.publish(stage, started, counts={"groups": sequences.counts["groups"]}, facts=sequences.facts)
 
 
-def _remotely(function: Callable[..., T], *arguments: Any) -> T:
+def _remotely(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
     """Run it in a task of its own, where memory and downloads do not weigh on the driver; errors come back as they are."""
     try:
-        return ray.get(ray.remote(num_cpus=1, max_retries=2)(function).remote(*arguments))
+        return ray.get(ray.remote(**{"num_cpus": 1, "max_retries": 2, **options})(function).remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
 
@@ -82,6 +96,12 @@ def _score(
     run: Run,
 ) -> Iterable[dict[str, Any]]:
     trainer: TrainerSettings = run.config.resources.trainer
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    if (parameters := count_parameters(model)) is not None:
+        resources["memory"] = parameters * (2 if half_precision(settings, trainer) else 4)
+        require_room("the reference's scoring", [resources], trainer.label_selector)
+        if trainer.use_gpu:
+            require_gpu_memory(int(resources["memory"]), trainer.label_selector)
     scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ScoreShard,
         fn_constructor_args=(arrays, model, stage.uri, overrides, settings),
@@ -89,24 +109,55 @@ def _score(
         compute=ray.data.ActorPoolStrategy(size=min(trainer.num_workers, len(todo))),
         num_cpus=trainer.cpus_per_worker,
         num_gpus=1 if trainer.use_gpu else 0,
+        memory=resources.get("memory"),
         label_selector=trainer.label_selector or None,
     )
     return scored.iter_rows()
+
+
+def half_precision(settings: TrainSettings, trainer: TrainerSettings) -> bool:
+    """Whether the reference's weights are held in two bytes each."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and trainer.use_gpu)
+
+
+def require_gpu_memory(weights: int, selector: Mapping[str, str]) -> None:
+    """Raise CapacityError where a GPU does not hold the reference, which is scored whole on each."""
+    room = _remotely(gpu_bytes, num_gpus=1, label_selector=dict(selector) or None)
+    if weights > GPU_SHARE * room:
+        raise CapacityError(
+            f"the reference's weights take {weights / 2**30:.1f} GiB, and a GPU here has {room / 2**30:.1f} GiB: it is scored "
+            "whole on one GPU. Mend: larger GPUs (resources.trainer.label_selector), precision: bf16, or an objective without "
+            "a reference (redi, simpo, orpo, cpo)"
+        )
+
+
+def gpu_bytes() -> int:
+    """Memory of this task's GPU; without bound where torch sees none, and the weights go into the machine's memory."""
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else sys.maxsize
 
 
 def _shard(uri: str, first: int) -> str:
     return storage.join(uri, "shards", f"from-{first:09d}.npz")
 
 
-def split_store(arrays: str, model: str) -> list[dict[str, int]]:
+def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> list[dict[str, int]]:
     """Ranges of sequences [first, last) of about SHARD_TOKENS tokens.
 
-    Raises FingerprintError where the arrays are not those of their record, or the model would read them differently.
+    Raises FingerprintError where the arrays are not those of their record, or the model would read them differently;
+    UserError where they hold tokens that the model has no vector for.
     """
+    from transformers import AutoConfig  # loads torch, which the driver does without
+
+    from redi_ray.train.sequences import SequenceStore, require_vocabulary
+
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
-        used = {**tokenizer_fingerprints(load_tokenizer(model)), "data": data_fingerprint(folder)}
+        used = {**tokenizer_fingerprints(load_tokenizer(model, trust_remote_code)), "data": data_fingerprint(folder)}
         check_record(arrays, read_record(folder), used)
+        config = AutoConfig.from_pretrained(local_folder(model), trust_remote_code=trust_remote_code)
+        require_vocabulary(SequenceStore.load(folder), embedding_rows(config))
         offsets = np.load(Path(folder) / "offsets.npy")
     borders, start = [0], 0
     for sequence in range(1, len(offsets)):
@@ -145,6 +196,7 @@ class _ScoreShard:
         dtype = compute_dtype(settings.precision, self.device) or torch.float32
         self.policy = load_policy(model, plain, dtype=dtype).to(self.device).eval()
         self.model = model_fingerprint(model, plain)
+        self.positions = longest_sequence(self.policy.model.config)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         from redi_ray.train.references import reference_logps
@@ -157,25 +209,28 @@ class _ScoreShard:
                 tokens_per_pack=self.settings.tokens_per_pack,
                 chunk_tokens=self.settings.head_chunk_tokens,
                 device=self.device,
+                positions=self.positions,
             )
             with tempfile.TemporaryFile() as file:
-                np.savez(file, index=index, logps=logps, model=np.array(self.model))
+                reach = np.array(self.positions or 0)
+                np.savez(file, index=index, logps=logps, model=np.array(self.model), positions=reach)
                 file.seek(0)
                 storage.write_bytes(_shard(self.out_uri, int(first)), file.read())
         return {"tokens": batch["tokens"]}
 
 
 def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
-    """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored), and the record.
+    """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored, and beyond the model's
+    positions), and the record.
 
     Raises FingerprintError if not all shards, which an earlier attempt may have left, are of one model.
     """
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
-        mask = np.load(Path(folder) / "loss_mask.npy")
+        mask, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("loss_mask", "offsets"))
         logps = np.zeros(len(mask), np.float32)
         filled = np.zeros(len(mask), bool)
-        models = set()
+        models, reach = set(), 0
         for shard in shards:
             with tempfile.TemporaryFile() as file:
                 file.write(storage.read_bytes(shard))
@@ -183,11 +238,14 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
                 part = np.load(file)
                 logps[part["index"]], filled[part["index"]] = part["logps"], True
                 models.add(str(part["model"]))
+                reach = int(part["positions"])
         if len(models) > 1:
             raise FingerprintError(
                 f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
             )
-        assert (filled == mask.astype(bool)).all(), "reference log-probs do not cover the scored tokens"
+        place = np.arange(len(mask)) - np.repeat(offsets[:-1], np.diff(offsets))
+        expected = mask.astype(bool) & ((place < reach) if reach else True)
+        assert (filled == expected).all(), "reference log-probs do not cover the scored tokens"
         np.save(Path(folder) / "ref_logps.npy", logps)
         write_record(folder, {**read_record(folder), "model": models.pop()})
         storage.upload(folder, storage.join(out_uri, "arrays"))

@@ -57,20 +57,26 @@ def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings:
     build = ray.remote(num_cpus=1, max_retries=2)(build_sequences)
     arguments = (kind, curated.files(kind), stage.uri, base.facts["export"], run.config.model.prompt, masks)
     try:
-        built = ray.get(build.remote(*arguments))
+        built = ray.get(build.remote(*arguments, run.config.model.overrides.trust_remote_code))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     return run.publish(stage, started, **built)
 
 
 def build_sequences(
-    kind: Kind, shards: list[str], out_uri: str, tokenizer_path: str, prompt: PromptSettings, masks: Masks
+    kind: Kind,
+    shards: list[str],
+    out_uri: str,
+    tokenizer_path: str,
+    prompt: PromptSettings,
+    masks: Masks,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Tokenise in the order of the ids, which curation made a fixed shuffle, and write `<out_uri>/arrays/*.npy`.
 
     Returns counts, what was dropped (`nothing_scored`: the masks cover one side whole), and a record of the first prompts.
     """
-    tokenizer = load_tokenizer(tokenizer_path)
+    tokenizer = load_tokenizer(tokenizer_path, trust_remote_code)
     encoder = Encoder(tokenizer, prompt, masks)
     encoder.check()
     key, to_records = ("example_id", encoder.example) if kind == "examples" else ("pair_id", encoder.pair)

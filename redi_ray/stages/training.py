@@ -14,10 +14,17 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.manifests import Manifest, Stage
 from redi_ray.runtime import log
 from redi_ray.stages.launch import total_steps, train_with_progress
-from redi_ray.stages.references import references
+from redi_ray.stages.references import references, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
 from redi_ray.train.job import Development
+
+LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
+"""Counts of a training's sequences, and of what its limits left out or cut."""
+
+
+KEPT_ENOUGH = 0.9
+"""Share of the weights that moved; below it an export's type is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
     started = time.monotonic()
     outcome = train_with_progress(
         label=f"train {training.name}",
-        model=training.start.facts["export"],
+        model=start_of(training.start),
         overrides=run.config.model.overrides,
         arrays=storage.join(data.uri, "arrays"),
         mismatched=storage.join(others.uri, "arrays") if others else None,
@@ -110,11 +117,19 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         out_uri=stage.uri,
         development=training.development,
         trainer=training.trainer,
+        keep_float32=training.name == "sft",  # the arms start from it
         callbacks=callbacks,
     )
     if reason := outcome.facts["reason"]:
         of = f"{outcome.steps} of {outcome.facts['total_steps']}"
         log.info("%s: %s (%s); the weights are those of step %s", stage.name, outcome.status, reason, of)
+    if outcome.facts.get("guard_trips") and outcome.status == "done":
+        log.warning(
+            "%s: the guard saw a collapse at %d steps, and was told to warn only; at %s",
+            stage.name,
+            outcome.facts["guard_trips"],
+            outcome.facts["first_trip"],
+        )
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
@@ -122,10 +137,18 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
         "final": outcome.final,
+        "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},
+        "guard_trips": outcome.facts.get("guard_trips", 0),
+        "first_trip": outcome.facts.get("first_trip", ""),
         "prompt": data.facts["prompt"],
     }
-    if "best_checkpoint" in outcome.facts:
-        facts["best_checkpoint"] = outcome.facts["best_checkpoint"]
+    facts |= {name: outcome.facts[name] for name in ("best_checkpoint", "float32", "rounding") if name in outcome.facts}
+    if (rounding := facts.get("rounding")) and rounding["kept"] < KEPT_ENOUGH:
+        log.warning(
+            "%s: %s keeps %.0f %% of the weights that moved (cosine with the update %.2f); for the rest set export_dtype: "
+            "float32, and dtype: float32 for the engine that scores it",
+            *(stage.name, rounding["dtype"], 100 * rounding["kept"], rounding["cosine"]),
+        )
     return run.publish(stage, started, facts=facts)
 
 

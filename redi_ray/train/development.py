@@ -28,7 +28,9 @@ def development_problems(job: Job, model_path: str) -> list[DevProblem]:
     rows = [row for table in storage.read_tables(shards) for row in table.to_pylist()]
     if not rows:
         raise ValueError(f"{development.problems_uri}: no development problem is there")
-    return choose_problems(rows, load_tokenizer(model_path), development.prompt, settings.problems)
+    return choose_problems(
+        rows, load_tokenizer(model_path, job.overrides.trust_remote_code), development.prompt, settings.problems
+    )
 
 
 def with_probe(
@@ -50,8 +52,8 @@ def with_probe(
         problems,
         judge(development),
         settings,
-        tokenizer=load_tokenizer(model_path),
-        end_ids=end_of_turn_ids(model_path),
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
+        end_ids=end_of_turn_ids(model_path, job.overrides.trust_remote_code),
         prefix=development.prompt.prefix,
         total_steps=total_steps,
         distributed=who,

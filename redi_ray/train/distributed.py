@@ -70,17 +70,42 @@ def from_all_ranks(value: T) -> list[T]:
     return values  # type: ignore[return-value]  # every place has been filled
 
 
+MENDABLE = (UserError, ValueError, OSError)
+"""What another attempt would meet again, unless someone mends it or storage comes back."""
+
+
 def together(action: Callable[[], T]) -> T:
-    """`action()` on every rank. A UserError of any of them is raised on all, so that none waits for one that has given up."""
+    """`action()`, which calls no other rank, on every rank.
+
+    An error of `MENDABLE` on any of them is raised on all, so that none waits for one that has given up; it says on which.
+    """
     value, error = None, None
     try:
         value = action()
-    except UserError as caught:
-        error = caught
-    for found in from_all_ranks(error):
-        if found is not None:
-            raise found
+    except MENDABLE as caught:
+        error = caught if isinstance(caught, UserError) else plain(caught)
+    found = from_all_ranks(error)
+    first = next((rank for rank, other in enumerate(found) if other is not None), None)
+    if first is not None:
+        raised = found[first]
+        assert raised is not None
+        if any(other is None for other in found):
+            raised.add_note(f"on rank {first} of {len(found)}")
+        raised.agreed = True  # type: ignore[attr-defined]
+        raise raised
     return value  # type: ignore[return-value]  # there was no error
+
+
+def plain(error: Exception) -> Exception:
+    """The same error without what a library's own class may not let travel."""
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror, error.filename) if error.errno else OSError(str(error))
+    return ValueError(str(error))
+
+
+def agreed(error: BaseException) -> bool:
+    """Whether all ranks end by this error (see `together`)."""
+    return getattr(error, "agreed", False)
 
 
 def barrier() -> None:

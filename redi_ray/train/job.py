@@ -48,6 +48,8 @@ class Job:
     watch_nodes: bool
     """Whether to ask Ray if a node is about to go."""
     development: Development | None = None
+    keep_float32: bool = False
+    """Whether the weights are kept in float32 beside a narrower export: another training will start from them."""
     report_probes: bool = False
     """Whether someone listens to what is measured on the way: a report holds up all ranks for half a second or so."""
 

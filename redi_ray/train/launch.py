@@ -3,6 +3,7 @@
     <out_uri>/checkpoints/step-*/    see `redi_ray.train.checkpoint`
     <out_uri>/metrics.jsonl          one line per step
     <out_uri>/tensorboard/           where asked for
+    <out_uri>/float32/               the same weights in float32, where the export is narrower and they are asked for
     <out_uri>/export/                the Hugging Face folder; its `manifest.json` is written last and ends the run
 
 Ray Train starts the workers, makes the process group, and restarts all of them when one is lost. What survives is ours:
@@ -25,9 +26,12 @@ from typing import TYPE_CHECKING, Any
 from redi_ray import storage
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.errors import Preempted, StorageError
+from redi_ray.errors import Preempted, StorageError, UserError
+from redi_ray.modeling.limits import count_parameters
 from redi_ray.preemption import saving_first
+from redi_ray.runtime import require_room
 from redi_ray.train.job import REFUSED, STOP, Development, Job
+from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
 
 if TYPE_CHECKING:
@@ -36,8 +40,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("redi_ray")
 
 
+FLOAT32 = 4
+"""Bytes."""
+
+
 class TrainError(RuntimeError):
     """A run could not be brought to its end; the message holds the worker's error."""
+
+
+class TrainRefused(TrainError, UserError):
+    """Settings, model and data do not fit together; another attempt would end the same way."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ def launch_training(
     trackers: Sequence[str] = (),
     name: str = "redi_ray",
     facts: Mapping[str, Any] | None = None,
+    keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
     collective_timeout_s: int = 900,
 ) -> TrainOutcome:
@@ -90,12 +103,14 @@ def launch_training(
         label_selector: labels of the nodes that ranks may run on.
         name: of the run in trackers and on the model card.
         facts: more lines for the model card.
+        keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
-    Raises ValueError for a tracker, model or development that is not there; TrainError where settings and data do not fit
-    (at once), or when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted
-    after SIGTERM, when a checkpoint has been saved.
+    Raises ValueError for a tracker, model or development that is not there; TrainRefused where settings and data do not fit
+    (at once, whichever rank finds it); NonfiniteError where a step was not finite and the settings stop there; TrainError
+    when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM,
+    when a checkpoint has been saved; CapacityError where the workers, with the memory that they take, would wait for ever.
     """
     require_trackers(trackers)
     if settings.probe is not None and development is None:
@@ -104,8 +119,12 @@ def launch_training(
     if (finished := read_outcome(out_uri)) is not None:
         return finished
     resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    model_path = resolve_model(model_path)
+    if (parameters := count_parameters(model_path)) is not None:
+        resources["memory"] = rank_bytes(parameters, num_workers, use_gpu, overrides.lora is not None)
+    require_room(f"workers of {name}", [resources] * num_workers, label_selector or {})
     job = Job(
-        model_path=resolve_model(model_path),
+        model_path=model_path,
         overrides=overrides,
         sequences_uri=storage.resolve(sequences_uri),
         mismatched_uri=storage.resolve(mismatched_uri) if mismatched_uri else None,
@@ -119,6 +138,7 @@ def launch_training(
         watch_nodes=not fits_on_one_node(resources, num_workers),
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
+        keep_float32=keep_float32,
     )
     from ray.train import ScalingConfig
 
@@ -162,19 +182,26 @@ def run_on_ray(
     try:
         with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
             trainer.fit()
-        refused = storage.join(job.bookkeeping, REFUSED)
-        if storage.exists(refused):
-            told = storage.read_json(refused)
-            raise (StorageError if told["storage"] else TrainError)(told["error"])
+        raise_refusal(job)
         if asked.is_set():
             raise Preempted(f"ended by SIGTERM; {job.name} is saved, and the same command goes on from there")
     except TrainingFailedError as error:
+        raise_refusal(job)
         if (failure := storage_failure(error)) is not None:
             raise failure from None
         raise TrainError(f"{job.out_uri}: training failed: {error}") from error
     finally:
         with suppress(StorageError):  # it must not hide what was raised; the next call deletes it first
             storage.delete(job.bookkeeping)
+
+
+def raise_refusal(job: Job) -> None:
+    """Raise what a worker has left word of, if one has."""
+    refused = storage.join(job.bookkeeping, REFUSED)
+    if storage.exists(refused):
+        told = storage.read_json(refused)
+        kind = StorageError if told["storage"] else NonfiniteError if told["nonfinite"] else TrainRefused
+        raise kind(told["error"])
 
 
 @contextmanager
@@ -204,6 +231,13 @@ def storage_failure(error: Exception) -> StorageError | None:
         if isinstance(found, StorageError):
             return type(found)(str(found))
     return None
+
+
+def rank_bytes(parameters: int, num_workers: int, use_gpu: bool, adapters: bool) -> int:
+    """Memory of a rank's machine: every rank loads all weights in float32 before they are sharded; what the optimizer adds
+    (gradient and two moments) is sharded, and on the GPU where there is one."""
+    added = 0 if use_gpu or adapters else 3 * FLOAT32 * parameters // num_workers
+    return FLOAT32 * parameters + added
 
 
 def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:

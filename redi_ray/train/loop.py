@@ -71,7 +71,10 @@ def train(
     TrackerError where a tracker does not start.
     """
     who = distributed or Distributed()
-    run = _Run(policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks or Hooks())
+    hooks = hooks or Hooks()
+    run = together(
+        lambda: _Run(policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks)
+    )
     monitors = monitors or Monitors()
     run.resume()
     try:
@@ -123,6 +126,8 @@ class _Run:
         self.status: Status = "running"
         self.reason = ""
         self.save_requested = self.stop_requested = False
+        self.warned_at: int | None = None
+        """The last step at which the guard's finding was told, while it still finds it."""
 
     def resume(self) -> None:
         """Go on from the newest valid checkpoint, if there is one."""
@@ -131,11 +136,13 @@ class _Run:
             self.progress = Progress(**restored.state)
             self.guard = Guard(self.settings.guard, self.progress.guard)
             self.early_stop = EarlyStop(self.settings, **self.progress.best)
+            self.status, self.reason = self.progress.ended or "running", self.progress.reason
             if self.who.rank == 0:
                 log.info("resumed from %s", restored.name)
         elif self.settings.guard.action == "rollback":
             self.save()  # a collapse may begin before the first regular checkpoint
-        self._end_if_done()
+        if self.status == "running":
+            self._end_if_done()
 
     def one_step(self, step: int) -> dict[str, float]:
         """Gradient of the global loss, then the update, or none if anything is not finite on any rank."""
@@ -224,15 +231,23 @@ class _Run:
         found = self.guard.observe(metrics)
         self.progress.guard = self.guard.state_dict()
         if found is None:
+            self.warned_at = None
             return None
+        step, progress = self.progress.step - 1, self.progress
+        progress.trips += 1
+        progress.first_trip = progress.first_trip or f"step {step}: {found}"
         if action != "warn":
-            self.status, self.reason = ("rolled_back" if action == "rollback" else "stopped_by_guard"), found
-        if self.who.rank == 0 and (action != "warn" or self.progress.step % guard.window == 0):
-            log.warning("step %d: %s (guard: %s)", self.progress.step - 1, found, action)
+            progress.ended, progress.reason = ("rolled_back" if action == "rollback" else "stopped_by_guard"), found
+            self.status, self.reason = progress.ended, found
+        # a plunge trips at every step while it lasts, an accuracy once for each time that it is measured
+        if self.warned_at is None or "dev_accuracy" in metrics or step - self.warned_at >= guard.window:
+            self.warned_at = step
+            if self.who.rank == 0:
+                log.warning("step %d: %s (guard: %s)", step, found, action)
         return found
 
     def save_is_due(self) -> bool:
-        if self.status in ("nonfinite", "rolled_back"):
+        if self.status == "nonfinite":
             return False
         return self._is_regular() or self.save_requested or self.status != "running"
 
@@ -242,7 +257,8 @@ class _Run:
 
     def save(self) -> None:
         if self.checkpoints is not None:
-            self.progress.extra = self.status in ("running", "preempted") and not self._is_regular()
+            asked_for = self.status in ("running", "preempted") and not self._is_regular()
+            self.progress.extra = asked_for or self.status == "rolled_back"
             self.checkpoints.save(self.policy, self.optimizer, self.progress.step, asdict(self.progress))
             self.hooks.on_checkpoint(self.progress.step, self.progress.metrics)
 
@@ -264,9 +280,12 @@ class _Run:
             self._go_back(restored)
 
     def _go_back(self, restored: Restored) -> None:
-        """The progress of a restored checkpoint, with the metrics of the last step that ran."""
-        self.progress = Progress(**{**restored.state, "metrics": self.progress.metrics})
+        """The progress of a restored checkpoint, with the metrics of the last step that ran and what the guard has seen."""
+        last = self.progress
+        seen = {"metrics": last.metrics, "trips": last.trips, "first_trip": last.first_trip}
+        self.progress = Progress(**{**restored.state, **seen})
 
     def result(self) -> TrainResult:
         done = self.progress
-        return TrainResult(done.step, self.status, self.plan.total_steps, done.skipped, done.metrics, self.reason)
+        ended = (self.status, self.plan.total_steps, done.skipped, done.metrics, self.reason)
+        return TrainResult(done.step, *ended, trips=done.trips, first_trip=done.first_trip)

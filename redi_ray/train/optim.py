@@ -7,6 +7,7 @@ all ranks where these are sharded.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import torch
@@ -33,11 +34,17 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> fl
 
 
 def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; weight decay on matrices only (vectors are norms and biases)."""
+    """AdamW over the trainable parameters; weight decay on the factors of matrix products and on embeddings only."""
+    decayed = {
+        id(p)
+        for module in policy.modules()
+        for name, p in module.named_parameters(recurse=False)
+        if is_decayed(module, name, p)
+    }
     trainable = [p for p in policy.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if id(p) in decayed], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if id(p) not in decayed], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -46,6 +53,21 @@ def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.Ad
         eps=settings.adam_eps,
         fused=True,  # one pass over the state, and no temporary tensors
     )
+
+
+NORM = re.compile(r"Norm(?!Head)")
+"""In the class name of whatever normalises; a head that normalises its own weight multiplies by it all the same."""
+
+
+def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
+    """Whether weight decay is for this parameter of this very module: not for biases, norms, and other scales.
+
+    The number of dimensions does not tell: a norm may have one weight per head and channel, a router's bias a first
+    dimension of 1, and an adapter of rank 1 is a matrix.
+    """
+    if "bias" in name or parameter.ndim < 2 or NORM.search(type(module).__name__):
+        return False
+    return isinstance(module, nn.Linear | nn.Embedding) or sum(size > 1 for size in parameter.shape) >= 2
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from redi_ray.errors import UserError
+
 Status = Literal["running", "done", "stopped_by_guard", "rolled_back", "nonfinite", "preempted"]
+
+
+class NonfiniteError(UserError):
+    """A training came to a step without a finite loss or gradient; its weights are no result."""
 
 
 @dataclass
@@ -18,6 +24,14 @@ class Progress:
     """Steps whose update was not applied."""
     skipped_in_a_row: int = 0
     guard: dict[str, Any] = field(default_factory=dict)
+    trips: int = 0
+    """Steps at which the guard saw a collapse."""
+    first_trip: str = ""
+    """What it saw first, and when."""
+    ended: Literal["", "stopped_by_guard", "rolled_back"] = ""
+    """How the guard ended the run at this step: a run resumed here has nothing left to train."""
+    reason: str = ""
+    """What the guard saw then."""
     best: dict[str, Any] = field(default_factory=dict)
     extra: bool = False
     """Whether this checkpoint was only asked for, so that it may not be the best: an interruption would change the result."""
@@ -31,7 +45,7 @@ class TrainResult:
 
     Status `done`: all steps, or fewer where patience ran out. `stopped_by_guard`: weights at the stop (of these two with
     `export: best`: weights of the best checkpoint). `rolled_back`: weights of the newest checkpoint from before the collapse
-    began. `nonfinite`: weights before the step that could not be applied. `preempted`: asked to stop.
+    began. `nonfinite`: weights before the step that could not be applied, which are no result. `preempted`: asked to stop.
     """
 
     steps: int
@@ -43,3 +57,6 @@ class TrainResult:
     """Of the last step that ran."""
     reason: str = ""
     """What the guard saw, what was not finite, or how long there was nothing better."""
+    trips: int = 0
+    """Steps at which the guard saw a collapse; with `warn` the run went on."""
+    first_trip: str = ""

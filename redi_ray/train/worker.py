@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import math
 import shutil
-import tempfile
+import socket
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,35 +20,47 @@ import torch
 from ray.train.torch import get_device
 
 from redi_ray import storage
-from redi_ray.errors import FULL, StorageError, StorageUnavailable, explain
+from redi_ray.config.training import TrainSettings
+from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, explain
 from redi_ray.modeling.export import export_policy
-from redi_ray.modeling.policy import Policy, load_policy
+from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.checkpoint import Checkpointer, CheckpointError
-from redi_ray.train.development import development_fingerprint, development_problems, with_probe
-from redi_ray.train.distributed import Distributed, barrier, from_rank_zero, together
-from redi_ray.train.fingerprints import check_arrays
+from redi_ray.train.development import development_fingerprint, with_probe
+from redi_ray.train.distributed import Distributed, agreed, barrier, together
 from redi_ray.train.guard import reach
+from redi_ray.train.inputs import (
+    fingerprint,
+    local_copy,
+    read_inputs,
+    reading,
+    refuse_what_was_made_otherwise,
+    scratch_folder,
+)
 from redi_ray.train.job import REFUSED, STOP, Job
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
+from redi_ray.train.progress import NonfiniteError, TrainResult
 from redi_ray.train.seals import checksum
-from redi_ray.train.sequences import SequenceStore, fit_lengths
 from redi_ray.train.shard import compute_dtype, shard_policy
 from redi_ray.train.uri_store import make_store
+
+LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+"""What a disk says that it will say again."""
 
 STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
 """Between two looks for the driver's word to save and stop."""
 PREEMPTION_POLL_STEPS = 10
 """Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
-NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "patience", "compile")
-"""Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
 
 
 def run(job: Job) -> None:
-    """One rank, from the download to the export. What no second attempt can mend is left for the driver to raise."""
+    """One rank, from the download to the export. What no second attempt can mend is left for the driver to raise.
+
+    What all ranks have agreed on ends them all at once. An error of one rank alone is raised: Ray Train then ends the
+    others, which may wait for this one, and what it starts in their place finds the refusal and returns.
+    """
     torch.set_num_threads(job.threads)
     context = ray.train.get_context()
     who = Distributed(
@@ -59,8 +70,11 @@ def run(job: Job) -> None:
         local_rank=context.get_local_rank(),
         local_world_size=context.get_local_world_size(),
     )
-    scratch = scratch_folder(job.out_uri, who)
+    if storage.exists(storage.join(job.bookkeeping, REFUSED)):
+        return
+    scratch: Path | None = None
     try:
+        scratch = scratch_folder(job.out_uri, who)
         with stop_flag(job, who) as asked:
             hooks = ray_hooks(job.watch_nodes, job.report_probes)
             train_and_export(job, who, scratch, replace(hooks, stop_requested=asked))
@@ -68,18 +82,29 @@ def run(job: Job) -> None:
         raise  # the next attempt may find it back
     except (StorageError, ValueError, CheckpointError) as error:
         refuse(job, who, error)
+        if not agreed(error) and not isinstance(error, CheckpointError):  # which all ranks find alike
+            raise
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in LASTING:
             raise
         refuse(job, who, explain("written", job.out_uri, error))
+        if not agreed(error):
+            raise
     finally:
-        if who.local_rank == 0:
+        if who.local_rank == 0 and scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def refuse(job: Job, who: Distributed, error: Exception) -> None:
     """Leave word for the driver. Raises the error where there is no room even for that: attempts then end by themselves."""
-    told = {"error": str(error), "storage": isinstance(error, StorageError), "rank": who.rank}
+    notes = [] if agreed(error) or who.world_size == 1 else [f"on rank {who.rank} of {who.world_size}"]
+    notes = [*getattr(error, "__notes__", []), *notes]
+    told = {
+        "error": f"{error} ({socket.gethostname()}, {', '.join(notes)})" if notes else str(error),
+        "storage": isinstance(error, StorageError),
+        "nonfinite": isinstance(error, NonfiniteError),
+        "rank": who.rank,
+    }
     try:
         storage.write_json(storage.join(job.bookkeeping, REFUSED), told)
     except StorageError:
@@ -112,14 +137,12 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     model_path = local_copy(job.model_path, scratch / "model", who)
     sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
     mismatched = local_copy(job.mismatched_uri, scratch / "mismatched", who) if job.mismatched_uri else None
-    store, counts = fit_lengths(SequenceStore.load(sequences, mismatched=mismatched), settings)
-    policy = load_policy(
-        model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
+    store, counts, policy, problems = together(
+        partial(reading, model_path, partial(read_inputs, job, model_path, sequences, mismatched))
     )
     together(partial(refuse_what_was_made_otherwise, job, model_path, sequences, mismatched, who))
     shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
-    problems = development_problems(job, model_path)
-    total_steps = plan_batches(store, settings, who.world_size, job.objective).total_steps
+    total_steps = together(lambda: plan_batches(store, settings, who.world_size, job.objective)).total_steps
     hooks = with_probe(hooks, job, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     checkpoints = Checkpointer(
         make_store(job.out_uri, scratch),
@@ -137,16 +160,20 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         settings,
         distributed=who,
         checkpoints=checkpoints,
-        monitors=make_monitors(job, scratch) if who.rank == 0 else None,
+        monitors=together(lambda: make_monitors(job, scratch) if who.rank == 0 else None),
         hooks=hooks,
     )
     if result.status == "preempted":
         return
+    if result.status == "nonfinite":
+        together(partial(refuse_nonfinite, job, result))
     facts = counts | {
         "sequences": len(store),
         "total_steps": result.total_steps,
         "skipped_steps": result.skipped_steps,
         "reason": result.reason,
+        "guard_trips": result.trips,
+        "first_trip": result.first_trip,
         "seconds": round(time.time() - started, 1),
     }
     if who.rank == 0 and (best := checkpoints.best()) is not None:
@@ -154,6 +181,14 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
     outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
     export(job, policy, model_path, outcome, who, scratch)
+
+
+def refuse_nonfinite(job: Job, result: TrainResult) -> None:
+    raise NonfiniteError(
+        f"{job.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
+        f"result: nothing is exported, and nothing starts from them. Mend: a lower learning_rate, a longer warm-up, a lower "
+        "max_grad_norm, or on_nonfinite: skip where single steps are at fault"
+    )
 
 
 def ray_hooks(watch_nodes: bool, report_probes: bool) -> Hooks:
@@ -195,16 +230,27 @@ def export(
     """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
     folder, target = scratch / "export", storage.join(job.out_uri, "export")
     facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]} | dict(job.facts)
-    export_policy(
+    dtype, found = export_dtype(job.settings, who), dict(outcome["facts"])
+    write = partial(
+        export_policy,
         policy,
-        folder,
-        tokenizer=load_tokenizer(model_path),
-        dtype=compute_dtype(job.settings.precision, who.device),
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
         name=job.name,
         facts=facts,
         rank=who.rank,
     )
+    if dtype is not None and job.keep_float32:
+        write(scratch / "float32")
+        if who.rank == 0:
+            found["float32"] = storage.join(job.out_uri, "float32")
+            storage.delete(found["float32"])
+            storage.upload(scratch / "float32", found["float32"])
+            shutil.rmtree(scratch / "float32")
+    rounding = write(folder, dtype=dtype, start=model_path if dtype is not None else None)
     if who.rank == 0:
+        if rounding is not None:
+            found["rounding"] = {"dtype": str(dtype).removeprefix("torch."), **asdict(rounding)}
+        outcome = {**outcome, "facts": found}
         files = {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*")) if p.is_file()}
         storage.delete(target)
         storage.upload(folder, target)
@@ -212,52 +258,8 @@ def export(
     barrier()
 
 
-def local_copy(uri: str, folder: Path, who: Distributed) -> str:
-    """A local path of what is at `uri`: downloaded once per node from S3; folders and hub names as they are."""
-    if not uri.startswith("s3://"):
-        return uri
-    if who.local_rank == 0:
-        storage.download(uri, folder)
-    barrier()
-    return str(folder)
-
-
-def scratch_folder(out_uri: str, who: Distributed) -> Path:
-    """A temporary folder that this node's ranks share. Those that killed attempts of the same run left are removed."""
-    run = "redi_ray-" + hashlib.sha256(out_uri.encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"{run}-{from_rank_zero(uuid.uuid4().hex[:8])}"
-    if who.local_rank == 0:
-        for stale in folder.parent.glob(f"{run}-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        folder.mkdir()
-    barrier()
-    return folder
-
-
-def refuse_what_was_made_otherwise(
-    job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
-) -> None:
-    """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
-    if who.rank:
-        return
-    check_arrays(
-        sequences,
-        tokenizer=load_tokenizer(model_path),
-        model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
-        overrides=job.overrides,
-        mismatched=mismatched,
-    )
-
-
-def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
-    """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
-    settings = {name: value for name, value in asdict(job.settings).items() if name not in NOT_LEARNING}
-    sums = []
-    if who.rank == 0:
-        sums = [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
-    return from_rank_zero(
-        {
-            "settings": storage.content_hash([settings, asdict(job.objective), asdict(job.overrides)]),
-            "sequences": storage.content_hash(sums),
-        }
-    )
+def export_dtype(settings: TrainSettings, who: Distributed) -> torch.dtype | None:
+    """Of the exported weights; None leaves them in float32, as they are trained."""
+    if settings.export_dtype == "auto":
+        return compute_dtype(settings.precision, who.device)
+    return torch.bfloat16 if settings.export_dtype == "bfloat16" else None

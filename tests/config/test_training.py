@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redi_ray.config.load import load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
 
 
@@ -21,3 +22,24 @@ from redi_ray.config.training import ProbeSettings, TrainSettings
 def test_what_the_best_checkpoint_needs(changes: dict, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         TrainSettings(**changes)
+
+
+SHARED = "redi.train={guard: {window: 8, action: warn, chosen_drop: 0.5}, probe: {every: 5, problems: 7}}"
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("{}", {"action": "warn", "window": 8, "chosen_drop": 0.5, "every": 5}),
+        ("{guard: {action: stop}}", {"action": "stop", "window": 8, "chosen_drop": 0.5, "every": 5}),
+        ("{guard: {window: 3}, probe: {every: 9}}", {"action": "warn", "window": 3, "chosen_drop": 0.5, "every": 9}),
+        ("{probe: null, learning_rate: 1e-3}", {"action": "warn", "window": 8, "chosen_drop": 0.5, "every": None}),
+    ],
+)
+def test_an_arm_changes_only_what_it_names(own: str, expected: dict) -> None:
+    """Section by section: an arm's `guard: {action: stop}` keeps the shared window."""
+    overrides = ["problems.source.num_dev=20", SHARED, f"redi.arms.redi.train={own}"]
+    settings = load_config("configs/demo.yaml", overrides).redi.settings("redi")
+    found = {name: getattr(settings.guard, name) for name in ("action", "window", "chosen_drop")}
+    assert found | {"every": settings.probe and settings.probe.every} == expected
+    assert settings.probe is None or settings.probe.problems == 7

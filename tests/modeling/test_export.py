@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from tiny_families import family
 from tiny_models import tiny_policy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from redi_ray.config.training import LoraSettings
+from redi_ray.config.training import LoraSettings, ModelOverrides
 from redi_ray.modeling.export import export_policy
-from redi_ray.modeling.policy import Policy, add_lora
+from redi_ray.modeling.policy import Policy, add_lora, load_policy
 from redi_ray.modeling.tokenizer import CHAT_TEMPLATE, character_tokenizer, end_of_turn_ids
 
 TOKENIZER = character_tokenizer("0123456789")
@@ -93,3 +93,47 @@ def test_an_older_export_is_replaced(tmp_path: Path) -> None:
     export_policy(tiny_policy(True, torch.float32), tmp_path / "export", tokenizer=TOKENIZER)
     assert [p.name for p in (tmp_path / "export").glob("*.safetensors")] == ["model.safetensors"]
     assert not list(tmp_path.glob("*.part"))
+
+
+SAMPLED = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
+
+
+@pytest.mark.parametrize(
+    ("loaded", "saved"),
+    [
+        (SAMPLED | {"do_sample": True}, SAMPLED | {"do_sample": True}),
+        (SAMPLED, SAMPLED | {"do_sample": True}),
+        ({"temperature": 0.6, "do_sample": False}, {"temperature": 0.6, "do_sample": True}),
+        ({"early_stopping": True, "length_penalty": 2.0}, {}),
+        ({"num_beams": 3, "early_stopping": True}, {"num_beams": 3, "early_stopping": True}),
+        ({"output_scores": True, "max_length": 4096}, {"max_length": 4096}),
+        ({"pad_token_id": -1, "temperature": 0.6}, {"temperature": 0.6, "do_sample": True}),
+        ({"min_p": 0.1, "use_cache": False, "cache_implementation": "static", "repetition_penalty": 1.1},
+         {"min_p": 0.1, "do_sample": True, "cache_implementation": "static", "repetition_penalty": 1.1}),
+    ],
+)  # fmt: skip
+def test_a_generation_config_that_is_only_loaded_does_not_end_the_run(
+    tmp_path: Path, loaded: dict, saved: dict
+) -> None:
+    """transformers loads all of these and saves but the first and the beams: the export keeps what goes together."""
+    (tmp_path / "generation_config.json").write_text(json.dumps(loaded | {"bos_token_id": 5}))
+    policy = tiny_policy(True, torch.float32)
+    policy.model.generation_config = GenerationConfig.from_pretrained(tmp_path)
+    export_policy(policy, tmp_path / "export", tokenizer=TOKENIZER)
+    found = json.loads((tmp_path / "export" / "generation_config.json").read_text())
+    ends = {"eos_token_id": [TOKENIZER.eos_token_id], "pad_token_id": TOKENIZER.pad_token_id, "bos_token_id": 5}
+    assert {name: value for name, value in found.items() if name != "transformers_version"} == saved | ends
+
+
+def test_generation_parameters_in_the_models_own_config_do_not_end_the_run(tmp_path: Path) -> None:
+    """As models of years ago have them; transformers refuses to save such a config."""
+    policy = tiny_policy(True, torch.float32)
+    export_policy(policy, tmp_path / "old", tokenizer=TOKENIZER)
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    (tmp_path / "old" / "generation_config.json").unlink()
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config | {"temperature": 0.5, "do_sample": True}))
+    policy = load_policy(str(tmp_path / "old"), ModelOverrides())
+    export_policy(policy, tmp_path / "export", tokenizer=TOKENIZER)
+    assert "temperature" not in json.loads((tmp_path / "export" / "config.json").read_text())
+    assert json.loads((tmp_path / "export" / "generation_config.json").read_text())["temperature"] == 0.5
+    assert torch.equal(logits_of_folder(tmp_path / "export"), logits_of(policy))

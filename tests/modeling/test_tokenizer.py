@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from tiny_families import CHATML, family
-from transformers import AutoTokenizer
+from tokenizers import AddedToken, Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides
+from redi_ray.modeling.preflight import student_problems
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import (
+    CHAT_TEMPLATE,
     ModelError,
     character_tokenizer,
     check_model,
     end_of_turn_ids,
     load_tokenizer,
     read_completion,
+    tokenizer_fingerprints,
     train_bpe_tokenizer,
 )
 
@@ -112,3 +118,81 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path):
     save_scratch_model(TINY, tokenizer, tmp_path)
     with pytest.raises(ModelError, match="no chat template"):
         load_tokenizer(str(tmp_path))
+
+
+def unigram(scores: dict[str, float], **flags: bool) -> PreTrainedTokenizerFast:
+    """A unigram tokenizer with one added token, its flags as given."""
+    backend = Tokenizer(models.Unigram([("<unk>", 0.0), *scores.items()], unk_id=0))
+    backend.add_tokens([AddedToken("<t>", normalized=False, **flags)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", chat_template=CHAT_TEMPLATE)
+
+
+PIECES = {"a": -1.0, "b": -1.0, "ab": -1.5, " ": -2.0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        unigram({**PIECES, "ab": -3.0}),
+        unigram(PIECES, lstrip=True),
+        unigram(PIECES, rstrip=True),
+        unigram(PIECES, single_word=True),
+    ],
+    ids=["scores", "lstrip", "rstrip", "single-word"],
+)
+def test_tokenizers_that_read_a_text_differently_have_other_fingerprints(other: PreTrainedTokenizerFast) -> None:
+    """The same vocabulary, normalizer and pre-tokenizer: only the scores of the pieces, or a flag of an added token, differ."""
+    one, text = unigram(PIECES), "ab <t> ab<t>b"
+    assert one.get_vocab() == other.get_vocab()
+    assert one(text)["input_ids"] != other(text)["input_ids"]
+    assert tokenizer_fingerprints(one)["tokenizer"] != tokenizer_fingerprints(other)["tokenizer"]
+    assert tokenizer_fingerprints(one)["template"] == tokenizer_fingerprints(other)["template"]
+
+
+def test_a_token_that_the_template_names_is_part_of_the_template() -> None:
+    one, other = unigram(PIECES), unigram(PIECES)
+    one.bos_token, other.bos_token = "a", "ab"
+    one.chat_template = other.chat_template = "{{ bos_token }}" + CHAT_TEMPLATE
+    assert tokenizer_fingerprints(one)["template"] != tokenizer_fingerprints(other)["template"]
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        unigram(PIECES, lstrip=True),
+        character_tokenizer("0123456789="),
+        train_bpe_tokenizer(["one two  three", "Two\nthree 12"] * 9, 320),
+    ],
+    ids=["unigram", "characters", "bpe"],
+)
+def test_saving_and_loading_changes_no_fingerprint(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Twice, and through a text that was cut and padded, which a tokenizer keeps in its state."""
+    expected = tokenizer_fingerprints(tokenizer)
+    for name in ("a", "b"):
+        tokenizer.save_pretrained(tmp_path / name)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path / name)
+        tokenizer("ab", truncation=True, max_length=1)
+        assert tokenizer_fingerprints(tokenizer) == expected
+
+
+OWN_CODE = """
+from transformers import Qwen2Tokenizer
+
+
+class Doubling(Qwen2Tokenizer):
+    def _encode_plus(self, text, *args, **kwargs):
+        return super()._encode_plus(text.replace("6", "66"), *args, **kwargs)
+"""
+
+
+def test_code_that_ships_with_a_tokenizer_runs_where_it_is_trusted(tmp_path: Path):
+    """The student's overrides say so for its tokenizer too; transformers takes a class of its own otherwise, without a word."""
+    save_scratch_model(TINY, character_tokenizer("0123456789=}\n+-*"), tmp_path / "model")
+    (tmp_path / "model" / "doubling.py").write_text(OWN_CODE)
+    path = tmp_path / "model" / "tokenizer_config.json"
+    told = json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["doubling.Doubling", None]}}
+    path.write_text(json.dumps(told))
+    one, other = (load_tokenizer(str(tmp_path / "model"), trusted) for trusted in (False, True))
+    assert len(other("6=6")["input_ids"]) == len(one("6=6")["input_ids"]) + 2
+    assert tokenizer_fingerprints(one)["tokenizer"] != tokenizer_fingerprints(other)["tokenizer"]
+    assert student_problems(str(tmp_path / "model"), ModelOverrides(trust_remote_code=True), PromptSettings(), {}) == []

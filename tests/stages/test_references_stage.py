@@ -12,15 +12,17 @@ import pytest
 
 from redi_ray import manifests, storage
 from redi_ray.config.load import load_config
-from redi_ray.config.training import ModelOverrides
+from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.readers import DataError
 from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.runtime import CapacityError
 from redi_ray.schemas import PAIR
 from redi_ray.stages import training
-from redi_ray.stages.references import references, split_store
+from redi_ray.stages.references import half_precision, references, require_gpu_memory, split_store, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
 from redi_ray.train.fingerprints import FingerprintError, read_record
@@ -114,3 +116,26 @@ def test_a_single_pair_has_no_mismatched_baseline(tmp_path: Path) -> None:
     SequenceStore.from_records([SequenceRecord(0, side, [5, 6], 1) for side in (1, -1)]).save(tmp_path / "arrays")
     with pytest.raises(DataError, match=r"at least two groups.*baseline to none"):
         build_mismatched(f"{tmp_path}/arrays", f"{tmp_path}/out")
+
+
+def test_training_and_reference_start_from_float32_where_the_export_is_narrower():
+    """Both from the same folder, or their fingerprints differed."""
+    narrow = Manifest("checkpoints/sft", "k", "a", {}, {}, facts={"export": "a/export", "float32": "a/float32"})
+    assert start_of(narrow) == "a/float32"
+    assert start_of(Manifest("checkpoints/sft", "k", "a", {}, {}, facts={"export": "a/export"})) == "a/export"
+
+
+def test_a_reference_that_no_gpu_holds_is_refused_before_it_is_loaded(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+):
+    """By the size of its weights in the type that they are scored in."""
+    monkeypatch.setattr("redi_ray.stages.references._remotely", lambda *_, **__: 24 << 30)
+    require_gpu_memory(16 << 30, {})
+    with pytest.raises(CapacityError, match=r"take 28.0 GiB, and a GPU here has 24.0 GiB.*an objective without"):
+        require_gpu_memory(28 << 30, {})
+    on_gpu, bf16 = TrainerSettings(use_gpu=True), TrainSettings(precision="bf16")
+    fp32 = TrainSettings(precision="fp32")
+    assert half_precision(TrainSettings(), on_gpu)
+    assert half_precision(bf16, TrainerSettings())
+    assert not half_precision(TrainSettings(), TrainerSettings())
+    assert not half_precision(fp32, on_gpu)

@@ -17,8 +17,10 @@ from transformers import AutoModelForCausalLM
 
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.train.launch import TrainError, TrainOutcome, launch_training
+from redi_ray.errors import EXIT_BAD_INPUT
+from redi_ray.train.launch import TrainOutcome, TrainRefused, launch_training
 from redi_ray.train.monitors import read_metrics
+from redi_ray.train.progress import NonfiniteError
 
 SETTINGS = PLAIN_SETTINGS | {"checkpoint_every": 5}
 
@@ -89,10 +91,34 @@ def test_outcome_export_and_second_call(ray_session: None, inputs: tuple[str, st
 def test_what_cannot_work_fails_once_and_clearly(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:
     """Not tried again and again: sequences that are too long, and (before any worker starts) a model that is not there."""
     settings = TrainSettings(**(SETTINGS | {"max_length": 10}))  # type: ignore[arg-type]
-    with pytest.raises(TrainError, match="longer than max_length = 10"):
+    with pytest.raises(TrainRefused, match="longer than max_length = 10") as refused:
         launch(inputs, tmp_path / "out", settings=settings, num_workers=1)
+    assert refused.value.exit_code == EXIT_BAD_INPUT
     assert not (tmp_path / "out" / "export").exists()
     with pytest.raises(ValueError, match="no such folder"):
         launch(inputs, tmp_path / "out", model_path=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="unknown tracker"):
         launch(inputs, tmp_path / "out", trackers=["tensorbord"])
+
+
+HUGE = 10**5000
+"""What Python does not print (ValueError): the model card, which rank 0 writes while the others wait for it, fails."""
+
+
+def test_what_one_rank_refuses_ends_all_and_reaches_the_driver(
+    ray_session: None, inputs: tuple[str, str], tmp_path: Path
+) -> None:
+    """Long before the others would give up waiting (900 s), and told as the worker said it."""
+    settings = TrainSettings(**(SETTINGS | {"max_steps": 2}))  # type: ignore[arg-type]
+    with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
+        launch(inputs, tmp_path / "a", settings=settings, facts={"huge": HUGE})
+    with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
+        launch(inputs, tmp_path / "b", settings=settings, facts={"huge": HUGE}, max_failures=0)
+
+
+def test_a_step_that_is_not_finite_is_no_result(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:
+    settings = TrainSettings(**(SETTINGS | {"learning_rate": 1e30, "max_grad_norm": 0.0}))  # type: ignore[arg-type]
+    with pytest.raises(NonfiniteError, match=r"not finite.*no result.*Mend: a lower learning_rate") as ended:
+        launch(inputs, tmp_path / "out", settings=settings, num_workers=1)
+    assert ended.value.exit_code == EXIT_BAD_INPUT
+    assert not (tmp_path / "out" / "export").exists()

@@ -197,10 +197,38 @@ def test_collapse_stop_and_rollback(tmp_path: Path) -> None:
     assert_equal_weights(policy, reference)
 
 
-def test_collapse_warning_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("action", ["stop", "rollback"])
+def test_a_run_that_the_guard_ended_stays_ended(tmp_path: Path, action: Literal["stop", "rollback"]) -> None:
+    """Killed between the stop and the export, and started again: the same weights and the same result, no step more."""
+    policy, ended = collapse(tmp_path, action)
+    lines = (tmp_path / "metrics.jsonl").read_bytes()
+    again, result = collapse(tmp_path, action)
+    assert result == ended
+    assert_equal_weights(policy, again)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == lines
+
+
+def test_collapse_warning_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told when it begins, and the result says how often and when first."""
+    caplog.set_level("WARNING", "redi_ray")
     _, result = collapse(tmp_path, "warn")
     assert result.status == "done"
-    assert any(line["collapse"] for line in read_metrics(tmp_path / "metrics.jsonl"))
+    tripped = [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl") if line["collapse"]]
+    assert result.trips == len(tripped)
+    assert result.first_trip.startswith(f"step {tripped[0]}: collapse")
+    assert f"step {tripped[0]}: collapse" in caplog.text
+
+
+def test_every_trip_of_an_accuracy_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Measured every 3 steps with a window of 4, which have few steps in common; each measurement from the third is a trip."""
+    caplog.set_level("WARNING", "redi_ray")
+    accuracies = {2: 0.9, 5: 0.1, 8: 0.1, 11: 0.1, 14: 0.1}
+    settings = replace(SETTINGS, epochs=3, guard=CollapseGuard(window=4))
+    hooks = Hooks(on_step=lambda step, _: {"dev_accuracy": accuracies[step]} if step in accuracies else None)
+    _, result = run(settings=settings, hooks=hooks)
+    told = [record.getMessage().split(":")[0] for record in caplog.records if "collapse" in record.getMessage()]
+    assert told == ["step 8", "step 11", "step 14"]
+    assert result.trips == 3
 
 
 def test_rollback_needs_checkpoints() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_models import tiny_policy
 from torch import nn
+from transformers import CohereConfig, CohereForCausalLM, GptOssConfig, GptOssForCausalLM
 
 from redi_ray.config.training import TrainSettings
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, update_norm
@@ -54,6 +55,45 @@ def test_decay_is_for_matrices_only() -> None:
     groups = make_optimizer(tiny_policy(), TrainSettings(weight_decay=0.5)).param_groups
     decays = {p.ndim: group["weight_decay"] for group in groups for p in group["params"]}
     assert decays == {2: 0.5, 1: 0.0}
+
+
+def decayed_names(model: nn.Module) -> set[str]:
+    optimizer = make_optimizer(model, TrainSettings(weight_decay=0.5))
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)] for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+
+
+def tiny(config: type, model: type, **sizes: object) -> nn.Module:
+    common = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0}
+    return model(config(**(common | heads | sizes)))
+
+
+def test_decay_goes_by_the_module_and_not_by_dimensions() -> None:
+    """Cohere's norms have a weight per head and channel, GPT-OSS's experts biases in two dimensions and matrices in three."""
+    cohere = tiny(CohereConfig, CohereForCausalLM, use_qk_norm=True)
+    norms = {name: p for name, p in cohere.named_parameters() if "norm" in name}
+    assert {p.ndim for p in norms.values()} == {1, 2}
+    assert decayed_names(cohere) == {name for name, _ in cohere.named_parameters() if "norm" not in name}
+    experts = {"num_local_experts": 2, "num_experts_per_tok": 1, "layer_types": ["full_attention"]}
+    oss = tiny(GptOssConfig, GptOssForCausalLM, head_dim=8, **experts)
+    assert {p.ndim for name, p in oss.named_parameters() if "bias" in name} == {1, 2}
+    spared = ("bias", "norm", "sinks")
+    expected = {name for name, _ in oss.named_parameters() if not any(word in name for word in spared)}
+    assert decayed_names(oss) == expected
+    assert {dict(oss.named_parameters())[name].ndim for name in expected} == {2, 3}
+
+
+def test_what_only_looks_like_a_matrix_or_a_vector() -> None:
+    """A router's correction of shape [1, experts] is a bias, an adapter of rank 1 a matrix, tied weights count once."""
+    model = nn.Module()
+    model.statics = nn.Module()
+    model.statics.e_score_correction_bias = nn.Parameter(torch.zeros(1, 4))
+    model.scale = nn.Parameter(torch.ones(1, 1, 4))
+    model.lora_A, model.embed = nn.Linear(4, 1, bias=False), nn.Embedding(5, 4)
+    model.head = nn.Linear(4, 5)
+    model.head.weight = model.embed.weight
+    assert decayed_names(model) == {"lora_A.weight", "embed.weight"}
 
 
 def test_clipping() -> None:

@@ -25,3 +25,15 @@ def test_equal_to_a_plain_forward_pass_one_sequence_at_a_time():
         np.testing.assert_allclose(other, [expected[i] for i in alone], rtol=1e-5)
     assert sorted(index.tolist()) == sorted(expected)
     np.testing.assert_allclose(logps, [expected[i] for i in index.tolist()], rtol=1e-5)
+
+
+def test_beyond_the_models_positions_nothing_is_scored():
+    """Each sequence is cut there, the rest as if it were whole: where it was short enough, the very same numbers."""
+    policy, store = tiny_policy().eval(), tiny_store(num_pairs=5, reference=False)
+    every, options = np.arange(len(store)), {"tokens_per_pack": 64, "chunk_tokens": 7}
+    index, logps = reference_logps(policy, store, every, positions=12, **options)
+    whole = dict(zip(*(found.tolist() for found in reference_logps(policy, store, every, **options)), strict=True))
+    place = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths)
+    assert sorted(index.tolist()) == np.flatnonzero(store.loss_mask.astype(bool) & (place < 12)).tolist()
+    assert store.lengths.max() > 12 > store.lengths.min()
+    np.testing.assert_allclose(logps, [whole[i] for i in index.tolist()], rtol=1e-5)

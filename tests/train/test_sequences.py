@@ -7,7 +7,8 @@ import pytest
 from tiny_models import tiny_store
 
 from redi_ray.config.training import TrainSettings
-from redi_ray.train.sequences import SequenceRecord, SequenceStore, fit_lengths
+from redi_ray.errors import UserError
+from redi_ray.train.sequences import SequenceRecord, SequenceStore, fit_lengths, require_vocabulary
 
 
 def records():
@@ -85,6 +86,29 @@ def test_fit_lengths():
     assert counts == {"too_long": 1, "truncated": 1, "dropped_groups": 0}
     assert cut.tokens.tolist() == [5, 6, 7, 8, 1, 2, 5, 6, 9, 1, 2, 3, 4]
     assert cut.scored.tolist() == [2, 1, 1, 2], "lengths count what is scored after truncation"
+
+
+@pytest.mark.parametrize(("max_length", "positions"), [(32768, 4), (4, 32768), (4, None), (4, 4)])
+def test_the_shorter_of_max_length_and_the_models_positions_counts(max_length, positions):
+    """A model without so many positions fails deep inside, or computes on without a word."""
+    store = SequenceStore.from_records(records())
+    drop, error = (TrainSettings(max_length=max_length, on_too_long=how) for how in ("drop", "error"))
+    dropped, counts = fit_lengths(store, drop, positions)
+    assert (dropped.lengths.max(), counts["dropped_groups"]) == (4, 1)
+    limit = "max_position_embeddings" if max_length > 4 else "max_length"
+    with pytest.raises(ValueError, match=f"1 of 4 sequences are longer than {limit} = 4"):
+        fit_lengths(store, error, positions)
+
+
+def test_tokens_that_the_model_does_not_have_are_named():
+    store = SequenceStore.from_records(records())  # up to token 9
+    require_vocabulary(store, 10)
+    with pytest.raises(UserError, match="token 9, but the model's embedding has 9 rows"):
+        require_vocabulary(store, 9)
+    foreign = store.select(np.arange(4), store.lengths)
+    foreign.tokens = np.where(foreign.tokens == 9, 40, foreign.tokens)
+    with pytest.raises(UserError, match="token 40"):
+        require_vocabulary(store.with_mismatched(foreign), 12)
 
 
 def test_truncation_that_leaves_nothing_to_score_drops_the_pair():

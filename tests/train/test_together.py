@@ -15,7 +15,7 @@ from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.policy import Policy
 from redi_ray.train import loop
-from redi_ray.train.distributed import Distributed
+from redi_ray.train.distributed import Distributed, agreed, together
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.progress import TrainResult
@@ -66,10 +66,32 @@ def a_tracker_that_does_not_start(who: Distributed, folder: Path) -> None:
     assert not weights
 
 
+class ClumsyError(OSError):
+    """As of libraries whose errors do not survive the way to another rank."""
+
+    def __init__(self, message: str, *, response: object) -> None:
+        super().__init__(message)
+
+
+def an_error_of_rank_1_alone(who: Distributed, error: Exception) -> None:
+    """Raised on both ranks at once, and known to be; which rank had it is told where the other had none."""
+
+    def action() -> None:
+        if who.rank == 1:
+            raise error
+
+    with pytest.raises((OSError, ValueError), match="not there") as caught:
+        together(action)
+    assert agreed(caught.value)
+    assert caught.value.__notes__ == ["on rank 1 of 2"]
+
+
 def on_a_rank(rank: int, world_size: int, folder: str) -> None:
     who = Distributed(rank, world_size, local_rank=rank, local_world_size=world_size)
     an_overflow_on_rank_1(who)
     a_tracker_that_does_not_start(who, Path(folder) / "out")
+    for error in (ValueError("not there"), FileNotFoundError(2, "not there"), ClumsyError("not there", response=open)):
+        an_error_of_rank_1_alone(who, error)
 
 
 def test_two_ranks_act_alike(tmp_path: Path) -> None:

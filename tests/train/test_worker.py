@@ -10,13 +10,16 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import write_inputs
+from tiny_runs import SIZES, write_inputs
 
 from redi_ray import storage
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSettings
+from redi_ray.errors import UserError
+from redi_ray.modeling.scratch import save_scratch_model
+from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PROBLEM
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
@@ -157,3 +160,50 @@ def test_other_settings_are_refused(bucket: str, tmp_path: Path) -> None:
     harmless = replace(job, settings=replace(SETTINGS, checkpoint_every=5, keep_last=3))
     work(harmless, tmp_path / "3")
     assert read_outcome(job.out_uri) is not None
+
+
+def test_what_the_model_has_no_vector_or_position_for_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    """Sequences of up to 39 tokens out of 61: for a model of 20 tokens, then of 16 positions, which drops what is longer."""
+    write_all(tmp_path, str(tmp_path / "a"))
+    job = replace(make_job(str(tmp_path / "a")), settings=replace(SETTINGS, probe=None))
+    save_scratch_model(SIZES, character_tokenizer("01234"), tmp_path / "few")
+    with pytest.raises(UserError, match="tokenizer that is larger than the model"):
+        work(replace(job, model_path=str(tmp_path / "few")), tmp_path / "1")
+    overrides = ModelOverrides(max_position_embeddings=16)
+    with pytest.raises(ValueError, match="longer than max_position_embeddings = 16"):
+        work(replace(job, overrides=overrides), tmp_path / "2")
+    work(replace(job, overrides=overrides, settings=replace(job.settings, on_too_long="drop")), tmp_path / "3")
+    outcome = read_outcome(job.out_uri)
+    assert outcome is not None
+    assert outcome.facts["dropped_groups"] > 0
+    assert 0 < outcome.facts["sequences"] < 80
+
+
+def test_what_stage_2_starts_from_keeps_what_a_narrow_export_rounds_away(tmp_path: Path) -> None:
+    """At a learning rate of 1e-7 with exports in bfloat16: the float32 weights lie beside, and the manifest has the loss."""
+    write_all(tmp_path, str(tmp_path / "a"))
+    settings = replace(SETTINGS, probe=None, learning_rate=1e-7, export_dtype="bfloat16")
+    job = replace(make_job(str(tmp_path / "a")), settings=settings, keep_float32=True)
+    work(job, tmp_path / "1")
+    outcome = read_outcome(job.out_uri)
+    assert outcome is not None
+    rounding = outcome.facts["rounding"]
+    assert rounding["dtype"] == "bfloat16"
+    assert rounding["kept"] < 0.2
+    assert outcome.facts["float32"] == f"{job.out_uri}/float32"
+    start, export, exact = (
+        load_file(f"{folder}/model.safetensors")
+        for folder in (job.model_path, outcome.export_uri, outcome.facts["float32"])
+    )
+    assert {t.dtype for t in export.values()} == {torch.bfloat16}
+    moved = sum(int((exact[name] != start[name]).sum()) for name in start)
+    kept = sum(int(((exact[name] != start[name]) & (export[name] != start[name].bfloat16())).sum()) for name in start)
+    assert (rounding["moved"], rounding["kept"]) == (moved, pytest.approx(kept / moved))
+    assert all(torch.equal(exact[name].bfloat16(), export[name]) for name in export)
+    assert sorted(p.name for p in Path(job.out_uri).iterdir()) == [
+        "checkpoints",
+        "export",
+        "float32",
+        "metrics.jsonl",
+        "tensorboard",
+    ]

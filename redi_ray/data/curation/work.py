@@ -53,6 +53,8 @@ class Job:
     """Group g holds the shards from `borders[g]` to `borders[g + 1]`."""
     partitions: int
     part_problems: int = PART_PROBLEMS
+    trust_remote_code: bool = False
+    """Of the tokenizer."""
 
     @property
     def groups(self) -> int:

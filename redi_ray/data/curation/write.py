@@ -106,7 +106,7 @@ class Writer:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.tokenizer = load_tokenizer(job.tokenizer)
+        self.tokenizer = load_tokenizer(job.tokenizer, job.trust_remote_code)
         self.examples: list[Row] = []
         self.pairs: list[Row] = []
         self.drops = Drops()

@@ -1,0 +1,258 @@
+"""Whether a student can be asked, trained and exported: found in seconds, before any trace is paid for.
+
+Nothing of the real weights is read. What decides are the config, the tokenizer and its template, and a copy of the
+architecture with few and narrow layers, random weights and a small vocabulary, which is loaded as training does it, trained
+for a step, exported and loaded again.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
+
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.modeling.attention import pack_layout
+from redi_ray.modeling.export import export_policy
+from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
+from redi_ray.modeling.policy import Policy, decoder_layers, load_policy, override_config
+from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.text.prompts import render_prompt, to_messages
+
+log = logging.getLogger("redi_ray")
+
+SMALL = {
+    "vocab_size": 512, "intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
+    "n_inner": 64, "ffn_dim": 64,
+}  # fmt: skip
+"""Sizes that nothing else of a config depends on, at most; heads and width are left as they are."""
+MOST_LAYERS = 8
+
+
+def prompt_problems(field: str, tokenizer: Any, prompt: PromptSettings) -> list[str]:
+    """Why the chat template renders no such prompts, or loses a part of them; empty if it does."""
+    try:
+        render_prompt(to_messages("What is 1 + 1?", prompt), tokenizer, prompt)
+    except Exception as error:  # a template is a program of its own, and raises what it likes
+        return [f"{field}: its chat template does not render a prompt ({type(error).__name__}: {error})"]
+    return []
+
+
+def student_problems(
+    path: str,
+    overrides: ModelOverrides,
+    prompt: PromptSettings,
+    trainings: Mapping[str, TrainSettings],
+    *,
+    bound: Bound | None = None,
+    field: str = "model.init.path",
+    sharded: bool = False,
+) -> list[str]:
+    """Everything that would end the run in a worker, one line each.
+
+    Args:
+        path: a Hugging Face folder (local or s3://) or hub name, whose tokenizer loads.
+        trainings: config field -> settings of each training that starts from it.
+        bound: of the sequences that the data stages make.
+        sharded: whether more than one rank, or GPUs, will hold it.
+    """
+    tokenizer = load_tokenizer(path, overrides.trust_remote_code)
+    try:
+        config = AutoConfig.from_pretrained(local_folder(path), trust_remote_code=overrides.trust_remote_code)
+        overridden = copy.deepcopy(config)
+        override_config(overridden, overrides)
+    except (OSError, ValueError, KeyError) as error:
+        return [f"{field}: {path}: its config cannot be used: {error}"]
+    found = [*prompt_problems(field, tokenizer, prompt), *weight_problems(field, path)]
+    found += vocabulary_problems(field, tokenizer, embedding_rows(config))
+    asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
+    found += length_problems(longest_sequence(overridden), asked, trainings, bound)
+    recompute = any(settings.gradient_checkpointing for settings in trainings.values())
+    return found + try_in_small(field, path, config, overrides, tokenizer, recompute, sharded)
+
+
+def render_or_empty(tokenizer: Any, prompt: PromptSettings) -> str:
+    try:
+        return render_prompt(to_messages("", prompt), tokenizer, prompt)
+    except Exception:  # told by `prompt_problems`
+        return ""
+
+
+def weight_problems(field: str, path: str) -> list[str]:
+    """Whether a folder holds weights, all the files that its index names. The hub is not asked."""
+    if not is_folder(path):
+        return []
+    from redi_ray import storage
+
+    names = {uri.rsplit("/", 1)[-1] for uri in storage.list_files(path)}
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if index in names:
+            listed = json.loads(storage.read_bytes(storage.join(storage.resolve(path), index)))["weight_map"].values()
+            missing = sorted(set(listed) - names)
+            return [f"{field}: {path} lacks {', '.join(missing[:3])}, which {index} names"] if missing else []
+    if not names & {"model.safetensors", "pytorch_model.bin"}:
+        return [f"{field}: {path} holds no weights (model.safetensors, or pytorch_model.bin)"]
+    return []
+
+
+def vocabulary_problems(field: str, tokenizer: Any, rows: int) -> list[str]:
+    """Tokens without a vector. That of the padding may be one: packs have none."""
+    beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
+    beyond.pop(tokenizer.pad_token or "", None)
+    if not beyond:
+        return []
+    shown = ", ".join(f"{token!r} ({number})" for token, number in sorted(beyond.items(), key=lambda item: item[1])[:3])
+    return [
+        f"{field}: the tokenizer is larger than the model: {len(beyond)} tokens, such as {shown}, are beyond the {rows} rows "
+        "of its embedding (vocab_size); use the model's own tokenizer, or resize the embedding and save the model again"
+    ]
+
+
+def try_in_small(
+    field: str,
+    path: str,
+    config: PretrainedConfig,
+    overrides: ModelOverrides,
+    tokenizer: Any,
+    recompute: bool,
+    sharded: bool,
+) -> list[str]:
+    """Load, train for a step, export and load again a small copy of the architecture."""
+    with tempfile.TemporaryDirectory() as root, quiet_transformers(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        folder = str(Path(root) / "small")
+        try:
+            generation = stored_generation_config(path)
+        except (ValueError, TypeError) as error:
+            return [f"{field}: {path}: generation_config.json is not one that transformers reads: {error}"]
+        try:
+            make_small(config, overrides.trust_remote_code, folder)
+        except Exception as error:  # a copy that cannot be made says nothing about the model
+            log.info("%s: %s is not tried out in small: %s", field, path, error)
+            return []
+        try:
+            policy = load_policy(folder, overrides, gradient_checkpointing=recompute)
+            if generation is not None:
+                policy.model.generation_config = generation
+            if sharded:
+                decoder_layers(policy)
+            one_step(policy)
+            exported = str(Path(root) / "export")
+            export_policy(policy, exported, tokenizer=tokenizer)
+            difference = compare(policy, exported, overrides.trust_remote_code)
+            again = AutoTokenizer.from_pretrained(exported, trust_remote_code=overrides.trust_remote_code)
+            before, after = tokenizer_fingerprints(tokenizer), tokenizer_fingerprints(again)
+        except Exception as error:  # of transformers, peft or the model's own code
+            told = str(error).replace(f"{folder}: ", "").replace(folder, path)
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            return [f"{field}: {path} cannot be trained: {kind}{told}"]
+    if before != after:
+        what = " and ".join(name for name in before if before[name] != after[name])
+        return [
+            f"{field}: {path}: its {what} is another after saving and loading, so stage 2 would read its data differently"
+        ]
+    if not difference < 1e-2:
+        return [
+            f"{field}: {path} cannot be exported: log-probs of the folder differ from what was trained by {difference:.2g}"
+        ]
+    return []
+
+
+def stored_generation_config(path: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(local_folder(path))
+    except OSError:
+        return None
+
+
+def make_small(config: PretrainedConfig, trust_remote_code: bool, folder: str) -> None:
+    """Save a small model of this architecture, one that runs; raises whatever goes wrong."""
+    small = shrunken(config)
+    model = AutoModelForCausalLM.from_config(small, trust_remote_code=trust_remote_code, dtype=torch.float32).eval()
+    with torch.no_grad():
+        model(input_ids=torch.arange(3, 11)[None], use_cache=False)
+    model.generation_config = GenerationConfig()
+    for name in small._get_generation_parameters():
+        delattr(model.config, name)
+    model.save_pretrained(folder)
+
+
+def shrunken(config: PretrainedConfig) -> PretrainedConfig:
+    """A config of few narrow layers, one of each kind at least."""
+    small = copy.deepcopy(config)
+    text = small.get_text_config()
+    layers = int(text.num_hidden_layers)
+    kinds = list(getattr(text, "layer_types", None) or [])
+    last_new_kind = max((kinds.index(kind) for kind in set(kinds)), default=0)
+    keep = min(layers, MOST_LAYERS, max(2, last_new_kind + 1, int(getattr(text, "first_k_dense_replace", 0) or 0) + 1))
+    for name, value in list(vars(text).items()):
+        if isinstance(value, list) and len(value) == layers:
+            setattr(text, name, value[:keep])
+    text.num_hidden_layers = keep
+    for name, most in SMALL.items():
+        value = getattr(text, name, None)
+        if isinstance(value, int) and value > most:
+            setattr(text, name, most)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # they may lie beyond the smaller vocabulary
+        setattr(text, name, None)
+    text.use_cache = False
+    return small
+
+
+def one_step(policy: Policy) -> None:
+    """Move all that is trained a little, by the gradient of a few log-probs."""
+    ids = torch.arange(3, 17)
+    lengths = [9, 5]
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    rows = torch.tensor([*range(8), *range(9, 13)])
+    loss, _ = policy(
+        ids,
+        positions,
+        layout=pack_layout(lengths),
+        rows=rows,
+        targets=ids[rows + 1],
+        coefficients=torch.full((12,), -1.0),
+    )
+    loss.backward()
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=1e-3)
+                parameter.grad = None
+
+
+@torch.no_grad()
+def compare(policy: Policy, folder: str, trust_remote_code: bool) -> float:
+    """Largest difference of log-probs between the policy and the folder that it was exported to."""
+    policy.eval()
+    again = AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=trust_remote_code, dtype=torch.float32
+    ).eval()
+    ids = torch.arange(3, 11)[None]
+    mine, theirs = (model(input_ids=ids, use_cache=False).logits.log_softmax(-1) for model in (policy.model, again))
+    return float((mine - theirs).abs().max())
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without its progress bars and warnings: what matters is raised."""
+    from transformers.utils import logging as theirs
+
+    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        theirs.set_verbosity(level)
+        if bars:
+            theirs.enable_progress_bar()

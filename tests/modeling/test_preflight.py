@@ -1,0 +1,191 @@
+"""A model that would end the run in a worker is found in seconds, all its faults at once, and no sound one is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from tiny_runs import ALPHABET
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import LoraSettings, ModelOverrides, TrainSettings
+from redi_ray.errors import EXIT_BAD_INPUT
+from redi_ray.modeling.limits import Bound, count_parameters, length_problems, longest_sequence
+from redi_ray.modeling.preflight import student_problems
+from redi_ray.modeling.tokenizer import character_tokenizer
+
+TRAININGS = {"sft.train": TrainSettings(), "redi.train": TrainSettings()}
+SIZES = {
+    "vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 10, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 599,
+}  # fmt: skip
+LORA = ModelOverrides(lora=LoraSettings(rank=2))
+
+
+def save(folder: Path, kind: str = "Llama", **changes: Any) -> str:
+    """A tiny model of this architecture, with our tokenizer."""
+    config = getattr(transformers, f"{kind}Config")(**{**SIZES, **changes})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    character_tokenizer(ALPHABET + " \n").save_pretrained(folder)
+    return str(folder)
+
+
+def problems(path: str, overrides: ModelOverrides | None = None, **prompt: Any) -> list[str]:
+    return student_problems(path, overrides or ModelOverrides(), PromptSettings(**prompt), TRAININGS)
+
+
+@pytest.mark.parametrize("overrides", [ModelOverrides(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("Llama", {}), ("Qwen3", {"head_dim": 16}), ("Gemma3Text", {"head_dim": 16}), ("Cohere", {}), ("OPT", {"ffn_dim": 96}),
+        ("Granite", {}), ("Mixtral", {"num_local_experts": 4}), ("GPTNeoX", {"num_key_value_heads": 4}),
+        ("Qwen3Moe", {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48}),
+    ],
+)  # fmt: skip
+def test_a_sound_model_passes(tmp_path: Path, kind: str, changes: dict, overrides: ModelOverrides) -> None:
+    assert problems(save(tmp_path, kind, **changes), overrides, system="Think.") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "told"),
+    [
+        ("Phi", ModelOverrides(), "cannot be trained: the language-model head has a bias"),
+        ("Mamba", ModelOverrides(), "does not run over packs"),
+        ("Llama", ModelOverrides(lora=LoraSettings(target_modules=["q_prj"])), r"cannot be trained: Target modules .*q_prj"),
+        ("Mamba", ModelOverrides(rope_theta=1e6), "mamba has no single rope_theta"),
+        ("OPT", ModelOverrides(max_position_embeddings=4096), "cannot be trained: .*(mismatch|size)"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_told(tmp_path: Path, kind: str, overrides: ModelOverrides, told: str) -> None:
+    (found,) = problems(save(tmp_path, kind, ffn_dim=96), overrides)
+    assert re.search(told, found), found
+    assert str(tmp_path) in found or "rope_theta" in found
+
+
+def edit(name: str, change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        change(content)
+        (folder / name).write_text(json.dumps(content))
+
+    return apply
+
+
+def template(text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(text) and None
+
+
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
+        (
+            lambda folder: (folder / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}})
+            ),
+            "lacks model-00001-of-00002.safetensors",
+        ),
+        (edit("config.json", lambda c: c.update(vocab_size=20)), r"larger than the model: .* beyond the 20 rows"),
+        (template(NO_SYSTEM + USERS), "does not render a prompt .*System role not supported"),
+        (template(USERS), "does not render a prompt .*leaves out"),
+        (template("{{ messages[0].content }}"), "does not render a prompt .*leaves out"),
+        (
+            lambda folder: (folder / "generation_config.json").write_text('{"num_return_sequences": 3}'),
+            "generation_config.json is not one that transformers reads",
+        ),
+        (edit("config.json", lambda c: c.update(max_position_embeddings=4)), "the prompt alone has .* positions end at 4"),
+    ],
+    ids=["weights", "shard", "vocabulary", "system", "system-lost", "problem-lost", "generation", "positions"],
+)  # fmt: skip
+def test_what_is_missing_or_contradicts_is_told(tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
+    path = save(tmp_path)
+    assert problems(path, system="Think.") == []
+    spoil(tmp_path)
+    from redi_ray.modeling import tokenizer
+
+    tokenizer.load_tokenizer.cache_clear()
+    (found,) = problems(path, system="Think.")
+    assert re.search(told, found), found
+
+
+def test_a_padding_token_without_a_vector_is_no_fault(tmp_path: Path) -> None:
+    """Packs have no padding. Added to Llama's tokenizers by many."""
+    path, mine = save(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    rows = len(mine)
+    mine.add_special_tokens({"pad_token": "<pad>"})
+    mine.save_pretrained(tmp_path)
+    edit("config.json", lambda c: c.update(vocab_size=rows))(tmp_path)
+    assert problems(path) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "bound", "refused"),
+    [
+        (TrainSettings(), None, False),  # nobody has chosen a length: the positions are the limit
+        (TrainSettings(), Bound(19800, "curate", chosen=False), False),
+        (TrainSettings(), Bound(5000, "curate", chosen=True), True),
+        (TrainSettings(), Bound(900, "curate", chosen=True), False),
+        (TrainSettings(max_length=8192), None, True),
+        (TrainSettings(max_length=8192, on_too_long="drop"), None, False),
+        (TrainSettings(max_length=8192), Bound(4000, "curate", chosen=True), False),
+        (TrainSettings(max_length=4096), Bound(19800, "curate", chosen=False), False),
+    ],
+)
+def test_lengths_are_refused_where_someone_has_chosen_them(
+    settings: TrainSettings, bound: Bound | None, refused: bool
+) -> None:
+    found = length_problems(4096, 20, {"sft.train": settings}, bound)
+    assert bool(found) == refused
+    assert not found or "model's positions end at 4096" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4}, 64),
+        ({"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}, 256),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "rope_theta": 1e4}, 128),
+        ({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8, "rope_theta": 1e4,
+          "low_freq_factor": 1.0, "high_freq_factor": 4.0}, 64),
+    ],
+)  # fmt: skip
+def test_how_far_positions_reach(rope: dict, expected: int) -> None:
+    assert longest_sequence(transformers.LlamaConfig(max_position_embeddings=64, rope_parameters=rope)) == expected
+
+
+def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> None:
+    """With exit code 2, for a config whose model has two faults and whose lengths do not fit it."""
+    from typer.testing import CliRunner
+
+    from redi_ray.cli import app
+
+    path = save(tmp_path / "model", vocab_size=20)
+    changes = [f"model.init={{kind: pretrained, path: {path}}}", "generate.model=base", f"storage.root={tmp_path}/runs"]
+    told = CliRunner().invoke(
+        app, ["generate", "configs/demo.yaml", *changes, "model.overrides.lora={target_modules: [nope]}"]
+    )
+    assert told.exit_code == EXIT_BAD_INPUT, told.output
+    for part in ("(4 findings)", "beyond the 20 rows", "max_length is 256", "nope"):
+        assert part in told.output, told.output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_are_counted_by_the_files(tmp_path: Path, dtype: str) -> None:
+    """Within the header of the file, which weighs in a model as small as this one."""
+    model = AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SIZES), dtype=getattr(torch, dtype))
+    model.save_pretrained(tmp_path)
+    assert count_parameters(str(tmp_path)) == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.05)
+    assert count_parameters("some/name") is None
