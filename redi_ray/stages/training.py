@@ -115,12 +115,15 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
     if reason := outcome.facts["reason"]:
         of = f"{outcome.steps} of {outcome.facts['total_steps']}"
         log.info("%s: %s (%s); the weights are those of step %s", stage.name, outcome.status, reason, of)
+    for note in outcome.facts["notes"]:
+        log.info("%s: %s", stage.name, note)
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
         "status": outcome.status,
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
+        "notes": outcome.facts["notes"],
         "final": outcome.final,
         "prompt": data.facts["prompt"],
     }

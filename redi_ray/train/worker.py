@@ -143,6 +143,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     if result.status == "preempted":
         return
     facts = counts | {
+        "notes": policy.notes,
         "sequences": len(store),
         "total_steps": result.total_steps,
         "skipped_steps": result.skipped_steps,
