@@ -135,11 +135,13 @@ def short(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-def sequences(config: PretrainedConfig, lengths: Sequence[int] = LENGTHS) -> list[Tensor]:
-    """Random tokens, `[n]` each."""
-    generator = torch.Generator().manual_seed(0)
-    size = config.get_text_config().vocab_size
-    return [torch.randint(min(3, size - 1), size, (n,), generator=generator) for n in lengths]
+def sequences(config: PretrainedConfig, lengths: Sequence[int] = LENGTHS, seed: int = 0) -> list[Tensor]:
+    """Random tokens of text, `[n]` each: placeholders of images and the like mean something else to models that see."""
+    generator = torch.Generator().manual_seed(seed)
+    values, size = config.to_dict(), config.get_text_config().vocab_size
+    special = {v for k, v in values.items() if k.endswith(("_token_id", "_token_index")) and isinstance(v, int)}
+    usable = torch.tensor([i for i in range(min(size, 100_000)) if i not in special] or [0])
+    return [usable[torch.randint(len(usable), (n,), generator=generator)] for n in lengths]
 
 
 def own_logps(model: PreTrainedModel, ids: Tensor) -> Tensor:

@@ -115,11 +115,12 @@ def merge_adapters(config: Any, adapter: Any, state: Mapping[str, Tensor], **tru
     for name in wrapped:
         parent, _, child = name.rpartition(".")
         try:
-            owner, module = model.get_submodule(parent), model.get_submodule(name)
+            owner: nn.Module = model.get_submodule(parent)
+            module: Any = model.get_submodule(name)
         except AttributeError:  # a wrapper inside one that is gone
             continue
         while isinstance(module, BaseTunerLayer):  # one for each parameter of its base
             module.merge()
-            module = module.get_submodule("base_layer")
+            module = getattr(module, "base_layer")  # noqa: B009, peft's class does not declare it
         setattr(owner, child, module)
     return dict(model.state_dict())

@@ -16,7 +16,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from redi_ray.config.training import ModelOverrides
-from redi_ray.modeling.exact import together, way_of
+from redi_ray.modeling.exact import sequences, together, way_of
 from redi_ray.modeling.miniature import build, miniature
 from redi_ray.modeling.policy import Policy, load_policy
 
@@ -91,8 +91,7 @@ LENGTHS = [50, 33, 33, 20, 9, 2, 50]
 
 def tokens(config: PretrainedConfig) -> list[Tensor]:
     """Other sequences than those that the comparison at loading time takes."""
-    torch.manual_seed(7)
-    return [torch.randint(3, config.get_text_config().vocab_size, (n,)) for n in LENGTHS]
+    return sequences(config, LENGTHS, seed=7)
 
 
 def own(path: str, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
