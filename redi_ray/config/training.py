@@ -210,5 +210,8 @@ class ModelOverrides:
     """Longest position (the paper sets 32768)."""
     lora: LoraSettings | None = None
     """Train low-rank adapters instead of all weights."""
+    dropout: bool = False
+    """Train with the dropout that the model's config asks for. It is off otherwise, as with other preference trainers: with
+    it, log-probs differ from those of a reference even where the weights do not."""
     trust_remote_code: bool = False
     """Run code that ships with the model. Leave it off unless you have read that code."""

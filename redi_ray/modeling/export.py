@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from redi_ray.modeling.dropout import restore
+from redi_ray.modeling.lora import merge_adapters
 from redi_ray.modeling.older_readers import write_older_forms
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.rounding import Rounding, rounding_of
@@ -66,10 +68,10 @@ def export_policy(
     prefix = "model."  # the policy's own attribute
     assert all(name.startswith(prefix) for name in gathered), sorted(gathered)[:3]
     state: Mapping[str, Any] = {name[len(prefix) :]: tensor for name, tensor in gathered.items()}
-    config = exported_config(policy.model)
+    config, trusted = exported_config(policy), is_remote_code(policy.model)
     if adapter := getattr(policy.model, "peft_config", None):
-        state = merge_adapters(config, adapter["default"], state)
-    model = rebuild(config, state, dtype, trust_remote_code=is_remote_code(policy.model))
+        state = merge_adapters(config, adapter["default"], state, trust_remote_code=trusted)
+    model = rebuild(config, state, dtype, trust_remote_code=trusted)
     model.generation_config = generation_config(policy.model, tokenizer)
 
     target = Path(folder)
@@ -84,14 +86,13 @@ def export_policy(
     return rounding_of(state, start, dtype) if start is not None and dtype is not None else None
 
 
-def exported_config(model: PreTrainedModel) -> Any:
-    """The model's config without what only training needs (our attention, the switched-off cache)."""
-    config = copy.deepcopy(model.config)
-    config._attn_implementation = "sdpa"
+def exported_config(policy: Policy) -> Any:
+    """The model's config without what only training needs (our attention, the switched-off cache and dropout)."""
+    config = copy.deepcopy(policy.model.config)
+    restore(config, policy.silenced)
+    config._attn_implementation = "eager"  # every model has it; readers of the folder choose for themselves
     config.use_cache = True
-    for (
-        name
-    ) in config._get_generation_parameters():  # old models have them here; the generation config has taken them over
+    for name in config._get_generation_parameters():  # old models have them here; the generation config took them over
         delattr(config, name)
     return config
 
@@ -115,22 +116,6 @@ def rebuild(
         raise RuntimeError(f"export: weights missing {untied or missing}, unexpected {unexpected}")
     model.config.dtype = next(model.parameters()).dtype
     return model
-
-
-def merge_adapters(config: Any, adapter: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fold low-rank updates into their base weights, by peft itself, and return the plain model's state."""
-    from peft import inject_adapter_in_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    model = AutoModelForCausalLM.from_config(config)
-    inject_adapter_in_model(adapter, model)
-    model.load_state_dict(state)
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.merge()
-    return {
-        name.replace(".base_layer.", "."): tensor for name, tensor in model.state_dict().items() if "lora_" not in name
-    }
 
 
 def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfig:

@@ -6,9 +6,7 @@ are local to a token, so tokens are taken `chunk_tokens` at a time: logits[chunk
 float32 (float64 when the model is), gradients with respect to hidden states and weight at once. What stays alive is
 hidden-sized and weight-sized, never T x V.
 
-    z = hidden @ weight.T;   u = scale * z;   v = softcap * tanh(u / softcap) if softcap else u;   logp = log_softmax(v)
-
-Left out: a bias on the head (`load_policy` refuses such models).
+    z = hidden @ weight.T + bias;   u = scale * z;   v = softcap * tanh(u / softcap) if softcap else u;   logp = log_softmax(v)
 """
 
 from __future__ import annotations
@@ -49,8 +47,9 @@ class _Logits:
     On a GPU a block is the whole chunk. oneDNN's products come in memory of their own, so these are made in small pieces.
     """
 
-    def __init__(self, hidden: Tensor, weight: Tensor, head: HeadShape) -> None:
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: HeadShape) -> None:
         rows, width = min(head.chunk_tokens, len(hidden)), len(weight)
+        self.bias = bias
         self.weight, self.pieces = weight, by_onednn(hidden[:rows], weight[:PIECE_ROWS])
         self.wide = torch.promote_types(hidden.dtype, torch.float32)
         half = weight.dtype != self.wide
@@ -72,7 +71,8 @@ class _Logits:
             torch.mm(hidden, self.weight.T, out=chunk, **told)
         for start in range(0, len(hidden), self.block_rows):
             rows = slice(start, min(start + self.block_rows, len(hidden)))
-            yield rows, chunk[rows] if self.widened is None else self.widened[: rows.stop - start].copy_(chunk[rows])
+            block = chunk[rows] if self.widened is None else self.widened[: rows.stop - start].copy_(chunk[rows])
+            yield rows, block if self.bias is None else block.add_(self.bias)
 
     def keep(self, rows: slice, block: Tensor) -> None:
         """Have the block's new values in the chunk, in the weight's type."""
@@ -133,9 +133,11 @@ def _weigh(logits: Tensor, targets: Tensor, coefficients: Tensor, head: HeadShap
 
 
 @torch.no_grad()
-def per_token_logps(hidden: Tensor, weight: Tensor, targets: Tensor, head: HeadShape) -> Tensor:
+def per_token_logps(
+    hidden: Tensor, weight: Tensor, targets: Tensor, head: HeadShape, bias: Tensor | None = None
+) -> Tensor:
     """Log-prob of `targets[N]` under `hidden[N, d]` and the head's `weight[V, d]` -> `[N]`, without gradient (nats)."""
-    buffer = _Logits(hidden, weight, head)
+    buffer = _Logits(hidden, weight, bias, head)
     out = hidden.new_empty(len(targets), dtype=buffer.wide)
     for start in range(0, len(targets), head.chunk_tokens):
         part = slice(start, start + head.chunk_tokens)
@@ -156,35 +158,41 @@ class _WeightedLogps(torch.autograd.Function):
         coefficients: Tensor,
         head: HeadShape,
         grad_weight: Tensor | None,
+        bias: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        buffer = _Logits(hidden, weight, head)
+        buffer = _Logits(hidden, weight, bias, head)
         logps = hidden.new_empty(len(targets), dtype=buffer.wide)
         grad_hidden = torch.empty_like(hidden)
         ctx.in_place = grad_weight is not None
         if grad_weight is None and weight.requires_grad:
             grad_weight = torch.zeros_like(weight, dtype=logps.dtype)
+        grad_bias = torch.zeros_like(bias, dtype=logps.dtype) if bias is not None and bias.requires_grad else None
         coefficients = coefficients.to(logps.dtype)
         for start in range(0, len(targets), head.chunk_tokens):
             part = slice(start, start + head.chunk_tokens)
             for rows, logits in buffer.blocks(hidden[part]):
                 c = coefficients[part][rows]
                 logps[part][rows] = _weigh(logits, targets[part][rows], c, head)
+                if grad_bias is not None:
+                    grad_bias.add_(logits.sum(0))
                 buffer.keep(rows, logits)
             buffer.backward(hidden[part], grad_hidden[part], grad_weight)
-        ctx.save_for_backward(grad_hidden, grad_weight if not ctx.in_place else None)
+        ctx.save_for_backward(grad_hidden, grad_weight if not ctx.in_place else None, grad_bias)
         ctx.mark_non_differentiable(logps)
         return (coefficients * logps).sum(), logps
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scale = grad_outputs[0]
         if ctx.in_place:
             assert float(scale) == 1.0, f"the weight's gradient is already taken; the loss cannot be scaled by {scale}"
-            return grad_hidden, None, None, None, None, None
+            return grad_hidden, None, None, None, None, None, grad_bias
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(scale)
-        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None
+        if grad_bias is not None:
+            grad_bias = grad_bias.mul_(scale)
+        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias
 
 
 def weighted_logps(
@@ -195,6 +203,7 @@ def weighted_logps(
     head: HeadShape,
     *,
     grad_weight: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of log-probs, ready for one `backward()`, and the log-probs themselves.
 
@@ -206,7 +215,8 @@ def weighted_logps(
         head: chunk size, scale and softcap.
         grad_weight: `[V, d]` buffer the weight's gradient is added to at once, instead of being returned through
             autograd (which would hold a second buffer of that size). The loss must then not be scaled.
+        bias: `[V]` the head's, or None.
 
     Returns: `sum_n coefficients[n] logps[n]` (a scalar with gradient) and `logps[N]` (without).
     """
-    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight)
+    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias)

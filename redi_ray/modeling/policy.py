@@ -1,11 +1,15 @@
 """The policy: a Hugging Face causal language model whose forward pass takes a pack and returns log-probs.
 
+Where the architecture allows it the pack is one row; otherwise its sequences go through the decoder one by one, which is
+exact for every causal decoder and slower (`redi_ray.modeling.exact` finds out which).
+
 The decoder and the head's loss both run inside `Policy.forward`, so that FSDP2, which gathers a module's weights around
 its forward, gathers the head's too. Logits are never formed outside `redi_ray.modeling.logps`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,36 +17,69 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from redi_ray.config.training import LoraSettings, ModelOverrides
-from redi_ray.modeling.attention import NAME, PackLayout, pack_layout
+from redi_ray.config.training import ModelOverrides
+from redi_ray.modeling.attention import PackLayout
+from redi_ray.modeling.dropout import silence
+from redi_ray.modeling.exact import Way, check_exact, reset_positions, way_of
 from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
+from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.products import use_onednn
 
+log = logging.getLogger("redi_ray")
 Coefficients = Tensor | Callable[[Tensor], Tensor]
+
+DUMMY_TOKENS = 8
+"""Length of a sequence that is only there for other ranks' sake."""
 
 
 class Policy(nn.Module):
     """`model` (a Hugging Face causal language model) over packs, its head fused with the loss."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, one_by_one: bool = False, quiet: bool = True) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.one_by_one, self.quiet = model, one_by_one, quiet
         use_onednn(model)
         self.head_scale, self.head_softcap = _head_shape(model.config.get_text_config())
         self.sharded = False
         """Set by `shard_policy`: gradients then have to travel through autograd to be reduced."""
+        self.silenced: dict[str, float] = {}
+        """Dropout of the model's config that is off while it trains, by key; an export has it again."""
+        self.notes: list[str] = []
+        """What a user should know of how this model trains."""
+
+    def train(self, mode: bool = True) -> Policy:
+        """As torch's; a quiet policy leaves in evaluation mode all but adapters and what recomputes its activations, since
+        some routers draw experts at random in training mode, whatever the config says."""
+        super().train(mode)
+        for name, module in self.model.named_modules() if mode and self.quiet else ():
+            module.training = hasattr(module, "gradient_checkpointing") or "lora_" in name
+        return self
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a forward pass in training mode may be another one each time."""
+        return not self.quiet or any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in self.modules())
 
     @property
     def decoder(self) -> nn.Module:
-        return self.model.get_decoder()
+        """What makes hidden states; transformers' look-up finds the whole model, or the head, for a few architectures."""
+        found: nn.Module = self.model.get_decoder()
+        return self.model.model if found is self.model or isinstance(found, nn.Linear) else found
 
     @property
     def head_weight(self) -> Tensor:
         """`[V, d]`, tied to the embedding or not."""
         return self.model.get_output_embeddings().weight
 
+    @property
+    def head_bias(self) -> Tensor | None:
+        """`[V]`"""
+        return getattr(self.model.get_output_embeddings(), "bias", None)
+
     def hidden_states(self, input_ids: Tensor, position_ids: Tensor, layout: PackLayout) -> Tensor:
-        """Final hidden states of a pack, `input_ids[T]` -> `[T, d]`."""
+        """Final hidden states of a pack, `input_ids[T]` -> `[T, d]`; of more tokens if other ranks have more sequences."""
+        if self.one_by_one:
+            return self._one_by_one(input_ids, layout)
         # A mask that already has four dimensions is passed through by transformers, so that no T x T mask is built.
         unused = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device)
         return self.decoder(
@@ -52,6 +89,20 @@ class Policy(nn.Module):
             use_cache=False,
             pack_layout=layout,
         ).last_hidden_state[0]
+
+    def _one_by_one(self, input_ids: Tensor, layout: PackLayout) -> Tensor:
+        """Every sequence by the model's own forward pass, with its own masks and positions.
+
+        Sharded layers are gathered by all ranks at every call, so a rank with fewer sequences makes up for them behind
+        its own: nothing is scored there, and zeros flow back.
+        """
+        parts = list(input_ids.split(layout.lengths))
+        parts += [input_ids.new_zeros(DUMMY_TOKENS)] * (layout.calls - len(parts))
+        hidden = []
+        for part in parts:
+            reset_positions(self.model)
+            hidden.append(self.decoder(input_ids=part[None], use_cache=False).last_hidden_state[0])
+        return torch.cat(hidden)
 
     def forward(
         self,
@@ -79,14 +130,15 @@ class Policy(nn.Module):
         Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient.
         """
         hidden = self.hidden_states(input_ids, position_ids, layout)[rows]
-        weight = self.head_weight
+        weight, bias = self.head_weight, self.head_bias
         head = HeadShape(chunk_tokens, self.head_scale, self.head_softcap)
         if coefficients is None:
-            logps = per_token_logps(hidden, weight, targets, head)
+            logps = per_token_logps(hidden, weight, targets, head, bias)
             return logps.new_zeros(()), logps
         if callable(coefficients):
-            coefficients = coefficients(per_token_logps(hidden, weight, targets, head))
-        return weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=self._grad_buffer(weight))
+            coefficients = coefficients(per_token_logps(hidden, weight, targets, head, bias))
+        buffer = self._grad_buffer(weight)
+        return weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer, bias=bias)
 
     def _grad_buffer(self, weight: Tensor) -> Tensor | None:
         """The head weight's `.grad` to add to directly, where autograd need not see that gradient."""
@@ -98,10 +150,13 @@ class Policy(nn.Module):
 
 
 def _head_shape(config: PretrainedConfig) -> tuple[float, float | None]:
-    """Scale and softcap of the logits of the architectures that have them; `check_exact` notices any other."""
+    """Scale and softcap of the logits of the architectures that have them; the comparison notices any other."""
     scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
+    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
     scale /= getattr(config, "logits_scaling", None) or 1.0  # Granite
-    return scale, getattr(config, "final_logit_softcapping", None)  # Gemma
+    scale /= getattr(config, "logits_mup_width_multiplier", None) or 1.0  # Inkling
+    softcaps = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")  # Gemma, RecurrentGemma, xLSTM
+    return scale, next((cap for name in softcaps if (cap := getattr(config, name, None))), None)
 
 
 def load_policy(
@@ -114,24 +169,30 @@ def load_policy(
 ) -> Policy:
     """Load a Hugging Face folder (or hub name) on the CPU, with architecture overrides and adapters applied.
 
-    `dtype` is that of the master weights. Raises ValueError, naming the reason, for a model the packed core would not
-    compute exactly, and OSError where there is no model.
+    `dtype` is that of the master weights. Raises ValueError, naming the reason, for a model whose log-probs would not be
+    exact, and OSError where there is no model.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=overrides.trust_remote_code)
     override_config(config, overrides)
+    silenced = {} if overrides.dropout else silence(config)
+    way = way_of(config, Policy)
+    if way.name == "refused":
+        raise ValueError(f"{path}: {config.model_type} cannot be trained: {way.reason}")
+    experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}  # grouped products stop at float32
     model = AutoModelForCausalLM.from_pretrained(
         path,
         config=config,
         dtype=dtype,
-        attn_implementation=NAME,
+        attn_implementation=way.attention,
         trust_remote_code=overrides.trust_remote_code,
+        **experts,
     )
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise ValueError(f"{path}: the language-model head has a bias, which the fused head does not compute")
-    policy = Policy(model)
-    check_exact(policy)
+    policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
+    policy.silenced = silenced
+    check_exact(policy, way.settled)
+    note_way(policy, way)
     if overrides.lora is not None:
-        add_lora(model, overrides.lora)
+        note(policy, add_lora(model, overrides.lora))
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.train()
@@ -139,6 +200,26 @@ def load_policy(
         for layer in decoder_layers(policy):
             layer.compile(dynamic=True)
     return policy
+
+
+def note(policy: Policy, text: str) -> None:
+    """Keep what a user should know of this training, and log it."""
+    policy.notes.append(text)
+    log.warning("%s: %s", policy.model.config.model_type, text)
+
+
+def note_way(policy: Policy, way: Way) -> None:
+    """Note how this architecture runs, and what is no part of the objective."""
+    config = policy.model.config.get_text_config()
+    if policy.one_by_one:
+        note(
+            policy,
+            f"sequences go through the decoder one by one ({way.reason}). Exact, but short sequences leave a GPU idle, and "
+            "with several ranks weights are gathered once per sequence instead of once per pack",
+        )
+    auxiliary = ("router_aux_loss_coef", "aux_loss_coef", "aux_loss_alpha", "z_loss_coefficient")
+    if named := [f"{name} = {value}" for name in auxiliary if (value := getattr(config, name, None))]:
+        note(policy, f"the router's auxiliary loss ({', '.join(named)}) is no part of the objective")
 
 
 def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None:
@@ -154,68 +235,12 @@ def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None
         config.rope_parameters = {**rope, "rope_theta": overrides.rope_theta}
 
 
-def add_lora(model: PreTrainedModel, settings: LoraSettings) -> None:
-    """Put low-rank adapters into the model in place and freeze everything else."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ImportError("model.lora needs peft: pip install peft") from error
-    modules = settings.target_modules
-    if modules == "all-linear":
-        head = model.get_output_embeddings()
-        modules = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in model.named_modules()
-                if isinstance(module, nn.Linear) and module is not head
-            }
-        )
-    options: dict[str, Any] = {"lora_alpha": settings.alpha, "lora_dropout": settings.dropout}
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)  # ranks keep a shard each of what must be one and the same tensor
-        inject_adapter_in_model(LoraConfig(r=settings.rank, target_modules=list(modules), **options), model)
-    if not isinstance(model.get_output_embeddings(), nn.Linear) or hasattr(model.get_output_embeddings(), "lora_A"):
-        raise ValueError("model.lora.target_modules: the language-model head is fused with the loss; leave it out")
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
-
-
 def decoder_layers(policy: Policy) -> Sequence[nn.Module]:
-    """The decoder's layers, the units of sharding and compilation."""
-    layers = getattr(policy.decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise ValueError(f"{type(policy.decoder).__name__} has no `layers`; sharding and compilation need them")
-    return list(layers)
+    """The decoder's layers, the units of sharding and compilation: its list of as many blocks as the config has layers.
 
-
-@torch.no_grad()
-def check_exact(policy: Policy) -> None:
-    """Compare two short sequences in one pack with the model's own forward pass on each; ValueError if they differ.
-
-    This is what refuses an architecture whose attention ignores our borders (state-space or linear layers), builds its
-    positions itself, or does something unknown to its logits, instead of training on a wrong loss.
+    None where there is no such list; the whole decoder is then one unit.
     """
-    text_config, name = policy.model.config.get_text_config(), policy.model.config.model_type
-    ids = torch.randint(0, text_config.vocab_size, (14,), generator=torch.Generator().manual_seed(0))
-    parts = [ids[:9], ids[9:]]
-    positions = torch.cat([torch.arange(len(part)) for part in parts])
-    rows = torch.tensor([*range(8), *range(9, 13)])
-    training = policy.training
-    policy.eval()
-    try:
-        _, ours = policy(
-            ids, positions, layout=pack_layout([len(part) for part in parts]), rows=rows, targets=ids[rows + 1]
-        )
-        logits = [policy.model(input_ids=part[None], use_cache=False).logits[0, :-1].double() for part in parts]
-    except Exception as error:  # architectures fail in ways of their own on arguments they do not expect
-        raise ValueError(f"{name}: this architecture does not run over packs of sequences ({error})") from error
-    finally:
-        policy.train(training)
-    theirs = torch.cat(logits).log_softmax(-1).gather(1, ids[rows + 1, None])[:, 0]
-    tolerance = 1e-3 if ours.dtype == policy.head_weight.dtype else 5e-2  # log-probs are wider than bfloat16 weights
-    difference = float((ours.double() - theirs).abs().max())
-    if not difference <= tolerance * max(1.0, float(theirs.abs().max())):
-        raise ValueError(
-            f"{name}: packed log-probs differ from the model's own by {difference:.3g} nats; "
-            "its layers mix neighbouring sequences or its head is not a plain (scaled, soft-capped) product"
-        )
+    decoder, config = policy.decoder, policy.model.config.get_text_config()
+    lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]
+    named = getattr(decoder, "layers", None)
+    return list(next((x for x in (named, *lists) if x in lists and len(x) == config.num_hidden_layers), ()))

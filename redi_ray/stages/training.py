@@ -130,12 +130,15 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
             outcome.facts["guard_trips"],
             outcome.facts["first_trip"],
         )
+    for note in outcome.facts["notes"]:
+        log.info("%s: %s", stage.name, note)
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
         "status": outcome.status,
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
+        "notes": outcome.facts["notes"],
         "final": outcome.final,
         "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},
         "guard_trips": outcome.facts.get("guard_trips", 0),

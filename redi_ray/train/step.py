@@ -12,8 +12,10 @@ averages gradients over ranks, so coefficients are multiplied by the number of r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -60,8 +62,13 @@ class PackTensors:
     """`[N]` which of the step's K sequences each belongs to."""
 
 
-def pack_tensors(store: SequenceStore, pack: Pack, slot_of: dict[int, int], device: torch.device) -> PackTensors:
-    """Read a pack's tokens. A dummy pack is one unscored token, so that its rank takes part in the collectives."""
+def pack_tensors(
+    store: SequenceStore, pack: Pack, slot_of: dict[int, int], device: torch.device, calls: int = 0
+) -> PackTensors:
+    """Read a pack's tokens. A dummy pack is one unscored token, so that its rank takes part in the collectives.
+
+    `calls`: the most sequences of any rank's pack at this time, see `PackLayout`.
+    """
     spans = [store.span(i) for i in pack.sequences]
     ids = np.concatenate([store.tokens[s] for s in spans]) if spans else np.zeros(1, dtype=np.int32)
     mask = np.concatenate([store.loss_mask[s] for s in spans]) if spans else np.zeros(1, dtype=np.uint8)
@@ -75,11 +82,32 @@ def pack_tensors(store: SequenceStore, pack: Pack, slot_of: dict[int, int], devi
     return PackTensors(
         input_ids=on_device(ids),
         position_ids=on_device(np.concatenate([np.arange(n) for n in lengths])),
-        layout=pack_layout(lengths).to(device),
+        layout=pack_layout(lengths, calls).to(device),
         rows=on_device(scored - 1),
         targets=on_device(ids[scored]),
         slots=on_device(slots[scored]),
     )
+
+
+def packs_of(
+    store: SequenceStore, packs_of_rank: list[list[Pack]], rank: int, slot_of: dict[int, int], device: torch.device
+) -> Iterator[PackTensors]:
+    """A rank's packs of a step, which know how many sequences the other ranks have at the same time."""
+    for at_once in zip(*packs_of_rank, strict=True):
+        calls = max(len(pack.sequences) for pack in at_once)
+        yield pack_tensors(store, at_once[rank], slot_of, device, calls)
+
+
+@contextmanager
+def same_masks(policy: Policy, seed: int, *place: int) -> Iterator[None]:
+    """Inside the block dropout depends on the place (step, rank, pack) alone: scores and gradients see the same network."""
+    if not policy.is_random:
+        yield
+        return
+    device = policy.head_weight.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]))
+        yield
 
 
 def run_pack(
@@ -190,8 +218,10 @@ def forward_backward(
     """
     device = torch.device(device)
     slot_of = {int(i): k for k, i in enumerate(plan.sequences)}
-    packs = [pack_tensors(store, pack, slot_of, device) for pack in plan.packs_of_rank[rank]]
+    packs = list(packs_of(store, plan.packs_of_rank, rank, slot_of, device))
     chunk, num_sequences = settings.head_chunk_tokens, len(plan.sequences)
+
+    masks = partial(same_masks, policy, settings.seed, plan.step, rank)
 
     def new_sums() -> Tensor:
         return torch.zeros(num_sequences, dtype=torch.float64, device=device)
@@ -199,16 +229,17 @@ def forward_backward(
     def score(packs: Iterable[PackTensors]) -> Tensor:
         sums = new_sums()
         with torch.no_grad():
-            for tensors in packs:
-                sums.index_add_(0, tensors.slots, run_pack(policy, tensors, None, chunk)[1].double())
+            for number, tensors in enumerate(packs):
+                with masks(number):
+                    sums.index_add_(0, tensors.slots, run_pack(policy, tensors, None, chunk)[1].double())
         return sum_over_ranks(sums, world_size)
 
     def per_token(tensors: PackTensors, per_sequence: Tensor) -> Tensor:
         return (per_sequence.to(device) * world_size)[tensors.slots]
 
     mismatched = None
-    if store.mismatched is not None and (others := plan.mismatched_packs_of_rank[rank]):
-        sums = score(pack_tensors(store.mismatched, pack, slot_of, device) for pack in others)
+    if store.mismatched is not None and plan.mismatched_packs_of_rank[rank]:
+        sums = score(packs_of(store.mismatched, plan.mismatched_packs_of_rank, rank, slot_of, device))
         mismatched = mismatched_scores(store.mismatched, plan.sequences, sums)
     bound = _Objective(store, plan, objective, progress, mismatched)
     coefficients: Tensor | None = None
@@ -218,13 +249,14 @@ def forward_backward(
         coefficients = bound.coefficients(score(packs))
 
     sums = new_sums()
-    for tensors in packs:
+    for number, tensors in enumerate(packs):
         weights: Coefficients
         if coefficients is None:
             weights = _late_coefficients(bound, tensors, new_sums, per_token, world_size)
         else:
             weights = per_token(tensors, coefficients)
-        total, logps = run_pack(policy, tensors, weights, chunk)
+        with masks(number):
+            total, logps = run_pack(policy, tensors, weights, chunk)
         total.backward()
         sums.index_add_(0, tensors.slots, logps.double())
     sums = sum_over_ranks(sums, world_size)

@@ -168,6 +168,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     if result.status == "nonfinite":
         together(partial(refuse_nonfinite, job, result))
     facts = counts | {
+        "notes": policy.notes,
         "sequences": len(store),
         "total_steps": result.total_steps,
         "skipped_steps": result.skipped_steps,

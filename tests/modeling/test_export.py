@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from redi_ray.config.training import LoraSettings, ModelOverrides
 from redi_ray.modeling.export import export_policy
-from redi_ray.modeling.policy import Policy, add_lora, load_policy
+from redi_ray.modeling.lora import add_lora
+from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.tokenizer import CHAT_TEMPLATE, character_tokenizer, end_of_turn_ids
 
 TOKENIZER = character_tokenizer("0123456789")

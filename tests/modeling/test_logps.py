@@ -41,6 +41,22 @@ def test_equals_autograd(chunk, scale, softcap):
     torch.testing.assert_close(ours, grads, **tolerance)
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_bias_of_the_head(in_place):
+    """Log-probs and all three gradients, with scale and softcap behind it."""
+    hidden, weight, targets, coefficients = inputs()
+    bias = torch.randn(len(weight), dtype=torch.float64, requires_grad=True)
+    wide = torch.cat([hidden, torch.ones(len(hidden), 1)], dim=1)
+    head = HeadShape(5, 0.5, 3.0)
+    expected = plain(wide, torch.cat([weight, bias[:, None]], dim=1), targets, head)
+    grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight, bias))
+    buffer = torch.zeros_like(weight) if in_place else None
+    total, logps = weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer, bias=bias)
+    total.backward()
+    torch.testing.assert_close((logps, per_token_logps(hidden, weight, targets, head, bias)), (expected, expected))
+    torch.testing.assert_close((hidden.grad, weight.grad if buffer is None else buffer, bias.grad), grads)
+
+
 def test_weight_gradient_can_be_added_to_a_buffer():
     """The buffer gets exactly what autograd would return; a scaled loss, which would be wrong then, is refused."""
     hidden, weight, targets, coefficients = inputs()

@@ -6,21 +6,25 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, tiny_config, tiny_model, tiny_policy
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     CohereConfig,
     Gemma2Config,
+    GPT2Config,
     GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MambaConfig,
     MistralConfig,
-    PhiConfig,
     Qwen3Config,
 )
 
 from redi_ray.config.training import LoraSettings, ModelOverrides
 from redi_ray.modeling.attention import pack_layout
-from redi_ray.modeling.policy import check_exact, load_policy
+from redi_ray.modeling.exact import check_exact
+from redi_ray.modeling.export import export_policy
+from redi_ray.modeling.policy import load_policy
+from redi_ray.modeling.tokenizer import character_tokenizer
 
 SMALL = {
     "vocab_size": VOCABULARY,
@@ -101,20 +105,6 @@ def test_packed_logps_are_those_of_each_sequence_alone(saved, config):
     torch.testing.assert_close(ours, alone(own, ids, lengths), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        (MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=4), "mamba"),
-        (PhiConfig(**SMALL), "bias"),
-        (Gemma2Config(**SMALL, head_dim=8, attn_logit_softcapping=50.0), "softcap"),
-    ],
-    ids=lambda c: getattr(c, "model_type", None),
-)
-def test_models_that_packs_would_get_wrong_are_refused(saved, config, reason):
-    with pytest.raises(ValueError, match=reason):
-        load_policy(saved(config), ModelOverrides())
-
-
 def test_an_unknown_treatment_of_logits_is_noticed(monkeypatch):
     """A head that divides its logits in code, with nothing in the config that says so."""
     policy = tiny_policy()
@@ -172,6 +162,22 @@ def test_gradient_checkpointing_is_on_where_asked(saved):
         policy(ids, positions, **pack, coefficients=-torch.ones(len(pack["rows"])))[0].backward()
         grads.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+
+
+def test_dropout_of_the_config_is_off_unless_asked_for(saved, tmp_path):
+    """GPT-2's is 0.1: scores in training mode are those of evaluation mode, and the export has the 0.1 again."""
+    path = saved(GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64))
+    ids, positions, pack = pack_of([20, 9])
+    quiet = load_policy(path, ModelOverrides())
+    first, second = (quiet(ids, positions, **pack)[1] for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(first, quiet.eval()(ids, positions, **pack)[1])
+    assert not quiet.train().is_random
+    export_policy(quiet, tmp_path / "export", tokenizer=character_tokenizer("0123456789"))
+    assert AutoConfig.from_pretrained(tmp_path / "export").resid_pdrop == 0.1
+    noisy = load_policy(path, ModelOverrides(dropout=True))
+    assert noisy.is_random
+    assert not torch.equal(noisy(ids, positions, **pack)[1], noisy(ids, positions, **pack)[1])
 
 
 @pytest.mark.slow

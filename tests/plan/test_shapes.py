@@ -10,7 +10,7 @@ from transformers import LlamaConfig, MixtralConfig, Phi3Config, PretrainedConfi
 
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.training import LoraSettings
-from redi_ray.modeling.policy import add_lora
+from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.plan.errors import PlanError

@@ -16,7 +16,8 @@ from tiny_models import tiny_policy
 from torch.distributed.checkpoint import FileSystemReader
 
 from redi_ray.config.training import LoraSettings, TrainSettings
-from redi_ray.modeling.policy import Policy, add_lora
+from redi_ray.modeling.lora import add_lora
+from redi_ray.modeling.policy import Policy
 from redi_ray.train.checkpoint import Checkpointer, CheckpointError
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.optim import make_optimizer

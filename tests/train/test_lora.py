@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective
 from redi_ray.config.training import LoraSettings, TrainSettings
 from redi_ray.modeling.export import export_policy
-from redi_ray.modeling.policy import Policy, add_lora
+from redi_ray.modeling.lora import add_lora
+from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.checkpoint import Checkpointer

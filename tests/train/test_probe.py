@@ -18,7 +18,8 @@ from transformers import GenerationConfig
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import LoraSettings, ProbeSettings, TrainSettings
-from redi_ray.modeling.policy import Policy, add_lora
+from redi_ray.modeling.lora import add_lora
+from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.train.checkpoint import Checkpointer
 from redi_ray.train.distributed import Distributed, from_all_ranks
