@@ -113,8 +113,7 @@ def model_problems(config: ExperimentConfig) -> list[str]:
         return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound)
     from redi_ray.modeling.preflight import student_problems  # loads torch
 
-    sharded = any(workers.num_workers > 1 or workers.use_gpu for workers in config.trainers.values())
-    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound, sharded=sharded)
+    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound)
 
 
 def sequence_bound(config: ExperimentConfig) -> Bound:

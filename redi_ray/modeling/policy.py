@@ -9,7 +9,6 @@ its forward, gathers the head's too. Logits are never formed outside `redi_ray.m
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +24,6 @@ from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
 from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.products import use_onednn
 
-log = logging.getLogger("redi_ray")
 Coefficients = Tensor | Callable[[Tensor], Tensor]
 
 DUMMY_TOKENS = 8
@@ -192,7 +190,7 @@ def load_policy(
     check_exact(policy, way.settled)
     note_way(policy, way)
     if overrides.lora is not None:
-        note(policy, add_lora(model, overrides.lora))
+        policy.notes.append(add_lora(model, overrides.lora))
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.train()
@@ -202,24 +200,17 @@ def load_policy(
     return policy
 
 
-def note(policy: Policy, text: str) -> None:
-    """Keep what a user should know of this training, and log it."""
-    policy.notes.append(text)
-    log.warning("%s: %s", policy.model.config.model_type, text)
-
-
 def note_way(policy: Policy, way: Way) -> None:
     """Note how this architecture runs, and what is no part of the objective."""
     config = policy.model.config.get_text_config()
     if policy.one_by_one:
-        note(
-            policy,
+        policy.notes.append(
             f"sequences go through the decoder one by one ({way.reason}). Exact, but short sequences leave a GPU idle, and "
-            "with several ranks weights are gathered once per sequence instead of once per pack",
+            "with several ranks weights are gathered once per sequence instead of once per pack"
         )
     auxiliary = ("router_aux_loss_coef", "aux_loss_coef", "aux_loss_alpha", "z_loss_coefficient")
     if named := [f"{name} = {value}" for name in auxiliary if (value := getattr(config, name, None))]:
-        note(policy, f"the router's auxiliary loss ({', '.join(named)}) is no part of the objective")
+        policy.notes.append(f"the router's auxiliary loss ({', '.join(named)}) is no part of the objective")
 
 
 def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None:
@@ -238,7 +229,7 @@ def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None
 def decoder_layers(policy: Policy) -> Sequence[nn.Module]:
     """The decoder's layers, the units of sharding and compilation: its list of as many blocks as the config has layers.
 
-    None where there is no such list; the whole decoder is then one unit.
+    Empty where there is no such list; the whole decoder is then one unit.
     """
     decoder, config = policy.decoder, policy.model.config.get_text_config()
     lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList)]

@@ -24,26 +24,24 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.attention import pack_layout
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
-from redi_ray.modeling.policy import Policy, decoder_layers, load_policy, override_config
+from redi_ray.modeling.miniature import miniature
+from redi_ray.modeling.policy import Policy, load_policy, override_config
 from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.text.prompts import render_prompt, to_messages
+from redi_ray.text.templates import PromptError
 
 log = logging.getLogger("redi_ray")
 
-SMALL = {
-    "vocab_size": 512, "intermediate_size": 64, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32,
-    "n_inner": 64, "ffn_dim": 64,
-}  # fmt: skip
-"""Sizes that nothing else of a config depends on, at most; heads and width are left as they are."""
-MOST_LAYERS = 8
+VOCABULARY = 512
+"""Tokens of the small copy."""
 
 
 def prompt_problems(field: str, tokenizer: Any, prompt: PromptSettings) -> list[str]:
     """Why the chat template renders no such prompts, or loses a part of them; empty if it does."""
     try:
         render_prompt(to_messages("What is 1 + 1?", prompt), tokenizer, prompt)
-    except Exception as error:  # a template is a program of its own, and raises what it likes
-        return [f"{field}: its chat template does not render a prompt ({type(error).__name__}: {error})"]
+    except PromptError as error:
+        return [f"{field}: {error}"]
     return []
 
 
@@ -55,7 +53,6 @@ def student_problems(
     *,
     bound: Bound | None = None,
     field: str = "model.init.path",
-    sharded: bool = False,
 ) -> list[str]:
     """Everything that would end the run in a worker, one line each.
 
@@ -63,7 +60,6 @@ def student_problems(
         path: a Hugging Face folder (local or s3://) or hub name, whose tokenizer loads.
         trainings: config field -> settings of each training that starts from it.
         bound: of the sequences that the data stages make.
-        sharded: whether more than one rank, or GPUs, will hold it.
     """
     tokenizer = load_tokenizer(path, overrides.trust_remote_code)
     try:
@@ -77,13 +73,13 @@ def student_problems(
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
     found += length_problems(longest_sequence(overridden), asked, trainings, bound)
     recompute = any(settings.gradient_checkpointing for settings in trainings.values())
-    return found + try_in_small(field, path, config, overrides, tokenizer, recompute, sharded)
+    return found + try_in_small(field, path, config, overrides, tokenizer, recompute)
 
 
 def render_or_empty(tokenizer: Any, prompt: PromptSettings) -> str:
     try:
         return render_prompt(to_messages("", prompt), tokenizer, prompt)
-    except Exception:  # told by `prompt_problems`
+    except PromptError:  # told by `prompt_problems`
         return ""
 
 
@@ -124,7 +120,6 @@ def try_in_small(
     overrides: ModelOverrides,
     tokenizer: Any,
     recompute: bool,
-    sharded: bool,
 ) -> list[str]:
     """Load, train for a step, export and load again a small copy of the architecture."""
     with tempfile.TemporaryDirectory() as root, quiet_transformers(), torch.random.fork_rng():
@@ -141,10 +136,11 @@ def try_in_small(
             return []
         try:
             policy = load_policy(folder, overrides, gradient_checkpointing=recompute)
+            adapters = overrides.lora is not None  # whose note counts the copy's weights
+            for note in policy.notes[:-1] if adapters else policy.notes:
+                log.info("%s: %s", path, note)
             if generation is not None:
                 policy.model.generation_config = generation
-            if sharded:
-                decoder_layers(policy)
             one_step(policy)
             exported = str(Path(root) / "export")
             export_policy(policy, exported, tokenizer=tokenizer)
@@ -153,6 +149,7 @@ def try_in_small(
             before, after = tokenizer_fingerprints(tokenizer), tokenizer_fingerprints(again)
         except Exception as error:  # of transformers, peft or the model's own code
             told = str(error).replace(f"{folder}: ", "").replace(folder, path)
+            told = told.removeprefix(f"{config.model_type} cannot be trained: ")
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             return [f"{field}: {path} cannot be trained: {kind}{told}"]
     if before != after:
@@ -176,7 +173,8 @@ def stored_generation_config(path: str) -> GenerationConfig | None:
 
 def make_small(config: PretrainedConfig, trust_remote_code: bool, folder: str) -> None:
     """Save a small model of this architecture, one that runs; raises whatever goes wrong."""
-    small = shrunken(config)
+    small = miniature(config, VOCABULARY)
+    small.use_cache = False
     model = AutoModelForCausalLM.from_config(small, trust_remote_code=trust_remote_code, dtype=torch.float32).eval()
     with torch.no_grad():
         model(input_ids=torch.arange(3, 11)[None], use_cache=False)
@@ -184,28 +182,6 @@ def make_small(config: PretrainedConfig, trust_remote_code: bool, folder: str) -
     for name in small._get_generation_parameters():
         delattr(model.config, name)
     model.save_pretrained(folder)
-
-
-def shrunken(config: PretrainedConfig) -> PretrainedConfig:
-    """A config of few narrow layers, one of each kind at least."""
-    small = copy.deepcopy(config)
-    text = small.get_text_config()
-    layers = int(text.num_hidden_layers)
-    kinds = list(getattr(text, "layer_types", None) or [])
-    last_new_kind = max((kinds.index(kind) for kind in set(kinds)), default=0)
-    keep = min(layers, MOST_LAYERS, max(2, last_new_kind + 1, int(getattr(text, "first_k_dense_replace", 0) or 0) + 1))
-    for name, value in list(vars(text).items()):
-        if isinstance(value, list) and len(value) == layers:
-            setattr(text, name, value[:keep])
-    text.num_hidden_layers = keep
-    for name, most in SMALL.items():
-        value = getattr(text, name, None)
-        if isinstance(value, int) and value > most:
-            setattr(text, name, most)
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # they may lie beyond the smaller vocabulary
-        setattr(text, name, None)
-    text.use_cache = False
-    return small
 
 
 def one_step(policy: Policy) -> None:
