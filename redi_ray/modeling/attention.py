@@ -28,6 +28,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from redi_ray.modeling.products import is_slow
+
 try:  # for half precision on GPU; torch 2.13 brought grouped heads into its signature
     from torch.nn.attention.varlen import varlen_attn
 
@@ -269,7 +271,8 @@ def packed_attention(
         tell(f"flash, variable lengths{'' if VARLEN_GROUPS else ', repeated heads'}")
         return _flash(query, key, value, pack_layout, scores), None
     tell("own blocks of queries" if softcap is not None or s_aux is not None else "SDPA by buckets of similar length")
-    return _bucketed(query, key, value, pack_layout, scores), None
+    wide = torch.float32 if is_slow(query) else query.dtype
+    return _bucketed(query.to(wide), key.to(wide), value.to(wide), pack_layout, scores).to(query.dtype), None
 
 
 def _eager(

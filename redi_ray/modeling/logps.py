@@ -18,13 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from redi_ray.modeling.products import by_onednn, matmul
+from redi_ray.modeling.products import by_float32, by_onednn, matmul
 
 BLOCK_BYTES = 4 << 20
 """Logits that are worked on at a time on a CPU: what its cores keep in their caches."""
 
 PIECE_ROWS = 1024
 """Rows of the weight that are multiplied at a time where a product has to be copied, or added to wider numbers."""
+
+WIDENED_ROWS = 4096
+"""The same where what is copied is a piece of the weight."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,19 @@ class _Logits:
 
     On a CPU the passes over it (maximum, exp, sum, ...) go block by block of a few rows that stay in the cache, since each
     would fetch the whole chunk from memory. There half-precision products stay in their type, and only a block is widened.
-    On a GPU a block is the whole chunk. oneDNN's products come in memory of their own, so these are made in small pieces.
+    On a GPU a block is the whole chunk. oneDNN's products come in memory of their own, so these are made in small pieces; and
+    so are those of a bfloat16 weight that is widened, of which there is never more than a piece in float32.
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: HeadShape) -> None:
         rows, width = min(head.chunk_tokens, len(hidden)), len(weight)
         self.bias = bias
-        self.weight, self.pieces = weight, by_onednn(hidden[:rows], weight[:PIECE_ROWS])
+        self.weight, self.widens = weight, by_float32(hidden[:rows], weight[:PIECE_ROWS])
+        self.pieces = by_onednn(hidden[:rows], weight[:PIECE_ROWS])
         self.wide = torch.promote_types(hidden.dtype, torch.float32)
         half = weight.dtype != self.wide
         # the tensor cores accumulate in float32 anyway: keep that, without a bfloat16 copy
-        self.chunk = hidden.new_empty(rows, width, dtype=self.wide if hidden.is_cuda else weight.dtype)
+        self.chunk = hidden.new_empty(rows, width, dtype=self.wide if hidden.is_cuda or self.widens else weight.dtype)
         self.narrow = torch.empty_like(self.chunk, dtype=weight.dtype) if half and hidden.is_cuda else self.chunk
         self.block_rows = rows if hidden.is_cuda else max(1, BLOCK_BYTES // (width * self.wide.itemsize))
         self.widened = (
@@ -64,7 +69,11 @@ class _Logits:
     def blocks(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """`hidden[C, d] @ weight[V, d].T` as blocks `[B, V]` of at least float32 with their rows, to be changed in place."""
         chunk, told = self.chunk[: len(hidden)], {} if self.chunk.dtype == hidden.dtype else {"out_dtype": self.wide}
-        if self.pieces:
+        if self.widens:
+            hidden = hidden.float()
+            for rows in _pieces(len(self.weight), WIDENED_ROWS):
+                torch.mm(hidden, self.weight[rows].float().T, out=chunk[:, rows])
+        elif self.pieces:
             for rows in _pieces(len(self.weight)):
                 chunk[:, rows] = matmul(hidden, self.weight[rows].T)
         else:
@@ -83,6 +92,8 @@ class _Logits:
     def backward(self, hidden: Tensor, grad_hidden: Tensor, grad_weight: Tensor | None) -> None:
         """Take the kept values for the gradient of `hidden[C, d]`'s logits: set `grad_hidden[C, d]`, add to `grad_weight`."""
         grad_logits = self.narrow[: len(hidden)]
+        if self.widens:
+            return self._backward_widened(hidden.float(), grad_hidden, grad_weight)
         if self.pieces:
             grad_hidden.copy_(matmul(grad_logits, self.weight))
         else:
@@ -97,10 +108,21 @@ class _Logits:
             for rows in _pieces(len(grad_weight)):
                 grad_weight[rows].add_(matmul(grad_logits[:, rows].T, hidden))
 
+    def _backward_widened(self, hidden: Tensor, grad_hidden: Tensor, grad_weight: Tensor | None) -> None:
+        """The same in float32, `hidden` too, the weight a piece at a time."""
+        grad_logits, total = self.narrow[: len(hidden)], torch.zeros_like(hidden)
+        for rows in _pieces(len(self.weight), WIDENED_ROWS):
+            total.addmm_(grad_logits[:, rows], self.weight[rows].float())
+            if grad_weight is not None and grad_weight.dtype == hidden.dtype:
+                grad_weight[rows].addmm_(grad_logits[:, rows].T, hidden)
+            elif grad_weight is not None:
+                grad_weight[rows].add_(grad_logits[:, rows].T @ hidden)
+        grad_hidden.copy_(total)
 
-def _pieces(rows: int) -> Iterator[slice]:
+
+def _pieces(rows: int, size: int = PIECE_ROWS) -> Iterator[slice]:
     """Slices of the weight's rows for products that come in memory of their own: small enough to get the same again."""
-    return (slice(start, start + PIECE_ROWS) for start in range(0, rows, PIECE_ROWS))
+    return (slice(start, start + size) for start in range(0, rows, size))
 
 
 def _softmax_terms(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Tensor, Tensor, Tensor | None]:

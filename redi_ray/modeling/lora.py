@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from redi_ray.config.training import LoraSettings
-from redi_ray.modeling.products import OneDnnLinear
+from redi_ray.modeling.products import FastLinear
 
 READS_OUT_PROJ = frozenset(["falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"])
 """Architectures whose layers `out_proj` peft takes no adapter for."""
@@ -57,7 +57,7 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
     without calling them.
     """
     head = model.get_output_embeddings()
-    plain = {nn.Linear.forward, OneDnnLinear.forward, Conv1D.forward}
+    plain = {nn.Linear.forward, FastLinear.forward, Conv1D.forward}
     return [
         name
         for name, module in model.named_modules()

@@ -22,7 +22,7 @@ from redi_ray.modeling.dropout import silence
 from redi_ray.modeling.exact import Way, check_exact, reset_positions, way_of
 from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
 from redi_ray.modeling.lora import add_lora
-from redi_ray.modeling.products import use_onednn
+from redi_ray.modeling.products import use_fast_products
 
 Coefficients = Tensor | Callable[[Tensor], Tensor]
 
@@ -36,7 +36,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel, one_by_one: bool = False, quiet: bool = True) -> None:
         super().__init__()
         self.model, self.one_by_one, self.quiet = model, one_by_one, quiet
-        use_onednn(model)
+        use_fast_products(model)
         self.head_scale, self.head_softcap = _head_shape(model.config.get_text_config())
         self.sharded = False
         """Set by `shard_policy`: gradients then have to travel through autograd to be reduced."""

@@ -91,18 +91,26 @@ def test_by_hand():
     assert hidden.grad.flatten().tolist() == pytest.approx([-0.25 * math.log(3), -0.6 * math.log(3)], abs=1e-15)
 
 
-def test_half_precision_keeps_float32_logps():
+@pytest.mark.parametrize("widened", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_half_precision_keeps_float32_logps(monkeypatch: pytest.MonkeyPatch, widened: bool, in_place: bool):
     """bfloat16 hidden states and weights: the log-softmax is float32, so log-probs are right to the products' rounding."""
+    monkeypatch.setattr(products, "bfloat16_is_slower", lambda: widened)
+    monkeypatch.setattr(products, "LEAST_WORK", 1)
+    monkeypatch.setattr(logps, "WIDENED_ROWS", 300)
     hidden, weight, targets, coefficients = (x.detach() for x in inputs(torch.float32, vocabulary=1100))
     hidden, weight = hidden.bfloat16().requires_grad_(), weight.bfloat16().requires_grad_()
     expected = plain(hidden.double(), weight.double(), targets, HeadShape())
     grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight))
-    total, logps = weighted_logps(hidden, weight, targets, coefficients, HeadShape(4))
+    buffer = torch.zeros_like(weight) if in_place else None
+    total, found = weighted_logps(hidden, weight, targets, coefficients, HeadShape(4), grad_weight=buffer)
     total.backward()
-    assert logps.dtype == torch.float32
-    assert hidden.grad.dtype == weight.grad.dtype == torch.bfloat16
-    torch.testing.assert_close(logps.double(), expected, rtol=0.02, atol=0.05)
-    torch.testing.assert_close((hidden.grad, weight.grad), grads, rtol=0.02, atol=0.02)
+    grad_weight = buffer if in_place else weight.grad
+    assert found.dtype == torch.float32
+    assert hidden.grad.dtype == grad_weight.dtype == torch.bfloat16
+    rounding = {"rtol": 1e-4, "atol": 1e-4} if widened else {"rtol": 0.02, "atol": 0.05}
+    torch.testing.assert_close(found.double(), expected, **rounding)
+    torch.testing.assert_close((hidden.grad, grad_weight), grads, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.skipif(not products.has_onednn_products(), reason="this build of torch has no oneDNN products")

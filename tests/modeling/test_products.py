@@ -1,4 +1,5 @@
-"""Products by oneDNN are those of torch to float32's rounding, whatever the layout, and leave no memory behind."""
+"""Products by oneDNN are those of torch to float32's rounding, whatever the layout, and leave no memory behind; products of
+bfloat16 that are made in float32 are rounded once."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from redi_ray.modeling import products
 from redi_ray.modeling.policy import Policy
-from redi_ray.modeling.products import OneDnnLinear, has_onednn_products, matmul, use_onednn
+from redi_ray.modeling.products import FastLinear, has_onednn_products, matmul, use_fast_products
 
 needs_onednn = pytest.mark.skipif(not has_onednn_products(), reason="this build of torch has no oneDNN products")
 
@@ -67,8 +68,8 @@ def test_linear_layer_has_the_same_gradients(
     layer, input = nn.Linear(24, 40, bias), torch.randn(2, 7, 24)
     layer.weight.requires_grad_(not frozen)
     expected, ours = gradients(layer, input), nn.ModuleList([layer])
-    use_onednn(ours)
-    assert type(layer) is OneDnnLinear
+    use_fast_products(ours)
+    assert type(layer) is FastLinear
     found = gradients(layer, input)
     assert len(found) == len(expected) == 2 + bias + (not frozen)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
@@ -85,12 +86,46 @@ def test_other_layers_and_types_are_left_alone(onednn: None) -> None:
 
     model = nn.ModuleList([Scaled(3, 4), nn.Linear(3, 4), nn.Linear(3, 4, dtype=torch.float64)])
     keys = list(model.state_dict())
-    use_onednn(model)
-    assert [type(layer) for layer in model] == [Scaled, OneDnnLinear, OneDnnLinear]
+    use_fast_products(model)
+    assert [type(layer) for layer in model] == [Scaled, FastLinear, FastLinear]
     assert list(model.state_dict()) == keys
     wide = torch.randn(5, 3, dtype=torch.float64)
     assert torch.equal(model[2](wide), nn.functional.linear(wide, model[2].weight, model[2].bias))
     assert model[1](torch.empty(0, 3)).shape == (0, 4)
+
+
+def test_bfloat16_by_float32_is_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer's output and its gradients, against the exact products of the same numbers."""
+    monkeypatch.setattr(products, "bfloat16_is_slower", lambda: True)
+    monkeypatch.setattr(products, "LEAST_WORK", 1)
+    torch.manual_seed(0)
+    layer, wide = nn.ModuleList([nn.Linear(24, 40).bfloat16()]), nn.Linear(24, 40).double()
+    wide.load_state_dict(layer[0].state_dict())
+    use_fast_products(layer)
+    inputs, grads = torch.randn(7, 24).bfloat16().requires_grad_(), torch.randn(7, 40).bfloat16()
+    exact = inputs.detach().double().requires_grad_()
+    layer[0](inputs).backward(grads)
+    wide(exact).backward(grads.double())
+    product = matmul(inputs.detach(), layer[0].weight.detach().T)
+    found = [product, inputs.grad, layer[0].weight.grad]
+    right = [exact.detach() @ wide.weight.detach().T, exact.grad, wide.weight.grad]
+    torch.testing.assert_close(found, right, rtol=2**-8, atol=1e-6, check_dtype=False)
+    assert all(x is not None and x.dtype == torch.bfloat16 for x in found)
+
+
+@pytest.mark.parametrize(
+    ("processor", "slower"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, False),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"cpu_name": "Neoverse", "architecture": "aarch64"}, False),
+    ],
+)
+def test_which_processors_widen_bfloat16(monkeypatch: pytest.MonkeyPatch, processor: dict, slower: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **processor}, raising=False)
+    assert products.bfloat16_is_slower.__wrapped__() == slower
 
 
 def test_small_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +140,10 @@ def test_small_products_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("faster", [False, True])
 def test_policy_uses_them_where_they_are_faster(monkeypatch: pytest.MonkeyPatch, faster: bool) -> None:
     monkeypatch.setattr(products, "onednn_is_faster", lambda: faster)
+    monkeypatch.setattr(products, "bfloat16_is_slower", lambda: False)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     policy = Policy(Qwen2ForCausalLM(Qwen2Config(vocab_size=11, num_key_value_heads=1, **sizes)))
-    assert (type(policy.model.model.layers[0].mlp.up_proj) is OneDnnLinear) == faster
+    assert (type(policy.model.model.layers[0].mlp.up_proj) is FastLinear) == faster
 
 
 PRODUCTS = """
