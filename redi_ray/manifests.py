@@ -22,7 +22,7 @@ from redi_ray import lock
 from redi_ray.errors import StorageError
 from redi_ray.storage import content_hash, exists, join, list_files, read_json, write_json
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Part of every key: raise it when a stage's output changes its meaning, so that nothing stale is reused."""
 
 
