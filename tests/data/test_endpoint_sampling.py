@@ -107,9 +107,12 @@ def test_a_refused_key_in_mid_run_keeps_what_is_done_and_the_next_run_asks_the_r
     assert 0 < len(done) <= 100
     with ChatServer(lambda body, tries: completion("4")) as server:
         stats = draw(server, tmp_path, requests(160, 1), **keyed)
-    assert (stats.asked, stats.traces, stats.resumed, stats.rejected) == (160, 160, len(done), {})
+    assert (stats.asked, stats.traces, stats.rejected) == (160, 160, {})
+    assert stats.resumed >= len(done), "a shard may still be written when the driver has heard"
     assert (stats.tokens, stats.prompt_tokens) == (160 * 7, 160 * 11), "what the first run paid for counts too"
-    assert sorted(f"p{number(seen.body)}" for seen in server.seen) == sorted({f"p{i}" for i in range(160)} - done)
+    asked = Counter(f"p{number(seen.body)}" for seen in server.seen)
+    assert len(asked) == asked.total() == 160 - stats.resumed
+    assert not asked.keys() & done
 
 
 def test_a_server_that_is_gone_is_told_before_and_during_the_run(ray_session, tmp_path: Path):

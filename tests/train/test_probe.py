@@ -139,7 +139,7 @@ def assert_untouched(probed: Policy, plain: Policy) -> None:
     """Weights, and everything else that a step reads."""
     ours, theirs = weights(probed), weights(plain)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert all(module.training for module in probed.modules())
+    assert [m.training for m in probed.modules()] == [m.training for m in plain.modules()]
     flags = [{name: p.requires_grad for name, p in policy.named_parameters()} for policy in (probed, plain)]
     assert flags[0] == flags[1]
     assert {type(p) for p in probed.parameters()} == {type(p) for p in plain.parameters()}
