@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from redi_ray import storage
+from redi_ray.capacity import check_capacity, with_devices
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
@@ -17,7 +18,7 @@ from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
 from redi_ray.lock import run_lock
 from redi_ray.modeling.limits import Bound
 from redi_ray.preemption import end_main_thread, ends_on_sigterm
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, user_error, with_devices
+from redi_ray.runtime import log, ray_connection, setup_logging, user_error
 
 if TYPE_CHECKING:
     from redi_ray.pipeline import Pipeline

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from redi_ray import storage
+from redi_ray.capacity import with_devices
 from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
 from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import import_for_threads
-from redi_ray.runtime import log, with_devices
+from redi_ray.runtime import log
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run

@@ -6,9 +6,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from redi_ray.capacity import check_capacity, with_devices
 from redi_ray.config.load import load_config
 from redi_ray.entry import clear_errors, preflight, writing
-from redi_ray.runtime import check_capacity, log, ray_connection, setup_logging, with_devices
+from redi_ray.runtime import log, ray_connection, setup_logging
 
 if TYPE_CHECKING:
     from redi_ray.search.outcome import Outcome

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
 
 LAYERS = {
     "lock": 0, "lock_places": 0, "s3": 0, "preemption": 0,
-    "errors": 0, "schemas": 0, "storage": 0, "manifests": 0, "runtime": 0, "notices": 0, "config": 0,
+    "errors": 0, "schemas": 0, "storage": 0, "manifests": 0, "runtime": 0, "capacity": 0, "notices": 0, "config": 0,
     "text": 1, "objectives": 1, "metrics": 1, "modeling": 1,
     "data": 2, "train": 2,
     "eval": 3,

@@ -20,6 +20,7 @@ from test_collect import SAMPLING, forty, teacher
 from tiny_runs import PLAIN_SETTINGS, write_inputs
 
 from redi_ray import storage
+from redi_ray.capacity import CapacityError, alive_nodes, check_capacity, stands_still
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.experiment import Architecture
@@ -34,7 +35,6 @@ from redi_ray.data.sampling import _engine_processor, vllm_sampler
 from redi_ray.data.verify import verify_traces
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
-from redi_ray.runtime import CapacityError, alive_nodes, check_capacity, stands_still
 from redi_ray.search.evaluator import start_evaluator
 from redi_ray.stages.references import _score
 from redi_ray.stages.run import Run

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from redi_ray.capacity import alive_nodes, selected
 from redi_ray.config.engine_limits import ON_CPU, ON_GPU, SchedulerLimits, labelled_limits
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.samples import Sampling, sample_seed
 from redi_ray.notices import tell
-from redi_ray.runtime import ENGINE_STAGE, alive_nodes, selected
+from redi_ray.runtime import ENGINE_STAGE
 
 GPU_TYPE_LABEL = "ray.io/accelerator-type"
 """Ray's own label of a node."""

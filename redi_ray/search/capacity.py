@@ -7,11 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from redi_ray.capacity import CapacityError, alive_nodes, autoscales, describe_labels, selected
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.resources import EngineSettings, TrainerSettings
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.shapes import student_shape
-from redi_ray.runtime import CapacityError, alive_nodes, autoscales, describe_labels, selected
 
 DRIVER_CPUS = 0.1
 """Logical CPUs of the process that leads a trial: it only waits."""

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redi_ray import storage
+from redi_ray.capacity import require_room
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.modeling.limits import count_parameters
 from redi_ray.preemption import saving_first
-from redi_ray.runtime import require_room
 from redi_ray.train.job import REFUSED, STOP, Development, Job
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers

@@ -35,7 +35,7 @@ def selectors_of(config: ExperimentConfig) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_example_config_finds_its_nodes(path: Path):
     """Each selector is met by one pool, and no two kinds of work by the same."""
-    from redi_ray.runtime import selected
+    from redi_ray.capacity import selected
 
     selectors = selectors_of(load_config(str(CONFIG)))
     assert all(selectors.values()), "a kind of work without a selector would run anywhere"

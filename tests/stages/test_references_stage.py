@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from redi_ray import manifests, storage
+from redi_ray.capacity import CapacityError
 from redi_ray.config.load import load_config
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
@@ -19,7 +20,6 @@ from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.runtime import CapacityError
 from redi_ray.schemas import PAIR
 from redi_ray.stages import training
 from redi_ray.stages.references import half_precision, references, require_gpu_memory, split_store, start_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from redi_ray.capacity import CapacityError
 from redi_ray.config.load import load_config
 from redi_ray.config.resources import EngineSettings, TrainerSettings
-from redi_ray.runtime import CapacityError
 from redi_ray.search.capacity import (
     Needs,
     float32_copy,
