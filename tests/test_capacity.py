@@ -116,6 +116,14 @@ def test_a_pool_that_nothing_uses_is_not_asked_for():
     assert [b.name for b in parse_config({"name": "x"}).evaluate.benchmarks] == ["arithmetic"]
     with pytest.raises(ConfigError, match="names `arithmetic`, the built-in world"):
         parse_config({**sections, "evaluate": {"benchmarks": [{"name": "arithmetic"}]}})
+    for wrong in (
+        "gsm8k",
+        ["gsm8k"],
+        {"source": "gsm8k"},
+        {"source": ["gsm8k"]},
+    ):  # may be anything until it is checked
+        with pytest.raises(ConfigError, match=r"- problems.*gsm8k"):
+            parse_config({"name": "x", "problems": wrong})
 
 
 @pytest.mark.parametrize(

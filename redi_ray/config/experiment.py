@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.curation import CurateConfig
@@ -126,6 +126,11 @@ def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def field_of(section: Any, name: str) -> Any:
+    """A field of a section that is built, or that is still raw and may be anything; None where there is no such field."""
+    return section.get(name) if isinstance(section, dict) else getattr(section, name, None)
+
+
 class RediConfig(Strict):
     """Stage 2: the pairs. Run an alpha = 0 arm too, or the gain of negatives is confounded with more SFT."""
 
@@ -149,8 +154,9 @@ class RediConfig(Strict):
                 raise ValueError(f"arm {name!r}: use letters, digits, '-', '_' and '.', the name becomes a folder")
             try:
                 self.settings(name)
-            except ValueError as error:
-                raise ValueError(f"arm {name!r}: {error}") from error
+            except ValidationError as error:
+                lines = [".".join(["train", *map(str, e["loc"])]) + f": {e['msg']}" for e in error.errors()]
+                raise ValueError(f"arm {name!r}: " + "; ".join(lines).replace("Value error, ", "")) from error
         return self
 
 
@@ -228,10 +234,9 @@ class ExperimentConfig(Strict):
         """Where problems come from elsewhere, benchmarks that nobody names are none."""
         if not isinstance(raw, dict):
             return raw
-        problems, evaluate = raw.get("problems") or {}, raw.get("evaluate") or {}
-        source = problems.get("source") or {} if isinstance(problems, dict) else problems.source
-        kind = source.get("kind", "arithmetic") if isinstance(source, dict) else source.kind
-        if kind == "arithmetic" or not isinstance(evaluate, dict) or "benchmarks" in evaluate:
+        evaluate = raw.get("evaluate") or {}
+        kind = field_of(field_of(raw.get("problems"), "source"), "kind")
+        if kind in (None, "arithmetic") or not isinstance(evaluate, dict) or "benchmarks" in evaluate:
             return raw
         return {**raw, "evaluate": {**evaluate, "benchmarks": []}}
 

@@ -82,7 +82,8 @@ def stage_memory(inputs: Inputs, work: Workload, stage: Training) -> StageMemory
 def storage(inputs: Inputs, work: Workload, stages: list[StageCost]) -> dict[str, float]:
     """Bytes by table: zstd Parquet, token arrays as they are, float32 checkpoints with both moments, exports.
 
-    Of a training its newest checkpoints stay, and the exported model.
+    Of a training its newest checkpoints stay, and the exported model; in float32 too, where the next one starts from it and
+    the export is narrower.
     """
     text = work.assume["bytes_per_token"] * work.assume["compression"]
     traces = work.traces() * (work.trace_tokens + work.prompt) * text
@@ -99,6 +100,8 @@ def storage(inputs: Inputs, work: Workload, stages: list[StageCost]) -> dict[str
     for training in trainings(inputs.config):
         setup, settings = training.setup(inputs.student), training.settings
         kept = settings.keep_last if settings.checkpoint_every else 1
-        export = float(setup.value_bytes) * setup.shape.parameters
-        found[f"checkpoints/{training.name}"] = kept * 12.0 * setup.trained + export
+        exported = {"auto": setup.value_bytes, "float32": 4, "bfloat16": 2}[settings.export_dtype]
+        if exported < 4 and training.name in ("base", "sft"):
+            exported += 4
+        found[f"checkpoints/{training.name}"] = kept * 12.0 * setup.trained + float(exported) * setup.shape.parameters
     return found

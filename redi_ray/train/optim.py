@@ -57,6 +57,9 @@ def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.Ad
 
 NORM = re.compile(r"Norm(?!Head)")
 """In the class name of whatever normalises; a head that normalises its own weight multiplies by it all the same."""
+RATES = ("A_log", "D")
+"""How fast a state-space layer forgets, and what it lets past: by channel and state, but nothing is multiplied with them as
+with a matrix. Decay would give all channels the same rate."""
 
 
 def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
@@ -65,9 +68,11 @@ def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
     The number of dimensions does not tell: a norm may have one weight per head and channel, a router's bias a first
     dimension of 1, and an adapter of rank 1 is a matrix.
     """
-    if "bias" in name or parameter.ndim < 2 or NORM.search(type(module).__name__):
+    if "bias" in name or name in RATES or parameter.ndim < 2:
         return False
-    return isinstance(module, nn.Linear | nn.Embedding) or sum(size > 1 for size in parameter.shape) >= 2
+    if isinstance(module, nn.Linear | nn.Embedding):
+        return True
+    return not NORM.search(type(module).__name__) and sum(size > 1 for size in parameter.shape) >= 2
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

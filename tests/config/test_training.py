@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redi_ray.config.load import load_config
+from redi_ray.config.load import ConfigError, load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
 
 
@@ -43,3 +43,12 @@ def test_an_arm_changes_only_what_it_names(own: str, expected: dict) -> None:
     found = {name: getattr(settings.guard, name) for name in ("action", "window", "chosen_drop")}
     assert found | {"every": settings.probe and settings.probe.every} == expected
     assert settings.probe is None or settings.probe.problems == 7
+
+
+def test_what_is_wrong_in_an_arm_is_told_by_its_field() -> None:
+    """Beside the shared settings it is checked with, which nobody wants to read."""
+    own = "redi.arms.redi.train={guard: {acton: stop, window: 1}, patience: 3}"
+    with pytest.raises(ConfigError) as caught:
+        load_config("configs/demo.yaml", [own])
+    told = str(caught.value).splitlines()[1:]
+    assert told == ["  - redi: arm 'redi': train.guard.acton: Unexpected keyword argument"]

@@ -85,7 +85,12 @@ def test_decay_goes_by_the_module_and_not_by_dimensions() -> None:
 
 
 def test_what_only_looks_like_a_matrix_or_a_vector() -> None:
-    """A router's correction of shape [1, experts] is a bias, an adapter of rank 1 a matrix, tied weights count once."""
+    """A router's correction of shape [1, experts] is a bias, an adapter of rank 1 a matrix, tied weights count once; the rates
+    of a state-space layer are no matrix, and an embedding that is normalised behind it is one."""
+
+    class NormedEmbedding(nn.Embedding):
+        pass
+
     model = nn.Module()
     model.statics = nn.Module()
     model.statics.e_score_correction_bias = nn.Parameter(torch.zeros(1, 4))
@@ -93,7 +98,9 @@ def test_what_only_looks_like_a_matrix_or_a_vector() -> None:
     model.lora_A, model.embed = nn.Linear(4, 1, bias=False), nn.Embedding(5, 4)
     model.head = nn.Linear(4, 5)
     model.head.weight = model.embed.weight
-    assert decayed_names(model) == {"lora_A.weight", "embed.weight"}
+    model.A_log, model.D = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(2, 4))
+    model.normed = NormedEmbedding(5, 4)
+    assert decayed_names(model) == {"lora_A.weight", "embed.weight", "normed.weight"}
 
 
 def test_clipping() -> None:
