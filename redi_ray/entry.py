@@ -89,7 +89,9 @@ def preflight(config: ExperimentConfig) -> None:
         trusted = config.model.overrides.trust_remote_code
         check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
-        check_model("generate.model", config.generate.model, config.generate.prompt or config.model.prompt)
+        prompt = config.generate.prompt or config.model.prompt
+        engine = config.generate.engine or config.resources.engine
+        check_model("generate.model", config.generate.model, prompt, engine.trusts_code)
     if problems := model_problems(config):
         raise ModelError("\n".join([f"the model and this config do not fit ({len(problems)} findings)", *problems]))
     if isinstance(config.generate, EndpointTraces):

@@ -352,6 +352,14 @@ class ExperimentConfig(Strict):
             found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
         if isinstance(init, ScratchModel) and self.teacher_is_base:
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
+        students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
+        if isinstance(init, PretrainedModel) and self.model.overrides.trust_remote_code:
+            found += [
+                f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the engine "
+                "would read the student otherwise than training does"
+                for field, engine in self.engines.items()
+                if field in students and not engine.trusts_code
+            ]
         trainer = self.resources.trainer
         if trainer.num_workers > self.sft.train.batch_size:
             found.append(

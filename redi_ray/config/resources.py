@@ -141,6 +141,11 @@ class EngineSettings:
         return self.engine_kwargs.get("max_model_len", self.max_model_len)
 
     @property
+    def trusts_code(self) -> bool:
+        """Whether vLLM may run code that ships with a model; so may what renders its prompts."""
+        return bool(self.engine_kwargs.get("trust_remote_code", False))
+
+    @property
     def reads_in_parts(self) -> bool:
         """Whether a prompt may be read in several steps (chunked prefill)."""
         return bool(self.engine_kwargs.get("enable_chunked_prefill", self.device != "cpu"))

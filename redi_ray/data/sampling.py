@@ -38,7 +38,7 @@ def vllm_sampler(model: str, engine: EngineSettings, sampling: Sampling, prompt:
     def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
         prepared = requests.map_batches(
             _Tokenize,
-            fn_constructor_args=(model, prompt),
+            fn_constructor_args=(model, prompt, engine.trusts_code),
             batch_size=256,
             compute=ray.data.ActorPoolStrategy(size=1),
             num_cpus=TASK_CPUS,
@@ -64,10 +64,10 @@ def small_tasks(engine: EngineSettings) -> dict[str, Any]:
 class _Tokenize:
     """Adds the prompt's token ids to each row."""
 
-    def __init__(self, model: str, prompt: PromptSettings) -> None:
+    def __init__(self, model: str, prompt: PromptSettings, trust_remote_code: bool = False) -> None:
         from redi_ray.modeling.tokenizer import load_tokenizer
 
-        self.tokenizer = load_tokenizer(model)
+        self.tokenizer = load_tokenizer(model, trust_remote_code)
         self.prompt = prompt
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _engine_processor(
         tokenize_stage=False,
         detokenize_stage=False,
     )
-    ends = end_of_turn_ids(model)
+    ends = end_of_turn_ids(model, engine.trusts_code)
     processor = build_processor(
         config,
         preprocess=lambda row: {"sampling_params": remote_sampling_params(row, sampling, ends)},

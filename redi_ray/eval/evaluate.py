@@ -37,12 +37,14 @@ class EvaluationError(UserError):
     """The evaluation cannot be trusted or finished; the message says why."""
 
 
-def check_prompt(recorded: Mapping[str, Any], model: str, prompt: PromptSettings) -> None:
+def check_prompt(
+    recorded: Mapping[str, Any], model: str, prompt: PromptSettings, trust_remote_code: bool = False
+) -> None:
     """Raise EvaluationError unless this model's tokenizer and template make the recorded prompts, token for token.
 
     recorded: see `redi_ray.text.recorded`.
     """
-    if told := difference(recorded, load_tokenizer(model), prompt):
+    if told := difference(recorded, load_tokenizer(model, trust_remote_code), prompt):
         raise EvaluationError(
             f"the evaluation prompt differs from the training prompt: {told}\n{model} must have the tokenizer and the chat "
             "template that it was trained with: restore them, or train again"
@@ -71,7 +73,7 @@ def evaluate_model(
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
-    check_prompt(recorded, model, prompt)
+    check_prompt(recorded, model, prompt, engine.trusts_code)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     stats = collect(
         Requests.of_table(requests(benchmarks, settings)),

@@ -45,10 +45,16 @@ class Needs:
 
 
 def needs_of(
-    trainer: TrainerSettings, engine: EngineSettings | None, verify_workers: int, checks_with: float = 0.0
+    trainer: TrainerSettings,
+    engine: EngineSettings | None,
+    verify_workers: int,
+    checks_with: float = 0.0,
+    worker_memory: float = 0.0,
 ) -> Needs:
-    """engine: null where trials are not scored by one. checks_with: memory of the check of its weights, bytes."""
+    """engine: null where trials are not scored by one. Memory, bytes: checks_with: of the check of its weights;
+    worker_memory: of each rank of a training."""
     worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    worker |= {"memory": worker_memory} if worker_memory else {}
     if engine is None:
         return Needs(trainer.num_workers, worker, {}, worker_labels=trainer.label_selector)
     own = engine.demand | ({"memory": checks_with} if checks_with else {})
@@ -68,7 +74,7 @@ def float32_copy(config: ExperimentConfig) -> float:
 def amounts(resources: Resources) -> str:
     """For a person to read."""
     told = {
-        name: f"{amount / 2**30:.1f} GiB" if name == "memory" else f"{amount:g}" for name, amount in resources.items()
+        name: f"{amount / 2**30:.3g} GiB" if name == "memory" else f"{amount:g}" for name, amount in resources.items()
     }
     return " + ".join(f"{amount} {name}" for name, amount in told.items())
 

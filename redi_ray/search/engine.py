@@ -164,7 +164,10 @@ class SwappingEngine:
 
         assert self.model is not None, "use() comes first"
         path, rows = self._local(self.model), requests.select(REQUEST.names).to_pylist()
-        tokenizer, ends = load_tokenizer(path), end_of_turn_ids(path)
+        tokenizer, ends = (
+            load_tokenizer(path, self.settings.trusts_code),
+            end_of_turn_ids(path, self.settings.trusts_code),
+        )
         asked = [{"prompt_token_ids": prompt_ids(to_messages(r["problem"], prompt), tokenizer, prompt)} for r in rows]
         parameters = [SamplingParams(**sampling_params(row, sampling, ends)) for row in rows]
         found = []

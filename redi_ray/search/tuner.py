@@ -28,6 +28,7 @@ from redi_ray.search.records import TrialRecord, any_record, read_record
 from redi_ray.search.sections import data_of_training, trainer_of
 from redi_ray.search.trial import Shared, prepare_trial
 from redi_ray.stages.run import Run
+from redi_ray.train.launch import FLOAT32, rank_bytes
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -47,8 +48,10 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     engine = config.resources.engine if plan.metric == DEV_PASS_AT_1 else None
     trainer = trainer_of(plan.configured(plan.points[0]), plan.arm)
     wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
-    checks_with = float32_copy(config) if engine is not None else 0.0
-    needs = needs_of(trainer, engine, config.resources.verify_workers, checks_with)
+    copy = float32_copy(config)
+    adapters = config.model.overrides.lora is not None
+    held = rank_bytes(int(copy / FLOAT32), trainer.num_workers, trainer.use_gpu, adapters)
+    needs = needs_of(trainer, engine, config.resources.verify_workers, copy, held)
     concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
     log.info("search: %s", told)
     if not isinstance(search.scheduler, NoScheduler):
@@ -65,7 +68,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     ended = [n for n in range(len(specs)) if n not in pending] if scheduler is not None else []
     todo = [*ended, *pending] if pending else []
     if todo or plan.open_ended:
-        evaluator = start_evaluator(engine, checks_with) if engine is not None else None
+        evaluator = start_evaluator(engine, copy) if engine is not None else None
         job = TrialJob(plan, specs, run.uri, rule, shared, evaluator)
         watch = Bookkeeper(job, plan.num_trials)
         with tune_environment():

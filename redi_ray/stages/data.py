@@ -181,7 +181,9 @@ def check_traces(run: Run, traces: Manifest, base: Manifest) -> None:
     check_beginnings(shards, prompt)
     own = isinstance(run.config.generate, VllmTraces)  # what a model itself makes of the prompt fits
     if not prompt.prefix and not own:
-        check_thoughts(shards, load_tokenizer(base.facts["export"]), prompt)
+        check_thoughts(
+            shards, load_tokenizer(base.facts["export"], run.config.model.overrides.trust_remote_code), prompt
+        )
 
 
 def whole_benchmarks(run: Run, problems: Manifest) -> pa.Table | None:

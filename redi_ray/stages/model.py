@@ -43,7 +43,8 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
         if found := run.reuse(stage):
             return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
-        recorded = record_problems(_first_problems(problems.files("problems")), load_tokenizer(export), prompt)
+        tokenizer = load_tokenizer(export, run.config.model.overrides.trust_remote_code)
+        recorded = record_problems(_first_problems(problems.files("problems")), tokenizer, prompt)
         return run.publish(stage, time.monotonic(), facts={"export": export, "prompt": recorded})
     if isinstance(init, ArithmeticModel):
         return _arithmetic(run, init)

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
+from redi_ray.config.load import ConfigError, load_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.resources import EngineSettings
 from redi_ray.eval.evaluate import EvaluationError, check_prompt, requests, score, shown_samples
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
 from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, trace_id
@@ -62,6 +64,34 @@ def test_each_benchmark_has_its_own_number_of_samples():
 
 def test_shown_samples_are_right_and_wrong():
     assert [row["verdict"] for row in shown_samples(ROWS, "test")] == ["correct", "correct", "wrong", "timeout"]
+
+
+DOUBLING = """
+from transformers import Qwen2Tokenizer
+
+
+class Doubling(Qwen2Tokenizer):
+    def _encode_plus(self, text, *args, **kwargs):
+        return super()._encode_plus(text.replace("0", "00"), *args, **kwargs)
+"""
+
+
+def test_a_tokenizer_with_code_of_its_own_reads_prompts_as_in_training(tmp_path: Path):
+    """Without that code transformers takes another class, without a word: engines, and what asks them, are told to run it."""
+    character_tokenizer("01+\n").save_pretrained(tmp_path)
+    (tmp_path / "doubling.py").write_text(DOUBLING)
+    path, prompt = tmp_path / "tokenizer_config.json", PromptSettings(prefix="")
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["doubling.Doubling", None]}})
+    )
+    recorded = record_problems(["1+0"], load_tokenizer(str(tmp_path), True), prompt)
+    check_prompt(recorded, str(tmp_path), prompt, EngineSettings(engine_kwargs={"trust_remote_code": True}).trusts_code)
+    with pytest.raises(EvaluationError, match="differs from the training prompt"):
+        check_prompt(recorded, str(tmp_path), prompt, EngineSettings().trusts_code)
+    student = ["model.init={kind: pretrained, path: x/y}", "model.overrides={trust_remote_code: true}"]
+    with pytest.raises(ConfigError, match=r"but not resources.engine.engine_kwargs: \{trust_remote_code: true\}"):
+        load_config("configs/demo.yaml", student)
+    load_config("configs/demo.yaml", [*student, "resources.engine.engine_kwargs={trust_remote_code: true}"])
 
 
 def test_a_prompt_that_differs_by_a_newline_is_an_error(tmp_path: Path):

@@ -70,6 +70,17 @@ def test_the_check_of_an_engines_weights_needs_memory_for_a_float32_copy():
     assert float32_copy(unknown) == 0
 
 
+def test_ranks_take_memory_beside_the_engine():
+    """The evaluator holds its copy for the whole search: ranks that find no room beside it would wait for ever."""
+    needs = needs_of(TrainerSettings(), EngineSettings(device="cpu"), 1, 4 * 2.0**30, 16 * 2.0**30)
+    assert needs.worker == {"CPU": 1.0, "memory": 16 * 2.0**30}
+    room = {"CPU": 8.0}
+    assert trials_at_a_time([room | {"memory": 19 * 2.0**30}], needs) == 0
+    assert trials_at_a_time([room | {"memory": 20 * 2.0**30}], needs) == 1
+    assert trials_at_a_time([room | {"memory": 36 * 2.0**30}], needs) == 2
+    assert needs_of(TrainerSettings(), None, 1).worker == {"CPU": 1.0}, "where the model's size is not known"
+
+
 def test_workers_and_engine_count_on_their_own_nodes_only():
     """GPUs of the engines' nodes are no room for ranks, and the other way round."""
     nodes, labels = [GPU_NODE] * 3, [{"pool": "train"}, {"pool": "engine"}, {"pool": "engine"}]
