@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from redi_ray import storage
-from redi_ray.capacity import check_capacity, with_devices
+from redi_ray.capacity import check_capacity, require_room, with_devices
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
@@ -65,8 +65,23 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
             config = with_devices(config)
-            check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
+            check_room(config)
             print(call(Pipeline(config)))
+
+
+def check_room(config: ExperimentConfig) -> None:
+    """Raise CapacityError where a stage would wait for ever for what the connected Ray does not have, see `check_capacity`.
+
+    The memory of ranks is among it, or it would be missed only when all traces are there.
+    """
+    from redi_ray.search.capacity import float32_copy
+    from redi_ray.train.launch import FLOAT32, rank_bytes
+
+    check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
+    parameters, adapters = int(float32_copy(config) / FLOAT32), config.model.overrides.lora is not None
+    for field, trainer in config.trainers.items():
+        held = float(rank_bytes(parameters, trainer.num_workers, trainer.use_gpu, adapters))
+        require_room(field, [{"memory": held}] * trainer.num_workers, trainer.label_selector)
 
 
 def preflight(config: ExperimentConfig) -> None:

@@ -6,9 +6,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from redi_ray.capacity import check_capacity, with_devices
+from redi_ray.capacity import with_devices
 from redi_ray.config.load import load_config
-from redi_ray.entry import clear_errors, preflight, writing
+from redi_ray.entry import check_room, clear_errors, preflight, writing
 from redi_ray.runtime import log, ray_connection, setup_logging
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
             from redi_ray.search.outcome import print_outcome, publish
             from redi_ray.search.tuner import run_search
 
-            check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
+            check_room(config)
             started = time.monotonic()
             outcome = publish(plan, run_search(plan, local=local), started)
             print_outcome(outcome)

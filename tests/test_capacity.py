@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from redi_ray.capacity import CapacityError, Demand, alive_nodes, check_capacity, require_room, with_devices
-from redi_ray.config.load import ConfigError, parse_config
+from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
+from redi_ray.entry import check_room
 
 
 def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, caplog: pytest.LogCaptureFixture):
@@ -187,3 +188,12 @@ def test_what_asks_for_more_memory_than_a_node_has_is_refused(ray_session: None)
         require_room("x", [{"CPU": 1.0, "memory": 1 << 40}, {"CPU": 1.0}], {})
     with pytest.raises(CapacityError, match="no such node"):
         require_room("x", [{"CPU": 1.0}], {"pool": "none"})
+
+
+def test_a_student_that_no_machine_here_can_train_is_refused_before_anything_is_sampled(ray_session: None):
+    """72 billion weights, gradients and moments on one rank; adapters, or what is small, do not take that."""
+    large = ["model.init={kind: pretrained, path: Qwen/Qwen2.5-72B}"]
+    config = with_devices(load_config("configs/demo.yaml", large))
+    with pytest.raises(CapacityError, match=r"resources.trainer: 1 of 1 times 1.08e\+03 GiB find no node with room"):
+        check_room(config)
+    check_room(with_devices(load_config("configs/demo.yaml", [])))

@@ -355,8 +355,8 @@ class ExperimentConfig(Strict):
         students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
         if isinstance(init, PretrainedModel) and self.model.overrides.trust_remote_code:
             found += [
-                f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the engine "
-                "would read the student otherwise than training does"
+                f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the "
+                "engine would read the student otherwise than training does"
                 for field, engine in self.engines.items()
                 if field in students and not engine.trusts_code
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,21 +35,26 @@ def longest_sequence(config: Any) -> int | None:
     return positions
 
 
+WEIGHTS = (r"model[^/]*\.safetensors", r"pytorch_model[^/]*\.bin")
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 def count_parameters(path: str) -> int | None:
-    """Of a model's folder (local or s3://), by the size of its files and their type; None where that is not at hand (the hub)."""
+    """Of a model's folder (local or s3://), by the size of its files and their type; None where that is not at hand (the hub).
+
+    Checkpoints below the folder, and weights in another form beside those that transformers reads, do not count.
+    """
     from redi_ray import storage
     from redi_ray.modeling.tokenizer import is_folder
 
     if not is_folder(path):
         return None
     path = storage.resolve(path)
-    files = storage.list_files(path, ".safetensors") or storage.list_files(path, ".bin")
+    below = {uri[len(path.rstrip("/")) + 1 :]: uri for uri in storage.list_files(path)}
+    safe, older = ([uri for name, uri in below.items() if re.fullmatch(form, name)] for form in WEIGHTS)
     config = storage.read_json(storage.join(path, "config.json"))
     config = config.get("text_config", config) | config
-    return sum(storage.file_sizes(files)) // BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)
+    return sum(storage.file_sizes(safe or older)) // BYTES.get(str(config.get("dtype") or config.get("torch_dtype")), 4)
 
 
 @dataclass(frozen=True)

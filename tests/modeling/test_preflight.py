@@ -184,8 +184,11 @@ def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parameters_are_counted_by_the_files(tmp_path: Path, dtype: str) -> None:
-    """Within the header of the file, which weighs in a model as small as this one."""
+    """Within the header of the file, which weighs in a model as small as this one; a copy in another form, and checkpoints
+    that were left in a folder below, are not read."""
     model = AutoModelForCausalLM.from_config(transformers.LlamaConfig(**SIZES), dtype=getattr(torch, dtype))
-    model.save_pretrained(tmp_path)
+    for folder in (tmp_path, tmp_path / "checkpoint-500"):
+        model.save_pretrained(folder)
+    (tmp_path / "consolidated.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes())
     assert count_parameters(str(tmp_path)) == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.05)
     assert count_parameters("some/name") is None
