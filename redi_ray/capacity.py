@@ -196,6 +196,9 @@ def with_devices(config: ExperimentConfig) -> ExperimentConfig:
     if not ray.is_initialized():
         return config
     on_gpu = any(resources.get("GPU", 0) for resources in [*(n["Resources"] for n in alive_nodes()), *may_grow_by()])
+    undecided = [field for field, engine in config.engines.items() if engine.device == "auto"]
+    if undecided and not on_gpu:  # GPUs that an autoscaler keeps to itself are not seen
+        log.info("%s: this Ray has no GPU, so engines run on the CPU (device: auto)", ", ".join(undecided))
     try:
         return config.on_device("gpu" if on_gpu else "cpu")
     except ValueError as error:

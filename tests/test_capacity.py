@@ -79,16 +79,21 @@ def test_labels_split_what_a_cluster_has():
 LAPTOP = {"name": "x", "generate": {"kind": "vllm", "engine": {"concurrency": 2}}, "resources": {}}
 
 
-def test_the_device_is_what_ray_has(ray_session: None, monkeypatch: pytest.MonkeyPatch):
+def test_the_device_is_what_ray_has(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     """A laptop's own config names no device; every pool that says `auto` gets the same, others stay."""
     config = parse_config(
         {**LAPTOP, "verify": {"judge": {"model": "x", "engine": {"device": "gpu"}}, "votes": ["judge"]}}
     )
-    found = with_devices(config)
+    with caplog.at_level(logging.INFO, logger="redi_ray"):
+        found = with_devices(config)
+        assert with_devices(found) == found
+    told = "generate.engine, resources.engine: this Ray has no GPU, so engines run on the CPU (device: auto)"
+    assert caplog.messages == [told], "once"
     devices = {field: engine.device for field, engine in found.engines.items()}
     assert devices == {"generate.engine": "cpu", "verify.judge.engine": "gpu", "resources.engine": "cpu"}
     assert found.generate.engine.concurrency == 2
-    assert with_devices(found) == found
     nodes = [{**node, "Resources": {**node["Resources"], "GPU": 1.0}} for node in alive_nodes()]
     wide = parse_config({"name": "x", "resources": {"engine": {"tensor_parallel_size": 2}}})
     with pytest.raises(CapacityError, match=r"this Ray has no GPU.*more than one GPU to a replica needs device: gpu"):

@@ -185,10 +185,11 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
 
 
 def refuse_nonfinite(job: Job, result: TrainResult) -> None:
+    skip = ", or on_nonfinite: skip where single steps are at fault" if job.settings.on_nonfinite == "stop" else ""
     raise NonfiniteError(
         f"{job.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
         f"result: nothing is exported, and nothing starts from them. Mend: a lower learning_rate, a longer warm-up, a lower "
-        "max_grad_norm, or on_nonfinite: skip where single steps are at fault"
+        f"max_grad_norm{skip}"
     )
 
 
