@@ -189,7 +189,7 @@ class VllmTraces(SampledTraces):
     model: str = "base"
     """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
     engine: EngineSettings | None = None
-    """The teacher's engines, if they differ from `resources.engine`."""
+    """The teacher's engines, in place of `resources.engine` as a whole: what is left out here has its default."""
 
 
 class EndpointTraces(SampledTraces):

@@ -139,7 +139,7 @@ class RediConfig(Strict):
     arms: dict[str, Arm] = {"redi": Arm()}
     """Name -> variant."""
     trainer: TrainerSettings | None = None
-    """Workers of the arms' training, where they differ from `resources.trainer`."""
+    """Workers of the arms' training, in place of `resources.trainer` as a whole: what is left out here has its default."""
 
     def settings(self, arm: str) -> TrainSettings:
         """`train` with the arm's own changes."""

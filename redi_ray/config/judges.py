@@ -46,7 +46,7 @@ class JudgeSettings:
     model: str | None = None
     """A Hugging Face folder (local, s3://) or hub name, run by vLLM. Either this or `endpoint`."""
     engine: EngineSettings | None = None
-    """Its engines, if they differ from `resources.engine`."""
+    """Its engines, in place of `resources.engine` as a whole: what is left out here has its default."""
     endpoint: EndpointSettings | None = None
     """An OpenAI-compatible server to ask instead."""
     ask: Literal["all", "not_correct"] = "all"

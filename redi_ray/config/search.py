@@ -162,7 +162,7 @@ class SearchConfig(Strict):
     """Seeds of the data's order; each point is trained once with every one and judged by its mean. The winner's config has
     the first. Empty: the config's own."""
     trainer: TrainerSettings | None = None
-    """Workers of one trial, where they differ from `redi.trainer` and `resources.trainer`."""
+    """Workers of one trial, in place of `redi.trainer` or `resources.trainer` as a whole: what is left out has its default."""
     max_concurrent_trials: int | None = Field(None, ge=1)
     """Trials at a time; null takes what the cluster holds, on a local Ray no more than there are cores."""
     dev: DevEvaluation = DevEvaluation()

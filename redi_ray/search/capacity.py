@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from redi_ray.capacity import CapacityError, alive_nodes, autoscales, describe_labels, selected
-from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.resources import EngineSettings, TrainerSettings
+from redi_ray.modeling.limits import count_parameters
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.shapes import student_shape
 
@@ -64,7 +65,12 @@ def needs_of(
 
 def float32_copy(config: ExperimentConfig) -> float:
     """Bytes of the trained model in float32, which transformers computes with beside the engine, on the CPU, to check its
-    weights: one copy at a time. 0 where the model's sizes cannot be found out here."""
+    weights: one copy at a time. By the files of a folder; 0 where the model's sizes cannot be found out here."""
+    init = config.model.init
+    if isinstance(init, PretrainedModel) and (counted := count_parameters(init.path)):
+        return 4.0 * counted
+    if config.model.overrides.trust_remote_code:  # without its code transformers would ask at the terminal
+        return 0.0
     try:
         return 4.0 * student_shape(config, {}).parameters
     except PlanError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from redi_ray.capacity import CapacityError
@@ -68,6 +70,14 @@ def test_the_check_of_an_engines_weights_needs_memory_for_a_float32_copy():
     assert trials_at_a_time([room], needs) == 4, "an autoscaler may not tell its nodes' memory"
     unknown = load_config("configs/search_demo.yaml", ["model.init={kind: pretrained, path: nobody/nothing}"])
     assert float32_copy(unknown) == 0
+
+
+def test_a_folder_is_counted_by_its_files(tmp_path: Path):
+    """Of any architecture, a mixture of experts too, whose sizes the plan does not know."""
+    (tmp_path / "config.json").write_text('{"model_type": "mixtral", "dtype": "bfloat16"}')
+    (tmp_path / "model-00001-of-00001.safetensors").write_bytes(bytes(2000))
+    config = load_config("configs/search_demo.yaml", [f"model.init={{kind: pretrained, path: {tmp_path}}}"])
+    assert float32_copy(config) == 4 * 1000
 
 
 def test_ranks_take_memory_beside_the_engine():
