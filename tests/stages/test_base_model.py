@@ -1,0 +1,27 @@
+"""What stage 1 begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from redi_ray.config.load import load_config
+from redi_ray.manifests import Manifest
+from redi_ray.stages.model import base
+from redi_ray.stages.references import start_of
+from redi_ray.stages.run import Run
+
+
+def test_the_built_in_base_is_kept_in_float32_beside_a_narrower_export(ray_session: None, tmp_path: Path) -> None:
+    """Stage 1 starts from it: on GPUs, where exports are bfloat16, it would begin with rounded weights."""
+    small = "{kind: arithmetic, corpus_size: 32, train: {batch_size: 16, max_steps: 2, export_dtype: bfloat16}}"
+    run = Run.of(load_config("configs/demo.yaml", [f"storage.root={tmp_path}", f"model.init={small}"]))
+    made = base(run, Manifest("problems", "k", str(tmp_path), {}, {}), None)
+    types = {"export": torch.bfloat16, "float32": torch.float32}
+    assert start_of(made) == made.facts["float32"] != made.facts["export"]
+    for name, dtype in types.items():
+        with safe_open(f"{made.facts[name]}/model.safetensors", framework="pt") as file:
+            assert file.get_tensor("model.embed_tokens.weight").dtype == dtype
+    assert made.facts["rounding"]["dtype"] == "bfloat16"
