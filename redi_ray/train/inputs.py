@@ -46,11 +46,16 @@ def read_inputs(
 
 
 def reading(path: str, action: Callable[[], T]) -> T:
-    """`action()`; a file that this machine does not have, or may not read, is a StorageError that says so."""
+    """`action()`; a file that this machine does not have, or may not read, is a StorageError that says so; weights that were
+    cut off are a ModelError."""
+    from safetensors import SafetensorError
+
     try:
         return action()
     except UserError:
         raise
+    except SafetensorError as error:
+        raise ModelError(f"{path}: its weights are cut off or damaged ({error}); fetch them again") from error
     except OSError as error:  # transformers' own have no number
         raise explain("read", str(error.filename or path), error) if error.errno else ModelError(str(error)) from error
 

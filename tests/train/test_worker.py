@@ -207,3 +207,14 @@ def test_what_stage_2_starts_from_keeps_what_a_narrow_export_rounds_away(tmp_pat
         "metrics.jsonl",
         "tensorboard",
     ]
+
+
+def test_weights_that_were_cut_off_are_told_and_not_tried_again(tmp_path: Path) -> None:
+    """As by a download that ended early: the same file would be read at every attempt."""
+    model, _ = write_inputs(tmp_path)
+    weights = Path(model) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with pytest.raises(UserError, match=r"model: its weights are cut off or damaged .*; fetch them again"):
+        train_and_export(make_job(str(tmp_path)), Distributed(), scratch, Hooks())
