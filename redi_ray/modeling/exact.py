@@ -83,8 +83,9 @@ _FOUND: dict[str, Way] = {}
 
 
 def _find_way(config: PretrainedConfig, make: Callable[[PreTrainedModel, bool], Policy]) -> Way:
-    reasons = []
-    for small, lengths in copies(config):
+    reasons, whole = [], on_meta(config)
+    weights = SMALL_MODEL + 1 if whole is None else sum(p.numel() for p in whole.parameters())
+    for small, lengths in copies(config, weights):
         try:
             reference = build(small, "eager")
             parts = sequences(small, lengths)
@@ -94,17 +95,21 @@ def _find_way(config: PretrainedConfig, make: Callable[[PreTrainedModel, bool], 
         except Exception as error:  # architectures fail in ways of their own
             reasons.append(short(error))
             continue
-        return _compare(small, parts, expected, make)
+        return _compare(small, parts, expected, make, lacking(reference, whole))
     return Way("one by one", None, f"no small copy of it runs: {reasons[-1]}", settled=False)
 
 
-def copies(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, Sequence[int]]]:
-    """Configs to try, with the sequences' lengths: the model's own where that is small, then a miniature."""
+def on_meta(config: PretrainedConfig) -> PreTrainedModel | None:
+    """The model without weights; None where it cannot even be counted."""
     try:
         with torch.device("meta"):
-            weights = sum(p.numel() for p in AutoModelForCausalLM.from_config(copy.deepcopy(config)).parameters())
-    except Exception:  # some cannot even be counted
-        weights = SMALL_MODEL + 1
+            return AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    except Exception:  # architectures fail in ways of their own
+        return None
+
+
+def copies(config: PretrainedConfig, weights: int) -> Iterator[tuple[PretrainedConfig, Sequence[int]]]:
+    """Configs to try, with the sequences' lengths: the model's own where that is small, then a miniature."""
     longest = reach(config) + 21
     if weights <= SMALL_MODEL and longest <= 8 * max(LENGTHS):
         longest = min(longest, room(config))
@@ -112,14 +117,21 @@ def copies(config: PretrainedConfig) -> Iterator[tuple[PretrainedConfig, Sequenc
     yield miniature(config), LENGTHS
 
 
+def lacking(small: nn.Module, whole: nn.Module | None) -> str:
+    """Which kinds of modules a small copy has none of, though the model has: what it does says nothing of them."""
+    there = {type(module) for module in small.modules()}
+    return ", ".join(sorted({type(m).__name__ for m in (whole.modules() if whole else ()) if type(m) not in there}))
+
+
 def _compare(
     config: PretrainedConfig,
     parts: Sequence[Tensor],
     expected: tuple[Tensor, dict[str, Tensor]],
     make: Callable[[PreTrainedModel, bool], Policy],
+    missing: str,
 ) -> Way:
-    refused: list[str] = []
-    for name, attention in WAYS:
+    refused = [f"its small copy has no {missing}"] if missing else []
+    for name, attention in WAYS[len(refused) :]:
         try:
             problem = unlike(make(build(config, attention), name != "packed"), parts, expected)
         except Exception as error:

@@ -48,7 +48,7 @@ def miniature(config: PretrainedConfig, vocabulary: int = 199) -> PretrainedConf
 def shrink(values: dict[str, Any], vocabulary: int) -> None:
     """Make a config's dictionary small in place, sub-configs included."""
     layers = next((values[key] for key in LAYERS if isinstance(values.get(key), int)), 0)
-    kept = kept_layers(values, layers)
+    chosen = chosen_layers(values, layers)
     heads = next((values[k] for k in ("num_attention_heads", "n_heads", "num_heads") if values.get(k)), 0)
     for key, value in list(values.items()):
         if isinstance(value, dict) and key.endswith("_config") and key != "per_layer_config":
@@ -56,15 +56,15 @@ def shrink(values: dict[str, Any], vocabulary: int) -> None:
             if not value.get("model_type"):  # a part that is no config of its own knows only its own keys
                 values[key] = {k: v for k, v in value.items() if k not in NO_PART}
         elif isinstance(value, list) and len(value) == layers and layers:
-            values[key] = [min(v, FEWER[key]) if key in FEWER else v for v in value[:kept]]
+            values[key] = [min(v, FEWER[key]) if key in FEWER else v for v in (value[i] for i in chosen)]
         elif key.endswith("_token_id"):
             values[key] = small_ids(value, vocabulary)
         elif isinstance(value, int) and not isinstance(value, bool):
-            values[key] = small_number(key, value, kept, heads, vocabulary)
+            values[key] = small_number(key, value, len(chosen), heads, vocabulary)
     shrink_positions(values)
     if layered := values.get("per_layer_config"):
-        small = {n: {k: min(v, 2 * HEAD_DIM) for k, v in layer.items()} for n, layer in layered.items()}
-        values["per_layer_config"] = {n: layer for n, layer in small.items() if int(n) < kept}
+        small = {int(n): {k: min(v, 2 * HEAD_DIM) for k, v in layer.items()} for n, layer in layered.items()}
+        values["per_layer_config"] = {n: small[i] for n, i in enumerate(chosen) if i in small}
     if values.get("head_dim") is not None and "qk_rope_head_dim" in values:
         values["head_dim"] = values["qk_rope_head_dim"]
     values |= {k: v for k, v in OF_TYPE.get(values.get("model_type", ""), {}).items() if k in values}
@@ -93,17 +93,19 @@ def small_ids(value: Any, vocabulary: int) -> Any:
     return value % vocabulary if isinstance(value, int) and value >= vocabulary else value
 
 
-def kept_layers(values: dict[str, Any], layers: int) -> int:
-    """Layers until every kind has been there: the first of each value in the lists that have one per layer."""
-    needed = min(2, layers)
-    for value in values.values():
-        if isinstance(value, list) and layers and len(value) == layers and all(isinstance(v, str | int) for v in value):
-            needed = max(needed, *(value.index(kind) + 1 for kind in set(value)))
+def chosen_layers(values: dict[str, Any], layers: int) -> list[int]:
+    """Numbers of the layers that the copy has: from the first on until every kind has been there, or, where that takes too
+    many, the first of each kind. Kinds are told by the lists that have a value per layer."""
+    lists = [v for v in values.values() if isinstance(v, list) and len(v) == layers and layers]
+    lists = [v for v in lists if all(isinstance(kind, str | int) for kind in v)]
+    lists.sort(key=lambda v: not isinstance(v[0], str))  # names tell more than numbers
+    firsts = [value.index(kind) for value in lists for kind in dict.fromkeys(value)]
+    needed = max(min(2, layers), *(first + 1 for first in firsts), 0)
     if values.get("num_kv_shared_layers"):
         needed += 2
     for period in ("attn_layer_period", "no_rope_layer_interval", "global_attn_every_n_layers"):
         needed = max(needed, values.get(period) or 0)
-    return min(needed, layers, MOST_LAYERS)
+    return sorted(list(dict.fromkeys([*firsts, *range(min(needed, layers))]))[:MOST_LAYERS])
 
 
 def shrink_positions(values: dict[str, Any]) -> None:
@@ -116,11 +118,17 @@ def shrink_positions(values: dict[str, Any]) -> None:
                 part["original_max_position_embeddings"] = LENGTH_LIMIT
             for factor in ("short_factor", "long_factor"):
                 if isinstance(part.get(factor), list):
-                    part[factor] = part[factor][: HEAD_DIM // 2]
+                    part[factor] = part[factor][: rotary_pairs(values, part)]
             if part.get("rope_type") == "dynamic":
                 values["max_position_embeddings"] = LENGTH_LIMIT
     if values.get("original_max_position_embeddings"):
         values["original_max_position_embeddings"] = LENGTH_LIMIT
+
+
+def rotary_pairs(values: dict[str, Any], rope: dict[str, Any]) -> int:
+    """Frequencies of the copy's rotary embeddings, which have factors of their own in "longrope"."""
+    share = rope.get("partial_rotary_factor") or values.get("partial_rotary_factor") or 1.0
+    return int(values.get("qk_rope_head_dim", HEAD_DIM) * share) // 2
 
 
 def reach(config: PretrainedConfig) -> int:

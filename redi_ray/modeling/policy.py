@@ -9,12 +9,14 @@ its forward, gathers the head's too. Logits are never formed outside `redi_ray.m
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from redi_ray.config.training import ModelOverrides
 from redi_ray.modeling.attention import PackLayout
@@ -167,11 +169,12 @@ def load_policy(
 ) -> Policy:
     """Load a Hugging Face folder (or hub name) on the CPU, with architecture overrides and adapters applied.
 
-    `dtype` is that of the master weights. Raises ValueError, naming the reason, for a model whose log-probs would not be
-    exact, and OSError where there is no model.
+    `dtype` is that of the master weights, all of them. Raises ValueError, naming the reason, for a model whose log-probs
+    would not be exact or whose weights stay quantized, and OSError where there is no model.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=overrides.trust_remote_code)
     override_config(config, overrides)
+    unpack_weights(config)
     silenced = {} if overrides.dropout else silence(config)
     way = way_of(config, Policy)
     if way.name == "refused":
@@ -185,6 +188,8 @@ def load_policy(
         trust_remote_code=overrides.trust_remote_code,
         **experts,
     )
+    for parameter in model.parameters():  # unpacked ones come in another type
+        parameter.data = parameter.data.to(dtype)
     policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
     policy.silenced = silenced
     check_exact(policy, way.settled)
@@ -224,6 +229,20 @@ def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None
         if not isinstance(rope, dict) or "rope_theta" not in rope:
             raise ValueError(f"{config.model_type} has no single rope_theta to override (rope_parameters: {rope})")
         config.rope_parameters = {**rope, "rope_theta": overrides.rope_theta}
+
+
+def unpack_weights(config: PretrainedConfig) -> None:
+    """Have weights that are stored in few bits (gpt-oss, DeepSeek-V3) loaded as plain numbers, wherever that is; ValueError
+    where transformers cannot."""
+    stored: Any = getattr(config, "quantization_config", None)
+    if not stored:
+        return
+    method = AUTO_QUANTIZATION_CONFIG_MAPPING.get(stored["quant_method"])
+    if method is None or "dequantize" not in inspect.signature(method.__init__).parameters:
+        raise ValueError(
+            f"its weights are quantized ({stored['quant_method']}), which cannot be trained: take the model they were made from"
+        )
+    config.quantization_config = {**stored, "dequantize": True}
 
 
 def decoder_layers(policy: Policy) -> Sequence[nn.Module]:

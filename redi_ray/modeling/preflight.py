@@ -25,7 +25,7 @@ from redi_ray.modeling.attention import pack_layout
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.miniature import miniature
-from redi_ray.modeling.policy import Policy, load_policy, override_config
+from redi_ray.modeling.policy import Policy, load_policy, override_config, unpack_weights
 from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError
@@ -66,6 +66,7 @@ def student_problems(
         config = AutoConfig.from_pretrained(local_folder(path), trust_remote_code=overrides.trust_remote_code)
         overridden = copy.deepcopy(config)
         override_config(overridden, overrides)
+        unpack_weights(overridden)
     except (OSError, ValueError, KeyError) as error:
         return [f"{field}: {path}: its config cannot be used: {error}"]
     found = [*prompt_problems(field, tokenizer, prompt), *weight_problems(field, path)]

@@ -88,9 +88,9 @@ def test_what_cannot_be_exact_is_refused(tmp_path, name, reason):
 
 
 @pytest.mark.slow
-def test_the_documentation_says_what_every_decoder_type_does(tmp_path):
+@pytest.mark.parametrize("name", [*decoder_types(), *FEATURES])
+def test_the_documentation_says_what_every_decoder_type_does(tmp_path, name):
     """Each type of the installed transformers: exact or refused, and as the table has it."""
-    found = [verdict(name, tmp_path / str(i)) for i, name in enumerate([*decoder_types(), *FEATURES])]
-    assert not [v for v in found if v.way != "refused" and not v.exact]
-    written = (Path(__file__).parents[2] / "docs" / "architectures.md").read_text()
-    assert [row for v in found if (row := v.row()) not in written] == []
+    found = verdict(name, tmp_path)
+    assert found.exact or found.way == "refused"
+    assert found.row() in (Path(__file__).parents[2] / "docs" / "architectures.md").read_text().splitlines()
