@@ -56,6 +56,8 @@ def rounding_of(trained: Mapping[str, Tensor], start: str, dtype: torch.dtype) -
         after = trained.get(name)
         if after is None or after.shape != before.shape or not after.is_floating_point():
             continue
+        if before.itemsize == 1:  # means nothing without its scales
+            continue
         known = True
         for new, old in zip(
             after.reshape(-1).split(PIECE), before.reshape(-1).to(after.dtype).split(PIECE), strict=True

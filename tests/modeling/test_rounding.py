@@ -18,13 +18,19 @@ from redi_ray.modeling.tokenizer import character_tokenizer
 def test_by_hand(tmp_path: Path) -> None:
     """Around 1 the last bit of bfloat16 is 1 / 128: an update of 0.001 is gone, one of 0.01 rounded to it, half of them each."""
     save_file(
-        {"w": torch.ones(4), "other": torch.ones(2), "ids": torch.ones(2, dtype=torch.int64)},
+        {
+            "w": torch.ones(4),
+            "other": torch.ones(2),
+            "ids": torch.ones(2, dtype=torch.int64),
+            "scaled": torch.ones(2).to(torch.float8_e4m3fn),
+        },
         tmp_path / "model.safetensors",
     )
     trained = {
         "w": torch.tensor([1.0, 1.001, 1.01, 0.9]),
         "unknown": torch.ones(3),
         "ids": torch.zeros(2, dtype=torch.int64),
+        "scaled": torch.zeros(2),
     }
     found = rounding_of(trained, str(tmp_path), torch.bfloat16)
     assert found is not None
