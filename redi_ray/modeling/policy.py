@@ -129,8 +129,9 @@ class Policy(nn.Module):
 
         Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient.
         """
-        hidden = self.hidden_states(input_ids, position_ids, layout)[rows]
         weight, bias = self.head_weight, self.head_bias
+        # some keep what runs past their layers in float32 whatever the weights' type is (Mamba 2)
+        hidden = self.hidden_states(input_ids, position_ids, layout)[rows].to(weight.dtype)
         head = HeadShape(chunk_tokens, self.head_scale, self.head_softcap)
         if coefficients is None:
             logps = per_token_logps(hidden, weight, targets, head, bias)
@@ -238,7 +239,7 @@ def unpack_weights(config: PretrainedConfig) -> None:
     if not stored:
         return
     method = AUTO_QUANTIZATION_CONFIG_MAPPING.get(stored["quant_method"])
-    if method is None or "dequantize" not in inspect.signature(method.__init__).parameters:
+    if method is None or "dequantize" not in inspect.signature(method).parameters:
         raise ValueError(
             f"its weights are quantized ({stored['quant_method']}), which cannot be trained: take the model they were made from"
         )

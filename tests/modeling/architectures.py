@@ -94,12 +94,12 @@ def tokens(config: PretrainedConfig) -> list[Tensor]:
     return sequences(config, LENGTHS, seed=7)
 
 
-def own(path: str, parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+def own(path: str, parts: list[Tensor], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     """Log-probs and the gradient of their weighted sum, each sequence alone through a plain model loaded anew."""
     logps, gradient = [], None
     for number, part in enumerate(parts):
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
+            path, dtype=dtype, attn_implementation="eager", experts_implementation="eager"
         ).eval()
         logits = model(input_ids=part[None], use_cache=False).logits[0, :-1].double()
         logps.append(logits.log_softmax(-1).gather(1, part[1:, None])[:, 0])
