@@ -173,18 +173,24 @@ def load_policy(
     config = AutoConfig.from_pretrained(path, trust_remote_code=overrides.trust_remote_code)
     override_config(config, overrides)
     silenced = {} if overrides.dropout else silence(config)
+    if told := quantised(config):
+        raise ValueError(f"{path} {told}")
     way = way_of(config, Policy)
     if way.name == "refused":
         raise ValueError(f"{path}: {config.model_type} cannot be trained: {way.reason}")
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}  # grouped products stop at float32
-    model = AutoModelForCausalLM.from_pretrained(
+    load: Any = AutoModelForCausalLM.from_pretrained  # its types leave out what it returns here
+    model, loaded = load(
         path,
+        output_loading_info=True,
         config=config,
         dtype=dtype,
         attn_implementation=way.attention,
         trust_remote_code=overrides.trust_remote_code,
         **experts,
     )
+    if missing := sorted(loaded["missing_keys"]):  # transformers makes random ones of them
+        raise ValueError(f"{path} lacks {len(missing)} of the weights that its config asks for, such as {missing[0]}")
     policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
     policy.silenced = silenced
     check_exact(policy, way.settled)
@@ -198,6 +204,20 @@ def load_policy(
         for layer in decoder_layers(policy):
             layer.compile(dynamic=True)
     return policy
+
+
+def quantised(config: PretrainedConfig) -> str:
+    """Why a model whose weights are stored quantised is not trained, and what to do; empty if they are not."""
+    stored = next((told for part in (config, config.get_text_config())
+                   if (told := getattr(part, "quantization_config", None))), None)  # fmt: skip
+    if stored is None:
+        return ""
+    method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
+    return (
+        f"is quantised ({method}), and quantised weights take no gradient: train the model that it was made of, or save this "
+        "one in bfloat16 first (transformers dequantises mxfp4 and fp8: `from_pretrained(path, "
+        "quantization_config=Mxfp4Config(dequantize=True))`, or FineGrainedFP8Config)"
+    )
 
 
 def note_way(policy: Policy, way: Way) -> None:
