@@ -24,11 +24,12 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.attention import pack_layout
-from redi_ray.modeling.exact import is_remote
+from redi_ray.modeling.exact import is_remote, short
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.miniature import miniature
@@ -96,6 +97,9 @@ def model_class(config: PretrainedConfig, trust_remote_code: bool) -> type[PreTr
     """What transformers makes a decoder of this config with; None for code that came with the model, which need not run
     without memory. Raises whatever hinders that."""
     if is_remote(config):
+        if "AutoModelForCausalLM" not in (shipped := getattr(config, "auto_map", None) or {}):
+            raise ValueError("the code that came with it has no decoder of text (AutoModelForCausalLM in auto_map)")
+        get_class_from_dynamic_module(shipped["AutoModelForCausalLM"], str(config.name_or_path))
         return None
     try:
         with torch.device("meta"):
@@ -148,7 +152,8 @@ def try_in_small(
         try:
             make_small(config, overrides.trust_remote_code, folder)
         except Exception as error:  # a copy that cannot be made says nothing about the model
-            log.info("%s: %s is not tried out in small: %s", field, path, error)
+            level = logging.WARNING if is_remote(config) else logging.INFO  # old code of its own fails in new versions
+            log.log(level, "%s: %s is not tried out in small: %s", field, path, short(error))
             return []
         try:
             policy = load_policy(folder, overrides, gradient_checkpointing=recompute)

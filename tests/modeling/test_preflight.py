@@ -167,6 +167,37 @@ def test_folders_of_adapters_and_of_other_programs_are_told(tmp_path: Path) -> N
             check_model("model.init.path", str(tmp_path / name))
 
 
+OWN_CONFIG = "from transformers import LlamaConfig\n\n\nclass Own(LlamaConfig):\n    model_type = 'own'\n"
+OWN_MODEL = (
+    "from transformers import LlamaForCausalLM\nfrom .own_config import Own\n\n\n"
+    "class OwnModel(LlamaForCausalLM):\n    config_class = Own\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "named", "trusted", "told"),
+    [
+        (OWN_MODEL, "AutoModelForCausalLM", True, None),
+        (OWN_MODEL, "AutoModelForCausalLM", False, "set model.overrides.trust_remote_code: true"),
+        (OWN_MODEL, "AutoModel", True, "has no decoder of text"),
+        ("import no_such_package\n" + OWN_MODEL, "AutoModelForCausalLM", True, "no_such_package"),
+        (None, "AutoModelForCausalLM", True, "own_model.py"),
+    ],
+)
+def test_code_that_came_with_the_model_is_imported(
+    tmp_path: Path, code: str | None, named: str, trusted: bool, told: str | None
+) -> None:
+    path = save(tmp_path)
+    (tmp_path / "own_config.py").write_text(OWN_CONFIG)
+    if code is not None:
+        (tmp_path / "own_model.py").write_text(code)
+    shipped = {"AutoConfig": "own_config.Own", named: "own_model.OwnModel"}
+    edit("config.json", lambda c: c.update(model_type="own", auto_map=shipped))(tmp_path)
+    found = problems(path, ModelOverrides(trust_remote_code=trusted))
+    assert len(found) == (told is not None), found
+    assert told is None or re.search(f"config cannot be used: .*{told}", found[0]), found
+
+
 def test_a_padding_token_without_a_vector_is_no_fault(tmp_path: Path) -> None:
     """Packs have no padding. Added to Llama's tokenizers by many."""
     mine = character_tokenizer(ALPHABET + " \n")
