@@ -127,7 +127,7 @@ def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfi
     config = saveable(copy.deepcopy(model.generation_config) or GenerationConfig())
     ids = [closing_id(tokenizer), tokenizer.eos_token_id, *listed_ends(config)]
     config.eos_token_id = list(dict.fromkeys(ids))
-    config._from_model_config = False  # else transformers may make it anew, without them
+    config._from_model_config = None  # else transformers may make it anew, without them
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config
