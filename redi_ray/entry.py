@@ -113,7 +113,8 @@ def preflight(config: ExperimentConfig) -> None:
         endpoint_key("generate.endpoint", config.generate.endpoint)
     if (judge := config.verify.judge) is not None:
         if judge.model is not None:
-            check_model("verify.judge.model", judge.model, PromptSettings(system=judge.system, prefix=""))
+            trusted = (judge.engine or config.resources.engine).trusts_code
+            check_model("verify.judge.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
         if judge.endpoint is not None:
             endpoint_key("verify.judge.endpoint", judge.endpoint)
     for benchmark in config.evaluate.benchmarks:

@@ -52,14 +52,19 @@ def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sa
     student = student_shape(config, known)
     teacher = None
     if isinstance(config.generate, VllmTraces):
-        teacher = student if config.teacher_is_base else shape_of("generate.model", config.generate.model, known)
+        trusted = (config.generate.engine or config.resources.engine).trusts_code
+        teacher = student
+        if not config.teacher_is_base:
+            teacher = shape_of("generate.model", config.generate.model, known, trusted)
     return Inputs(
         config=config,
         sample=sample_data(config, sample_rows),
         gpu=find_gpu(gpu),
         student=student,
         teacher=teacher,
-        judge=shape_of("verify.judge.model", judge.model, known) if judge is not None and judge.model else None,
+        judge=shape_of("verify.judge.model", judge.model, known, (judge.engine or config.resources.engine).trusts_code)
+        if judge is not None and judge.model
+        else None,
         benchmark_problems={
             benchmark.name: benchmark_size(benchmark, config.problems.source)
             for benchmark in config.evaluate.benchmarks

@@ -64,6 +64,13 @@ def read_bytes(uri: str) -> bytes:
         return data
 
 
+def read_head(uri: str, size: int) -> tuple[bytes, int]:
+    """The first `size` bytes of a file, and how many it has."""
+    fs, path = filesystem(uri)
+    with storage_errors("read", uri), fs.open_input_file(path) as file:
+        return file.read_at(size, 0), file.size()
+
+
 def read_tail(uri: str, size: int) -> bytes:
     """The last `size` bytes of a file."""
     fs, path = filesystem(uri)

@@ -44,16 +44,21 @@ FAMILIES = {
 TEXT = "<think>\nSo 12 + 30 is 42, and 3 more is 45.\n</think>\n\nThe answer is \\boxed{45}.\n### user: assistant model"
 
 
-def family(name: str, *, special: bool = True, template: str | None = None, think: bool = False) -> Any:
+def family(
+    name: str, *, special: bool = True, template: str | None = None, think: bool = False, strips: bool = False
+) -> Any:
     """A byte-level BPE tokenizer with the template, the control tokens and the eos of a family.
 
     special: whether the control tokens are special, or only added. think: whether the tags of a thought are tokens.
+    strips: whether control tokens take white space beside them away, as Phi-3's.
     """
     own, control, eos, _ = FAMILIES[name]
     made: Qwen2Tokenizer = train_bpe_tokenizer([TEXT] * 20, 400)
     learnt = {token: index for token, index in made.get_vocab().items() if index < made.vocab_size}
     tokenizer = Qwen2Tokenizer(vocab=learnt, merges=made_merges(made), eos_token=None, pad_token=None, unk_token=None)
-    tokenizer.add_tokens([AddedToken(token, special=special, normalized=False) for token in control])
+    tokenizer.add_tokens(
+        [AddedToken(token, special=special, normalized=False, lstrip=strips, rstrip=strips) for token in control]
+    )
     if think:
         tokenizer.add_tokens(["<think>", "</think>"])
     tokenizer.eos_token = eos

@@ -214,4 +214,5 @@ class ModelOverrides:
     """Train with the dropout that the model's config asks for. It is off otherwise, as with other preference trainers: with
     it, log-probs differ from those of a reference even where the weights do not."""
     trust_remote_code: bool = False
-    """Run code that ships with the model. Leave it off unless you have read that code."""
+    """Run code that ships with the model. Leave it off unless you have read that code. Engines are told by `trust_remote_code`
+    in their own `engine_kwargs`, those of a teacher or a judge too."""

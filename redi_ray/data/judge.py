@@ -53,6 +53,7 @@ def judge_traces(
     settings: VerifySettings,
     sampler: Sampler,
     rows_per_part: int = 256,
+    trust_remote_code: bool = False,
     on_total: Callable[[int], None] = lambda total: None,
     on_progress: Callable[[int, int], None] = lambda judged, tokens: None,
 ) -> None:
@@ -62,7 +63,7 @@ def judge_traces(
     which is also what a crash can cost, beside those in flight. `on_total` hears how many traces are to be asked about,
     `on_progress` of (judgements, tokens) as they are written. Raises the sampler's UserError, if that is what ends it.
     """
-    places = Places(storage.resolve(verified_uri), storage.resolve(out_uri))
+    places = Places(storage.resolve(verified_uri), storage.resolve(out_uri), trust_remote_code)
     for attempt in range(1, TRIES + 1):
         waiting = {name: rows for name, rows in _each(places.unfinished(), _count_open, places, settings) if rows}
         if not waiting:
@@ -84,6 +85,8 @@ class Places:
 
     verified_uri: str
     out_uri: str
+    trust_remote_code: bool = False
+    """Run code that ships with the judge's tokenizer."""
 
     def unfinished(self) -> list[str]:
         """Names of the shards without judgements."""
@@ -151,7 +154,8 @@ def _requests(batch: dict[str, Any], places: Places, settings: VerifySettings) -
     """One shard -> REQUEST rows: the judge's prompt as the problem, the shard's name as its source."""
     judge, (name,) = settings.judge, batch["name"]
     assert judge is not None
-    special = load_tokenizer(judge.model).all_special_tokens if judge.model is not None else ()
+    model, trusted = judge.model, places.trust_remote_code
+    special = load_tokenizer(model, trusted).all_special_tokens if model is not None else ()
     rows = [
         {
             "problem_id": row["trace_id"],

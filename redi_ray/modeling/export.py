@@ -23,6 +23,7 @@ from redi_ray.modeling.lora import merge_adapters
 from redi_ray.modeling.older_readers import write_older_forms
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.rounding import Rounding, rounding_of
+from redi_ray.modeling.tokenizer import listed_ends
 from redi_ray.text.templates import closing_id
 
 log = logging.getLogger("redi_ray")
@@ -124,9 +125,9 @@ def generation_config(model: PreTrainedModel, tokenizer: Any) -> GenerationConfi
     Base models often lack it: they stop at the end of a document, and a chat-tuned export would run on past its turn.
     """
     config = saveable(copy.deepcopy(model.generation_config) or GenerationConfig())
-    listed = config.eos_token_id
-    ids = listed if isinstance(listed, list) else [] if listed is None else [listed]
-    config.eos_token_id = list(dict.fromkeys([closing_id(tokenizer), tokenizer.eos_token_id, *ids]))
+    ids = [closing_id(tokenizer), tokenizer.eos_token_id, *listed_ends(config)]
+    config.eos_token_id = list(dict.fromkeys(ids))
+    config._from_model_config = None  # else transformers may make it anew, without them
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
     return config
@@ -138,12 +139,15 @@ SAMPLING = {"temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "eps
 def saveable(config: GenerationConfig) -> GenerationConfig:
     """A generation config that transformers saves: it loads more than that.
 
-    Sampling parameters without `do_sample` (many base models have them) get it, which is how vLLM reads them anyway. Of
+    Sampling parameters without `do_sample` (many base models have them) get it, which is how vLLM reads them anyway; but
+    those beside a temperature of 0, which samples nothing, are left out, since transformers does not generate with it. Of
     what still contradicts itself, the parameter that comes later in the alphabet is left out, with a line in the log.
     """
     if can_be_saved(config):
         return config
     told = config.to_diff_dict()
+    if told.get("temperature") == 0:
+        told = {name: value for name, value in told.items() if name not in {*SAMPLING, "do_sample"}}
     if SAMPLING & set(told):
         told["do_sample"] = True
     first = ("bos_token_id", "eos_token_id", "pad_token_id", "do_sample", "num_beams")

@@ -16,6 +16,14 @@ TOKENIZER_CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast", "PythonBack
 """Generic classes of version 5 -> their names in version 4, which version 5 still knows."""
 
 
+OF_TYPE = {
+    "gpt_neox": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
+    "gpt_neox_japanese": {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
+    "modernbert-decoder": {"rope_theta": "global_rope_theta", "rope_local_base_freq": "local_rope_theta"},
+}
+"""Model type -> its own names in version 4."""
+
+
 def write_older_forms(folder: str | Path, tokenizer: Any) -> None:
     """Add them to `config.json` and `tokenizer_config.json` in place; the latter belongs to `tokenizer`.
 
@@ -42,17 +50,17 @@ def older_config(config: dict[str, Any]) -> dict[str, Any]:
              for name, value in config.items()}  # fmt: skip
     if isinstance(found.get("dtype"), str):
         found.setdefault("torch_dtype", found["dtype"])
-    rope = found.get("rope_parameters")
+    rope, names = found.get("rope_parameters"), OF_TYPE.get(str(found.get("model_type")), {})
     if not isinstance(rope, dict):
         return found
     if "sliding_attention" in rope and "full_attention" in rope:  # Gemma 3: one for each type of layer
         local = rope["sliding_attention"] or {}
         if "rope_theta" in local:
-            found.setdefault("rope_local_base_freq", local["rope_theta"])
+            found.setdefault(names.get("rope_local_base_freq", "rope_local_base_freq"), local["rope_theta"])
         rope = rope["full_attention"] or {}
     for name in ("rope_theta", "partial_rotary_factor"):
         if name in rope:
-            found.setdefault(name, rope[name])
+            found.setdefault(names.get(name, name), rope[name])
     scaling = {name: value for name, value in rope.items() if name not in ("rope_theta", "partial_rotary_factor")}
     if scaling.get("rope_type", "default") != "default":
         found.setdefault("rope_scaling", scaling)

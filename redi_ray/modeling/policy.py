@@ -171,7 +171,7 @@ def load_policy(
     """Load a Hugging Face folder (or hub name) on the CPU, with architecture overrides and adapters applied.
 
     `dtype` is that of the master weights, all of them. Raises ValueError, naming the reason, for a model whose log-probs
-    would not be exact or whose weights stay quantized, and OSError where there is no model.
+    would not be exact or whose weights stay quantised, and OSError where there is no model.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=overrides.trust_remote_code)
     override_config(config, overrides)
@@ -181,14 +181,18 @@ def load_policy(
     if way.name == "refused":
         raise ValueError(f"{path}: {config.model_type} cannot be trained: {way.reason}")
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}  # grouped products stop at float32
-    model = AutoModelForCausalLM.from_pretrained(
+    load: Any = AutoModelForCausalLM.from_pretrained  # its types leave out what it returns here
+    model, loaded = load(
         path,
+        output_loading_info=True,
         config=config,
         dtype=dtype,
         attn_implementation=way.attention,
         trust_remote_code=overrides.trust_remote_code,
         **experts,
     )
+    if missing := sorted(loaded["missing_keys"]):  # transformers makes random ones of them
+        raise ValueError(f"{path} lacks {len(missing)} of the weights that its config asks for, such as {missing[0]}")
     for parameter in model.parameters():  # unpacked ones come in another type
         parameter.data = parameter.data.to(dtype)
     policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
@@ -232,18 +236,22 @@ def override_config(config: PretrainedConfig, overrides: ModelOverrides) -> None
         config.rope_parameters = {**rope, "rope_theta": overrides.rope_theta}
 
 
-def unpack_weights(config: PretrainedConfig) -> None:
-    """Have weights that are stored in few bits (gpt-oss, DeepSeek-V3) loaded as plain numbers, wherever that is; ValueError
-    where transformers cannot."""
+def unpack_weights(config: PretrainedConfig) -> bool:
+    """Have weights that are stored in few bits (gpt-oss, DeepSeek-V3) loaded as plain numbers -> whether they are so stored;
+    ValueError where transformers cannot unpack them."""
     stored: Any = getattr(config, "quantization_config", None)
-    if not stored:
-        return
-    method = AUTO_QUANTIZATION_CONFIG_MAPPING.get(stored["quant_method"])
-    if method is None or "dequantize" not in inspect.signature(method).parameters:
+    inside: Any = getattr(config.get_text_config(), "quantization_config", None)
+    if not (stored or inside):
+        return False
+    told = stored or inside
+    name = str(told.get("quant_method") if isinstance(told, dict) else told.quant_method)
+    method = AUTO_QUANTIZATION_CONFIG_MAPPING.get(name)
+    if not isinstance(stored, dict) or method is None or "dequantize" not in inspect.signature(method).parameters:
         raise ValueError(
-            f"its weights are quantized ({stored['quant_method']}), which cannot be trained: take the model they were made from"
+            f"its weights are quantised ({name}) and take no gradient: train the model that it was made of"
         )
     config.quantization_config = {**stored, "dequantize": True}
+    return True
 
 
 def decoder_layers(policy: Policy) -> Sequence[nn.Module]:

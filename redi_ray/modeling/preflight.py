@@ -8,7 +8,6 @@ for a step, exported and loaded again.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,16 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.attention import pack_layout
+from redi_ray.modeling.exact import is_remote, short
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.miniature import miniature
 from redi_ray.modeling.policy import Policy, load_policy, override_config, unpack_weights
-from redi_ray.modeling.tokenizer import is_folder, load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.modeling.weights import weight_problems
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError
 
@@ -66,10 +75,16 @@ def student_problems(
         config = AutoConfig.from_pretrained(local_folder(path), trust_remote_code=overrides.trust_remote_code)
         overridden = copy.deepcopy(config)
         override_config(overridden, overrides)
-        unpack_weights(overridden)
-    except (OSError, ValueError, KeyError) as error:
-        return [f"{field}: {path}: its config cannot be used: {error}"]
-    found = [*prompt_problems(field, tokenizer, prompt), *weight_problems(field, path)]
+        packed = unpack_weights(overridden)
+        skeleton = model_class(config, overrides.trust_remote_code)
+    except Exception as error:  # transformers raises of many kinds
+        told = f"{'' if isinstance(error, ValueError | OSError) else f'{type(error).__name__}: '}{error}"
+        if "trust_remote_code" in told:
+            told = "its code came with it: read that, then set model.overrides.trust_remote_code: true"
+        return [f"{field}: {path}: its config cannot be used: {told}"]
+    found = prompt_problems(field, tokenizer, prompt)
+    with quiet_transformers():
+        found += weight_problems(field, path, overridden, None if packed else skeleton)  # such have other names
     found += vocabulary_problems(field, tokenizer, embedding_rows(config))
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
     found += length_problems(longest_sequence(overridden), asked, trainings, bound)
@@ -77,28 +92,31 @@ def student_problems(
     return found + try_in_small(field, path, config, overrides, tokenizer, recompute)
 
 
+def model_class(config: PretrainedConfig, trust_remote_code: bool) -> type[PreTrainedModel] | None:
+    """What transformers makes a decoder of this config with; None for code that came with the model, which need not run
+    without memory. Raises whatever hinders that."""
+    if is_remote(config):
+        if "AutoModelForCausalLM" not in (shipped := getattr(config, "auto_map", None) or {}):
+            raise ValueError("the code that came with it has no decoder of text (AutoModelForCausalLM in auto_map)")
+        get_class_from_dynamic_module(shipped["AutoModelForCausalLM"], str(config.name_or_path))
+        return None
+    try:
+        with torch.device("meta"):
+            return type(AutoModelForCausalLM.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code))
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):  # behind which all others are listed
+            raise
+        raise ValueError(
+            f"{config.model_type} is no decoder of text for transformers (AutoModelForCausalLM does not know it); of a model "
+            "that sees or hears, save the text decoder as a model of its own"
+        ) from error
+
+
 def render_or_empty(tokenizer: Any, prompt: PromptSettings) -> str:
     try:
         return render_prompt(to_messages("", prompt), tokenizer, prompt)
     except PromptError:  # told by `prompt_problems`
         return ""
-
-
-def weight_problems(field: str, path: str) -> list[str]:
-    """Whether a folder holds weights, all the files that its index names. The hub is not asked."""
-    if not is_folder(path):
-        return []
-    from redi_ray import storage
-
-    names = {uri.rsplit("/", 1)[-1] for uri in storage.list_files(path)}
-    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
-        if index in names:
-            listed = json.loads(storage.read_bytes(storage.join(storage.resolve(path), index)))["weight_map"].values()
-            missing = sorted(set(listed) - names)
-            return [f"{field}: {path} lacks {', '.join(missing[:3])}, which {index} names"] if missing else []
-    if not names & {"model.safetensors", "pytorch_model.bin"}:
-        return [f"{field}: {path} holds no weights (model.safetensors, or pytorch_model.bin)"]
-    return []
 
 
 def vocabulary_problems(field: str, tokenizer: Any, rows: int) -> list[str]:
@@ -133,7 +151,8 @@ def try_in_small(
         try:
             make_small(config, overrides.trust_remote_code, folder)
         except Exception as error:  # a copy that cannot be made says nothing about the model
-            log.info("%s: %s is not tried out in small: %s", field, path, error)
+            level = logging.WARNING if is_remote(config) else logging.INFO  # old code of its own fails in new versions
+            log.log(level, "%s: %s is not tried out in small: %s", field, path, short(error))
             return []
         try:
             policy = load_policy(folder, overrides, gradient_checkpointing=recompute)

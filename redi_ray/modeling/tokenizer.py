@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.errors import UserError
+from redi_ray.errors import StorageError, UserError
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError, closing_id, template_fingerprint, uses_clock
 from redi_ray.text.thoughts import THINK_TAGS
@@ -70,20 +70,32 @@ def local_folder(path: str) -> str:
 def check_model(field: str, path: str, prompt: PromptSettings | None = None, trust_remote_code: bool = False) -> None:
     """Raise ModelError, naming the config's field, unless a tokenizer that renders such prompts can be loaded from `path`."""
     try:
-        if is_folder(path) and not os.path.isfile(os.path.join(local_folder(path), "config.json")):
-            raise ModelError(f"{field}: {path} holds no config.json; it must be a Hugging Face model folder")
+        if is_folder(path) and not os.path.isfile(os.path.join(folder := local_folder(path), "config.json")):
+            names = os.listdir(folder) if os.path.isdir(folder) else []
+            raise ModelError(f"{path} holds no config.json; it must be a Hugging Face model folder{_kind(names)}")
         tokenizer = load_tokenizer(path, trust_remote_code)
         prompt = prompt or PromptSettings(prefix="")
         render_prompt(to_messages("1+1", prompt), tokenizer, prompt)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        told = str(error) if isinstance(error, PromptError) else f"{path} cannot be loaded: {error}"
-        raise ModelError(f"{field}: {told}") from error
+        end_of_turn_ids(path, trust_remote_code)
+    except (ModelError, PromptError) as error:
+        raise ModelError(f"{field}: {error}") from error
+    except StorageError:
+        raise
+    except OSError as error:  # of the hub
+        raise ModelError(f"{field}: {path} cannot be loaded: {error}") from error
     if uses_clock(tokenizer, prompt):
         log.info("%s: the chat template writes the date; prompts here always say %s (prompt.date)", path, prompt.date)
     if lost := lost_space(tokenizer):
         raise ModelError(f"{field}: the tokenizer of {path}, as transformers loads it, {lost}; save it in another form")
+
+
+def _kind(names: Collection[str]) -> str:
+    """What a folder without a model holds instead, for a message."""
+    if "adapter_config.json" in names:
+        return ". It holds adapters alone: merge them into their model (peft's merge_and_unload) and save that"
+    if any(name.endswith(".gguf") for name in names):
+        return ". It holds GGUF files: take the model that they were made of"
+    return ""
 
 
 def lost_space(tokenizer: Any) -> str | None:
@@ -99,11 +111,19 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
 
     trust_remote_code: run code that ships with it, see `ModelOverrides`.
 
-    Raises ModelError if it has no chat template or no end-of-turn token.
+    Raises ModelError if it cannot be loaded or has no chat template or no end-of-turn token, OSError where the hub cannot be
+    asked.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(local_folder(path), trust_remote_code=trust_remote_code)
+    folder = local_folder(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except Exception as error:  # of transformers, tokenizers, pydantic or the tokenizer's own code
+        if isinstance(error, OSError) and not is_folder(path):
+            raise
+        kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        raise ModelError(f"{path} cannot be loaded: {kind}{error}") from error
     if not tokenizer.chat_template:
         raise ModelError(f"{path}: its tokenizer has no chat template, so prompts cannot be rendered; add one to it")
     if tokenizer.eos_token_id is None:
@@ -119,10 +139,18 @@ def end_of_turn_ids(path: str, trust_remote_code: bool = False) -> frozenset[int
     tokenizer = load_tokenizer(path, trust_remote_code)
     found = {closing_id(tokenizer), tokenizer.eos_token_id}
     try:
-        listed = GenerationConfig.from_pretrained(local_folder(path)).eos_token_id
+        found |= set(listed_ends(GenerationConfig.from_pretrained(local_folder(path))))
     except OSError:
-        listed = None
-    return frozenset({*found, *(listed if isinstance(listed, list) else [listed] if listed is not None else [])})
+        pass
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: generation_config.json is not one that transformers reads: {error}") from error
+    return frozenset(found)
+
+
+def listed_ends(generation: Any) -> list[int]:
+    """Token ids that end a completion by a generation config, which may hold anything there."""
+    listed = generation.eos_token_id
+    return [token for token in (listed if isinstance(listed, list) else [listed]) if type(token) is int and token >= 0]
 
 
 def read_completion(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[int]) -> tuple[str, bool]:

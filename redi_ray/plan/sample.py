@@ -190,7 +190,7 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
     prompt, tokenizer, name = config.model.prompt, None, ""
     if isinstance(config.model.init, PretrainedModel):
         name = config.model.init.path
-        tokenizer = find_tokenizer(name)
+        tokenizer = find_tokenizer(name, config.model.overrides.trust_remote_code)
     elif isinstance(config.model.init, ScratchModel) and texts:
         texts = texts[:TOKENIZER_SAMPLE]
         tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
@@ -213,14 +213,14 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
     ), f"tokenised by {name}"
 
 
-def find_tokenizer(path: str) -> Any | None:
+def find_tokenizer(path: str, trust_remote_code: bool = False) -> Any | None:
     """The tokenizer of a folder, or of a hub name that is in the local cache; None if it is not."""
     if is_folder(path):
-        return load_tokenizer(path)
+        return load_tokenizer(path, trust_remote_code)
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=trust_remote_code)
     except (OSError, ValueError):
         return None
     return tokenizer if tokenizer.chat_template else None

@@ -152,7 +152,9 @@ TABLE: Mapping[str, Mapping[str, Any]] = _table()
 """Hub names whose sizes are known without a network, from the configs that come with the models."""
 
 
-def shape_of(field: str, path: str, given: Mapping[str, ModelShape] | None = None) -> ModelShape:
+def shape_of(
+    field: str, path: str, given: Mapping[str, ModelShape] | None = None, trust_remote_code: bool = False
+) -> ModelShape:
     """The shape of a model's folder (local or s3://) or hub name. `given`: shapes from the command line by path.
 
     Raises PlanError, naming the config's `field`, for a model whose sizes cannot be found out here.
@@ -165,21 +167,21 @@ def shape_of(field: str, path: str, given: Mapping[str, ModelShape] | None = Non
         return ModelShape(name=path, **TABLE[path])
     from transformers import AutoConfig
 
+    folder = local_folder(path)
     try:
-        config = AutoConfig.from_pretrained(local_folder(path), local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = (
-            "holds no config.json"
-            if is_folder(path) and not os.path.isfile(path)
-            else "is not in the hub's local cache"
-        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    except Exception as error:  # transformers raises of several kinds
+        reason = "is not in the hub's local cache"
+        if is_folder(path):
+            there = os.path.isfile(os.path.join(folder, "config.json"))
+            reason = f"has a config.json that cannot be used ({error})" if there else "holds no config.json"
         raise PlanError(
             f"{field}: {path} {reason}, and the plan has no sizes for it; give them: --shape {path}:{EXAMPLE}"
         ) from error
-    return shape_of_config(path, config, field)
+    return shape_of_config(path, config, field, trust_remote_code)
 
 
-def shape_of_config(name: str, config: Any, field: str = "model") -> ModelShape:
+def shape_of_config(name: str, config: Any, field: str = "model", trust_remote_code: bool = False) -> ModelShape:
     """The shape that a transformers config describes. Raises PlanError for what is no dense decoder."""
     config = config.get_text_config()
     if any(getattr(config, key, None) for key in ("num_experts", "num_local_experts", "n_routed_experts")):
@@ -203,16 +205,19 @@ def shape_of_config(name: str, config: Any, field: str = "model") -> ModelShape:
         raise PlanError(f"{field}: {name} ({config.model_type}) is no decoder that the plan knows: {error}") from error
     if config.model_type in ("qwen2", "qwen3", "llama", "mistral") and not getattr(config, "attention_bias", False):
         return shape
-    return ModelShape(**{**_plain(shape), "counted": count_parameters(config)})
+    try:
+        return ModelShape(**{**_plain(shape), "counted": count_parameters(config, trust_remote_code)})
+    except Exception as error:  # an architecture that transformers has no decoder of
+        raise PlanError(f"{field}: {name} ({config.model_type}) cannot be counted: {error}") from error
 
 
-def count_parameters(config: Any) -> int:
+def count_parameters(config: Any, trust_remote_code: bool = False) -> int:
     """Parameters of the transformers model, built on the meta device: no memory is taken."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return int(AutoModelForCausalLM.from_config(config).num_parameters())
+        return int(AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code).num_parameters())
 
 
 def _plain(shape: ModelShape) -> dict[str, Any]:
@@ -239,7 +244,7 @@ def student_shape(config: ExperimentConfig, known: Mapping[str, ModelShape]) -> 
     """The shape of the model that is trained."""
     init: Any = config.model.init
     if isinstance(init, PretrainedModel):
-        return shape_of("model.init.path", init.path, known)
+        return shape_of("model.init.path", init.path, known, config.model.overrides.trust_remote_code)
     if isinstance(init, ArithmeticModel):
         from redi_ray.modeling.tokenizer import character_tokenizer
         from redi_ray.stages.model import WORLD_ALPHABET

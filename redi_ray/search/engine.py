@@ -104,7 +104,9 @@ class SwappingEngine:
 
         if (given := str(engine_kwargs(self.settings)["dtype"])) != "auto":
             return given.removeprefix("torch.")
-        return str(AutoConfig.from_pretrained(path).dtype).removeprefix("torch.")
+        return str(AutoConfig.from_pretrained(path, trust_remote_code=self.settings.trusts_code).dtype).removeprefix(
+            "torch."
+        )
 
     def _local(self, model: str) -> str:
         if not model.startswith("s3://"):
@@ -147,10 +149,11 @@ class SwappingEngine:
         answers = [out.outputs[0] for out in self.llm.generate(asked, greedy, use_tqdm=False)]
         tokens = [list(answer.token_ids) for answer in answers]
         given = [step[token].logprob for a in answers for token, step in zip(a.token_ids, a.logprobs, strict=True)]
-        found, best = teacher_forced(path, prompts, tokens)
+        trusted = self.settings.trusts_code
+        found, best = teacher_forced(path, prompts, tokens, trusted)
         distance, to_previous = float(np.abs(found - given).mean()), None
         if previous is not None:
-            before, _ = teacher_forced(previous, prompts, tokens)
+            before, _ = teacher_forced(previous, prompts, tokens, trusted)
             if not np.array_equal(before, found):
                 to_previous = float(np.abs(before - given).mean())
         numbers = (float((best - found).max()), distance, to_previous)
@@ -164,10 +167,8 @@ class SwappingEngine:
 
         assert self.model is not None, "use() comes first"
         path, rows = self._local(self.model), requests.select(REQUEST.names).to_pylist()
-        tokenizer, ends = (
-            load_tokenizer(path, self.settings.trusts_code),
-            end_of_turn_ids(path, self.settings.trusts_code),
-        )
+        trusted = self.settings.trusts_code
+        tokenizer, ends = load_tokenizer(path, trusted), end_of_turn_ids(path, trusted)
         asked = [{"prompt_token_ids": prompt_ids(to_messages(r["problem"], prompt), tokenizer, prompt)} for r in rows]
         parameters = [SamplingParams(**sampling_params(row, sampling, ends)) for row in rows]
         found = []
@@ -180,13 +181,13 @@ class SwappingEngine:
 
 
 def teacher_forced(
-    path: str, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+    path: str, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], trust_remote_code: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-probs (nats) of the answers' tokens given what stands before them, and of the likeliest token there: float[N] both."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code).eval()
     found, best = [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([[*prompt, *answer]])

@@ -44,7 +44,7 @@ class Evaluator:
         prompt, evaluate, model = run.config.model.prompt, run.config.evaluate, checkpoint.facts["export"]
 
         def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
-            tokenizer = load_tokenizer(model, run.config.resources.engine.trusts_code)
+            tokenizer = load_tokenizer(model, self.engine.settings.trusts_code)
             some = some_problems(read_problems(dev.files("dev")), settings.parity_prompts)
             asked = [prompt_ids(to_messages(text, prompt), tokenizer, prompt) for text in some["problem"].to_pylist()]
             self.swap = self.engine.use(model, asked)

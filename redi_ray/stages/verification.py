@@ -97,6 +97,7 @@ def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:
             judge_sampler(judge, run.config.resources.engine),
             on_total=progress.set_total,
             on_progress=progress,
+            trust_remote_code=(judge.engine or run.config.resources.engine).trusts_code,
         )
     not_asked, failures, rows = Counter[str](), 0, 0
     for table in storage.read_tables(storage.list_files(stage.uri, ".parquet"), ["not_asked", "failure"]):

@@ -51,7 +51,7 @@ def render(messages: list[Message], tokenizer: Any, settings: PromptSettings, *,
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened, **told)
     except Exception as error:  # whatever a template raises is the template's
-        hint = ""
+        hint = "; if it needs a system message, set `prompt.system`"
         if any(message["role"] == "system" for message in messages):
             hint = (
                 "; if it takes no system message, set `prompt.system` to null and write its text into `prompt.template`"

@@ -59,16 +59,30 @@ def prompt_ids(messages: list[Message], tokenizer: Any, settings: PromptSettings
 
 def _framed_ids(frame: str, marks: dict[str, str], control: re.Pattern[str], tokenizer: Any) -> list[int]:
     """Ids of the rendered chat `frame` with texts in place of its marks: what lies between two of its control tokens is
-    tokenised as one piece, in which nothing is control."""
+    tokenised as one piece, in which nothing is control.
+
+    The rest comes out as the tokenizer itself has it: control tokens may take white space beside them away, and some
+    tokenizers begin every piece with a space, others only the first.
+    """
+    pieces = re.split(f"({control.pattern})", frame)
+    flags = {token.content: token for token in tokenizer.added_tokens_decoder.values()}
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    afresh = len(pieces) == 1 or ids_of(pieces[1] + "1") == ids_of(pieces[1]) + ids_of("1")
     ids: list[int] = []
-    for number, piece in enumerate(re.split(f"({control.pattern})", frame)):
-        if not piece:
-            continue
+    for number, piece in enumerate(pieces):
         if number % 2:
-            ids += tokenizer(piece, add_special_tokens=False)["input_ids"]
+            ids += ids_of(piece)
             continue
         said = re.sub("|".join(marks), lambda match: marks[match.group()], piece)
-        ids += plain_ids(said, tokenizer) if ids else _plain(said, tokenizer, offsets=False)[0]
+        if number > 0 and flags[pieces[number - 1]].rstrip:
+            said = said.lstrip()
+        if number + 1 < len(pieces) and flags[pieces[number + 1]].lstrip:
+            said = said.rstrip()
+        if said:
+            ids += _plain(said, tokenizer, offsets=False)[0] if afresh or not ids else plain_ids(said, tokenizer)
     return ids
 
 
@@ -130,19 +144,21 @@ def _plain(text: str, tokenizer: Any, *, offsets: bool) -> tuple[list[int], list
 
 @lru_cache(maxsize=4)
 def _without_control(tokenizer: Any, control: frozenset[int]) -> Any:
-    """The same tokenizer, which reads control tokens as text."""
+    """The same tokenizer, which reads control tokens as text: each keeps its id under a name that no text holds, since ids of
+    added tokens are counted, and some models (unigram, WordPiece) take whatever their vocabulary has."""
     from tokenizers import Tokenizer
 
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    vocabulary = state["model"]["vocab"]
-    own = set(vocabulary if isinstance(vocabulary, dict) else (token for token, _ in vocabulary))
-    added = []
-    for token in state["added_tokens"]:
-        if token["id"] not in control:
-            added.append(token)
-        elif token["content"] not in own:  # ids of added tokens are counted, so its place must stay taken
-            added.append({**token, "content": f"{UNWRITTEN}{token['id']}{UNWRITTEN}"})
-    state["added_tokens"] = added
+    model, added = state["model"], state["added_tokens"]
+    hidden = {t["content"]: f"{UNWRITTEN}{t['id']}{UNWRITTEN}" for t in added if t["id"] in control}
+    state["added_tokens"] = [{**t, "content": hidden.get(t["content"], t["content"])} for t in added]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {hidden.get(token, token): index for token, index in model["vocab"].items()}
+        model |= {"unk_token": hidden.get(unknown, unknown)} if (unknown := model.get("unk_token")) else {}
+        if "merges" in model:
+            model["merges"] = [pair for pair in model["merges"] if hidden.keys().isdisjoint([*pair, "".join(pair)])]
+    else:
+        model["vocab"] = [[hidden.get(token, token), score] for token, score in model["vocab"]]
     return Tokenizer.from_str(json.dumps({**state, "post_processor": None, "truncation": None, "padding": None}))
 
 

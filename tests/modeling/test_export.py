@@ -105,6 +105,8 @@ SAMPLED = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
         (SAMPLED | {"do_sample": True}, SAMPLED | {"do_sample": True}),
         (SAMPLED, SAMPLED | {"do_sample": True}),
         ({"temperature": 0.6, "do_sample": False}, {"temperature": 0.6, "do_sample": True}),
+        ({"temperature": 0.0, "do_sample": False, "top_p": 0.9}, {}),  # greedy; with `do_sample` nothing would be generated
+        ({"eos_token_id": "2"}, {}),
         ({"early_stopping": True, "length_penalty": 2.0}, {}),
         ({"num_beams": 3, "early_stopping": True}, {"num_beams": 3, "early_stopping": True}),
         ({"output_scores": True, "max_length": 4096}, {"max_length": 4096}),

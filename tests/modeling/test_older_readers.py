@@ -12,9 +12,11 @@ from transformers import (
     AutoConfig,
     AutoTokenizer,
     Gemma3TextConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaTokenizer,
+    ModernBertDecoderConfig,
     PreTrainedTokenizerFast,
     Qwen2ForCausalLM,
 )
@@ -49,8 +51,13 @@ def saved(config: object, folder: Path) -> dict:
             Gemma3TextConfig(),
             {"rope_theta": 1_000_000.0, "rope_local_base_freq": 10_000.0},
         ),
+        (
+            GPTNeoXConfig(rope_parameters={"rope_theta": 5e5, "rope_type": "default", "partial_rotary_factor": 1.0}),
+            {"rotary_emb_base": 5e5, "rotary_pct": 1.0},
+        ),
+        (ModernBertDecoderConfig(), {"global_rope_theta": 160_000.0, "local_rope_theta": 10_000.0}),
     ],
-    ids=["plain", "scaled", "per-layer"],
+    ids=["plain", "scaled", "per-layer", "own-names", "own-names-per-layer"],
 )  # fmt: skip
 def test_the_rotary_embedding_is_written_both_ways(tmp_path: Path, config: object, expected: dict) -> None:
     found = saved(config, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_models import VOCABULARY, tiny_config, tiny_model, tiny_policy
 from transformers import (
     AutoConfig,
@@ -132,6 +133,17 @@ def test_overrides(saved):
         load_policy(saved(MambaConfig(vocab_size=VOCABULARY, hidden_size=32)), ModelOverrides(rope_theta=1e4))
     with pytest.raises(OSError):
         load_policy("/nowhere/at/all", ModelOverrides())
+
+
+def test_weights_that_a_folder_lacks_are_not_made_up(saved, tmp_path):
+    """transformers takes random ones for them, with a warning."""
+    folder = saved(LlamaConfig(**SMALL))
+    state = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    AutoConfig.from_pretrained(folder).save_pretrained(tmp_path)
+    kept = {name: tensor for name, tensor in state.items() if "layers.1." not in name}
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 9 of the weights that its config asks for, such as model.layers.1."):
+        load_policy(str(tmp_path), ModelOverrides())
 
 
 def test_lora_starts_at_the_base_and_trains_only_adapters(saved):

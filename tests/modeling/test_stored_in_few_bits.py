@@ -59,5 +59,5 @@ def test_gpt_oss_as_it_is_published(tmp_path):
 @pytest.mark.parametrize("method", ["gptq", "bitsandbytes"])
 def test_what_cannot_be_unpacked_is_refused(tmp_path, method):
     path = stored(tiny_config(), tmp_path, {"quant_method": method, "load_in_4bit": True, "bits": 4})
-    with pytest.raises(ValueError, match=rf"quantized \({method}\).*take the model they were made from"):
+    with pytest.raises(ValueError, match=rf"quantised \({method}\).*train the model that it was made of"):
         load_policy(path, ModelOverrides())

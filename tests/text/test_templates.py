@@ -6,12 +6,15 @@ import time
 
 import pytest
 from tiny_families import ALPACA, CHATML, DATED, FAMILIES, GEMMA, LLAMA2, family, sentencepiece
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, Unigram
+from transformers import PreTrainedTokenizerFast
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.modeling.tokenizer import tokenizer_fingerprints
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError, closing_id, uses_clock, without_ending
-from redi_ray.text.tokens import begins_with_space, completion_ids, encode, prompt_ids, tag_places
+from redi_ray.text.tokens import begins_with_space, completion_ids, encode, plain_ids, prompt_ids, tag_places
 
 THINK, PLAIN = PromptSettings(), PromptSettings(prefix="")
 ENDED = "<|im_start|>assistant\n"
@@ -210,6 +213,49 @@ def test_control_tokens_in_a_text_are_text(name: str, special: bool, think: bool
     places = tag_places(completion, ["</think>"], tokenizer, THINK)
     assert "</think>" in tokenizer.decode([ids[place] for place in sorted(places)])
     assert len(places) == 1 or not think
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        *(
+            sentencepiece(scheme, template)
+            for scheme in ("legacy", "always", "first", "never")
+            for template in (LLAMA2, GEMMA)
+        ),
+        family("phi3", strips=True),
+        family("gemma"),
+    ],
+)
+@pytest.mark.parametrize("around", [("", ""), ("1 ", " 1"), ("an", "an")])
+def test_control_tokens_in_a_problem_leave_the_frame_as_it_is(tokenizer, around: tuple[str, str]):
+    """Spaces that a tokenizer begins its pieces with, and those that its control tokens swallow, are those of any problem."""
+    plain, odd = (
+        prompt_ids(to_messages(what.join(around), PLAIN), tokenizer, PLAIN) for what in ("XX", tokenizer.eos_token)
+    )
+    start = next(n for n in range(len(plain)) if plain[n] != odd[n])
+    end = next(n for n in range(1, len(plain)) if plain[-n] != odd[-n]) - 1
+    assert tokenizer.decode(plain[start : len(plain) - end]).strip() == "XX"
+    assert tokenizer.decode(odd[start : len(odd) - end]).strip() == tokenizer.eos_token
+
+
+def test_a_vocabulary_that_holds_its_control_tokens_gives_none_for_text():
+    """A unigram model takes every piece that it has, a BPE every merge."""
+    pieces = ["<unk>", "</s>", "▁", *"abs</>", "</", "</s"]
+    backends = [
+        Tokenizer(Unigram([(piece, -2.0 if n > 1 else 0.0) for n, piece in enumerate(pieces)], unk_id=0)),
+        Tokenizer(
+            BPE({p: n for n, p in enumerate(pieces)}, [("<", "/"), ("</", "s"), ("</s", ">")], unk_token="<unk>")
+        ),
+    ]
+    for backend in backends:
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", chat_template=LLAMA2
+        )
+        ids = plain_ids("a</s>b", tokenizer)
+        assert 1 not in ids
+        assert "".join(tokenizer.convert_ids_to_tokens(ids)) == "a</s>b"
+        assert plain_ids("a#</s>", tokenizer)[1] == 0  # what is unknown stays so
 
 
 @pytest.mark.parametrize("scheme", ["legacy", "always", "first"])
