@@ -106,7 +106,14 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
             lambda folder: (folder / "generation_config.json").write_text('{"num_return_sequences": 3}'),
             "generation_config.json is not one that transformers reads",
         ),
-        (edit("config.json", lambda c: c.update(max_position_embeddings=4)), "the prompt alone has .* positions end at 4"),
+        (
+            lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": [2,'),
+            "model.init.path: .*generation_config.json is not one that transformers reads: Expecting value.*fetch it again",
+        ),
+        (
+            edit("config.json", lambda c: c.update(max_position_embeddings=4)),
+            "model.init.path: its positions end at 4, and a prompt has .* before its problem .*overrides.max_position_embeddings",
+        ),
         (edit("config.json", lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})), r"quantised \(gptq\)"),
         (edit("config.json", lambda c: c.update(rope_parameters={"rope_type": "none_such"})), "config cannot be used.*none_such"),
         (edit("config.json", lambda c: c.update(model_type="t5")), "t5 is no decoder of text"),
@@ -126,8 +133,8 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
         ),
     ],
     ids=[
-        *("weights", "shard", "vocabulary", "system", "system-lost", "problem-lost", "generation", "positions"),
-        *("quantised", "rope", "no-decoder", "shapes", "layers", "lfs", "cut-off", "elsewhere"),
+        *("weights", "shard", "vocabulary", "system", "system-lost", "problem-lost", "generation", "cut-generation"),
+        *("positions", "quantised", "rope", "no-decoder", "shapes", "layers", "lfs", "cut-off", "elsewhere"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_contradicts_is_told(tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
@@ -254,8 +261,9 @@ def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> Non
         app, ["generate", "configs/demo.yaml", *changes, "model.overrides.lora={target_modules: [nope]}"]
     )
     assert told.exit_code == EXIT_BAD_INPUT, told.output
-    for part in ("(4 findings)", "beyond the 20 rows", "max_length is 256", "nope"):
+    for part in ("beyond the 20 rows", "max_length is 256", "nope"):
         assert part in told.output, told.output
+    assert len(told.output.split("do not fit:")[1].strip().splitlines()) == 4, told.output
     assert not (tmp_path / "runs").exists()
 
 
