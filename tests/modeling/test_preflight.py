@@ -59,7 +59,7 @@ def test_a_sound_model_passes(tmp_path: Path, kind: str, changes: dict, override
     ("kind", "overrides", "told"),
     [
         ("Bert", ModelOverrides(), "cannot be trained: it looks ahead"),
-        ("Llama", ModelOverrides(lora=LoraSettings(target_modules=["q_prj"])), r"cannot be trained: model.lora.*q_prj"),
+        ("Llama", ModelOverrides(lora=LoraSettings(target_modules=["q_prj"])), r"cannot be trained: model.overrides.lora.*q_prj"),
         ("Mamba", ModelOverrides(rope_theta=1e6), "mamba has no single rope_theta"),
         ("OPT", ModelOverrides(max_position_embeddings=4096), "cannot be trained: .*(mismatch|size)"),
     ],
@@ -98,6 +98,16 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
             and (folder / "model.safetensors").rename(folder / "b.safetensors"),
             "lacks model-00001-of-00002.safetensors",
         ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink()
+            or (folder / "model.safetensors.index.json").write_text('{"weight_map": {'),
+            "model.init.path: .*model.safetensors.index.json is no index of weights .*fetch or copy it again",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes((9).to_bytes(8, "little") + b"no header"),
+            "model.init.path: .*model.safetensors is no safetensors file; fetch or copy it again",
+        ),
+        (edit("config.json", lambda c: c.update(quantization_config={})), "model.init.path: .*cannot be loaded: ValueError"),
         (edit("config.json", lambda c: c.update(vocab_size=20)), r"larger than the model: .* beyond the 20 rows"),
         (template(NO_SYSTEM + USERS), "refuses a chat: .*System role not supported.*set `prompt.system` to null"),
         (template(USERS), "leaves out the system message"),
@@ -133,7 +143,8 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
         ),
     ],
     ids=[
-        *("weights", "shard", "vocabulary", "system", "system-lost", "problem-lost", "generation", "cut-generation"),
+        *("weights", "shard", "cut-index", "no-header", "no-method"),
+        *("vocabulary", "system", "system-lost", "problem-lost", "generation", "cut-generation"),
         *("positions", "quantised", "rope", "no-decoder", "shapes", "layers", "lfs", "cut-off", "elsewhere"),
     ],
 )  # fmt: skip
