@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -107,7 +107,7 @@ def read_run(run_uri: str) -> Run:
         raise StorageError(f"{run_uri}: no run here (neither config.yaml nor a finished stage)")
     curated = stages["curated"]
     pairs = (_attempt(partial(_pairs, curated), curated.table("pairs"), notes) or []) if curated else []
-    _note_what_is_missing(stages, arms, configured, notes, evaluates=_evaluates(config))
+    _note_what_is_missing(stages, arms, configured, notes, evaluates=_evaluates(config), begun=_begun(run_uri))
     return Run(run_uri, config_text, config, stages, arms, pairs, notes)
 
 
@@ -131,6 +131,7 @@ def _note_what_is_missing(
     notes: list[str],
     *,
     evaluates: bool,
+    begun: Set[str],
 ) -> None:
     notes.extend(f"Stage {name}: not run." for name in DATA_STAGES if stages[name] is None)
     verified = stages["verified"]
@@ -143,7 +144,8 @@ def _note_what_is_missing(
     for name in (*FIRST_ARMS, *configured):
         arm = by_name.get(name)
         if name != "base" and (arm is None or arm.checkpoint is None):
-            notes.append(f"Training of {name}: not run.")
+            told = "begun, but not finished; the same command goes on, or says why not" if name in begun else "not run"
+            notes.append(f"Training of {name}: {told}.")
         if evaluates and (arm is None or not arm.results):
             notes.append(f"Evaluation of {name}: not run.")
     if not configured and not any(arm.name not in FIRST_ARMS for arm in arms):
@@ -169,6 +171,12 @@ def _note_what_is_missing(
         if bad:
             count = sum(any(not math.isfinite(value) for value in step.values()) for step in arm.steps)
             notes.append(f"Training of {arm.name}: {count} steps with non-finite {', '.join(bad)}.")
+
+
+def _begun(run_uri: str) -> Set[str]:
+    """Models whose training has come to a step, finished or not."""
+    root = join(run_uri, "checkpoints")
+    return {file.split("/checkpoints/")[-1].split("/")[0] for file in list_files(root, "/metrics.jsonl")}
 
 
 def _early_end(arm: str, status: str, facts: Mapping[str, Any]) -> str:

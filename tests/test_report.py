@@ -221,6 +221,17 @@ def test_an_early_end_is_told_with_its_reason(tmp_path: Path) -> None:
     assert told in read_report(run)["notes"]
 
 
+def test_a_training_that_was_cut_off_has_begun(tmp_path: Path) -> None:
+    """Also one that came to a loss that is not finite: nothing of it is published but its metrics."""
+    run = str(tmp_path / "cut")
+    write_bytes(join(run, "config.yaml"), yaml.safe_dump(CONFIG).encode())
+    write_bytes(join(run, "checkpoints", "redi", "0123abcd", "metrics.jsonl"), b'{"step": 0, "loss": 1.0}')
+    build_report(run)
+    notes = "\n".join(read_report(run)["notes"])
+    assert "Training of redi: begun, but not finished" in notes
+    assert "Training of alpha0: not run." in notes
+
+
 def test_damaged_files_are_notes(tmp_path: Path) -> None:
     run = str(tmp_path / "damaged")
     write_run(run, {"arithmetic": 5})
