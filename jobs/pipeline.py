@@ -5,8 +5,8 @@ ray job submit --working-dir . -- python jobs/pipeline.py --config configs/demo.
 
 import argparse
 
-from redi_ray.cli import told
-from redi_ray.entry import run_stages
+from redi_ray.cli.entry import run_stages
+from redi_ray.cli.main import told
 
 
 def main() -> None:

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from redi_ray import storage
-from redi_ray.capacity import with_devices
+from redi_ray.cluster.capacity import with_devices
+from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig, ScratchModel
 from redi_ray.config.load import dump_config
 from redi_ray.errors import UserError
-from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import import_for_threads
-from redi_ray.runtime import log
 from redi_ray.stages import data, evaluation, model, training, verification
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 
 if TYPE_CHECKING:
-    from redi_ray.report import ReportPaths
+    from redi_ray.report.page import ReportPaths
 
 
 class Pipeline:
@@ -118,7 +118,7 @@ class Pipeline:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def report(self) -> ReportPaths:
-        from redi_ray.report import build_report  # loads matplotlib, which only this stage needs
+        from redi_ray.report.page import build_report  # loads matplotlib, which only this stage needs
 
         return build_report(self.run.uri)
 

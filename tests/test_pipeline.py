@@ -18,7 +18,7 @@ from processes import ROOT, kill_when, rows, run, start
 from ray_head import ray_head
 from recovery import recovering
 
-from redi_ray import manifests, storage
+from redi_ray.store import manifests, storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

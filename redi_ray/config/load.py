@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.secrets import holds_a_key
 from redi_ray.errors import UserError
+from redi_ray.store import storage
 
 
 class ConfigError(UserError):

@@ -26,13 +26,13 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray.config.evaluation import BenchmarkSettings
-from redi_ray.data.chats import BadChat, read_text
-from redi_ray.data.opening import DamagedFile, open_data, unpacking
-from redi_ray.data.readers import DataError, file_rows
-from redi_ray.data.values import BadValue, Several, read_answer, shown
+from redi_ray.data.sources.chats import BadChat, read_text
+from redi_ray.data.sources.opening import DamagedFile, open_data, unpacking
+from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.values import BadValue, Several, read_answer, shown
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM
-from redi_ray.storage import exists
+from redi_ray.store.storage import exists
 
 
 class BenchmarkError(UserError):

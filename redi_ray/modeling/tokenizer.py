@@ -56,7 +56,7 @@ def local_folder(path: str) -> str:
     """The path itself, or a local copy of what is on S3 (its small files; the weights stay there)."""
     if not path.startswith("s3://"):
         return path
-    from redi_ray import storage
+    from redi_ray.store import storage
 
     folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
     os.makedirs(folder, exist_ok=True)

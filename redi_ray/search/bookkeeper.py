@@ -9,8 +9,8 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
+from redi_ray.cluster.runtime import log, quiet
 from redi_ray.pipeline import Pipeline
-from redi_ray.runtime import log, quiet
 from redi_ray.search.figures import shown
 from redi_ray.search.leader import TrialJob
 from redi_ray.search.plan import TrialSpec

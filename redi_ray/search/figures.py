@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from redi_ray.figures import DASHES, INK, MUTED, STYLE
+from redi_ray.report.figures import DASHES, INK, MUTED, STYLE
 from redi_ray.search.records import TrialRecord
 from redi_ray.search.results import Point
 from redi_ray.search.space import short_names, show

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from redi_ray import manifests, storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
@@ -24,6 +23,7 @@ from redi_ray.search.sections import (
     trainer_of,
 )
 from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values
+from redi_ray.store import manifests, storage
 from redi_ray.train.monitors import STEP_METRICS
 
 DEV_ACCURACY, DEV_PASS_AT_1 = "dev_accuracy", "dev_pass@1"

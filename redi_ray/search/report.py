@@ -9,14 +9,14 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from redi_ray import storage
-from redi_ray.figures import to_png, to_svg
-from redi_ray.manifests import current_manifest
+from redi_ray.report.figures import to_png, to_svg
 from redi_ray.search.figures import TITLES, curves_of_trials, shown, value_figure
 from redi_ray.search.records import CURVES, TrialRecord, any_record
 from redi_ray.search.results import Point, to_points
 from redi_ray.search.space import describe, short_names
-from redi_ray.storage import StorageError, exists, join
+from redi_ray.store import storage
+from redi_ray.store.manifests import current_manifest
+from redi_ray.store.storage import StorageError, exists, join
 
 
 @dataclass(frozen=True)

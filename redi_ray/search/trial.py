@@ -13,14 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
 from redi_ray.config.search import DevEvaluation
 from redi_ray.config.training import TrainSettings
-from redi_ray.data.generate import read_problems
-from redi_ray.data.samples import Sampler
+from redi_ray.data.sample.generate import read_problems
+from redi_ray.data.sample.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
-from redi_ray.manifests import Manifest
 from redi_ray.pipeline import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
@@ -28,6 +26,8 @@ from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.train.progress import NonfiniteError
 
 Score = Mapping[str, Any]
@@ -79,7 +79,7 @@ def run_trial(
 
     Args:
         shared: null runs the stages before the training, or finds them done.
-        callbacks_for: called before the training starts; see `redi_ray.train.launch.launch_training` for what it returns.
+        callbacks_for: called before the training starts; see `redi_ray.train.on_ray.launch.launch_training` for what it returns.
         scorer: measures `dev_pass@1`; null starts an engine for it.
 
     Raises UserError, or TrainError if the training failed.

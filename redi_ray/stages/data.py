@@ -7,24 +7,24 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import log
 from redi_ray.config.data import EndpointTraces, ImportTraces, SampledTraces, VllmTraces
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.beginnings import MOST, check_beginnings, check_thoughts, complaint
-from redi_ray.data.collect import Verification
-from redi_ray.data.curate import CurateCounts, curate
-from redi_ray.data.curation.contamination import BENCHMARKS
-from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
-from redi_ray.data.problems import collect_problems
-from redi_ray.data.readers import DataError
-from redi_ray.data.survey import trace_shards
-from redi_ray.manifests import Manifest, Stage
+from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
+from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.curate import CurateCounts, curate
+from redi_ray.data.sample.collect import Verification
+from redi_ray.data.sample.generate import generate_rounds, import_traces, make_sampler
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.sources.problems import collect_problems
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.runtime import log
 from redi_ray.stages.evaluation import load_benchmarks
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 
 
 def problems(run: Run) -> Manifest:

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.generate import read_problems
+from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
-from redi_ray.manifests import Manifest
 from redi_ray.stages.run import Progress, Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 
 
 def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dict[str, pa.Table]:

@@ -10,17 +10,17 @@ from typing import Any
 
 import ray
 
-from redi_ray import storage
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
-from redi_ray.data.world import OPERATORS, corpus
-from redi_ray.manifests import Manifest
+from redi_ray.data.sources.world import OPERATORS, corpus
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.recorded import RECORDED, record_problems
 from redi_ray.text.tokens import encode

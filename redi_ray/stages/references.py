@@ -19,15 +19,15 @@ import numpy as np
 import ray
 import ray.data
 
-from redi_ray import storage
-from redi_ray.capacity import CapacityError, require_room
+from redi_ray.cluster.capacity import CapacityError, require_room
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import (
     FingerprintError,
     check_record,

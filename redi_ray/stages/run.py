@@ -11,11 +11,11 @@ from typing import Any
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from redi_ray import lock, manifests, storage
+from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
-from redi_ray.manifests import Manifest, Stage
-from redi_ray.runtime import log
+from redi_ray.store import lock, manifests, storage
+from redi_ray.store.manifests import Manifest, Stage
 
 
 @dataclass(frozen=True)

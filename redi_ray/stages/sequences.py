@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import ray
 
-from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.text.recorded import RECORDED, record_prompts
 from redi_ray.text.templates import Message, closing_id
 from redi_ray.text.thoughts import THINK_TAGS

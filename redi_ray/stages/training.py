@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import log
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.manifests import Manifest, Stage
-from redi_ray.runtime import log
 from redi_ray.stages.launch import total_steps, train_with_progress
 from redi_ray.stages.references import references, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, sequences
-from redi_ray.train.job import Development
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.train.on_ray.job import Development
 
 LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""

@@ -18,15 +18,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from redi_ray import storage
 from redi_ray.config.judges import JudgeSettings
-from redi_ray.data.decide import NO_VOTE, JudgeCounts, decide_traces
-from redi_ray.data.judge import judge_sampler, judge_traces
-from redi_ray.data.survey import trace_shards
-from redi_ray.data.verify import verify_traces
-from redi_ray.manifests import Manifest, Stage
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.verify.decide import NO_VOTE, JudgeCounts, decide_traces
+from redi_ray.data.verify.judge import judge_sampler, judge_traces
+from redi_ray.data.verify.traces import verify_traces
 from redi_ray.schemas import VERIFIERS, Verdict
 from redi_ray.stages.run import Progress, Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 
 
 def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:

@@ -8,10 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from redi_ray import storage
 from redi_ray.config.load import load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
-from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR, PROBLEM
@@ -20,7 +18,9 @@ from redi_ray.search.records import read_steps
 from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import prepare_arm
-from redi_ray.train.launch import TrainError
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.train.on_ray.launch import TrainError
 
 ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
 DIGITS = "0123456789+="

@@ -10,7 +10,7 @@ import pytest
 
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
-from redi_ray.data.readers import DataError
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.pipeline import Pipeline

@@ -10,13 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from redi_ray import manifests, storage
-from redi_ray.capacity import CapacityError
+from redi_ray.cluster.capacity import CapacityError
 from redi_ray.config.load import load_config
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest, Stage
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
@@ -25,6 +23,8 @@ from redi_ray.stages import training
 from redi_ray.stages.references import half_precision, references, require_gpu_memory, split_store, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
+from redi_ray.store import manifests, storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import FingerprintError, read_record
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
