@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import with_devices
 from redi_ray.cluster.runtime import log
@@ -18,9 +17,6 @@ from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest
-
-if TYPE_CHECKING:
-    from redi_ray.report.page import ReportPaths
 
 
 class Pipeline:
@@ -117,19 +113,13 @@ class Pipeline:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def report(self) -> ReportPaths:
-        from redi_ray.report.page import build_report  # loads matplotlib, which only this stage needs
-
-        return build_report(self.run.uri)
-
-    def run_all(self) -> ReportPaths:
-        """Problems to report."""
+    def run_all(self) -> None:
+        """From the problems to every model's scores."""
         self.train()
         if self.config.evaluate.benchmarks:
             self.evaluate()
         else:
             log.info("evaluate.benchmarks names none, so nothing is evaluated")
-        return self.report()
 
     def _known(self, names: list[str] | None) -> list[str]:
         unknown = [name for name in names or [] if name not in self.arms]

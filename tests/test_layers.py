@@ -10,8 +10,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
 
 ROOMS = (
-    "errors", "schemas", "store", "config", "text", "objectives", "modeling", "cluster", ("data", "train"), "eval", "report",
-    "stages", "pipeline", "plan", "search", "cli",
+    "errors", "schemas", "store", "config", "text", "objectives", "modeling", "cluster", ("data", "train"), "eval",
+    "stages", "pipeline", "plan", "search", "report", "cli",
 )  # fmt: skip
 """From the bottom up; two side by side know nothing of each other."""
 LAYERS = {name: number for number, rooms in enumerate(ROOMS) for name in ([rooms] if isinstance(rooms, str) else rooms)}

@@ -14,7 +14,7 @@ from redi_ray.config.load import dump_config, load_config
 from redi_ray.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from redi_ray.report.page import ReportPaths
+    from redi_ray.pipeline import Pipeline
 
 app = typer.Typer(
     help="Distil reasoning with negative signals: problems -> traces -> pairs -> SFT -> REDI -> evaluation, on Ray.",
@@ -41,7 +41,7 @@ Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and ex
 @app.command()
 def run(config: Config, overrides: Overrides = None) -> None:
     """The whole experiment, from problems to report. Finished parts are reused, interrupted ones resumed."""
-    run_stages(config, overrides or [], lambda pipeline: told(pipeline.run_all()))
+    run_stages(config, overrides or [], everything)
 
 
 @app.command()
@@ -265,11 +265,13 @@ def show_config(
         print(dump_config(load_config(config, overrides)), end="")
 
 
-def told(paths: ReportPaths) -> str:
-    """Print the arms' table; the line that says where the report is."""
-    from redi_ray.report.page import print_summary
+def everything(pipeline: Pipeline) -> str:
+    """Run all stages and report on them; print the arms' table -> the line that says where the report is."""
+    from redi_ray.report.page import build_report, print_summary
     from redi_ray.store.storage import read_json
 
+    pipeline.run_all()
+    paths = build_report(pipeline.run.uri)
     print_summary(read_json(paths.json))
     return f"report: {paths.html}"
 

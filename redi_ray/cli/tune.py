@@ -51,6 +51,6 @@ def run_winner(outcome: Outcome, arm: str) -> str:
     pipeline.train([arm])
     if outcome.winner.evaluate.benchmarks:
         pipeline.evaluate([arm])
-    paths = pipeline.report()
+    paths = build_report(outcome.run_uri)
     print_summary(read_json(paths.json))
     return f"winner: {outcome.winner_uri}\nreport: {paths.html}"

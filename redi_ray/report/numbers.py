@@ -11,6 +11,7 @@ from typing import Any
 from redi_ray.eval.metrics import compare
 from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, control_arm
 from redi_ray.store.manifests import Manifest
+from redi_ray.store.storage import finite
 
 PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("loss", "Loss", {}),
@@ -135,17 +136,6 @@ def _training_summary(arm: ArmRun) -> dict[str, Any]:
 def _stage_row(name: str, manifest: Manifest) -> dict[str, Any]:
     row = {key: getattr(manifest, key) for key in ("seconds", "key", "counts", "dropped", "rejected", "facts")}
     return {"stage": name, **row}
-
-
-def finite(value: Any) -> Any:
-    """The same value with NaN and infinities as None, which JSON has no other word for."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:

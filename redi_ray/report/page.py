@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from redi_ray.report.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
-from redi_ray.report.numbers import PANELS, findings, finite, report_data
+from redi_ray.report.numbers import PANELS, findings, report_data
 from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, read_run
+from redi_ray.report.search import SearchReport, read_search
 from redi_ray.report.traces import write_trace_page
 from redi_ray.schemas import Verdict
-from redi_ray.search.report import SearchReport, read_search
 from redi_ray.store import lock
 from redi_ray.store.manifests import Manifest, versions
-from redi_ray.store.storage import content_hash, join, write_bytes, write_json
+from redi_ray.store.storage import content_hash, finite, join, write_bytes, write_json
 
 SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
 """Completions shown for each arm; one for any other verdict."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -203,3 +204,14 @@ def delete_file(uri: str) -> None:
 def content_hash(value: Any) -> str:
     """SHA-256 of a JSON-able value, independent of key order; 64 hex digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def finite(value: Any) -> Any:
+    """The same value with NaN and infinities as None, which JSON has no other word for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from redi_ray.report.figures import DASHES, INK, MUTED, STYLE
 from redi_ray.search.records import TrialRecord
-from redi_ray.search.results import Point
+from redi_ray.search.results import SHARES, Point, shown
 from redi_ray.search.space import short_names, show
 
 SCALE = "cividis"
@@ -27,8 +27,6 @@ SCALE = "cividis"
 COLLAPSE = "#d55e00"
 MOST_CELLS = 12
 """A parameter with more values is drawn as an axis with dots, not as cells."""
-SHARES = ("dev_accuracy", "dev_pass@1", "pair_accuracy")
-"""Metrics that are shown in per cent."""
 TITLES = {
     "dev_accuracy": "Development accuracy, %",
     "dev_pass@1": "Development pass@1, %",
@@ -69,10 +67,6 @@ class Cell:
 def label(path: str, metric: str = "") -> str:
     """A parameter or a metric as axes have it."""
     return TITLES.get(metric, metric) if metric else short_names([path])[0]
-
-
-def shown(value: float, metric: str) -> str:
-    return f"{100 * value:.1f}" if metric in SHARES else f"{value:.3g}"
 
 
 def value_figure(points: Sequence[Point], axes: Sequence[str], metric: str, best: Point | None) -> Figure | None:

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from redi_ray.report.figures import to_png, to_svg
-from redi_ray.search.figures import TITLES, curves_of_trials, shown, value_figure
+from redi_ray.report.search_figures import TITLES, curves_of_trials, value_figure
 from redi_ray.search.records import CURVES, TrialRecord, any_record
-from redi_ray.search.results import Point, to_points
+from redi_ray.search.results import Point, shown, to_points
 from redi_ray.search.space import describe, short_names
 from redi_ray.store import storage
 from redi_ray.store.manifests import current_manifest
