@@ -52,6 +52,13 @@ def is_folder(path: str) -> bool:
     return path.startswith((".", "/", "~", "s3://")) or os.path.isdir(path)
 
 
+def content_of_model(path: str) -> str:
+    """What a model's folder, or its name on the hub, holds now; see `redi_ray.store.contents`."""
+    from redi_ray.store.contents import commit_of, content_of
+
+    return content_of(path) if is_folder(path) else commit_of(path, "model", None)
+
+
 def local_folder(path: str) -> str:
     """The path itself, or a local copy of what is on S3 (its small files; the weights stay there)."""
     if not path.startswith("s3://"):

@@ -26,7 +26,7 @@ from redi_ray.report.search import SearchReport, read_search
 from redi_ray.report.traces import write_trace_page
 from redi_ray.schemas import Verdict
 from redi_ray.store import lock
-from redi_ray.store.manifests import Manifest, versions
+from redi_ray.store.manifests import Manifest, inward, versions
 from redi_ray.store.storage import content_hash, finite, join, write_bytes, write_json
 
 SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
@@ -78,7 +78,7 @@ def build_report(run_uri: str) -> ReportPaths:
         seconds=round(time.monotonic() - started, 1),
         versions=versions(),
     )
-    write_json(join(target, "manifest.json"), asdict(manifest))
+    write_json(join(target, "manifest.json"), inward(asdict(manifest), run_uri))
     return ReportPaths(join(target, "index.html"), join(target, "report.json"), tuple(pictures.values()), traces)
 
 

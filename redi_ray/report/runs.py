@@ -229,11 +229,7 @@ def _manifest(run_uri: str, stage: str, notes: list[str]) -> Manifest | None:
     uri = join(run_uri, stage, "manifest.json")
     if not exists(uri):
         return None
-    manifest = _attempt(lambda: current_manifest(run_uri, stage), uri, notes)
-    if manifest is None:
-        return None
-    here = join(run_uri, stage, manifest.key)  # the folder may have been moved or copied since
-    return Manifest(**{**manifest.__dict__, "uri": here})
+    return _attempt(lambda: current_manifest(run_uri, stage), uri, notes)
 
 
 def _config(run_uri: str, notes: list[str]) -> tuple[str, dict[str, Any]]:

@@ -150,7 +150,8 @@ def dev_pass_at_1(
     sampler: null starts an engine. Raises EvaluationError if some samples could not be drawn.
     """
     evaluate, verify = dev_settings(run.config.evaluate, settings), benchmark_verification(run.config.verify)
-    told = {"evaluate": evaluate, "verify": verify, "prompt": run.config.model.prompt, "dev": settings.max_problems}
+    told: dict[str, Any] = {"evaluate": evaluate, "engine": run.config.resources.engine, "verify": verify}
+    told |= {"prompt": run.config.model.prompt, "dev": settings.max_problems}
     stage = run.stage("search/dev", told, {"checkpoint": checkpoint, "dev": dev})
     if found := run.reuse(stage):
         return found.facts["score"]

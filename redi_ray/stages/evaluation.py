@@ -10,7 +10,7 @@ import pyarrow as pa
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
-from redi_ray.eval.benchmarks import load_benchmark, subset
+from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
 from redi_ray.stages.run import Progress, Run
 from redi_ray.store import storage
@@ -34,7 +34,13 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
     """Score one model: `base`, `sft` or an arm of stage 2."""
     config = run.config
     verify = benchmark_verification(config.verify)
-    told = {"evaluate": config.evaluate, "verify": verify, "prompt": config.model.prompt}
+    told = {
+        "evaluate": config.evaluate,
+        "contents": [content_of_benchmark(benchmark) for benchmark in config.evaluate.benchmarks],
+        "engine": _engine(run, name),
+        "verify": verify,
+        "prompt": config.model.prompt,
+    }
     stage = run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
     if found := run.reuse(stage):
         return found

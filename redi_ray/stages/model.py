@@ -16,7 +16,13 @@ from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.sources.world import OPERATORS, corpus
-from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
+from redi_ray.modeling.tokenizer import (
+    character_tokenizer,
+    content_of_model,
+    is_folder,
+    load_tokenizer,
+    train_bpe_tokenizer,
+)
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
@@ -39,7 +45,8 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
     """
     init, prompt = run.config.model.init, run.config.model.prompt
     if isinstance(init, PretrainedModel):
-        stage = run.stage("checkpoints/base", {"model": init, "prompt": prompt}, {})
+        told = {"model": init, "content": content_of_model(init.path), "prompt": prompt}
+        stage = run.stage("checkpoints/base", told, {})
         if found := run.reuse(stage):
             return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
@@ -55,8 +62,7 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
 def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
     source = run.config.problems.source
     assert isinstance(source, ArithmeticSource)
-    num_workers = run.config.resources.trainer.num_workers
-    told = {"model": init, "source": source, "prompt": run.config.model.prompt, "num_workers": num_workers}
+    told = {"model": init, "source": source, "prompt": run.config.model.prompt}
     stage = run.stage("checkpoints/base", told, {})
     if found := run.reuse(stage):
         return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
 from tqdm import tqdm
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.identity import identity
 from redi_ray.config.load import dump_config
 from redi_ray.store import lock, manifests, storage
 from redi_ray.store.manifests import Manifest, Stage
@@ -31,10 +31,10 @@ class Run:
     def of(cls, config: ExperimentConfig, *, in_force: bool = True) -> Run:
         return cls(config, storage.resolve(config.run_uri), in_force)
 
-    def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage]) -> Stage:
-        """The stage's folder for this config and these inputs."""
+    def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage], *, version: int = 1) -> Stage:
+        """The stage's folder for what decides its output (settings lose what only says how) and these inputs."""
         keys = {label: source.key for label, source in inputs.items()}
-        return Stage(self.uri, name, as_json(config), keys, in_force=self.in_force)
+        return Stage(self.uri, name, identity(config), keys, version=version, in_force=self.in_force)
 
     def publish(self, stage: Stage, started: float, **facts: Any) -> Manifest:
         """Save the resolved config beside the output and declare it complete."""
@@ -57,19 +57,6 @@ class Run:
         known = storage.read_json(uri)["arms"] if storage.exists(uri) else {}
         lock.check(self.uri)
         storage.write_json(uri, {"stage": folder, "arms": {**known, **arms}, "versions": manifests.versions()})
-
-
-def as_json(value: Any) -> Any:
-    """A config section as plain values, for the key and the manifest."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: as_json(item) for name, item in asdict(value).items()}
-    if isinstance(value, Mapping):
-        return {str(name): as_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    return value
 
 
 def terminal_bar(label: str, total: int | None, unit: str) -> tqdm:

@@ -95,7 +95,7 @@ def _prepare(
         assert dev is not None, "the pipeline makes them wherever a probe is set"
         inputs["dev"], verify = dev, run.config.verify
         measured = Development(dev.table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds)
-    stage = training_stage(run, name, objective, settings, inputs, trainer)
+    stage = training_stage(run, name, objective, settings, inputs)
     return Training(stage, start, data, others, objective, settings, trainer, measured)
 
 
@@ -161,15 +161,12 @@ def training_stage(
     objective: Objective,
     settings: TrainSettings,
     inputs: Mapping[str, Manifest],
-    trainer: TrainerSettings | None = None,
 ) -> Stage:
-    """The stage of one training; its key holds all that decides the weights. trainer: null takes the run's."""
+    """The stage of one training; its key holds all that decides the weights, but for the order of sums over ranks."""
     told: dict[str, Any] = {
         "objective": objective,
         "train": settings,
         "overrides": run.config.model.overrides,
-        # the sums of gradients are ordered by rank, so another number of workers gives other last bits
-        "num_workers": (trainer or run.config.resources.trainer).num_workers,
     }
     if settings.probe is not None:  # what it finds can end the run, through the guard
         told["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}

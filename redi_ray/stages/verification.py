@@ -23,6 +23,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.verify.decide import NO_VOTE, JudgeCounts, decide_traces
 from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_traces
+from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import VERIFIERS, Verdict
 from redi_ray.stages.run import Progress, Run
 from redi_ray.store import storage
@@ -79,7 +80,9 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
 
 
 def _judged_stage(run: Run, checked: Manifest | Stage, judge: JudgeSettings) -> Stage:
-    told = {"judge": judge.identity(), "reuse_votes": run.config.verify.reuse_votes}
+    told: dict[str, Any] = {"judge": judge, "reuse_votes": run.config.verify.reuse_votes}
+    if judge.model is not None:
+        told |= {"engine": judge.engine or run.config.resources.engine, "content": content_of_model(judge.model)}
     return run.stage("judged", told, {"checked": checked})
 
 

@@ -6,14 +6,15 @@ A stage's folder looks like this:
     <run>/<stage>/<key>/manifest.json     written last: its presence means the output is complete
     <run>/<stage>/<key>/<table>/part-*.parquet
 
-`key` hashes the stage's config and the keys of its inputs. Same key: reused. Another key: a fresh folder beside the old
-one, which stays, because traces cost more than disk.
+`key` hashes what decides the output (settings, contents of files: its `config`), the version of the code that makes it, and the
+keys of its inputs. Same key: reused. Another key: a fresh folder beside the old one, which stays, because traces cost more than
+disk. Places inside the run are written relative to it (`run:checkpoints/...`), so a run's folder may be moved or copied.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,8 +23,8 @@ from redi_ray.errors import StorageError
 from redi_ray.store import lock
 from redi_ray.store.storage import content_hash, exists, join, list_files, read_json, write_json
 
-CODE_VERSION = 3
-"""Part of every key: raise it when a stage's output changes its meaning, so that nothing stale is reused."""
+INSIDE = "run:"
+"""Begins a place inside the run, as manifests hold it."""
 
 
 def versions() -> dict[str, str]:
@@ -73,12 +74,20 @@ class Stage:
     """
 
     def __init__(
-        self, run: str, name: str, config: Mapping[str, Any], inputs: Mapping[str, str], *, in_force: bool = True
+        self,
+        run: str,
+        name: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        version: int = 1,
+        in_force: bool = True,
     ) -> None:
-        """in_force: whether the output takes the place of others of this stage in `<run>/<stage>/manifest.json`."""
+        """version: of the code; raise it when the output changes its meaning, and this stage alone, with what follows, is made
+        anew. in_force: whether the output takes the place of others of this stage in `<run>/<stage>/manifest.json`."""
         self.run, self.name, self.config, self.inputs = run, name, dict(config), dict(inputs)
         self.in_force = in_force
-        self.key = content_hash([name, CODE_VERSION, self.config, self.inputs])[:16]
+        self.key = content_hash([name, version, self.config, self.inputs])[:16]
         self.uri = join(run, name, self.key)
 
     def published(self) -> Manifest | None:
@@ -91,7 +100,7 @@ class Stage:
         if self.in_force and (not exists(current) or read_json(current)["key"] != self.key):
             lock.check(self.run)
             write_json(current, found)
-        return Manifest(**{**found, "uri": self.uri})  # a run's folder may have been moved or copied
+        return Manifest(**outward(found, self.run))
 
     def publish(
         self,
@@ -121,10 +130,31 @@ class Stage:
         )
         reconcile(manifest)
         lock.check(self.run)
-        write_json(join(self.uri, "manifest.json"), asdict(manifest))
+        stored = inward(asdict(manifest), self.run)
+        write_json(join(self.uri, "manifest.json"), stored)
         if self.in_force:
-            write_json(join(self.run, self.name, "manifest.json"), asdict(manifest))
+            write_json(join(self.run, self.name, "manifest.json"), stored)
         return manifest
+
+
+def inward(value: Any, run: str) -> Any:
+    """The same value with every place inside the run relative to it."""
+    if isinstance(value, str) and value.startswith(f"{run.rstrip('/')}/"):
+        return INSIDE + value[len(run.rstrip("/")) + 1 :]
+    return _throughout(value, lambda item: inward(item, run))
+
+
+def outward(value: Any, run: str) -> Any:
+    """The opposite of `inward`, wherever the run lies now."""
+    if isinstance(value, str) and value.startswith(INSIDE):
+        return join(run, value[len(INSIDE) :])
+    return _throughout(value, lambda item: outward(item, run))
+
+
+def _throughout(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {name: change(item) for name, item in value.items()}
+    return [change(item) for item in value] if isinstance(value, list) else value
 
 
 def reconcile(manifest: Manifest) -> None:
@@ -143,4 +173,4 @@ def current_manifest(run: str, stage: str) -> Manifest:
     uri = join(run, stage, "manifest.json")
     if not exists(uri):
         raise StorageError(f"{join(run, stage)}: no finished `{stage}` stage here; run it first (redi-ray run CONFIG)")
-    return Manifest(**read_json(uri))
+    return Manifest(**outward(read_json(uri), run))

@@ -23,6 +23,7 @@ import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.identity import identity
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.sources.folders import DataError, expand_paths, short_names
 from redi_ray.data.sources.ids import IdSet, hash_ids
@@ -35,8 +36,8 @@ from redi_ray.store.manifests import Manifest
 
 STRIPE_BYTES = 8 << 20
 """A file of at least so many bytes per worker is shared among workers."""
-HOW_ONLY = ("processes", "cache_size", "batch_rows")
-"""Settings that change how the work is done, not what comes out."""
+VERSION = 1
+"""Raise it when verdicts change their meaning."""
 
 
 class OutputTaken(UserError):
@@ -91,13 +92,13 @@ class Work:
     @property
     def told(self) -> dict[str, Any]:
         """Everything that decides the verdicts."""
-        judged = {name: value for name, value in asdict(self.settings).items() if name not in HOW_ONLY}
         files = [[file.name, file.size, file.modified_ns] for file in self.files]
-        return {"settings": judged, "columns": asdict(self.columns), "files": files, "segment_rows": self.segment_rows}
+        told = {"columns": asdict(self.columns), "files": files, "segment_rows": self.segment_rows}
+        return {"settings": identity(self.settings), **told}
 
     @property
     def key(self) -> str:
-        return storage.content_hash([manifests.CODE_VERSION, self.told])[:16]
+        return storage.content_hash([VERSION, self.told])[:16]
 
     def published(self) -> Manifest | None:
         """The manifest, if this very work has been finished."""

@@ -276,8 +276,10 @@ def read_outcome(out_uri: str) -> TrainOutcome | None:
     if not storage.exists(marker):
         return None
     found = storage.read_json(marker)
-    metrics_uri = storage.join(out_uri, "metrics.jsonl")
-    return TrainOutcome(export_uri, metrics_uri, found["steps"], found["status"], found["final"], found["facts"])
+    metrics_uri, facts = storage.join(out_uri, "metrics.jsonl"), found["facts"]
+    if "float32" in facts:  # wherever the folder lies now
+        facts["float32"] = storage.join(out_uri, "float32")
+    return TrainOutcome(export_uri, metrics_uri, found["steps"], found["status"], found["final"], facts)
 
 
 def resolve_model(path: str) -> str:
