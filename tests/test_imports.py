@@ -14,7 +14,7 @@ HEAVY = ("torch", "transformers", "vllm", "scipy", "matplotlib", "datasets")
     ("module", "light"),
     [
         ("redi_ray.cli.main", ("ray", *HEAVY)),
-        ("redi_ray.pipeline", HEAVY),
+        ("redi_ray.pipeline.runner", HEAVY),
         ("redi_ray.search.trial", HEAVY),
         ("redi_ray.train.on_ray.launch", HEAVY),
     ],

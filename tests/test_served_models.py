@@ -25,7 +25,7 @@ from processes import rows as rows_of
 from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 
 from redi_ray.config.load import load_config
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.store import manifests, storage
 from redi_ray.store.manifests import Manifest
 

@@ -20,7 +20,7 @@ from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
 
 if TYPE_CHECKING:
-    from redi_ray.pipeline import Pipeline
+    from redi_ray.pipeline.runner import Pipeline
 
 
 @contextmanager
@@ -42,8 +42,11 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         config = load_config(config_uri, overrides)
         if config.search is not None:
             log.info("search: left aside; `redi-ray tune` runs it")
+        from redi_ray.pipeline.runner import Pipeline
+        from redi_ray.pipeline.standard import graph_of
+
+        graph_of(config)  # whose mistakes are told first
         preflight(config)
-        from redi_ray.pipeline import Pipeline
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
             config = with_devices(config)

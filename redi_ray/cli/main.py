@@ -14,7 +14,7 @@ from redi_ray.config.load import dump_config, load_config
 from redi_ray.errors import EXIT_CODES
 
 if TYPE_CHECKING:
-    from redi_ray.pipeline import Pipeline
+    from redi_ray.pipeline.runner import Pipeline
 
 app = typer.Typer(
     help="Distil reasoning with negative signals: problems -> traces -> pairs -> SFT -> REDI -> evaluation, on Ray.",
@@ -39,9 +39,29 @@ Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and ex
 
 
 @app.command()
-def run(config: Config, overrides: Overrides = None) -> None:
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option(help="Make this step and what it needs, and no more.")] = None,
+) -> None:
     """The whole experiment, from problems to report. Finished parts are reused, interrupted ones resumed."""
-    run_stages(config, overrides or [], everything)
+    if until is None:
+        run_stages(config, overrides or [], everything)
+    else:
+        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}")
+
+
+@app.command()
+def graph(
+    config: Config,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of steps: name, kind, inputs, state.")] = False,
+) -> None:
+    """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
+    from redi_ray.cli.graph import show_graph
+
+    with clear_errors():
+        show_graph(load_config(config, overrides), as_json=as_json)
 
 
 @app.command()

@@ -6,8 +6,9 @@ of workers, caches, batches of an engine. All other fields are part of a step's 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -23,7 +24,12 @@ def identity(value: Any) -> Any:
         return {str(name): identity(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [identity(item) for item in value]
-    return value
+    return str(value) if isinstance(value, datetime.date) else value
+
+
+def plain(section: Any) -> dict[str, Any]:
+    """A section as plain values, all of them."""
+    return section.model_dump() if isinstance(section, BaseModel) else asdict(section)
 
 
 def _of(section: Any, names: list[str]) -> Any:

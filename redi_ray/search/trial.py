@@ -19,13 +19,13 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.data.sample.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
 from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
-from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
+from redi_ray.stages.training import Training, arm_recipe, prepare, sft_recipe, train
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.train.progress import NonfiniteError
@@ -59,9 +59,10 @@ class Shared:
 def prepare_trial(spec: TrialSpec, goal: Goal, shared: Shared) -> tuple[Run, Training]:
     """The trial's training with its data made, not begun."""
     run = Run.of(spec.config, in_force=False)
-    if shared.sft is None:
-        return run, prepare_sft(run, shared.curated, shared.base, shared.dev)
-    return run, prepare_arm(run, goal.arm, shared.curated, shared.base, shared.sft, shared.dev)
+    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.sft or shared.base}
+    inputs |= {"dev": shared.dev} if shared.dev is not None else {}
+    recipe = sft_recipe(spec.config) if shared.sft is None else arm_recipe(spec.config, goal.arm)
+    return run, prepare(run, goal.arm, recipe, inputs)
 
 
 def run_trial(

@@ -16,7 +16,7 @@ from ray import tune
 
 from redi_ray.cluster.runtime import log, quiet
 from redi_ray.config.search import NoScheduler
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.bookkeeper import Bookkeeper
 from redi_ray.search.capacity import DRIVER_CPUS, float32_copy, needs_of, plan_concurrency, require_dashboard
 from redi_ray.search.evaluator import start_evaluator

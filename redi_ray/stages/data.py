@@ -27,7 +27,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.sources.readers import DataError, expand_paths
 from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
-from redi_ray.stages.evaluation import load_benchmarks
+from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
@@ -35,11 +35,18 @@ from redi_ray.store import storage
 from redi_ray.store.contents import commit_of, content_of
 from redi_ray.store.manifests import Manifest, Stage
 
+Made = Manifest | Stage
+"""An output that is there, or only its place: a key needs no more."""
+
+
+def problems_stage(run: Run) -> Stage:
+    config = run.config.problems
+    return run.stage("problems", {"problems": config, "content": content_of_source(config.source)}, {})
+
 
 def problems(run: Run) -> Manifest:
     """Distinct problems, and the traces that came with them."""
-    config = run.config.problems
-    stage = run.stage("problems", {"problems": config, "content": content_of_source(config.source)}, {})
+    config, stage = run.config.problems, problems_stage(run)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -57,7 +64,7 @@ def problems(run: Run) -> Manifest:
 def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     """Traces: sampled in rounds, or imported. `base` is needed when this run's base model is the teacher."""
     config = run.config.generate
-    stage = _traces_stage(run, problems, base)
+    stage = traces_stage(run, problems, base)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -72,7 +79,7 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     return _sample(run, config, stage, problems, base, started)
 
 
-def _traces_stage(run: Run, problems: Manifest, base: Manifest | None) -> Stage:
+def traces_stage(run: Run, problems: Made, base: Made | None) -> Stage:
     config = run.config.generate
     if isinstance(config, ImportTraces):
         return run.stage("traces", config, {"problems": problems})
@@ -138,19 +145,22 @@ def _sample(
     )
 
 
+def curated_stage(run: Run, problems: Made, verified: Made, base: Made) -> Stage:
+    contamination = run.config.curate.contamination
+    told: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
+    if contamination is not None:
+        told["files"] = [content_of(file.path) for file in contamination.files]
+    if contamination is not None and contamination.benchmarks:
+        told["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
+    return run.stage("curated", told, {"problems": problems, "verified": verified, "base": base})
+
+
 def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) -> Manifest:
     """Positives and pairs. `base` gives the tokenizer that lengths are measured with."""
-    benchmarks, contamination = whole_benchmarks(run, problems), run.config.curate.contamination
-    told = {
-        "curate": run.config.curate,
-        "prompt": run.config.model.prompt,
-        "benchmarks": None if benchmarks is None else storage.content_hash(benchmarks.to_pydict()),
-        "files": [content_of(file.path) for file in contamination.files] if contamination else [],
-    }
-    stage = run.stage("curated", told, {"verified": verified, "base": base})
+    stage = curated_stage(run, problems, verified, base)
     if found := run.reuse(stage):
         return found
-    started = time.monotonic()
+    benchmarks, started = whole_benchmarks(run, problems), time.monotonic()
     result = curate(
         verified.files("verified"),
         stage.uri,

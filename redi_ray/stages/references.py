@@ -52,15 +52,27 @@ def start_of(checkpoint: Manifest) -> str:
     return checkpoint.facts.get("float32", checkpoint.facts["export"])
 
 
+def references_stage(
+    run: Run,
+    sequences: Manifest | Stage,
+    reference: Manifest | Stage,
+    settings: TrainSettings,
+    *,
+    mismatched: bool = False,
+) -> Stage:
+    told = {"overrides": run.config.model.overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
+    name = "references/mismatched" if mismatched else "references"
+    return run.stage(name, told, {"sequences": sequences, "reference": reference})
+
+
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`.
 
     Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
     """
     overrides, export = run.config.model.overrides, start_of(reference)
-    told = {"overrides": overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
-    name = "references" if sequences.stage != "sequences/mismatched" else "references/mismatched"
-    stage = run.stage(name, told, {"sequences": sequences, "reference": reference})
+    others = sequences.stage.endswith("sequences/mismatched")
+    stage = references_stage(run, sequences, reference, settings, mismatched=others)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()

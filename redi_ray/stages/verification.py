@@ -36,15 +36,21 @@ def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:
     return run.stage("verified" if settings.in_one_pass else "checked", settings.first_pass(), {"traces": traces})
 
 
+def verified_stage(run: Run, traces: Manifest | Stage) -> Stage:
+    settings, checked = run.config.verify, checked_stage(run, traces)
+    if settings.in_one_pass:
+        return checked
+    inputs = {"checked": checked}
+    if settings.judge is not None:
+        inputs["judged"] = _judged_stage(run, checked, settings.judge)
+    return run.stage("verified", _deciding(run), inputs)
+
+
 def verified(run: Run, traces: Manifest) -> Manifest:
     """A verdict for every trace."""
     if run.config.verify.in_one_pass:
         return _checked(run, traces)
-    settings, checked = run.config.verify, checked_stage(run, traces)
-    inputs = {"checked": checked}
-    if settings.judge is not None:
-        inputs["judged"] = _judged_stage(run, checked, settings.judge)
-    stage = run.stage("verified", _deciding(run), inputs)
+    settings, stage = run.config.verify, verified_stage(run, traces)
     if found := run.reuse(stage):
         return found
     first = _checked(run, traces)

@@ -61,7 +61,7 @@ def test_mistakes_end_with_one_message_before_ray_starts(overrides: list[str], t
 def test_an_unknown_arm_is_named(tmp_path: Path):
     from redi_ray.config.load import load_config
     from redi_ray.errors import UserError
-    from redi_ray.pipeline import Pipeline
+    from redi_ray.pipeline.runner import Pipeline
 
     pipeline = Pipeline(load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]))
     with pytest.raises(UserError, match="no arm named rdei; this config has base, sft, alpha0, redi"):

@@ -12,7 +12,7 @@ import yaml
 from made_records import ALPHA, RATE, made_records
 
 from redi_ray.config.load import load_config
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.report.page import build_report
 from redi_ray.search.outcome import Outcome, publish
 from redi_ray.search.plan import SearchPlan

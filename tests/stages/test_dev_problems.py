@@ -10,7 +10,7 @@ import pytest
 
 from redi_ray.config.load import load_config
 from redi_ray.data.sources.readers import DataError
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.stages import data
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run

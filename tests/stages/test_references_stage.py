@@ -59,7 +59,9 @@ class Inputs:
         self.curated = curated.publish(counts={"pairs": 10}, facts={"pairs_dropped": {}})
 
     def arm(self, name: str) -> Manifest:
-        return training.train(self.run, training.prepare_arm(self.run, name, self.curated, self.start, self.start))
+        recipe = training.arm_recipe(self.run.config, name)
+        inputs = {"groups": self.curated, "base": self.start, "start": self.start}
+        return training.train(self.run, training.prepare(self.run, name, recipe, inputs))
 
 
 def arrays(manifest: Manifest) -> Path:

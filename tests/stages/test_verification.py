@@ -18,7 +18,7 @@ from redi_ray.config.load import parse_config
 from redi_ray.data.sample.endpoint_errors import EndpointError
 from redi_ray.data.sources.world import answer as world_answer
 from redi_ray.data.sources.world import build_world
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.report.runs import read_run
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.store import manifests, storage
