@@ -93,7 +93,7 @@ def preflight(config: ExperimentConfig) -> None:
         engine = config.generate.engine or config.resources.engine
         check_model("generate.model", config.generate.model, prompt, engine.trusts_code)
     if problems := model_problems(config):
-        raise ModelError("\n".join([f"the model and this config do not fit ({len(problems)} findings)", *problems]))
+        raise ModelError("\n".join(["the model and this config do not fit:", *problems]))
     if isinstance(config.generate, EndpointTraces):
         endpoint_key("generate.endpoint", config.generate.endpoint)
     if (judge := config.verify.judge) is not None:

@@ -69,17 +69,24 @@ class Bound:
 
 
 def length_problems(
-    longest: int | None, asked: int, trainings: Mapping[str, TrainSettings], bound: Bound | None
+    longest: int | None,
+    asked: int,
+    trainings: Mapping[str, TrainSettings],
+    bound: Bound | None,
+    model: str = "model.init.architecture",
 ) -> list[str]:
     """Where a model's positions end before what the config asks for.
 
     Lengths that nobody has chosen are no contradiction: then the positions are the limit, and a line says so. asked: tokens
-    of a prompt without its problem; trainings: config field -> settings.
+    of a prompt without its problem; trainings: config field -> settings; model: where it is named.
     """
     if longest is None:
         return []
     if asked >= longest:
-        return [f"the prompt alone has {asked} tokens, and the model's positions end at {longest}"]
+        return [
+            f"{model}: its positions end at {longest}, and a prompt has {asked} tokens before its problem is put in: "
+            "reach further with model.overrides.max_position_embeddings (and rope_theta), or shorten model.prompt"
+        ]
     found, silent = [], []
     for field, settings in trainings.items():
         expected = min(settings.max_length, bound.tokens) if bound is not None else settings.max_length

@@ -27,7 +27,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> str:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ImportError("model.lora needs peft: pip install peft") from error
+        raise ImportError("model.overrides.lora needs peft: pip install peft") from error
     modules, experts = settings.target_modules, []
     if modules == "all-linear":
         modules, experts = linear_layers(model), expert_weights(model)
@@ -41,10 +41,12 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> str:
         try:
             inject_adapter_in_model(config, model)
         except ValueError as error:
-            raise ValueError(f"model.lora.target_modules: {error}") from error
+            raise ValueError(f"model.overrides.lora.target_modules: {error}") from error
     head: Any = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or hasattr(head, "lora_A"):
-        raise ValueError("model.lora.target_modules: the language-model head is fused with the loss; leave it out")
+        raise ValueError(
+            "model.overrides.lora.target_modules: the language-model head is fused with the loss; leave it out"
+        )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
     return share(model)

@@ -34,7 +34,13 @@ from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.miniature import miniature
 from redi_ray.modeling.policy import Policy, load_policy, override_config, unpack_weights
-from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.modeling.tokenizer import (
+    ModelError,
+    load_tokenizer,
+    local_folder,
+    stored_generation_config,
+    tokenizer_fingerprints,
+)
 from redi_ray.modeling.weights import weight_problems
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError
@@ -87,7 +93,7 @@ def student_problems(
         found += weight_problems(field, path, overridden, None if packed else skeleton)  # such have other names
     found += vocabulary_problems(field, tokenizer, embedding_rows(config))
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
-    found += length_problems(longest_sequence(overridden), asked, trainings, bound)
+    found += length_problems(longest_sequence(overridden), asked, trainings, bound, field)
     recompute = any(settings.gradient_checkpointing for settings in trainings.values())
     return found + try_in_small(field, path, config, overrides, tokenizer, recompute)
 
@@ -146,8 +152,8 @@ def try_in_small(
         folder = str(Path(root) / "small")
         try:
             generation = stored_generation_config(path)
-        except (ValueError, TypeError) as error:
-            return [f"{field}: {path}: generation_config.json is not one that transformers reads: {error}"]
+        except ModelError as error:
+            return [f"{field}: {error}"]
         try:
             make_small(config, overrides.trust_remote_code, folder)
         except Exception as error:  # a copy that cannot be made says nothing about the model
@@ -182,13 +188,6 @@ def try_in_small(
             f"{field}: {path} cannot be exported: log-probs of the folder differ from what was trained by {difference:.2g}"
         ]
     return []
-
-
-def stored_generation_config(path: str) -> GenerationConfig | None:
-    try:
-        return GenerationConfig.from_pretrained(local_folder(path))
-    except OSError:
-        return None
 
 
 def make_small(config: PretrainedConfig, trust_remote_code: bool, folder: str) -> None:

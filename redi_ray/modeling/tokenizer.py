@@ -141,17 +141,29 @@ def load_tokenizer(path: str, trust_remote_code: bool = False) -> Any:
 def end_of_turn_ids(path: str, trust_remote_code: bool = False) -> frozenset[int]:
     """Token ids that end a completion: what the chat template closes a turn with, the tokenizer's, and those of the
     generation config (Qwen has two)."""
-    from transformers import GenerationConfig
-
     tokenizer = load_tokenizer(path, trust_remote_code)
     found = {closing_id(tokenizer), tokenizer.eos_token_id}
-    try:
-        found |= set(listed_ends(GenerationConfig.from_pretrained(local_folder(path))))
-    except OSError:
-        pass
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{path}: generation_config.json is not one that transformers reads: {error}") from error
+    if (generation := stored_generation_config(path)) is not None:
+        found |= set(listed_ends(generation))
     return frozenset(found)
+
+
+def stored_generation_config(path: str) -> Any:
+    """The generation config of a model; None where it has none. Raises ModelError where transformers cannot read it, also
+    where it would go on as if there were none (a file that is cut off)."""
+    from transformers import GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(local_folder(path))
+    except OSError as error:
+        if not isinstance(error.__context__, ValueError):  # what json and UTF-8 raise
+            return None
+        told: Exception = error.__context__
+    except (TypeError, ValueError) as error:
+        told = error
+    raise ModelError(
+        f"{path}: generation_config.json is not one that transformers reads: {told}; fetch it again, or remove it"
+    ) from told
 
 
 def listed_ends(generation: Any) -> list[int]:

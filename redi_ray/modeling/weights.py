@@ -35,7 +35,10 @@ def weight_problems(field: str, path: str, config: PretrainedConfig, model: type
         return [f"{field}: {error}"]
     if model is None or not stored or not is_accelerate_available():
         return []
-    return [f"{field}: {path} {told}" for told in differences(model, config, stored)]
+    try:
+        return [f"{field}: {path} {told}" for told in differences(model, config, stored)]
+    except Exception as error:  # transformers raises of many kinds, and the training would hear the same
+        return [f"{field}: {path} cannot be loaded: {type(error).__name__}: {error}"]
 
 
 def weight_files(path: str) -> list[str]:
@@ -47,12 +50,24 @@ def weight_files(path: str) -> list[str]:
     for name in FILES:
         index, listed = f"{name}.index.json", {name}
         if name not in there and index in there:
-            listed = set(storage.read_json(storage.join(folder, index))["weight_map"].values())
+            listed = indexed(storage.join(folder, index))
             if missing := sorted(listed - there):
                 raise WeightsError(f"{path} lacks {', '.join(missing[:3])}, which {index} names")
         if listed <= there:
             return [storage.join(folder, part) for part in sorted(listed)]
     raise WeightsError(f"{path} holds no weights ({', or '.join(FILES)})")
+
+
+def indexed(uri: str) -> set[str]:
+    """The files that an index names. Raises WeightsError for one that is cut off, or is something else."""
+    from redi_ray import storage
+
+    try:
+        return set(storage.read_json(uri)["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(
+            f"{uri} is no index of weights ({type(error).__name__}: {error}); fetch or copy it again"
+        ) from error
 
 
 def stored_tensors(uris: Iterable[str]) -> dict[str, Tensor]:
@@ -71,8 +86,8 @@ def stored_tensors(uris: Iterable[str]) -> dict[str, Tensor]:
         if length > size - 8:
             pointer = head.startswith(b"version ")
             what = "is a pointer of git-lfs, whose content was not fetched" if pointer else "is no safetensors file"
-            raise WeightsError(f"{uri} {what}")
-        header = json.loads(storage.read_head(uri, 8 + length)[0][8:])
+            raise WeightsError(f"{uri} {what}; fetch or copy it again")
+        header = header_of(uri, storage.read_head(uri, 8 + length)[0][8:])
         header.pop("__metadata__", None)
         end = 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
         if size < end:
@@ -80,6 +95,16 @@ def stored_tensors(uris: Iterable[str]) -> dict[str, Tensor]:
         for name, tensor in header.items():
             found[name] = torch.empty(tensor["shape"], dtype=TYPES.get(tensor["dtype"], torch.uint8), device="meta")
     return found
+
+
+def header_of(uri: str, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise WeightsError(f"{uri} is no safetensors file; fetch or copy it again")
+    return header
 
 
 def differences(model: type[PreTrainedModel], config: PretrainedConfig, stored: dict[str, Tensor]) -> list[str]:

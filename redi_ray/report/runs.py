@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -107,7 +107,7 @@ def read_run(run_uri: str) -> Run:
         raise StorageError(f"{run_uri}: no run here (neither config.yaml nor a finished stage)")
     curated = stages["curated"]
     pairs = (_attempt(partial(_pairs, curated), curated.table("pairs"), notes) or []) if curated else []
-    _note_what_is_missing(stages, arms, configured, notes)
+    _note_what_is_missing(stages, arms, configured, notes, evaluates=_evaluates(config), begun=_begun(run_uri))
     return Run(run_uri, config_text, config, stages, arms, pairs, notes)
 
 
@@ -125,7 +125,13 @@ def control_arm(run: Run) -> str | None:
 
 
 def _note_what_is_missing(
-    stages: Mapping[str, Manifest | None], arms: list[ArmRun], configured: Mapping[str, Any], notes: list[str]
+    stages: Mapping[str, Manifest | None],
+    arms: list[ArmRun],
+    configured: Mapping[str, Any],
+    notes: list[str],
+    *,
+    evaluates: bool,
+    begun: Set[str],
 ) -> None:
     notes.extend(f"Stage {name}: not run." for name in DATA_STAGES if stages[name] is None)
     verified = stages["verified"]
@@ -138,15 +144,16 @@ def _note_what_is_missing(
     for name in (*FIRST_ARMS, *configured):
         arm = by_name.get(name)
         if name != "base" and (arm is None or arm.checkpoint is None):
-            notes.append(f"Training of {name}: not run.")
-        if arm is None or not arm.results:
+            told = "begun, but not finished; the same command goes on, or says why not" if name in begun else "not run"
+            notes.append(f"Training of {name}: {told}.")
+        if evaluates and (arm is None or not arm.results):
             notes.append(f"Evaluation of {name}: not run.")
     if not configured and not any(arm.name not in FIRST_ARMS for arm in arms):
         notes.append("Stage 2: not run.")
     for arm in arms:
         status = arm.checkpoint.facts.get("status", "done") if arm.checkpoint else "done"
         if status != "done":
-            notes.append(f"Training of {arm.name} ended early: {status}.")
+            notes.append(_early_end(arm.name, status, arm.checkpoint.facts if arm.checkpoint else {}))
         elif arm.checkpoint and (trips := arm.checkpoint.facts.get("guard_trips", 0)):
             notes.append(
                 f"Training of {arm.name}: the guard, which only warned, saw a collapse at {trips} steps "
@@ -164,6 +171,18 @@ def _note_what_is_missing(
         if bad:
             count = sum(any(not math.isfinite(value) for value in step.values()) for step in arm.steps)
             notes.append(f"Training of {arm.name}: {count} steps with non-finite {', '.join(bad)}.")
+
+
+def _begun(run_uri: str) -> Set[str]:
+    """Models whose training has come to a step, finished or not."""
+    root = join(run_uri, "checkpoints")
+    return {file.split("/checkpoints/")[-1].split("/")[0] for file in list_files(root, "/metrics.jsonl")}
+
+
+def _early_end(arm: str, status: str, facts: Mapping[str, Any]) -> str:
+    """Which weights these are, and why there are no later ones."""
+    at = f" The weights are those of step {facts['steps']} of {facts['total_steps']}." if "total_steps" in facts else ""
+    return f"Training of {arm} ended early: {status}{f' ({why})' if (why := facts.get('reason')) else ''}.{at}"
 
 
 def _arm_names(run_uri: str, configured: Mapping[str, Any]) -> list[str]:
@@ -246,6 +265,12 @@ def _configured_arms(config: Mapping[str, Any]) -> dict[str, Any]:
     section = config.get("redi")
     arms = section.get("arms") if isinstance(section, dict) else None
     return {str(name): arm for name, arm in arms.items() if isinstance(arm, dict)} if isinstance(arms, dict) else {}
+
+
+def _evaluates(config: Mapping[str, Any]) -> bool:
+    """Whether it names benchmarks; one that cannot be read is taken to."""
+    section = config.get("evaluate")
+    return not isinstance(section, dict) or section.get("benchmarks") != []
 
 
 def _attempt(read: Callable[[], T], uri: str, notes: list[str]) -> T | None:

@@ -59,7 +59,7 @@ def test_a_sound_model_passes(tmp_path: Path, kind: str, changes: dict, override
     ("kind", "overrides", "told"),
     [
         ("Bert", ModelOverrides(), "cannot be trained: it looks ahead"),
-        ("Llama", ModelOverrides(lora=LoraSettings(target_modules=["q_prj"])), r"cannot be trained: model.lora.*q_prj"),
+        ("Llama", ModelOverrides(lora=LoraSettings(target_modules=["q_prj"])), r"cannot be trained: model.overrides.lora.*q_prj"),
         ("Mamba", ModelOverrides(rope_theta=1e6), "mamba has no single rope_theta"),
         ("OPT", ModelOverrides(max_position_embeddings=4096), "cannot be trained: .*(mismatch|size)"),
     ],
@@ -98,6 +98,16 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
             and (folder / "model.safetensors").rename(folder / "b.safetensors"),
             "lacks model-00001-of-00002.safetensors",
         ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink()
+            or (folder / "model.safetensors.index.json").write_text('{"weight_map": {'),
+            "model.init.path: .*model.safetensors.index.json is no index of weights .*fetch or copy it again",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes((9).to_bytes(8, "little") + b"no header"),
+            "model.init.path: .*model.safetensors is no safetensors file; fetch or copy it again",
+        ),
+        (edit("config.json", lambda c: c.update(quantization_config={})), "model.init.path: .*cannot be loaded: ValueError"),
         (edit("config.json", lambda c: c.update(vocab_size=20)), r"larger than the model: .* beyond the 20 rows"),
         (template(NO_SYSTEM + USERS), "refuses a chat: .*System role not supported.*set `prompt.system` to null"),
         (template(USERS), "leaves out the system message"),
@@ -106,7 +116,14 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
             lambda folder: (folder / "generation_config.json").write_text('{"num_return_sequences": 3}'),
             "generation_config.json is not one that transformers reads",
         ),
-        (edit("config.json", lambda c: c.update(max_position_embeddings=4)), "the prompt alone has .* positions end at 4"),
+        (
+            lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": [2,'),
+            "model.init.path: .*generation_config.json is not one that transformers reads: Expecting value.*fetch it again",
+        ),
+        (
+            edit("config.json", lambda c: c.update(max_position_embeddings=4)),
+            "model.init.path: its positions end at 4, and a prompt has .* before its problem .*overrides.max_position_embeddings",
+        ),
         (edit("config.json", lambda c: c.update(quantization_config={"quant_method": "gptq", "bits": 4})), r"quantised \(gptq\)"),
         (edit("config.json", lambda c: c.update(rope_parameters={"rope_type": "none_such"})), "config cannot be used.*none_such"),
         (edit("config.json", lambda c: c.update(model_type="t5")), "t5 is no decoder of text"),
@@ -126,8 +143,9 @@ USERS = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif
         ),
     ],
     ids=[
-        *("weights", "shard", "vocabulary", "system", "system-lost", "problem-lost", "generation", "positions"),
-        *("quantised", "rope", "no-decoder", "shapes", "layers", "lfs", "cut-off", "elsewhere"),
+        *("weights", "shard", "cut-index", "no-header", "no-method"),
+        *("vocabulary", "system", "system-lost", "problem-lost", "generation", "cut-generation"),
+        *("positions", "quantised", "rope", "no-decoder", "shapes", "layers", "lfs", "cut-off", "elsewhere"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_contradicts_is_told(tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
@@ -254,8 +272,9 @@ def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> Non
         app, ["generate", "configs/demo.yaml", *changes, "model.overrides.lora={target_modules: [nope]}"]
     )
     assert told.exit_code == EXIT_BAD_INPUT, told.output
-    for part in ("(4 findings)", "beyond the 20 rows", "max_length is 256", "nope"):
+    for part in ("beyond the 20 rows", "max_length is 256", "nope"):
         assert part in told.output, told.output
+    assert len(told.output.split("do not fit:")[1].strip().splitlines()) == 4, told.output
     assert not (tmp_path / "runs").exists()
 
 

@@ -60,6 +60,18 @@ def test_sampling_stops_at_what_closes_a_turn(tmp_path: Path):
     assert ends == {tokenizer.convert_tokens_to_ids("<end_of_turn>"), tokenizer.convert_tokens_to_ids("<eos>")}
 
 
+def test_a_generation_config_that_is_cut_off_is_no_missing_one(tmp_path: Path):
+    """transformers goes on as if there were none, and what it ends a completion with would be lost."""
+    save_scratch_model(TINY, family("qwen"), tmp_path)
+    stored = tmp_path / "generation_config.json"
+    stored.unlink()
+    assert end_of_turn_ids(str(tmp_path))
+    for content in (b'{"eos_token_id": [2,', b"", b'{"a": "\xff"}'):
+        stored.write_bytes(content)
+        with pytest.raises(ModelError, match="is not one that transformers reads"):
+            end_of_turn_ids(str(tmp_path))
+
+
 CLOSES = CHATML.replace("assistant\n'", "assistant\n<think>\n\n</think>\n\n'")
 
 

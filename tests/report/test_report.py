@@ -17,6 +17,7 @@ from made_run import ACCURACY, CONFIG, write_data_stages, write_evaluation, writ
 from rich.console import Console
 
 from redi_ray.report.page import build_report, print_summary
+from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import StorageError, join, write_bytes, write_json
 
 
@@ -197,6 +198,38 @@ def test_unfinished_runs_say_what_is_missing(tmp_path: Path, parts: tuple[str, .
     assert ("Stage curated: not run." in report["notes"]) == ("data" not in parts)
     assert ("Training of sft: not run." in report["notes"]) == ("sft" not in parts)
     print_summary(report, Console(file=io.StringIO()))
+
+
+def test_benchmarks_that_nobody_names_are_not_missed(tmp_path: Path) -> None:
+    run = str(tmp_path / "training-only")
+    write_bytes(join(run, "config.yaml"), yaml.safe_dump({**CONFIG, "evaluate": {"benchmarks": []}}).encode())
+    write_data_stages(run)
+    build_report(run)
+    notes = read_report(run)["notes"]
+    assert "Training of redi: not run." in notes
+    assert not any("Evaluation" in note for note in notes), notes
+
+
+def test_an_early_end_is_told_with_its_reason(tmp_path: Path) -> None:
+    run = str(tmp_path / "stopped")
+    write_bytes(join(run, "config.yaml"), yaml.safe_dump(CONFIG).encode())
+    facts = {"status": "stopped_by_guard", "reason": "collapse: accuracy 0.9 -> 0.2", "steps": 30, "total_steps": 100}
+    Stage(run, "checkpoints/redi", {}, {}).publish(facts=facts, seconds=1.0)
+    build_report(run)
+    why = "stopped_by_guard (collapse: accuracy 0.9 -> 0.2)"
+    told = f"Training of redi ended early: {why}. The weights are those of step 30 of 100."
+    assert told in read_report(run)["notes"]
+
+
+def test_a_training_that_was_cut_off_has_begun(tmp_path: Path) -> None:
+    """Also one that came to a loss that is not finite: nothing of it is published but its metrics."""
+    run = str(tmp_path / "cut")
+    write_bytes(join(run, "config.yaml"), yaml.safe_dump(CONFIG).encode())
+    write_bytes(join(run, "checkpoints", "redi", "0123abcd", "metrics.jsonl"), b'{"step": 0, "loss": 1.0}')
+    build_report(run)
+    notes = "\n".join(read_report(run)["notes"])
+    assert "Training of redi: begun, but not finished" in notes
+    assert "Training of alpha0: not run." in notes
 
 
 def test_damaged_files_are_notes(tmp_path: Path) -> None:

@@ -111,9 +111,16 @@ def test_what_one_rank_refuses_ends_all_and_reaches_the_driver(
     """Long before the others would give up waiting (900 s), and told as the worker said it."""
     settings = TrainSettings(**(SETTINGS | {"max_steps": 2}))  # type: ignore[arg-type]
     with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
-        launch(inputs, tmp_path / "a", settings=settings, facts={"huge": HUGE})
+        launch(inputs, tmp_path / "out", settings=settings, facts={"huge": HUGE})
+
+
+@pytest.mark.slow
+def test_a_refusal_reaches_the_driver_without_further_attempts(
+    ray_session: None, inputs: tuple[str, str], tmp_path: Path
+) -> None:
+    settings = TrainSettings(**(SETTINGS | {"max_steps": 2}))  # type: ignore[arg-type]
     with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
-        launch(inputs, tmp_path / "b", settings=settings, facts={"huge": HUGE}, max_failures=0)
+        launch(inputs, tmp_path / "out", settings=settings, facts={"huge": HUGE}, max_failures=0)
 
 
 def test_a_step_that_is_not_finite_is_no_result(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:
