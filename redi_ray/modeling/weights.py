@@ -60,7 +60,7 @@ def weight_files(path: str) -> list[str]:
 
 def indexed(uri: str) -> set[str]:
     """The files that an index names. Raises WeightsError for one that is cut off, or is something else."""
-    from redi_ray import storage
+    from redi_ray.store import storage
 
     try:
         return set(storage.read_json(uri)["weight_map"].values())
