@@ -15,7 +15,10 @@ from typing import Any, TypeVar
 
 import yaml
 
+from redi_ray.config.load import parse_config
+from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult
+from redi_ray.pipeline.standard import graph_of
 from redi_ray.store.manifests import Manifest, current_manifest
 from redi_ray.store.storage import StorageError, exists, join, list_files, read_bytes, read_json, read_tables
 
@@ -102,12 +105,13 @@ def read_run(run_uri: str) -> Run:
             stages[name] = None
     config_text, config = _config(run_uri, notes)
     configured = _configured_arms(config)
-    arms = [_arm(run_uri, name, notes) for name in _arm_names(run_uri, configured)]
+    wanted = _wanted(config, configured)
+    arms = [_arm(run_uri, name, notes) for name in _arm_names(run_uri, wanted.models)]
     if not arms and not any(stages.values()) and not config_text:
         raise StorageError(f"{run_uri}: no run here (neither config.yaml nor a finished stage)")
     curated = stages["curated"]
     pairs = (_attempt(partial(_pairs, curated), curated.table("pairs"), notes) or []) if curated else []
-    _note_what_is_missing(stages, arms, configured, notes, evaluates=_evaluates(config), begun=_begun(run_uri))
+    _note_what_is_missing(stages, arms, wanted, notes, begun=_begun(run_uri))
     return Run(run_uri, config_text, config, stages, arms, pairs, notes)
 
 
@@ -127,10 +131,9 @@ def control_arm(run: Run) -> str | None:
 def _note_what_is_missing(
     stages: Mapping[str, Manifest | None],
     arms: list[ArmRun],
-    configured: Mapping[str, Any],
+    wanted: _Wanted,
     notes: list[str],
     *,
-    evaluates: bool,
     begun: Set[str],
 ) -> None:
     notes.extend(f"Stage {name}: not run." for name in DATA_STAGES if stages[name] is None)
@@ -141,14 +144,14 @@ def _note_what_is_missing(
             "no result."
         )
     by_name = {arm.name: arm for arm in arms}
-    for name in (*FIRST_ARMS, *configured):
+    for name in wanted.models:
         arm = by_name.get(name)
-        if name != "base" and (arm is None or arm.checkpoint is None):
+        if name != FIRST_ARMS[0] and (arm is None or arm.checkpoint is None):
             told = "begun, but not finished; the same command goes on, or says why not" if name in begun else "not run"
             notes.append(f"Training of {name}: {told}.")
-        if evaluates and (arm is None or not arm.results):
+        if name in wanted.scored and (arm is None or not arm.results):
             notes.append(f"Evaluation of {name}: not run.")
-    if not configured and not any(arm.name not in FIRST_ARMS for arm in arms):
+    if not wanted.known and not any(arm.name not in FIRST_ARMS for arm in arms):
         notes.append("Stage 2: not run.")
     for arm in arms:
         status = arm.checkpoint.facts.get("status", "done") if arm.checkpoint else "done"
@@ -165,7 +168,7 @@ def _note_what_is_missing(
             and arm.evaluation.inputs.get("checkpoint", arm.checkpoint.key) != arm.checkpoint.key
         ):
             notes.append(f"The scores of {arm.name} are those of an earlier checkpoint: evaluate it again.")
-        if configured and arm.name not in (*FIRST_ARMS, *configured):
+        if wanted.known and arm.name not in wanted.models:
             notes.append(f"Arm {arm.name} is not in the config: it is left from an earlier one.")
         bad = sorted({key for step in arm.steps for key, value in step.items() if not math.isfinite(value)})
         if bad:
@@ -185,7 +188,28 @@ def _early_end(arm: str, status: str, facts: Mapping[str, Any]) -> str:
     return f"Training of {arm} ended early: {status}{f' ({why})' if (why := facts.get('reason')) else ''}.{at}"
 
 
-def _arm_names(run_uri: str, configured: Mapping[str, Any]) -> list[str]:
+@dataclass(frozen=True)
+class _Wanted:
+    """The models that a run's config asks for, in the order of training."""
+
+    models: list[str]
+    scored: list[str]
+    known: bool
+    """Whether the config says so; else these are the two that every run has."""
+
+
+def _wanted(config: Mapping[str, Any], arms: Mapping[str, Any]) -> _Wanted:
+    """By the config's graph; by its arms alone where it is of another version."""
+    try:
+        graph = graph_of(parse_config(dict(config)))
+    except UserError:
+        models = [*FIRST_ARMS, *arms]
+        return _Wanted(models, models if _evaluates(config) else [], bool(arms))
+    scored = [step.inputs["model"] for step in graph if step.gives == "scores"]
+    return _Wanted([step.name for step in graph if step.gives == "model"], scored, bool(arms))
+
+
+def _arm_names(run_uri: str, wanted: list[str]) -> list[str]:
     found = set()
     for kind in ("checkpoints", "eval"):
         root = join(run_uri, kind)
@@ -193,7 +217,7 @@ def _arm_names(run_uri: str, configured: Mapping[str, Any]) -> list[str]:
             parts = file.split(f"/{kind}/")[-1].split("/")
             if len(parts) == 2:  # <arm>/manifest.json; those of older outputs are one folder deeper
                 found.add(parts[0])
-    order = [*FIRST_ARMS, *configured, "alpha0"]
+    order = [*FIRST_ARMS, *wanted, "alpha0"]
     return [name for name in dict.fromkeys([*order, *sorted(found)]) if name in found]
 
 
