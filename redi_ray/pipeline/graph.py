@@ -79,8 +79,8 @@ class Graph:
             fitting = [other.name for other in self.steps.values() if other.gives in wanted and other.name != step.name]
             if name not in self.steps:
                 near = get_close_matches(name, fitting, 1)
-                meant = f"; did you mean {near[0]}?" if near else f"; what would fit: {', '.join(fitting) or 'nothing'}"
-                yield f"{step.name}: `{role}: {name}` is no step{meant}"
+                meant = f"; did you mean {near[0]}?" if near else ""
+                yield f"{step.name}: `{role}: {name}` is no step{meant}; what would fit: {', '.join(fitting) or 'nothing'}"
             elif self.steps[name].gives not in wanted:
                 yield (
                     f"{step.name}: `{role}: {name}` gives {self.steps[name].gives}, and {step.kind} takes "
