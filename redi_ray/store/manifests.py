@@ -8,7 +8,7 @@ A stage's folder looks like this:
 
 `key` hashes what decides the output (settings, contents of files: its `config`), the version of the code that makes it, and the
 keys of its inputs. Same key: reused. Another key: a fresh folder beside the old one, which stays, because traces cost more than
-disk. Places inside the run are written relative to it (`run:checkpoints/...`), so a run's folder may be moved or copied.
+disk. Places inside the run are written relative to it (`run://checkpoints/...`), so a run's folder may be moved or copied.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redi_ray.errors import StorageError
 from redi_ray.store import lock
 from redi_ray.store.storage import content_hash, exists, join, list_files, read_json, write_json
 
-INSIDE = "run:"
+INSIDE = "run://"
 """Begins a place inside the run, as manifests hold it."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redi_ray.store import manifests, storage
-from redi_ray.store.manifests import Stage
+from redi_ray.store.manifests import Stage, current_manifest
 
 
 def test_a_stage_is_reused_under_its_key_and_kept_when_the_config_changes(root: str):
@@ -55,3 +55,19 @@ def test_a_trials_output_is_found_again_but_does_not_take_the_place_of_the_runs_
 def test_a_stage_that_has_not_been_run_is_named(tmp_path: Path):
     with pytest.raises(storage.StorageError, match="no finished `curated` stage"):
         manifests.current_manifest(str(tmp_path), "curated")
+
+
+def test_a_run_that_was_moved_finds_its_own_places(tmp_path: Path):
+    """Its old folder may be gone; places elsewhere, and texts that only mention one, stay as they are."""
+    facts = {
+        "export": f"{tmp_path}/run/checkpoints/sft/k/export",
+        "teacher": "/elsewhere/model",
+        "prompt": ["run: 1 km"],
+    }
+    Stage(f"{tmp_path}/run", "checkpoints/sft", {}, {}).publish(facts=facts)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    found = current_manifest(f"{tmp_path}/moved", "checkpoints/sft")
+    assert found.facts == {**facts, "export": f"{tmp_path}/moved/checkpoints/sft/k/export"}
+    assert found.uri.startswith(f"{tmp_path}/moved/")
+    again = Stage(f"{tmp_path}/moved", "checkpoints/sft", {}, {}).published()
+    assert again == found
