@@ -6,6 +6,7 @@ import json
 
 from rich.console import Console
 
+from redi_ray.cluster.runtime import log
 from redi_ray.config.data import VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
@@ -32,6 +33,8 @@ def plan_run(
     as_json: bool,
 ) -> None:
     """Print the plan of a config. Raises PlanError for what is unknown, DataError for files that cannot be read."""
+    if config.steps:
+        log.warning("the plan holds the standard line alone; these steps are not priced: %s", ", ".join(config.steps))
     given = read_assumptions(assume)
     inputs = make_inputs(config, gpu, [parse_shape(text) for text in shapes], sample_rows)
     assumptions = make_assumptions(config, inputs.sample, given)
