@@ -31,17 +31,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import ray_connection
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import RaySettings
-from redi_ray.data.curate import curate
-from redi_ray.data.curation.contamination import BENCHMARKS
+from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.curate import curate
 from redi_ray.eval.benchmarks import load_benchmark
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
-from redi_ray.runtime import ray_connection
 from redi_ray.schemas import VERIFIED_TRACE
+from redi_ray.store import storage
 from redi_ray.text.wording import words
 
 CORPUS = {"gsm8k": "rllm_gsm8k.json", "math500": "prm800k_math500.jsonl"}

@@ -25,8 +25,8 @@ import pyarrow as pa
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.engines import environment
-from redi_ray.data.samples import REQUEST, Sampling
+from redi_ray.data.sample.engines import environment
+from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
 from redi_ray.search.engine import SwappingEngine

@@ -5,7 +5,7 @@ completion ends by chance or at 256 tokens. The two arms take turns, wave by wav
 
     engine   `vllm.LLM.generate` on all requests of the wave; texts and token ids end in memory. As vLLM comes, its core
              and its worker are processes of their own; with --in-process it is one process and no message is passed
-    stage    `redi_ray.data.collect` with the vLLM sampler: from the wave's rows to Parquet shards written and counted,
+    stage    `redi_ray.data.sample.collect` with the vLLM sampler: from the wave's rows to Parquet shards written and counted,
              through Ray Data (tokenising, the engine's actor, finish reasons, loop detection off and on as configured)
 
 Start-up is in neither: both engines live for the whole run, and a first wave that is not counted warms them. A wave of the
@@ -38,7 +38,7 @@ import psutil
 
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.samples import Sampling
+from redi_ray.data.sample.samples import Sampling
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -98,7 +98,7 @@ def engine_main(model: str, size: int) -> None:
     from vllm import SamplingParams, TokensPrompt
 
     from redi_ray.config.prompts import PromptSettings
-    from redi_ray.data.engines import sampling_params, start_engine
+    from redi_ray.data.sample.engines import sampling_params, start_engine
     from redi_ray.modeling.tokenizer import load_tokenizer
     from redi_ray.text.prompts import to_messages
     from redi_ray.text.tokens import prompt_ids
@@ -144,7 +144,7 @@ class EngineArm:
     """The bare engine in a process of its own."""
 
     def __init__(self, model: str, size: int, in_process: bool) -> None:
-        from redi_ray.data.engines import environment
+        from redi_ray.data.sample.engines import environment
 
         command = [sys.executable, __file__, "--engine", model, "--wave", str(size)]
         told = {**os.environ, **environment(engine_settings()), "VLLM_LOGGING_LEVEL": "ERROR"}
@@ -182,7 +182,7 @@ def wave_rows(batch: dict[str, Any], folder: str, size: int) -> Any:
     """A wave's requests, once its file is there."""
     import pyarrow as pa
 
-    from redi_ray.data.samples import explode
+    from redi_ray.data.sample.samples import explode
     from redi_ray.schemas import PROBLEM
 
     wave = int(batch["wave"][0])
@@ -204,9 +204,9 @@ class StageArm:
         import ray.data
 
         from redi_ray.config.prompts import PromptSettings
-        from redi_ray.data.collect import collect
-        from redi_ray.data.samples import Requests
-        from redi_ray.data.sampling import vllm_sampler
+        from redi_ray.data.sample.collect import collect
+        from redi_ray.data.sample.samples import Requests
+        from redi_ray.data.sample.sampling import vllm_sampler
 
         gated = ray.data.from_items([{"wave": wave} for wave in range(waves)], override_num_blocks=waves).map_batches(
             partial(wave_rows, folder=str(self.folder), size=self.size), batch_size=1, num_cpus=0.1
@@ -263,7 +263,7 @@ def main() -> None:
 
     import ray
 
-    from redi_ray.runtime import quiet_libraries
+    from redi_ray.cluster.runtime import quiet_libraries
 
     with tempfile.TemporaryDirectory(prefix="go", dir="/tmp", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)

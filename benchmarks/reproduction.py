@@ -32,7 +32,7 @@ from reproduction_figure import draw
 from reproduction_runs import ARMS, Outcome, Scale, SeedRun
 from scipy.stats import ttest_rel
 
-from redi_ray.metrics import pass_at_k
+from redi_ray.eval.metrics import pass_at_k
 
 REDI_ARMS = ("alpha 0.2", "alpha 0.5", "alpha 0.8")
 QUICK = Scale(

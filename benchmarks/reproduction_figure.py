@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from reproduction_runs import ARMS, LOGPS, Outcome
 
-from redi_ray.figures import DASHES, PALETTE, STYLE
+from redi_ray.report.figures import DASHES, PALETTE, STYLE
 
 CURVES = ("alpha 0", "alpha 0.2", "alpha 0.5", "alpha 0.8", "alpha 1")
 

@@ -24,7 +24,7 @@ from redi_ray.config.experiment import Architecture
 from redi_ray.config.objectives import DpoObjective, Objective, RediObjective, SftObjective, SimpoObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import CollapseGuard, ModelOverrides, TrainSettings
-from redi_ray.data.world import answer, build_world, corpus
+from redi_ray.data.sources.world import answer, build_world, corpus
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, read_completion

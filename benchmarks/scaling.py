@@ -33,17 +33,17 @@ import ray.data
 from generate_overhead import make_model
 from ray.cluster_utils import Cluster
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import WORKER_ENVIRONMENT, quiet_libraries
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.collect import collect
-from redi_ray.data.samples import COMPLETION, TASK_CPUS, Requests, Sampler, Sampling, explode
-from redi_ray.data.sampling import vllm_sampler
-from redi_ray.data.survey import trace_shards
-from redi_ray.data.verify import VerifyCounts, verify_traces
-from redi_ray.runtime import WORKER_ENVIRONMENT, quiet_libraries
+from redi_ray.data.sample.collect import collect
+from redi_ray.data.sample.samples import COMPLETION, TASK_CPUS, Requests, Sampler, Sampling, explode
+from redi_ray.data.sample.sampling import vllm_sampler
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.verify.traces import VerifyCounts, verify_traces
 from redi_ray.schemas import PROBLEM, TRACE
+from redi_ray.store import storage
 
 WORKERS = {"pool": "workers"}
 SHARD_ROWS = 500

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from redi_ray.cluster.runtime import ray_connection, setup_logging
 from redi_ray.config.load import load_config
-from redi_ray.runtime import ray_connection, setup_logging
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.results import Point, to_points, winner
 from redi_ray.search.tuner import run_search

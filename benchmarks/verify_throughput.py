@@ -89,8 +89,8 @@ def write_inputs(rows: list[dict[str, Any]], folder: Path) -> list[str]:
     """The traces as shards."""
     import pyarrow as pa
 
-    from redi_ray import storage
     from redi_ray.schemas import TRACE
+    from redi_ray.store import storage
 
     inputs = []
     for start in range(0, len(rows), ROWS_PER_SHARD):
@@ -126,9 +126,9 @@ class Arms:
 
 def take_turns(data: Path, name: str, every: int, folder: Path) -> Arms:
     """A third of the traces through plain Math-Verify, then all through ours, three times."""
-    from redi_ray import storage
     from redi_ray.config.answers import VerifySettings
-    from redi_ray.data.verify import verify_traces
+    from redi_ray.data.verify.traces import verify_traces
+    from redi_ray.store import storage
 
     rows = load(data, name, every)
     inputs, right, runs, plain_seconds = write_inputs(rows, folder), [False] * len(rows), [], 0.0

@@ -5,7 +5,7 @@ ray job submit --working-dir . -- python jobs/curate.py --config configs/demo.ya
 
 import argparse
 
-from redi_ray.entry import run_stages
+from redi_ray.cli.entry import run_stages
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ ray job submit --working-dir . -- python jobs/evaluate.py --config configs/demo.
 
 import argparse
 
-from redi_ray.entry import run_stages
+from redi_ray.cli.entry import run_stages
 
 
 def describe(manifests: dict) -> str:

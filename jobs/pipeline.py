@@ -5,8 +5,8 @@ ray job submit --working-dir . -- python jobs/pipeline.py --config configs/demo.
 
 import argparse
 
-from redi_ray.cli import told
-from redi_ray.entry import run_stages
+from redi_ray.cli.entry import run_stages
+from redi_ray.cli.main import everything
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="the experiment's YAML, local or s3://")
     parser.add_argument("overrides", nargs="*", help="changes to it, such as sft.train.epochs=2")
     arguments = parser.parse_args()
-    run_stages(arguments.config, arguments.overrides, lambda pipeline: told(pipeline.run_all()))
+    run_stages(arguments.config, arguments.overrides, everything)
 
 
 if __name__ == "__main__":

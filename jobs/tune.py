@@ -5,7 +5,7 @@ ray job submit --working-dir . -- python jobs/tune.py --config configs/search_de
 
 import argparse
 
-from redi_ray.tune_command import tune_experiment
+from redi_ray.cli.tune import tune_experiment
 
 
 def main() -> None:

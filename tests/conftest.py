@@ -49,7 +49,7 @@ def bucket() -> Iterator[str]:
     import boto3
     from moto.server import ThreadedMotoServer
 
-    from redi_ray import s3
+    from redi_ray.store import s3
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from redi_ray import manifests, storage
+from redi_ray.store import manifests, storage
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def start(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """`redi-ray ARGUMENTS` (or, with a leading `python`, a script) in a process group of its own."""
-    command = [sys.executable, "-m", "redi_ray.cli", *arguments]
+    command = [sys.executable, "-m", "redi_ray.cli.main", *arguments]
     if arguments[0] == "python":
         command = [sys.executable, *arguments[1:]]
     return subprocess.Popen(

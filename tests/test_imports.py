@@ -13,10 +13,10 @@ HEAVY = ("torch", "transformers", "vllm", "scipy", "matplotlib", "datasets")
 @pytest.mark.parametrize(
     ("module", "light"),
     [
-        ("redi_ray.cli", ("ray", *HEAVY)),
-        ("redi_ray.pipeline", HEAVY),
+        ("redi_ray.cli.main", ("ray", *HEAVY)),
+        ("redi_ray.pipeline.runner", HEAVY),
         ("redi_ray.search.trial", HEAVY),
-        ("redi_ray.train.launch", HEAVY),
+        ("redi_ray.train.on_ray.launch", HEAVY),
     ],
 )
 def test_importing_loads_nothing_heavy(module: str, light: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from processes import ROOT, kill_when, rows, run, start
 from ray_head import ray_head
 from recovery import recovering
 
-from redi_ray import manifests, storage
+from redi_ray.store import manifests, storage
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -51,7 +51,7 @@ def test_report_has_every_arm_and_the_funnel(tiny: Path):
 
 
 def test_every_stage_has_its_manifest_and_config(tiny: Path):
-    for stage in ("problems", "traces", "verified", "curated", "checkpoints", "eval", "report"):
+    for stage in ("problems", "traces", "verified", "curated", "checkpoints/sft", "eval/redi", "report"):
         assert (tiny / stage / "manifest.json").exists(), stage
     manifest = manifests.current_manifest(str(tiny), "curated")
     assert yaml.safe_load(storage.read_bytes(f"{manifest.uri}/config.yaml"))["name"] == "demo"
@@ -85,6 +85,7 @@ def test_the_export_is_what_vllm_and_transformers_load(tiny: Path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     export = json.loads((tiny / "checkpoints" / "redi" / "manifest.json").read_text())["facts"]["export"]
+    export = manifests.outward(export, str(tiny))
     assert {"model.safetensors", "config.json", "generation_config.json"} <= {p.name for p in Path(export).iterdir()}
     tokenizer, model = AutoTokenizer.from_pretrained(export), AutoModelForCausalLM.from_pretrained(export)
     text = tokenizer.apply_chat_template(

@@ -24,10 +24,10 @@ from processes import ROOT, kill_when, run, start
 from processes import rows as rows_of
 from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 
-from redi_ray import manifests, storage
 from redi_ray.config.load import load_config
-from redi_ray.manifests import Manifest
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store import manifests, storage
+from redi_ray.store.manifests import Manifest
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 

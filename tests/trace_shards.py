@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.schemas import TRACE
+from redi_ray.store import storage
 
 
 def write_trace_shards(folder: str, *, shards: int, rows: int) -> list[str]:

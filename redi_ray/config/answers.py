@@ -85,6 +85,8 @@ class VerifySettings:
     """The verification stage: who votes, how votes become a verdict, and what one comparison may cost."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    HOW: ClassVar[frozenset[str]] = frozenset({"processes", "cache_size", "batch_rows"})
+    """Fields that change how the work is done, never a verdict; see `redi_ray.config.identity`."""
 
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     """Extraction and comparison."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -161,6 +161,9 @@ class ImportTraces(Strict):
 
 class SampledTraces(Strict):
     """Sampling in rounds: every problem without a correct trace is sampled again, up to a cap."""
+
+    HOW: ClassVar[frozenset[str]] = frozenset({"shard_rows", "engine"})
+    """See `redi_ray.config.identity`; the engine in force, which may be the run's own, is asked beside."""
 
     samples_per_round: int = Field(4, ge=1)
     """Traces per unsolved problem and round."""

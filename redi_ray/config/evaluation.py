@@ -54,9 +54,13 @@ class EvaluateSettings:
     """How models are sampled and scored. The defaults are the paper's."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    HOW: ClassVar[frozenset[str]] = frozenset({"models"})
+    """Fields that change no model's scores; see `redi_ray.config.identity`."""
 
     benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name="arithmetic")])
     """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
+    models: list[str] | None = None
+    """Which models are evaluated; null takes all of the graph."""
     num_samples: int = 16
     """Samples a problem."""
     temperature: float = 0.6

@@ -25,6 +25,7 @@ from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
+from redi_ray.config.steps import AnyStep, Name, Repeat, SampleStep
 from redi_ray.config.training import ModelOverrides, TrainSettings
 
 RESERVED_ARMS = ("base", "sft")
@@ -186,6 +187,11 @@ class ExperimentConfig(Strict):
     """Stage 1."""
     redi: RediConfig = RediConfig()
     """Stage 2."""
+    steps: dict[Name, AnyStep] = {}
+    """Steps beside these, by name: they take `problems`, `traces`, `verified`, `curated`, `base`, `sft`, the arms, and each
+    other (`redi-ray graph` draws them all)."""
+    repeat: Repeat | None = None
+    """Rounds of some of these steps."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """Benchmarks, and how they are sampled."""
     search: SearchConfig | None = None
@@ -210,7 +216,9 @@ class ExperimentConfig(Strict):
             "verify.judge.engine": [judge.engine] if judge is not None and judge.model is not None else [],
         }
         found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}
-        if self.evaluate.benchmarks or self.search is not None or any(engines == [None] for engines in own.values()):
+        sampled = any(isinstance(step, SampleStep) for step in self.steps.values())
+        shared = any(engines == [None] for engines in own.values())
+        if self.evaluate.benchmarks or self.search is not None or sampled or shared:
             found["resources.engine"] = self.resources.engine
         return found
 

@@ -9,10 +9,25 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.secrets import holds_a_key
 from redi_ray.errors import UserError
+from redi_ray.store import storage
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose keys are never truth values: `on: hard` is a key `on`, as every reader but YAML 1.1 takes it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str | bytes) -> Any:
+    """The values in a YAML text. Raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)
 
 
 class ConfigError(UserError):
@@ -27,7 +42,7 @@ def load_config(uri: str, overrides: list[str] | None = None) -> ExperimentConfi
     if not storage.exists(uri):
         raise ConfigError(f"{uri}: no such config file; see configs/ for examples")
     try:
-        raw = yaml.safe_load(storage.read_bytes(uri))
+        raw = read_yaml(storage.read_bytes(uri))
     except yaml.YAMLError as error:
         raise ConfigError(f"{uri}: not valid YAML: {error}") from error
     if not isinstance(raw, dict):
@@ -61,7 +76,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ConfigError(f"override {override!r}: write it as key=value, for instance sft.train.epochs=2")
-    set_path(raw, path, yaml.safe_load(text), where=f"override {override!r}")
+    set_path(raw, path, read_yaml(text), where=f"override {override!r}")
 
 
 def set_path(raw: dict[str, Any], path: str, value: Any, where: str) -> None:
@@ -97,6 +112,14 @@ def describe(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if error["type"] in ("value_error", "missing") else f" (got {error['input']!r})"
     return f"{path}: {message}{shown}"
+
+
+def readable_errors(error: ValidationError) -> str:
+    """What is wrong with a section that is part of no whole config, in one line."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in one['loc']) or 'value'}: {one['msg'].removeprefix('Value error, ')}"
+        for one in error.errors()
+    )
 
 
 def valid_keys(location: list[Any]) -> list[str]:

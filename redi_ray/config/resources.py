@@ -49,6 +49,18 @@ class RaySettings:
         require(self.object_store_gib >= 0.1, f"object_store_gib must be >= 0.1, got {self.object_store_gib}")
 
 
+ENGINE_HOW = frozenset(
+    {
+        "max_num_seqs", "max_num_batched_tokens", "max_model_len", "gpu_memory_utilization", "kv_cache_memory_bytes",
+        "swap_space", "cpu_offload_gb", "block_size", "enable_prefix_caching", "enable_chunked_prefill",
+        "distributed_executor_backend", "tensor_parallel_size", "pipeline_parallel_size", "max_parallel_loading_workers",
+        "disable_custom_all_reduce", "load_format", "download_dir", "enforce_eager", "compilation_config", "disable_log_stats",
+        "async_scheduling", "scheduler_cls", "scheduling_policy", "use_tqdm_on_load",
+    }
+)  # fmt: skip
+"""Arguments of vLLM's that change its pace and place, never what it writes (`max_model_len` is asked as a field)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
     """One pool of vLLM engines."""
@@ -134,6 +146,12 @@ class EngineSettings:
             f"engine_kwargs.max_num_batched_tokens ({tokens}) must be at least max_model_len ({longest}) where prompts are "
             "read whole, as on cpu (enable_chunked_prefill: false)",
         )
+
+    def identity(self) -> dict[str, Any]:
+        """What of an engine decides what it writes: the type of its numbers, how much it reads, and what vLLM is told beyond
+        pace and place."""
+        told = {name: value for name, value in self.engine_kwargs.items() if name not in ENGINE_HOW}
+        return {"dtype": self.dtype, "max_model_len": self.longest, "engine_kwargs": told}
 
     @property
     def longest(self) -> int | None:

@@ -7,7 +7,7 @@ unknown keys and turns the ValueErrors of `__post_init__` into errors that name 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from redi_ray.config.objectives import STRICT, require
@@ -174,6 +174,15 @@ class TrainSettings:
     the built-in world)."""
     seed: int = 42
     """Order of the data."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights. Checkpoints do where a run may end or go back to one of them."""
+        how = {"compile"}
+        if self.guard.action != "rollback":
+            how |= {"keep_last"}
+            if self.keep_best is None:
+                how |= {"checkpoint_every"}
+        return {name: value for name, value in asdict(self).items() if name not in how}
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")

@@ -26,13 +26,14 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray.config.evaluation import BenchmarkSettings
-from redi_ray.data.chats import BadChat, read_text
-from redi_ray.data.opening import DamagedFile, open_data, unpacking
-from redi_ray.data.readers import DataError, file_rows
-from redi_ray.data.values import BadValue, Several, read_answer, shown
+from redi_ray.data.sources.chats import BadChat, read_text
+from redi_ray.data.sources.opening import DamagedFile, open_data, unpacking
+from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.values import BadValue, Several, read_answer, shown
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM
-from redi_ray.storage import exists
+from redi_ray.store.contents import commit_of, content_of
+from redi_ray.store.storage import exists
 
 
 class BenchmarkError(UserError):
@@ -89,6 +90,13 @@ def load_benchmark(settings: BenchmarkSettings) -> pa.Table:
         raise BenchmarkError(f"{where}: no rows")
     problems = [_problem(row, index, where, settings, source) for index, row in enumerate(rows)]
     return subset(pa.Table.from_pylist(problems, schema=PROBLEM), settings)
+
+
+def content_of_benchmark(settings: BenchmarkSettings) -> str | None:
+    """What its file, or its data set on the hub, holds now; None for the built-in world's, which a run writes itself."""
+    if settings.path is not None:
+        return content_of(settings.path)
+    return commit_of(HUB[settings.name].repo, "dataset", None) if settings.name in HUB else None
 
 
 def subset(problems: pa.Table, settings: BenchmarkSettings) -> pa.Table:

@@ -14,19 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.collect import collect
-from redi_ray.data.samples import Progress, Requests, Sampler, Sampling, explode
-from redi_ray.data.sampling import vllm_sampler
-from redi_ray.data.verify import verify_traces
+from redi_ray.data.sample.collect import collect
+from redi_ray.data.sample.samples import Progress, Requests, Sampler, Sampling, explode
+from redi_ray.data.sample.sampling import vllm_sampler
+from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
-from redi_ray.metrics import BenchmarkResult, summarize
+from redi_ray.eval.metrics import BenchmarkResult, summarize
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
+from redi_ray.store import storage
 from redi_ray.text.recorded import difference
 
 SHOWN_SAMPLES = 6

@@ -44,8 +44,8 @@ def count_parameters(path: str) -> int | None:
 
     Checkpoints below the folder, and weights in another form beside those that transformers reads, do not count.
     """
-    from redi_ray import storage
     from redi_ray.modeling.tokenizer import is_folder
+    from redi_ray.store import storage
 
     if not is_folder(path):
         return None

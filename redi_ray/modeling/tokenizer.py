@@ -52,11 +52,18 @@ def is_folder(path: str) -> bool:
     return path.startswith((".", "/", "~", "s3://")) or os.path.isdir(path)
 
 
+def content_of_model(path: str) -> str:
+    """What a model's folder, or its name on the hub, holds now; see `redi_ray.store.contents`."""
+    from redi_ray.store.contents import commit_of, content_of
+
+    return content_of(path) if is_folder(path) else commit_of(path, "model", None)
+
+
 def local_folder(path: str) -> str:
     """The path itself, or a local copy of what is on S3 (its small files; the weights stay there)."""
     if not path.startswith("s3://"):
         return path
-    from redi_ray import storage
+    from redi_ray.store import storage
 
     folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
     os.makedirs(folder, exist_ok=True)

@@ -43,7 +43,7 @@ def weight_problems(field: str, path: str, config: PretrainedConfig, model: type
 
 def weight_files(path: str) -> list[str]:
     """URIs of the files that transformers reads weights from. Raises WeightsError if one is not there."""
-    from redi_ray import storage  # which the training core does without
+    from redi_ray.store import storage  # which the training core does without
 
     folder = storage.resolve(path)
     there = {uri.removeprefix(folder).lstrip("/") for uri in storage.list_files(folder)}
@@ -60,7 +60,7 @@ def weight_files(path: str) -> list[str]:
 
 def indexed(uri: str) -> set[str]:
     """The files that an index names. Raises WeightsError for one that is cut off, or is something else."""
-    from redi_ray import storage
+    from redi_ray.store import storage
 
     try:
         return set(storage.read_json(uri)["weight_map"].values())
@@ -75,7 +75,7 @@ def stored_tensors(uris: Iterable[str]) -> dict[str, Tensor]:
 
     Raises WeightsError for a file that is none, or that is cut off.
     """
-    from redi_ray import storage
+    from redi_ray.store import storage
 
     found = {}
     for uri in uris:

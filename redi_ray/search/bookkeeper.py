@@ -9,12 +9,12 @@ from typing import Any
 from ray import tune
 from ray.tune.experiment import Trial
 
-from redi_ray.pipeline import Pipeline
-from redi_ray.runtime import log, quiet
-from redi_ray.search.figures import shown
+from redi_ray.cluster.runtime import log, quiet
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.leader import TrialJob
 from redi_ray.search.plan import TrialSpec
 from redi_ray.search.records import TrialRecord, any_record, write_record
+from redi_ray.search.results import shown
 from redi_ray.search.trial import Shared, prepare_trial, record_of
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from redi_ray.capacity import CapacityError, alive_nodes, autoscales, describe_labels, selected
+from redi_ray.cluster.capacity import CapacityError, alive_nodes, autoscales, describe_labels, selected
 from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
 from redi_ray.config.resources import EngineSettings, TrainerSettings
 from redi_ray.modeling.limits import count_parameters

@@ -21,14 +21,14 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from redi_ray import storage
+from redi_ray.cluster.notices import tell
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.engines import engine_kwargs, sampling_params, start_engine
-from redi_ray.data.samples import COMPLETION, REQUEST, Sampling
-from redi_ray.data.sampling import finish_reason
+from redi_ray.data.sample.engines import engine_kwargs, sampling_params, start_engine
+from redi_ray.data.sample.samples import COMPLETION, REQUEST, Sampling
+from redi_ray.data.sample.sampling import finish_reason
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
-from redi_ray.notices import tell
+from redi_ray.store import storage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 

@@ -9,19 +9,19 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from redi_ray.cluster.notices import listen
+from redi_ray.cluster.runtime import quiet_libraries
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.search import DevEvaluation
-from redi_ray.data.engines import actor_options
-from redi_ray.data.generate import read_problems
-from redi_ray.data.samples import Sampler, Sampling
-from redi_ray.manifests import Manifest
+from redi_ray.data.sample.engines import actor_options
+from redi_ray.data.sample.generate import read_problems
+from redi_ray.data.sample.samples import Sampler, Sampling
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.notices import listen
-from redi_ray.runtime import quiet_libraries
 from redi_ray.search.engine import Swap, SwappingEngine
 from redi_ray.search.trial import Score, Scorer, dev_pass_at_1, some_problems
 from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Manifest
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 

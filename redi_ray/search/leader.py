@@ -18,8 +18,8 @@ from typing import Any
 import ray
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from redi_ray.cluster.runtime import quiet_libraries
 from redi_ray.errors import UserError
-from redi_ray.runtime import quiet_libraries
 from redi_ray.search.evaluator import scorer_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
@@ -27,7 +27,7 @@ from redi_ray.search.running_value import RunningValue
 from redi_ray.search.sections import train_settings
 from redi_ray.search.trial import Shared, run_trial
 from redi_ray.stages.training import Training
-from redi_ray.train.launch import TrainError
+from redi_ray.train.on_ray.launch import TrainError
 
 VALUE, STEPS = "value", "steps"
 SETTLE_SECONDS = 1.0

@@ -7,12 +7,12 @@ from typing import Any
 
 from ray import tune
 
-from redi_ray import storage
 from redi_ray.config.load import ConfigError
 from redi_ray.config.search import AshaScheduler, Choice, Domain, Grid, LogUniform, MedianScheduler, NoScheduler
 from redi_ray.search.leader import STEPS, VALUE, TrialJob, encode
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_record
+from redi_ray.store import storage
 
 NO_YIELDING = 10**12
 """Steps before the median rule may pause a trial to run another: a pause would end its training."""

@@ -17,17 +17,16 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from redi_ray import storage
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
-from redi_ray.manifests import Manifest
-from redi_ray.search.figures import SHARES, shown
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import TrialRecord
-from redi_ray.search.results import Point, cost, importances, to_points, to_table, winner, within_one_sem
+from redi_ray.search.results import SHARES, Point, cost, importances, shown, to_points, to_table, winner, within_one_sem
 from redi_ray.search.sections import all_of_training
 from redi_ray.search.space import describe
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 
 TOLD = 12
 """Points that the terminal lists."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from redi_ray import manifests, storage
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.identity import identity
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
 from redi_ray.config.training import TrainSettings
@@ -21,11 +21,15 @@ from redi_ray.search.sections import (
     differ,
     report_every,
     train_settings,
-    trainer_of,
 )
 from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values
+from redi_ray.store import storage
 from redi_ray.train.monitors import STEP_METRICS
 
+VERSION = 1
+"""Raise it when a trial's result changes its meaning."""
+NOT_THE_TRIAL = ("name", "storage", "search", "resources")
+"""Sections that decide no trial's result, but for the engine among the resources."""
 DEV_ACCURACY, DEV_PASS_AT_1 = "dev_accuracy", "dev_pass@1"
 PROBED_POINTS = 64
 """Points of an open-ended search that are tried on the config before it starts."""
@@ -132,11 +136,11 @@ class SearchPlan:
         return parse_config(raw, where)
 
     def _key(self, config: ExperimentConfig) -> str:
-        told = config.model_dump(mode="json", exclude={"name", "storage", "search", "resources"})
+        told = {name: value for name, value in identity(config).items() if name not in NOT_THE_TRIAL}
+        told["engine"] = identity(config.resources.engine)
         told["redi"] = {"arm": told["redi"]["arms"].get(self.arm), "train": told["redi"]["train"]}
-        workers = [config.resources.trainer.num_workers, trainer_of(config, self.arm).num_workers]
         dev = self.search.dev.model_dump() if self.metric == DEV_PASS_AT_1 else None
-        return storage.content_hash([manifests.CODE_VERSION, told, self.arm, self.metric, dev, workers])[:16]
+        return storage.content_hash([VERSION, told, self.arm, self.metric, dev])[:16]
 
     @property
     def shares_data(self) -> bool:

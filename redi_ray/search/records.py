@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from redi_ray import storage
-from redi_ray.report_data import finite
+from redi_ray.store import storage
+from redi_ray.store.storage import finite
 
 CURVES = ("dev_accuracy", "loss", "margin", "chosen_logp", "rejected_logp", "grad_norm", "update_norm")
 """Training metrics that a record keeps, where the training has them, beside the one that is compared."""

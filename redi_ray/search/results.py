@@ -15,8 +15,15 @@ import pyarrow as pa
 from redi_ray.search.records import TrialRecord
 from redi_ray.search.space import Values, describe
 
+SHARES = ("dev_accuracy", "dev_pass@1", "pair_accuracy")
+"""Metrics that are shown in per cent."""
 BINS = 4
 """Groups that a parameter with many values is cut into for its importance."""
+
+
+def shown(value: float, metric: str) -> str:
+    """A metric's value as people read it."""
+    return f"{100 * value:.1f}" if metric in SHARES else f"{value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
 from redi_ray.config.search import DevEvaluation
 from redi_ray.config.training import TrainSettings
-from redi_ray.data.generate import read_problems
-from redi_ray.data.samples import Sampler
+from redi_ray.data.sample.generate import read_problems
+from redi_ray.data.sample.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
-from redi_ray.manifests import Manifest
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
 from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
-from redi_ray.stages.training import Training, prepare_arm, prepare_sft, train
+from redi_ray.stages.training import Training, arm_recipe, prepare, sft_recipe, train
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.train.progress import NonfiniteError
 
 Score = Mapping[str, Any]
@@ -59,9 +59,10 @@ class Shared:
 def prepare_trial(spec: TrialSpec, goal: Goal, shared: Shared) -> tuple[Run, Training]:
     """The trial's training with its data made, not begun."""
     run = Run.of(spec.config, in_force=False)
-    if shared.sft is None:
-        return run, prepare_sft(run, shared.curated, shared.base, shared.dev)
-    return run, prepare_arm(run, goal.arm, shared.curated, shared.base, shared.sft, shared.dev)
+    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.sft or shared.base}
+    inputs |= {"dev": shared.dev} if shared.dev is not None else {}
+    recipe = sft_recipe(spec.config) if shared.sft is None else arm_recipe(spec.config, goal.arm)
+    return run, prepare(run, goal.arm, recipe, inputs)
 
 
 def run_trial(
@@ -79,7 +80,7 @@ def run_trial(
 
     Args:
         shared: null runs the stages before the training, or finds them done.
-        callbacks_for: called before the training starts; see `redi_ray.train.launch.launch_training` for what it returns.
+        callbacks_for: called before the training starts; see `redi_ray.train.on_ray.launch.launch_training` for what it returns.
         scorer: measures `dev_pass@1`; null starts an engine for it.
 
     Raises UserError, or TrainError if the training failed.
@@ -150,7 +151,8 @@ def dev_pass_at_1(
     sampler: null starts an engine. Raises EvaluationError if some samples could not be drawn.
     """
     evaluate, verify = dev_settings(run.config.evaluate, settings), benchmark_verification(run.config.verify)
-    told = {"evaluate": evaluate, "verify": verify, "prompt": run.config.model.prompt, "dev": settings.max_problems}
+    told: dict[str, Any] = {"evaluate": evaluate, "engine": run.config.resources.engine, "verify": verify}
+    told |= {"prompt": run.config.model.prompt, "dev": settings.max_problems}
     stage = run.stage("search/dev", told, {"checkpoint": checkpoint, "dev": dev})
     if found := run.reuse(stage):
         return found.facts["score"]

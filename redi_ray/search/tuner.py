@@ -14,10 +14,9 @@ from typing import Any
 
 from ray import tune
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import log, quiet
 from redi_ray.config.search import NoScheduler
-from redi_ray.pipeline import Pipeline
-from redi_ray.runtime import log, quiet
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.bookkeeper import Bookkeeper
 from redi_ray.search.capacity import DRIVER_CPUS, float32_copy, needs_of, plan_concurrency, require_dashboard
 from redi_ray.search.evaluator import start_evaluator
@@ -28,7 +27,8 @@ from redi_ray.search.records import TrialRecord, any_record, read_record
 from redi_ray.search.sections import data_of_training, trainer_of
 from redi_ray.search.trial import Shared, prepare_trial
 from redi_ray.stages.run import Run
-from redi_ray.train.launch import FLOAT32, rank_bytes
+from redi_ray.store import storage
+from redi_ray.train.on_ray.launch import FLOAT32, rank_bytes
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -7,30 +7,46 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
-from redi_ray.config.data import EndpointTraces, ImportTraces, SampledTraces, VllmTraces
+from redi_ray.cluster.runtime import log
+from redi_ray.config.data import (
+    ArithmeticSource,
+    EndpointTraces,
+    FilesSource,
+    ImportTraces,
+    OpenR1Source,
+    Source,
+    VllmTraces,
+)
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.beginnings import MOST, check_beginnings, check_thoughts, complaint
-from redi_ray.data.collect import Verification
-from redi_ray.data.curate import CurateCounts, curate
-from redi_ray.data.curation.contamination import BENCHMARKS
-from redi_ray.data.generate import generate_rounds, import_traces, make_sampler
-from redi_ray.data.problems import collect_problems
-from redi_ray.data.readers import DataError
-from redi_ray.data.survey import trace_shards
-from redi_ray.manifests import Manifest, Stage
-from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.runtime import log
-from redi_ray.stages.evaluation import load_benchmarks
+from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
+from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.curate import CurateCounts, curate
+from redi_ray.data.sample.collect import Verification
+from redi_ray.data.sample.generate import generate_rounds, import_traces, make_sampler
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.sources.problems import collect_problems
+from redi_ray.data.sources.readers import DataError, expand_paths
+from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
+from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
+from redi_ray.store import storage
+from redi_ray.store.contents import commit_of, content_of
+from redi_ray.store.manifests import Manifest, Stage
+
+Made = Manifest | Stage
+"""An output that is there, or only its place: a key needs no more."""
+
+
+def problems_stage(run: Run) -> Stage:
+    config = run.config.problems
+    return run.stage("problems", {"problems": config, "content": content_of_source(config.source)}, {})
 
 
 def problems(run: Run) -> Manifest:
     """Distinct problems, and the traces that came with them."""
-    config = run.config.problems
-    stage = run.stage("problems", config, {})
+    config, stage = run.config.problems, problems_stage(run)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -48,7 +64,7 @@ def problems(run: Run) -> Manifest:
 def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     """Traces: sampled in rounds, or imported. `base` is needed when this run's base model is the teacher."""
     config = run.config.generate
-    stage = _traces_stage(run, problems, base)
+    stage = traces_stage(run, problems, base)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -63,22 +79,30 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     return _sample(run, config, stage, problems, base, started)
 
 
-def _traces_stage(run: Run, problems: Manifest, base: Manifest | None) -> Stage:
+def traces_stage(run: Run, problems: Made, base: Made | None) -> Stage:
     config = run.config.generate
     if isinstance(config, ImportTraces):
         return run.stage("traces", config, {"problems": problems})
     told: dict[str, Any] = {
-        "generate": _what_is_drawn(config),
+        "generate": config,
+        **(_of_the_teacher(run, config) if isinstance(config, VllmTraces) else {}),
         "prompt": config.prompt or run.config.model.prompt,
         "verify": run.config.verify.first_pass() if config.max_rounds > 1 else None,
     }
     return run.stage("traces", told, {"problems": problems} if base is None else {"problems": problems, "base": base})
 
 
-def _what_is_drawn(config: SampledTraces) -> dict[str, Any]:
-    """For the key. Engines, a server's place and pace, and the rows of a shard change how the work is done, not the traces."""
-    drawn = config.model_dump(mode="json", exclude={"engine", "endpoint", "shard_rows"})
-    return {**drawn, "endpoint": config.endpoint.identity()} if isinstance(config, EndpointTraces) else drawn
+def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
+    """What of a teacher loaded here decides its traces; a base model of the run's own is an input."""
+    content = None if run.config.teacher_is_base else content_of_model(config.model)
+    return {"engine": config.engine or run.config.resources.engine, "content": content}
+
+
+def content_of_source(source: Source) -> str | None:
+    """What the place of the problems holds now; the built-in world is all in its settings."""
+    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
+        return storage.content_hash([content_of(path) for path in expand_paths(source.paths)])
+    return None if isinstance(source, ArithmeticSource) else commit_of(source.dataset, "dataset", source.revision)
 
 
 def _sample(
@@ -121,18 +145,22 @@ def _sample(
     )
 
 
+def curated_stage(run: Run, problems: Made, verified: Made, base: Made) -> Stage:
+    contamination = run.config.curate.contamination
+    told: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
+    if contamination is not None:
+        told["files"] = [content_of(file.path) for file in contamination.files]
+    if contamination is not None and contamination.benchmarks:
+        told["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
+    return run.stage("curated", told, {"problems": problems, "verified": verified, "base": base})
+
+
 def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) -> Manifest:
     """Positives and pairs. `base` gives the tokenizer that lengths are measured with."""
-    benchmarks = whole_benchmarks(run, problems)
-    told = {
-        "curate": run.config.curate,
-        "prompt": run.config.model.prompt,
-        "benchmarks": None if benchmarks is None else storage.content_hash(benchmarks.to_pydict()),
-    }
-    stage = run.stage("curated", told, {"verified": verified, "base": base})
+    stage = curated_stage(run, problems, verified, base)
     if found := run.reuse(stage):
         return found
-    started = time.monotonic()
+    benchmarks, started = whole_benchmarks(run, problems), time.monotonic()
     result = curate(
         verified.files("verified"),
         stage.uri,

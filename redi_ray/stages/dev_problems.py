@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from redi_ray import storage
-from redi_ray.data.readers import DataError
+from redi_ray.cluster.runtime import log
+from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
-from redi_ray.manifests import Manifest
-from redi_ray.runtime import log
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.text.problem_key import problem_key
 
 

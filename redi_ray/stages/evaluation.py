@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.generate import read_problems
-from redi_ray.eval.benchmarks import load_benchmark, subset
+from redi_ray.data.sample.generate import read_problems
+from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
-from redi_ray.manifests import Manifest
 from redi_ray.stages.run import Progress, Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 
 
 def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dict[str, pa.Table]:
@@ -30,12 +32,27 @@ def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dic
     return tables
 
 
-def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:
-    """Score one model: `base`, `sft` or an arm of stage 2."""
+def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
+    """Which problems a benchmark has, whatever part of them is used."""
+    whole = replace(settings, max_problems=None, subset_seed=0, num_samples=None)
+    return {"settings": whole, "content": content_of_benchmark(settings)}
+
+
+def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage) -> Stage:
     config = run.config
-    verify = benchmark_verification(config.verify)
-    told = {"evaluate": config.evaluate, "verify": verify, "prompt": config.model.prompt}
-    stage = run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
+    told = {
+        "evaluate": config.evaluate,
+        "contents": [content_of_benchmark(benchmark) for benchmark in config.evaluate.benchmarks],
+        "engine": _engine(run, name),
+        "verify": benchmark_verification(config.verify),
+        "prompt": config.model.prompt,
+    }
+    return run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
+
+
+def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:
+    """Score one model by its name."""
+    config, stage = run.config, evaluation_stage(run, name, checkpoint, problems)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -49,7 +66,7 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
             engine=_engine(run, name),
             prompt=config.model.prompt,
             recorded=checkpoint.facts["prompt"],
-            verify=verify,
+            verify=benchmark_verification(config.verify),
             verify_workers=config.resources.verify_workers,
             verify_labels=config.resources.cpu_label_selector,
             out_uri=stage.uri,

@@ -8,8 +8,8 @@ from collections import deque
 
 from tqdm import tqdm
 
-from redi_ray.data.samples import SampleStats
-from redi_ray.runtime import log
+from redi_ray.cluster.runtime import log
+from redi_ray.data.sample.samples import SampleStats
 
 SECONDS_PER_LINE = 60.0
 RATE_SECONDS = 60.0
@@ -17,7 +17,7 @@ RATE_SECONDS = 60.0
 
 
 class LiveCounters:
-    """Called with what each shard adds; see `redi_ray.data.samples.Progress`. The total grows with every round."""
+    """Called with what each shard adds; see `redi_ray.data.sample.samples.Progress`. The total grows with every round."""
 
     def __init__(self, num_problems: int, seconds_per_line: float = SECONDS_PER_LINE) -> None:
         self.num_problems, self.seconds_per_line = num_problems, seconds_per_line

@@ -10,17 +10,23 @@ from typing import Any
 
 import ray
 
-from redi_ray import storage
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides
-from redi_ray.data.world import OPERATORS, corpus
-from redi_ray.manifests import Manifest
-from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
+from redi_ray.data.sources.world import OPERATORS, corpus
+from redi_ray.modeling.tokenizer import (
+    character_tokenizer,
+    content_of_model,
+    is_folder,
+    load_tokenizer,
+    train_bpe_tokenizer,
+)
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.recorded import RECORDED, record_problems
 from redi_ray.text.tokens import encode
@@ -37,9 +43,8 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
 
     traces: needed for random weights, whose tokenizer is learnt from them.
     """
-    init, prompt = run.config.model.init, run.config.model.prompt
+    init, prompt, stage = run.config.model.init, run.config.model.prompt, base_stage(run, traces)
     if isinstance(init, PretrainedModel):
-        stage = run.stage("checkpoints/base", {"model": init, "prompt": prompt}, {})
         if found := run.reuse(stage):
             return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
@@ -47,17 +52,25 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
         recorded = record_problems(_first_problems(problems.files("problems")), tokenizer, prompt)
         return run.publish(stage, time.monotonic(), facts={"export": export, "prompt": recorded})
     if isinstance(init, ArithmeticModel):
-        return _arithmetic(run, init)
+        return _arithmetic(run, init, stage)
     assert traces is not None, "random weights need traces for their tokenizer"
-    return _scratch(run, init, traces)
+    return _scratch(run, init, traces, stage)
 
 
-def _arithmetic(run: Run, init: ArithmeticModel) -> Manifest:
+def base_stage(run: Run, traces: Manifest | Stage | None) -> Stage:
+    init = run.config.model.init
+    told: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
+    if isinstance(init, PretrainedModel):
+        told["content"] = content_of_model(init.path)
+    if isinstance(init, ArithmeticModel):
+        told["source"] = run.config.problems.source
+    inputs = {"traces": traces} if isinstance(init, ScratchModel) and traces is not None else {}
+    return run.stage("checkpoints/base", told, inputs)
+
+
+def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
     source = run.config.problems.source
     assert isinstance(source, ArithmeticSource)
-    num_workers = run.config.resources.trainer.num_workers
-    told = {"model": init, "source": source, "prompt": run.config.model.prompt, "num_workers": num_workers}
-    stage = run.stage("checkpoints/base", told, {})
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -102,9 +115,8 @@ def _prepare_world_training(
     return parameters, record_problems(problems[:RECORDED], tokenizer, prompt)
 
 
-def _scratch(run: Run, init: ScratchModel, traces: Manifest) -> Manifest:
+def _scratch(run: Run, init: ScratchModel, traces: Manifest, stage: Stage) -> Manifest:
     prompt = run.config.model.prompt
-    stage = run.stage("checkpoints/base", {"model": init, "prompt": prompt}, {"traces": traces})
     if found := run.reuse(stage):
         return found
     started = time.monotonic()

@@ -19,15 +19,15 @@ import numpy as np
 import ray
 import ray.data
 
-from redi_ray import storage
-from redi_ray.capacity import CapacityError, require_room
+from redi_ray.cluster.capacity import CapacityError, require_room
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
 from redi_ray.stages.run import Progress, Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import (
     FingerprintError,
     check_record,
@@ -52,15 +52,27 @@ def start_of(checkpoint: Manifest) -> str:
     return checkpoint.facts.get("float32", checkpoint.facts["export"])
 
 
+def references_stage(
+    run: Run,
+    sequences: Manifest | Stage,
+    reference: Manifest | Stage,
+    settings: TrainSettings,
+    *,
+    mismatched: bool = False,
+) -> Stage:
+    told = {"overrides": run.config.model.overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
+    name = "references/mismatched" if mismatched else "references"
+    return run.stage(name, told, {"sequences": sequences, "reference": reference})
+
+
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays with `ref_logps` of the reference model, at `<uri>/arrays`.
 
     Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
     """
     overrides, export = run.config.model.overrides, start_of(reference)
-    told = {"overrides": overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
-    name = "references" if sequences.stage != "sequences/mismatched" else "references/mismatched"
-    stage = run.stage(name, told, {"sequences": sequences, "reference": reference})
+    others = sequences.stage.endswith("sequences/mismatched")
+    stage = references_stage(run, sequences, reference, settings, mismatched=others)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel
 from tqdm import tqdm
 
-from redi_ray import lock, manifests, storage
+from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.identity import identity
 from redi_ray.config.load import dump_config
-from redi_ray.manifests import Manifest, Stage
-from redi_ray.runtime import log
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+
+MODELS = ("checkpoints/", "eval/")
+"""Where models and their scores lie by name, whatever step makes them."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,23 @@ class Run:
     uri: str
     in_force: bool = True
     """Whether what is published or reused here becomes what the run's report shows; not so for a trial of a search."""
+    step: str = ""
+    """A named step of the graph, whose outputs lie in folders of their own; empty for the standard ones."""
 
     @classmethod
     def of(cls, config: ExperimentConfig, *, in_force: bool = True) -> Run:
         return cls(config, storage.resolve(config.run_uri), in_force)
 
-    def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage]) -> Stage:
-        """The stage's folder for this config and these inputs."""
+    def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage], *, version: int = 1) -> Stage:
+        """The stage's folder for what decides its output (settings lose what only says how) and these inputs."""
         keys = {label: source.key for label, source in inputs.items()}
-        return Stage(self.uri, name, as_json(config), keys, in_force=self.in_force)
+        if self.step and not name.startswith(MODELS):
+            name = f"steps/{self.step}/{name}"
+        return Stage(self.uri, name, identity(config), keys, version=version, in_force=self.in_force)
+
+    def within(self, step: str, **sections: Any) -> Run:
+        """The same run for a step of its own, some sections of the config replaced by what the step says."""
+        return replace(self, config=self.config.model_copy(update=sections), step=step)
 
     def publish(self, stage: Stage, started: float, **facts: Any) -> Manifest:
         """Save the resolved config beside the output and declare it complete."""
@@ -49,27 +60,6 @@ class Run:
         if manifest is not None:
             log.info("%-18s reused (%s)", stage.name, stage.key)
         return manifest
-
-    def write_index(self, folder: str, parts: Mapping[str, Manifest]) -> None:
-        """`<folder>/manifest.json`: which outputs of `checkpoints` or `eval` are in force."""
-        arms = {name: {"key": part.key, "uri": part.uri} for name, part in parts.items()}
-        uri = storage.join(self.uri, folder, "manifest.json")
-        known = storage.read_json(uri)["arms"] if storage.exists(uri) else {}
-        lock.check(self.uri)
-        storage.write_json(uri, {"stage": folder, "arms": {**known, **arms}, "versions": manifests.versions()})
-
-
-def as_json(value: Any) -> Any:
-    """A config section as plain values, for the key and the manifest."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: as_json(item) for name, item in asdict(value).items()}
-    if isinstance(value, Mapping):
-        return {str(name): as_json(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    return value
 
 
 def terminal_bar(label: str, total: int | None, unit: str) -> tqdm:

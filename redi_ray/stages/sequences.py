@@ -14,13 +14,13 @@ from typing import Any, Literal
 
 import ray
 
-from redi_ray import storage
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.recorded import RECORDED, record_prompts
 from redi_ray.text.templates import Message, closing_id
 from redi_ray.text.thoughts import THINK_TAGS
@@ -35,16 +35,21 @@ ARRAYS_FORMAT = 3
 """Part of the key: raise it when the arrays or the files beside them change."""
 
 
-def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
-    """The token arrays of the positives or the pairs, shared by every arm with the same masks."""
-    masks = Masks(settings.mask_rejected_end_of_turn, settings.mask_rejected_think_tags)
+def sequences_stage(
+    run: Run, kind: Kind, curated: Manifest | Stage, base: Manifest | Stage, settings: TrainSettings
+) -> Stage:
     told = {
         "kind": kind,
         "prompt": run.config.model.prompt,
-        "masks": masks if kind == "pairs" else None,
+        "masks": masks_of(settings) if kind == "pairs" else None,
         "format": ARRAYS_FORMAT,
     }
-    stage = run.stage(f"sequences/{kind}", told, {"curated": curated, "base": base})
+    return run.stage(f"sequences/{kind}", told, {"curated": curated, "base": base})
+
+
+def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
+    """The token arrays of the positives or the pairs, shared by every arm with the same masks."""
+    stage = sequences_stage(run, kind, curated, base, settings)
     if found := run.reuse(stage):
         return found
     if not curated.counts["positives" if kind == "examples" else "pairs"]:
@@ -53,7 +58,7 @@ def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings:
             f"{curated.facts['pairs_dropped']}. A pair needs a problem with both a correct and a wrong trace: "
             "sample more per problem (generate.samples_per_round), or widen curate.rejected_verdicts"
         )
-    started = time.monotonic()
+    masks, started = masks_of(settings), time.monotonic()
     build = ray.remote(num_cpus=1, max_retries=2)(build_sequences)
     arguments = (kind, curated.files(kind), stage.uri, base.facts["export"], run.config.model.prompt, masks)
     try:
@@ -112,9 +117,13 @@ def build_sequences(
     return {"counts": counts, "dropped": dropped, "facts": {"prompt": record_prompts(chats, tokenizer, prompt)}}
 
 
+def mismatched_stage(run: Run, data: Manifest | Stage) -> Stage:
+    return run.stage("sequences/mismatched", {"cycle_seed": CYCLE_SEED, "format": ARRAYS_FORMAT}, {"sequences": data})
+
+
 def mismatched(run: Run, data: Manifest) -> Manifest:
     """The mismatched sequences of these, as token arrays of their own: the prompts with other groups' completions."""
-    stage = run.stage("sequences/mismatched", {"cycle_seed": CYCLE_SEED, "format": ARRAYS_FORMAT}, {"sequences": data})
+    stage = mismatched_stage(run, data)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -148,6 +157,10 @@ class Masks:
 
     end_of_turn: bool
     think_tags: bool
+
+
+def masks_of(settings: TrainSettings) -> Masks:
+    return Masks(settings.mask_rejected_end_of_turn, settings.mask_rejected_think_tags)
 
 
 @dataclass(frozen=True)

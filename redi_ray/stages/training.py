@@ -7,17 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redi_ray import storage
+from redi_ray.cluster.runtime import log
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.manifests import Manifest, Stage
-from redi_ray.runtime import log
 from redi_ray.stages.launch import total_steps, train_with_progress
-from redi_ray.stages.references import references, start_of
+from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import Kind, mismatched, sequences
-from redi_ray.train.job import Development
+from redi_ray.stages.sequences import Kind, mismatched, mismatched_stage, sequences, sequences_stage
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.train.on_ray.job import Development
 
 LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""
@@ -25,6 +26,19 @@ LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mi
 
 KEPT_ENOUGH = 0.9
 """Share of the weights that moved; below it an export's type is worth a warning."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, before it is known from which model and on which data."""
+
+    objective: Objective
+    settings: TrainSettings
+    trainer: TrainerSettings
+    kind: Kind
+    """Which of the curated tables it reads."""
+    starts_others: bool = False
+    """Whether another training begins with its weights, which are then kept in float32."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +50,25 @@ class Training:
     """The model it starts from."""
     data: Manifest
     mismatched: Manifest | None
-    objective: Objective
-    settings: TrainSettings
-    trainer: TrainerSettings
+    recipe: Recipe
     development: Development | None
 
     @property
     def name(self) -> str:
-        """`sft`, or the arm."""
+        """Of the model that comes out."""
         return self.stage.name.removeprefix("checkpoints/")
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.recipe.settings
+
+    @property
+    def trainer(self) -> TrainerSettings:
+        return self.recipe.trainer
+
+    @property
+    def objective(self) -> Objective:
+        return self.recipe.objective
 
     @property
     def total_steps(self) -> int:
@@ -52,51 +76,51 @@ class Training:
         return total_steps(self.data.counts["groups"], self.settings)
 
 
-def prepare_sft(run: Run, curated: Manifest, base: Manifest, dev: Manifest | None = None) -> Training:
-    """Stage 1, which fine-tunes the base model on the positives. `dev`: the development problems, where a probe is set."""
-    config = run.config.sft
-    workers = run.config.resources.trainer
-    return _prepare(run, "sft", "examples", config.objective, config.train, workers, base, curated, base, dev)
+def sft_recipe(config: ExperimentConfig) -> Recipe:
+    """Stage 1: fine-tuning on the positives."""
+    return Recipe(config.sft.objective, config.sft.train, config.resources.trainer, "examples", starts_others=True)
 
 
-def prepare_arm(
-    run: Run, name: str, curated: Manifest, base: Manifest, sft: Manifest, dev: Manifest | None = None
-) -> Training:
-    """One arm of stage 2: from the SFT model, on the pairs. `dev`: the development problems, where a probe is set."""
-    config = run.config.redi
-    workers = config.trainer or run.config.resources.trainer
-    objective, settings = config.arms[name].objective, config.settings(name)
-    return _prepare(run, name, "pairs", objective, settings, workers, sft, curated, base, dev)
+def arm_recipe(config: ExperimentConfig, name: str) -> Recipe:
+    """One arm of stage 2, which trains on the pairs."""
+    workers = config.redi.trainer or config.resources.trainer
+    return Recipe(config.redi.arms[name].objective, config.redi.settings(name), workers, "pairs")
 
 
-def _prepare(
-    run: Run,
-    name: str,
-    kind: Kind,
-    objective: Objective,
-    settings: TrainSettings,
-    trainer: TrainerSettings,
-    start: Manifest,
-    curated: Manifest,
-    base: Manifest,
-    dev: Manifest | None,
-) -> Training:
+def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | Stage]) -> Stage:
+    """Where a training's weights lie. inputs: `start`, `groups`, `base`, and `dev` where there is a probe."""
     from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
 
-    spec, others = OBJECTIVES[objective.name], None
-    data = sequences(run, kind, curated, base, settings)
-    if spec.needs_mismatched(objective):
+    spec, start = OBJECTIVES[recipe.objective.name], inputs["start"]
+    data = sequences_stage(run, recipe.kind, inputs["groups"], inputs["base"], recipe.settings)
+    found: dict[str, Manifest | Stage] = {"sequences": data, "start": start}
+    if spec.needs_mismatched(recipe.objective):
+        others = mismatched_stage(run, data)
+        found["mismatched"] = references_stage(run, others, start, recipe.settings, mismatched=True)
+    if spec.needs_reference:
+        found["sequences"] = references_stage(run, data, start, recipe.settings)
+    if recipe.settings.probe is not None:
+        found["dev"] = inputs["dev"]
+    return training_stage(run, name, recipe.objective, recipe.settings, found)
+
+
+def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Training:
+    """The same with the data made: tokens, and log-probs of the reference where the objective has one."""
+    from redi_ray.objectives import OBJECTIVES
+
+    spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
+    data = sequences(run, recipe.kind, inputs["groups"], inputs["base"], settings)
+    if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:
         data = references(run, data, start, settings)
-    inputs = {"sequences": data, "start": start} | ({"mismatched": others} if others else {})
     measured = None
     if settings.probe is not None:
-        assert dev is not None, "the pipeline makes them wherever a probe is set"
-        inputs["dev"], verify = dev, run.config.verify
-        measured = Development(dev.table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds)
-    stage = training_stage(run, name, objective, settings, inputs, trainer)
-    return Training(stage, start, data, others, objective, settings, trainer, measured)
+        verify = run.config.verify
+        measured = Development(
+            inputs["dev"].table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds
+        )
+    return Training(place(run, name, recipe, inputs), start, data, others, recipe, measured)
 
 
 def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manifest:
@@ -117,7 +141,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         out_uri=stage.uri,
         development=training.development,
         trainer=training.trainer,
-        keep_float32=training.name == "sft",  # the arms start from it
+        keep_float32=training.recipe.starts_others,
         callbacks=callbacks,
     )
     if reason := outcome.facts["reason"]:
@@ -160,16 +184,13 @@ def training_stage(
     name: str,
     objective: Objective,
     settings: TrainSettings,
-    inputs: Mapping[str, Manifest],
-    trainer: TrainerSettings | None = None,
+    inputs: Mapping[str, Manifest | Stage],
 ) -> Stage:
-    """The stage of one training; its key holds all that decides the weights. trainer: null takes the run's."""
+    """The stage of one training; its key holds all that decides the weights, but for the order of sums over ranks."""
     told: dict[str, Any] = {
         "objective": objective,
         "train": settings,
         "overrides": run.config.model.overrides,
-        # the sums of gradients are ordered by rank, so another number of workers gives other last bits
-        "num_workers": (trainer or run.config.resources.trainer).num_workers,
     }
     if settings.probe is not None:  # what it finds can end the run, through the guard
         told["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}

@@ -18,15 +18,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from redi_ray import storage
 from redi_ray.config.judges import JudgeSettings
-from redi_ray.data.decide import NO_VOTE, JudgeCounts, decide_traces
-from redi_ray.data.judge import judge_sampler, judge_traces
-from redi_ray.data.survey import trace_shards
-from redi_ray.data.verify import verify_traces
-from redi_ray.manifests import Manifest, Stage
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.verify.decide import NO_VOTE, JudgeCounts, decide_traces
+from redi_ray.data.verify.judge import judge_sampler, judge_traces
+from redi_ray.data.verify.traces import verify_traces
+from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import VERIFIERS, Verdict
 from redi_ray.stages.run import Progress, Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
 
 
 def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:
@@ -35,15 +36,21 @@ def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:
     return run.stage("verified" if settings.in_one_pass else "checked", settings.first_pass(), {"traces": traces})
 
 
+def verified_stage(run: Run, traces: Manifest | Stage) -> Stage:
+    settings, checked = run.config.verify, checked_stage(run, traces)
+    if settings.in_one_pass:
+        return checked
+    inputs = {"checked": checked}
+    if settings.judge is not None:
+        inputs["judged"] = _judged_stage(run, checked, settings.judge)
+    return run.stage("verified", _deciding(run), inputs)
+
+
 def verified(run: Run, traces: Manifest) -> Manifest:
     """A verdict for every trace."""
     if run.config.verify.in_one_pass:
         return _checked(run, traces)
-    settings, checked = run.config.verify, checked_stage(run, traces)
-    inputs = {"checked": checked}
-    if settings.judge is not None:
-        inputs["judged"] = _judged_stage(run, checked, settings.judge)
-    stage = run.stage("verified", _deciding(run), inputs)
+    settings, stage = run.config.verify, verified_stage(run, traces)
     if found := run.reuse(stage):
         return found
     first = _checked(run, traces)
@@ -79,7 +86,9 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
 
 
 def _judged_stage(run: Run, checked: Manifest | Stage, judge: JudgeSettings) -> Stage:
-    told = {"judge": judge.identity(), "reuse_votes": run.config.verify.reuse_votes}
+    told: dict[str, Any] = {"judge": judge, "reuse_votes": run.config.verify.reuse_votes}
+    if judge.model is not None:
+        told |= {"engine": judge.engine or run.config.resources.engine, "content": content_of_model(judge.model)}
     return run.stage("judged", told, {"checked": checked})
 
 

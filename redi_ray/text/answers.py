@@ -1,7 +1,7 @@
 r"""Is a completion's answer right? The fast path, and `verify_answer` for one completion.
 
 The stages of one verdict: find the answer (`redi_ray.text.extract`), decide it here where that is certain, and otherwise
-ask Math-Verify in a process that can be killed (`redi_ray.text.isolation`). For whole tables see `redi_ray.data.verify`.
+ask Math-Verify in a process that can be killed (`redi_ray.text.isolation`). For whole tables see `redi_ray.data.verify.traces`.
 
 What counts as equal, beyond the spelling of one expression (a test runs every line):
 
@@ -201,7 +201,7 @@ def verify_answer(
     <Verdict.NO_ANSWER: 'no_answer'>
 
     Hard comparisons run in one process per settings, started at the first need (1-2 s) and ended with this one. For many
-    completions use `redi_ray.data.verifier.AnswerVerifier`, which also caches.
+    completions use `redi_ray.data.verify.verifier.AnswerVerifier`, which also caches.
     """
     settings = settings or AnswerSettings()
     row = read_row(gold, completion, settings, finished=finished)

@@ -1,6 +1,6 @@
 """Where checkpoints are kept: the interface, and a folder on a disk that all ranks see.
 
-`redi_ray.train.uri_store` has the one for object storage, which needs pyarrow; the core does without.
+`redi_ray.train.on_ray.uri_store` has the one for object storage, which needs pyarrow; the core does without.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def _validator() -> Any:
 
 
 def command_errors(command: str) -> list[str]:
-    """Options that `ray start` or `redi_ray.spot_drain`, where the command calls them, do not have."""
-    from redi_ray.spot_drain import parse_arguments
+    """Options that `ray start` or `redi_ray.cluster.spot_drain`, where the command calls them, do not have."""
+    from redi_ray.cluster.spot_drain import parse_arguments
 
     found = []
     for part in re.split(r";|&&", command):
@@ -99,11 +99,11 @@ def command_errors(command: str) -> list[str]:
         if words[:2] == ["ray", "start"]:
             options = {word.partition("=")[0] for word in words[2:]}
             found += [f"`ray start` has no option {option}" for option in sorted(options - ray_start_options())]
-        if "redi_ray.spot_drain" in words:
+        if "redi_ray.cluster.spot_drain" in words:
             try:
-                parse_arguments(words[words.index("redi_ray.spot_drain") + 1 :])
+                parse_arguments(words[words.index("redi_ray.cluster.spot_drain") + 1 :])
             except SystemExit:
-                found.append(f"redi_ray.spot_drain does not take {part.strip()}")
+                found.append(f"redi_ray.cluster.spot_drain does not take {part.strip()}")
     return found
 
 

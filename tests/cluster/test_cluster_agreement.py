@@ -35,7 +35,7 @@ def selectors_of(config: ExperimentConfig) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_example_config_finds_its_nodes(path: Path):
     """Each selector is met by one pool, and no two kinds of work by the same."""
-    from redi_ray.capacity import selected
+    from redi_ray.cluster.capacity import selected
 
     selectors = selectors_of(load_config(str(CONFIG)))
     assert all(selectors.values()), "a kind of work without a selector would run anywhere"
@@ -85,7 +85,7 @@ def test_gpus_are_spot_for_engines_and_on_demand_for_training():
             spec["containers"][0]["lifecycle"] for spec in groups.values() if "lifecycle" in spec["containers"][0]
         ]
         command = hook["postStart"]["exec"]["command"]
-        assert "redi_ray.spot_drain" in command[-1]
+        assert "redi_ray.cluster.spot_drain" in command[-1]
         assert command_errors(command[-1]) == []
 
 
@@ -99,7 +99,7 @@ def test_the_job_runs_on_the_cluster_that_the_other_file_describes():
 
 def test_the_job_starts_what_the_image_has():
     """And puts its results on S3: a second attempt has a new cluster and finds nothing else."""
-    from redi_ray.cli import app
+    from redi_ray.cli.main import app
 
     command, *arguments = read(JOB)["spec"]["entrypoint"].split()
     assert command == "redi-ray"

@@ -131,7 +131,9 @@ def test_options_of_start_commands_exist():
     assert command_errors("export A=b; ray start --head --dashbord-host=127.0.0.1") == [
         "`ray start` has no option --dashbord-host"
     ]
-    assert command_errors("nohup python -m redi_ray.spot_drain --adress=$RAY_HEAD_IP:6379 > /tmp/log 2>&1 &") != []
+    assert (
+        command_errors("nohup python -m redi_ray.cluster.spot_drain --adress=$RAY_HEAD_IP:6379 > /tmp/log 2>&1 &") != []
+    )
 
 
 def test_what_the_operator_would_take_but_must_not_be():

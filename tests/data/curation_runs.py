@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray import storage
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.curate import CurateCounts, Worker, make_job, run_passes
-from redi_ray.data.curation.contamination import BENCHMARKS
-from redi_ray.data.curation.work import Job
+from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.curate import CurateCounts, Worker, make_job, run_passes
+from redi_ray.data.curate.work import Job
 from redi_ray.schemas import VERIFIED_TRACE, trace_id
+from redi_ray.store import storage
 
 PROMPT = PromptSettings(prefix="<think>")
 TABLES = ("examples", "pairs", "dropped", "pass_rates")

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from redi_ray import storage
 from redi_ray.config.data import ProblemsConfig
-from redi_ray.data.problems import ProblemCounts, collect_problems
+from redi_ray.data.sources.problems import ProblemCounts, collect_problems
+from redi_ray.store import storage
 
 OPENR1 = {
     "problem": "1+1", "solution": "2", "answer": "2", "source": "olympiads", "uuid": "u0", "problem_is_valid": "Yes",

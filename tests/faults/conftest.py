@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from proxy import FaultProxy
 
-from redi_ray import s3
+from redi_ray.store import s3
 
 LIMITS = s3.Limits(connect_seconds=2, request_seconds=2, retries=6)
 """Small, so that what lasts ends soon; pauses and rules are those of every day."""

@@ -10,7 +10,7 @@ import tiny_demo
 from processes import kill_when, run, start
 from recovery import recovering
 
-from redi_ray import storage
+from redi_ray.store import storage
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 

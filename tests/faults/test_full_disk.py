@@ -15,11 +15,11 @@ from recovery import recovering
 from test_worker import make_job, work, write_all
 from typer.testing import CliRunner
 
-from redi_ray import storage
-from redi_ray.cli import app
-from redi_ray.manifests import Stage
-from redi_ray.storage import StorageError
-from redi_ray.train.launch import read_outcome
+from redi_ray.cli.main import app
+from redi_ray.store import storage
+from redi_ray.store.manifests import Stage
+from redi_ray.store.storage import StorageError
+from redi_ray.train.on_ray.launch import read_outcome
 
 ROOM = 8 << 20
 
@@ -133,8 +133,8 @@ import resource, signal, sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from test_checkpoint import checkpointer, trained
-from redi_ray import storage
-from redi_ray.storage import StorageError
+from redi_ray.store import storage
+from redi_ray.store.storage import StorageError
 root = Path(sys.argv[1])
 policy, optimizer = trained(1)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

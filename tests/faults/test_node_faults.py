@@ -18,12 +18,12 @@ from recovery import tell_recovery
 from tiny_runs import PLAIN_SETTINGS, TOTAL_STEPS, assert_same_run, finish, torchrun, write_inputs
 from trace_shards import write_trace_shards
 
-from redi_ray import storage
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.data.verify import verify_traces
-from redi_ray.train.launch import TrainOutcome, launch_training
+from redi_ray.data.verify.traces import verify_traces
+from redi_ray.store import storage
+from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 WORKERS = {"pool": "workers"}

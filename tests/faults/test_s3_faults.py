@@ -15,11 +15,11 @@ from conftest import LIMITS, Measured
 from proxy import FaultProxy, Kind
 from typer.testing import CliRunner
 
-from redi_ray import storage
-from redi_ray.cli import app
+from redi_ray.cli.main import app
 from redi_ray.errors import EXIT_BAD_INPUT, EXIT_FAILED
-from redi_ray.lock import LockLost, RunLock, run_lock
-from redi_ray.storage import StorageError
+from redi_ray.store import storage
+from redi_ray.store.lock import LockLost, RunLock, run_lock
+from redi_ray.store.storage import StorageError
 
 DATA = bytes(range(256)) * 1200
 TABLE = pa.table({"id": list(range(1000))})

@@ -17,9 +17,9 @@ from imported_run import write_imported
 from processes import run, start
 from recovery import recovering
 
-from redi_ray import manifests, storage
+from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm, saving_first
 from redi_ray.errors import EXIT_FAILED, EXIT_PREEMPTED, Preempted
-from redi_ray.preemption import end_main_thread, ends_on_sigterm, saving_first
+from redi_ray.store import manifests, storage
 
 
 def ended_by_sigterm(training: bool) -> None:
@@ -58,7 +58,8 @@ def test_a_thread_that_finds_out_ends_the_main_thread_at_once():
 
 WORK = """
 import sys, time
-from redi_ray.entry import clear_errors, writing
+from redi_ray.cli.entry import writing
+from redi_ray.cluster.exits import clear_errors
 with clear_errors(), writing(sys.argv[1]):
     print("at work", flush=True)
     time.sleep(60)
@@ -67,7 +68,9 @@ with clear_errors(), writing(sys.argv[1]):
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_exit_codes_of_a_driver_that_is_ended_and_of_one_that_lost_its_run(tmp_path: Path, lost: bool):
-    program = "import redi_ray.lock as lock; lock.HEARTBEAT_SECONDS = 0.2; lock.RunLock.__init__.__kwdefaults__.update("
+    program = (
+        "import redi_ray.store.lock as lock; lock.HEARTBEAT_SECONDS = 0.2; lock.RunLock.__init__.__kwdefaults__.update("
+    )
     program += "heartbeat=0.2)\n" + WORK
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -11,7 +11,7 @@ import pytest
 from proxy import FaultProxy
 from trace_shards import write_trace_shards
 
-from redi_ray import storage
+from redi_ray.store import storage
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -19,10 +19,10 @@ VERIFY = """
 import json, sys, tempfile
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.resources import RaySettings
-from redi_ray.data.verify import verify_traces
-from redi_ray.entry import clear_errors
-from redi_ray.runtime import ray_connection
-from redi_ray.storage import list_files
+from redi_ray.data.verify.traces import verify_traces
+from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.runtime import ray_connection
+from redi_ray.store.storage import list_files
 with clear_errors(), ray_connection(RaySettings(num_cpus=4, object_store_gib=0.2)):
     counts = verify_traces(list_files(sys.argv[1], ".parquet"), sys.argv[2], VerifySettings(), concurrency=2)
     print(json.dumps(counts.verdicts))

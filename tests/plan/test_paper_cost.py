@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from redi_ray.cli.plan import make_assumptions, make_inputs
 from redi_ray.config.load import load_config
 from redi_ray.plan.assumptions import DEFAULTS, Assumptions
 from redi_ray.plan.costs import Inputs, StageCost
 from redi_ray.plan.estimate import estimate
-from redi_ray.plan_command import make_assumptions, make_inputs
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/paper/qwen2.5_math_1.5b.yaml"
 PUBLISHED = {"sft": 104.0, "redi": 33.3}

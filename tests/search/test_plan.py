@@ -52,7 +52,8 @@ def test_a_trial_key_names_what_decides_its_result_and_nothing_else():
     for change in ("sft.train.epochs=1", "problems.source.num_problems=80", "redi.train.batch_size=8"):
         assert not set(keys) & {trial.key for trial in plan({"space": GRID}, change).trials()}, change
     assert not set(keys) & {t.key for t in plan({"space": GRID, "metric": "margin"}).trials()}
-    assert not set(keys) & {t.key for t in plan({"space": GRID, "trainer": {"num_workers": 2}}).trials()}
+    assert {t.key for t in plan({"space": GRID, "trainer": {"num_workers": 2}}).trials()} == set(keys)
+    assert not set(keys) & {t.key for t in plan({"space": GRID}, "resources.engine.dtype=bfloat16").trials()}
 
 
 def test_drawn_points_lie_within_bounds_and_repeat():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redi_ray.capacity import CapacityError
+from redi_ray.cluster.capacity import CapacityError
 from redi_ray.config.load import load_config
 from redi_ray.config.resources import EngineSettings, TrainerSettings
 from redi_ray.search.capacity import (

@@ -8,10 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from redi_ray import storage
 from redi_ray.config.load import load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
-from redi_ray.manifests import Manifest, Stage
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR, PROBLEM
@@ -19,8 +17,10 @@ from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_steps
 from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
 from redi_ray.stages.run import Run
-from redi_ray.stages.training import prepare_arm
-from redi_ray.train.launch import TrainError
+from redi_ray.stages.training import arm_recipe, prepare
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.train.on_ray.launch import TrainError
 
 ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
 DIGITS = "0123456789+="
@@ -78,7 +78,8 @@ def test_a_trial_is_trained_scored_and_found_again(ray_session: None, tmp_path: 
     assert record.tokens == sum(step["total_tokens"] for step in read_steps(record.uri))
 
     winner = Run.of(spec.config)
-    again = prepare_arm(winner, "redi", shared.curated, shared.base, shared.base, shared.dev)
+    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.base, "dev": shared.dev}
+    again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), inputs)
     assert again.stage.published().facts["export"] == f"{record.uri}/export"
     assert run_trial(spec, plan.goal, shared=shared) == record
 

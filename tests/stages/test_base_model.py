@@ -8,10 +8,10 @@ import torch
 from safetensors import safe_open
 
 from redi_ray.config.load import load_config
-from redi_ray.manifests import Manifest
 from redi_ray.stages.model import base
 from redi_ray.stages.references import start_of
 from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Manifest
 
 
 def test_the_built_in_base_is_kept_in_float32_beside_a_narrower_export(ray_session: None, tmp_path: Path) -> None:

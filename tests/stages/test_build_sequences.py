@@ -10,16 +10,16 @@ import pytest
 from tiny_families import family
 from transformers import ByT5Tokenizer
 
-from redi_ray import storage
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import EXAMPLE, PAIR
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Encoder, Masks, build_sequences, sequences
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 from redi_ray.train.sequences import SequenceStore
 
 PROMPT = PromptSettings(prefix="<think>")

@@ -9,13 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from redi_ray import storage
 from redi_ray.config.load import load_config
-from redi_ray.manifests import Manifest
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.schemas import PROBLEM, VERIFIED_TRACE
 from redi_ray.stages.data import curated
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 
 TEXTS = ["What is the sum of 2 and 3 eggs?", "how many legs have nine hens and a cow", "Find 2+3", "What is left?"]
 DEV = "Find a number that is larger than all of its divisors."

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from redi_ray import storage
 from redi_ray.config.load import load_config
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest
-from redi_ray.pipeline import Pipeline
+from redi_ray.data.sources.readers import DataError
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.stages import data
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -10,10 +10,10 @@ import pytest
 
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
-from redi_ray.data.readers import DataError
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
 
 TINY = Architecture(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=32)
 PLAIN, THOUGHT, INSIDE = "2 + 2 = 4\nA: 4", "<think>\nhm\n</think>\n\nA: 4", "hm\n</think>\n\nA: 4"

@@ -10,13 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from redi_ray import manifests, storage
-from redi_ray.capacity import CapacityError
+from redi_ray.cluster.capacity import CapacityError
 from redi_ray.config.load import load_config
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.data.readers import DataError
-from redi_ray.manifests import Manifest, Stage
+from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
@@ -25,6 +23,8 @@ from redi_ray.stages import training
 from redi_ray.stages.references import half_precision, references, require_gpu_memory, split_store, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
+from redi_ray.store import manifests, storage
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import FingerprintError, read_record
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
@@ -59,7 +59,9 @@ class Inputs:
         self.curated = curated.publish(counts={"pairs": 10}, facts={"pairs_dropped": {}})
 
     def arm(self, name: str) -> Manifest:
-        return training.train(self.run, training.prepare_arm(self.run, name, self.curated, self.start, self.start))
+        recipe = training.arm_recipe(self.run.config, name)
+        inputs = {"groups": self.curated, "base": self.start, "start": self.start}
+        return training.train(self.run, training.prepare(self.run, name, recipe, inputs))
 
 
 def arrays(manifest: Manifest) -> Path:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from redi_ray.config.load import load_config
-from redi_ray.manifests import Manifest
-from redi_ray.pipeline import Pipeline
+from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store.manifests import Manifest
 
 ARMS = "redi.arms={a: {objective: {name: redi}}, b: {objective: {name: redi}}}"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from redi_ray.config.load import load_config
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import ProbeSettings, TrainSettings
-from redi_ray.manifests import Manifest
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import training_stage
+from redi_ray.store.manifests import Manifest
 
 
 def test_a_probe_and_its_judge_are_part_of_the_key(tmp_path: Path) -> None:

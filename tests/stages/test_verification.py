@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 from chat_server import ChatServer, Reply, completion
 
-from redi_ray import manifests, storage
+from redi_ray.cli.entry import preflight
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.load import parse_config
-from redi_ray.data.endpoint_errors import EndpointError
-from redi_ray.data.world import answer as world_answer
-from redi_ray.data.world import build_world
-from redi_ray.entry import preflight
-from redi_ray.manifests import Manifest
-from redi_ray.pipeline import Pipeline
-from redi_ray.runs import read_run
+from redi_ray.data.sample.endpoint_errors import EndpointError
+from redi_ray.data.sources.world import answer as world_answer
+from redi_ray.data.sources.world import build_world
+from redi_ray.pipeline.runner import Pipeline
+from redi_ray.report.runs import read_run
 from redi_ray.stages.evaluation import benchmark_verification
+from redi_ray.store import manifests, storage
+from redi_ray.store.manifests import Manifest
 
 
 def rows(manifest: Manifest, table: str) -> list[dict]:

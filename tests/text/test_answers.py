@@ -17,7 +17,7 @@ from types import ModuleType
 import pytest
 
 from redi_ray.config.answers import AnswerSettings, VerifySettings
-from redi_ray.data.verifier import AnswerVerifier
+from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import Verdict
 from redi_ray.text import answers, extract
 from redi_ray.text.answers import quick_verdict, verify_answer

@@ -13,7 +13,7 @@ from redi_ray.config.experiment import Architecture
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import CollapseGuard, ModelOverrides, ProbeSettings, TrainSettings
-from redi_ray.data.world import answer, build_world, corpus, read_chain, solve
+from redi_ray.data.sources.world import answer, build_world, corpus, read_chain, solve
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
@@ -21,10 +21,10 @@ from redi_ray.stages.model import WORLD_ALPHABET
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.development import judge
-from redi_ray.train.job import Development
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
+from redi_ray.train.on_ray.development import judge
+from redi_ray.train.on_ray.job import Development
 from redi_ray.train.probe import Probe, choose_problems
 from redi_ray.train.progress import TrainResult
 from redi_ray.train.sequences import SequenceRecord, SequenceStore

@@ -12,23 +12,23 @@ from tiny_models import tiny_model
 from tiny_runs import write_inputs
 from transformers import AutoModelForCausalLM
 
-from redi_ray import storage
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSettings
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import PROBLEM, Verdict
+from redi_ray.store import storage
 from redi_ray.text.answers import verify_answer
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
-from redi_ray.train.development import development_fingerprint, development_problems, judge
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.job import Development, Job
-from redi_ray.train.launch import launch_training
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
-from redi_ray.train.worker import train_and_export
+from redi_ray.train.on_ray.development import development_fingerprint, development_problems, judge
+from redi_ray.train.on_ray.job import Development, Job
+from redi_ray.train.on_ray.launch import launch_training
+from redi_ray.train.on_ray.worker import train_and_export
 
 ALL_OF_IT = AnswerSettings(extract=["regex:(?s)(.+)"])
 PROMPT = PromptSettings(prefix="")

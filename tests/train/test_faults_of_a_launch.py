@@ -11,11 +11,11 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
 from test_worker import make_job
 
-from redi_ray import storage
 from redi_ray.errors import EXIT_FAILED, StorageUnavailable
+from redi_ray.store import storage
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.launch import passing_on, storage_failure
-from redi_ray.train.worker import refuse, stop_flag
+from redi_ray.train.on_ray.launch import passing_on, storage_failure
+from redi_ray.train.on_ray.worker import refuse, stop_flag
 
 
 def test_the_drivers_word_reaches_the_flag_that_the_loop_asks(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer, tokenizer_fingerprints, train_bpe_tokenizer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.fingerprints import FingerprintError, data_fingerprint, model_fingerprint, write_record
-from redi_ray.train.job import Job
-from redi_ray.train.launch import read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
+from redi_ray.train.on_ray.job import Job
+from redi_ray.train.on_ray.launch import read_outcome
+from redi_ray.train.on_ray.worker import train_and_export
 from redi_ray.train.references import reference_logps
 from redi_ray.train.sequences import SequenceStore
-from redi_ray.train.worker import train_and_export
 
 SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=4, max_steps=3, tokens_per_pack=128)
 

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import EXIT_BAD_INPUT
-from redi_ray.train.launch import TrainOutcome, TrainRefused, launch_training
 from redi_ray.train.monitors import read_metrics
+from redi_ray.train.on_ray.launch import TrainOutcome, TrainRefused, launch_training
 from redi_ray.train.progress import NonfiniteError
 
 SETTINGS = PLAIN_SETTINGS | {"checkpoint_every": 5}

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import SIZES, write_inputs
 
-from redi_ray import storage
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.prompts import PromptSettings
@@ -21,13 +20,14 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PROBLEM
+from redi_ray.store import storage
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
-from redi_ray.train.job import STOP, Development, Job
-from redi_ray.train.launch import read_outcome
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
-from redi_ray.train.worker import stop_flag, train_and_export
+from redi_ray.train.on_ray.job import STOP, Development, Job
+from redi_ray.train.on_ray.launch import read_outcome
+from redi_ray.train.on_ray.worker import stop_flag, train_and_export
 
 PROBE = ProbeSettings(every=3, problems=30, max_tokens=8, temperature=1.0, batch_size=10)
 SETTINGS = TrainSettings(

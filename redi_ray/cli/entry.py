@@ -1,0 +1,133 @@
+"""What the command line and `jobs/` share: load the config, check it against the world, connect, run, report errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redi_ray.cluster.capacity import check_capacity, require_room, with_devices
+from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
+from redi_ray.cluster.runtime import log, ray_connection, setup_logging
+from redi_ray.config.curation import CurateConfig
+from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
+from redi_ray.config.load import load_config
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.modeling.limits import Bound
+from redi_ray.store import storage
+from redi_ray.store.lock import run_lock
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.runner import Pipeline
+
+
+@contextmanager
+def writing(run_uri: str) -> Iterator[None]:
+    """Inside the block this process alone writes the run, and SIGTERM ends it in order. Enter it before Ray starts.
+
+    Raises RunLocked if another driver writes it, StorageError if its place cannot be written; in the block LockLost if
+    another driver has taken the run over.
+    """
+    with ends_on_sigterm(), run_lock(run_uri, on_lost=end_main_thread):
+        storage.check_writable(run_uri)
+        yield
+
+
+def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline], str]) -> None:
+    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns."""
+    setup_logging()
+    with clear_errors():
+        config = load_config(config_uri, overrides)
+        if config.search is not None:
+            log.info("search: left aside; `redi-ray tune` runs it")
+        from redi_ray.pipeline.runner import Pipeline
+        from redi_ray.pipeline.standard import graph_of
+
+        graph_of(config)  # whose mistakes are told first
+        preflight(config)
+
+        with writing(config.run_uri), ray_connection(config.resources.ray):
+            config = with_devices(config)
+            check_room(config)
+            print(call(Pipeline(config)))
+
+
+def check_room(config: ExperimentConfig) -> None:
+    """Raise CapacityError where a stage would wait for ever for what the connected Ray does not have, see `check_capacity`.
+
+    The memory of ranks is among it, or it would be missed only when all traces are there.
+    """
+    from redi_ray.search.capacity import float32_copy
+    from redi_ray.train.on_ray.launch import FLOAT32, rank_bytes
+
+    check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
+    parameters, adapters = int(float32_copy(config) / FLOAT32), config.model.overrides.lora is not None
+    for field, trainer in config.trainers.items():
+        held = float(rank_bytes(parameters, trainer.num_workers, trainer.use_gpu, adapters))
+        require_room(field, [{"memory": held}] * trainer.num_workers, trainer.label_selector)
+
+
+def preflight(config: ExperimentConfig) -> None:
+    """Everything that can be known to be wrong before Ray starts or a GPU is held.
+
+    Raises DataError, ModelError, EndpointError or BenchmarkError.
+    """
+    from redi_ray.data.sample.endpoint_check import endpoint_key
+    from redi_ray.data.sources.readers import expand_paths
+    from redi_ray.data.sources.world import build_world
+    from redi_ray.eval.benchmarks import load_benchmark
+    from redi_ray.modeling.tokenizer import ModelError, check_model
+
+    source = config.problems.source
+    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
+        expand_paths(source.paths)
+    if source.kind == "arithmetic":
+        build_world(source)
+    if isinstance(config.model.init, PretrainedModel):
+        trusted = config.model.overrides.trust_remote_code
+        check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
+    if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
+        prompt = config.generate.prompt or config.model.prompt
+        engine = config.generate.engine or config.resources.engine
+        check_model("generate.model", config.generate.model, prompt, engine.trusts_code)
+    if problems := model_problems(config):
+        raise ModelError("\n".join(["the model and this config do not fit:", *problems]))
+    if isinstance(config.generate, EndpointTraces):
+        endpoint_key("generate.endpoint", config.generate.endpoint)
+    if (judge := config.verify.judge) is not None:
+        if judge.model is not None:
+            trusted = (judge.engine or config.resources.engine).trusts_code
+            check_model("verify.judge.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
+        if judge.endpoint is not None:
+            endpoint_key("verify.judge.endpoint", judge.endpoint)
+    for benchmark in config.evaluate.benchmarks:
+        if benchmark.path is not None:
+            load_benchmark(benchmark)
+
+
+def model_problems(config: ExperimentConfig) -> list[str]:
+    """What model and tokenizer decide, and would end the run in a worker after hours of data stages; a line for each."""
+    from redi_ray.modeling.limits import length_problems
+
+    init, prompt = config.model.init, config.model.prompt
+    trainings, bound = config.trainings, sequence_bound(config)
+    if not isinstance(init, PretrainedModel):
+        return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound)
+    from redi_ray.modeling.preflight import student_problems  # loads torch
+
+    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound)
+
+
+def sequence_bound(config: ExperimentConfig) -> Bound:
+    """Of prompt and completion, by what curation lets pass and generation samples."""
+    curate, default = config.curate, CurateConfig()
+    response, fields = curate.max_response_tokens, "curate.max_prompt_tokens + curate.max_response_tokens"
+    if isinstance(config.generate, SampledTraces) and config.generate.max_tokens < response:
+        response, fields = config.generate.max_tokens, "curate.max_prompt_tokens + generate.max_tokens"
+    chosen = (curate.max_prompt_tokens, curate.max_response_tokens) != (
+        default.max_prompt_tokens,
+        default.max_response_tokens,
+    )
+    return Bound(curate.max_prompt_tokens + response, fields, chosen)

@@ -1,0 +1,27 @@
+"""How a command ends: what a user can mend is one message and an exit code, everything else keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redi_ray.cluster.runtime import user_error
+from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend, and SIGTERM, into one message and an exit code (`redi_ray.errors`); everything
+    else keeps its traceback."""
+    try:
+        yield
+    except Preempted as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        raise SystemExit(EXIT_PREEMPTED) from None
+    except Exception as error:
+        told = user_error(error) or error  # the one inside what Ray made of it
+        if not isinstance(told, UserError):
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        raise SystemExit(told.exit_code) from None

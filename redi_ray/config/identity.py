@@ -1,0 +1,39 @@
+"""What of a section decides an output, and what only how it is made.
+
+A settings class names, in a class variable `HOW`, the fields that change how the work is done and never what comes out: numbers
+of workers, caches, batches of an engine. All other fields are part of a step's key.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def identity(value: Any) -> Any:
+    """A section as plain values, without the fields in `HOW` at any depth. A class with a method `identity` is asked instead."""
+    if isinstance(value, BaseModel):
+        return _of(value, list(type(value).model_fields))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _of(value, [field.name for field in fields(value)])
+    if isinstance(value, Mapping):
+        return {str(name): identity(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [identity(item) for item in value]
+    return str(value) if isinstance(value, datetime.date) else value
+
+
+def plain(section: Any) -> dict[str, Any]:
+    """A section as plain values, all of them."""
+    return section.model_dump() if isinstance(section, BaseModel) else asdict(section)
+
+
+def _of(section: Any, names: list[str]) -> Any:
+    if (own := getattr(section, "identity", None)) is not None:
+        return own()
+    how: frozenset[str] = getattr(section, "HOW", frozenset())
+    return {name: identity(getattr(section, name)) for name in names if name not in how}

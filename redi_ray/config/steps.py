@@ -1,0 +1,117 @@
+"""Named steps beside the standard line: what a config may add to the graph, and what is repeated.
+
+A step is a section of the config under a name of its own: `own: {do: sample, model: sft, samples_per_round: 16}` samples as
+`generate` says, but for what the step says itself. How steps fit together is checked by `redi_ray.pipeline.graph`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from redi_ray.config.curation import Difficulty
+from redi_ray.config.data import Strict
+from redi_ray.config.objectives import Objective
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+"""Of a step: it names folders."""
+
+
+class Differing(BaseModel):
+    """A step whose further keys replace those of a section of the config."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What differs from the section."""
+        return dict(self.model_extra or {})
+
+
+class SampleStep(Differing):
+    """Traces of a model of the graph, sampled with vLLM; further keys replace those of `generate`."""
+
+    do: Literal["sample"]
+    problems: str = "problems"
+    """Problems."""
+    model: str
+    """The model that is asked."""
+
+
+class VerifyStep(Differing):
+    """A verdict for every trace; further keys replace those of `verify`."""
+
+    do: Literal["verify"]
+    of: str
+    """Traces."""
+
+
+class SelectStep(Strict):
+    """The traces of problems that are neither too easy nor too hard."""
+
+    do: Literal["select"]
+    of: str
+    """Verified traces."""
+    difficulty: Difficulty
+    """Which pass rates stay."""
+    by: str | None = None
+    """Verified traces whose pass rates count; null takes those of `of`."""
+
+    @model_validator(mode="after")
+    def _no_buckets(self) -> SelectStep:
+        if self.difficulty.buckets:
+            raise ValueError("difficulty.buckets cap what is picked, so they belong to a step `pairs` or to `curate`")
+        return self
+
+
+class PairsStep(Differing):
+    """Positives and pairs of verified traces; further keys replace those of `curate`."""
+
+    do: Literal["pairs"]
+    of: str
+    """Verified traces."""
+
+
+class TrainStep(Strict):
+    """A training of its own."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    do: Literal["train"]
+    start: str = Field(alias="from")
+    """The model that it starts from, which is its reference, too."""
+    on: str
+    """What it learns from: the output of `pairs`, `curated`, or verified traces, which are then curated as `curate` says."""
+    objective: Annotated[Objective, Field(discriminator="name")]
+    """The loss."""
+    train: dict[str, Any] = {}
+    """What differs from `sft.train` where the objective is `sft`, else from `redi.train`."""
+
+
+class MergeStep(Strict):
+    """The weighted mean of models of one architecture."""
+
+    do: Literal["merge"]
+    of: dict[str, float] = Field(min_length=1)
+    """Model -> weight; they are divided by their sum."""
+
+    @model_validator(mode="after")
+    def _weights_add_up(self) -> MergeStep:
+        if sum(self.of.values()) <= 0:
+            raise ValueError(f"the weights of a merge must add up to more than 0, got {self.of}")
+        return self
+
+
+AnyStep = Annotated[SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep, Field(discriminator="do")]
+
+
+class Repeat(Strict):
+    """Steps that run several times, each round on what the one before has made."""
+
+    steps: list[str] = Field(min_length=1)
+    """Names of `steps`. Elsewhere a name means its last round; `name@1` is the first."""
+    times: int = Field(ge=1)
+    """Rounds."""
+    carry: dict[str, str] = Field(min_length=1)
+    """What the steps call it -> the repeated step that takes its place from the second round on."""

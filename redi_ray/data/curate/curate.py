@@ -1,0 +1,207 @@
+"""Stage `curate`: from verified traces to positives and (chosen, rejected) pairs.
+
+By default the paper's rule: chosen is the first correct trace of a problem, rejected the first incorrect one, in the order
+of generation; then prompts and responses over the token limits are dropped. A problem with a chosen trace gives an example,
+one that also has a rejected trace gives a pair. More blocks (`redi_ray.config.curation`) drop problems and traces before
+the choice, or choose otherwise.
+
+The work is done in four passes by a few workers (`redi_ray.data.curate`). Whole traces, tens of kilobytes each, are never
+shuffled, the driver sees counts alone, the result depends on neither order nor sharding of the input, and a task that was
+finished is not done again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util import ActorPool
+
+from redi_ray.config.curation import BenchmarkFile, CurateConfig
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.curate.choice import decide
+from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.scan import ProblemJudge, scan
+from redi_ray.data.curate.select import select
+from redi_ray.data.curate.work import Job, count_partitions, cut
+from redi_ray.data.curate.write import write_group
+from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.store import storage
+
+Run = Callable[[str, list[int]], Iterable[Counter[str]]]
+"""Runs the named pass for each task; yields the counts of tasks as they finish."""
+
+
+@dataclass(frozen=True)
+class CurateCounts:
+    """`problems = positives + sum(dropped)`, and with one pair a problem `positives = pairs + sum(pairs_dropped)`."""
+
+    problems: int
+    positives: int
+    """Problems that give an example."""
+    pairs: int
+    dropped: dict[str, int]
+    pairs_dropped: dict[str, int]
+    """`planned_pairs = pairs + sum(pairs_dropped)`; a positive that cannot have a pair counts as one planned."""
+    planned_pairs: int = 0
+    examples: int = 0
+    """`examples + sum(examples_dropped)` is what the positives planned: one each, or up to `positives_per_problem`."""
+    examples_dropped: dict[str, int] = field(default_factory=dict)
+    traces: int = 0
+    traces_dropped: dict[str, int] = field(default_factory=dict)
+    """Traces that were no candidates for their side, whatever became of their problems."""
+    cut_off: dict[str, int] = field(default_factory=dict)
+    """Traces in `examples`, and on the sides of the pairs, that were cut off; no end-of-turn token follows them."""
+    pass_rates: dict[str, int] = field(default_factory=dict)
+    """Problems per tenth of the pass rate, where `difficulty` is set."""
+
+
+def curate(
+    verified: list[str],
+    out_uri: str,
+    config: CurateConfig,
+    *,
+    tokenizer: str,
+    prompt: PromptSettings,
+    num_problems: int,
+    benchmarks: pa.Table | None = None,
+    workers: int = 2,
+    label_selector: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+) -> CurateCounts:
+    """Write `examples` (EXAMPLE), `pairs` (PAIR), `dropped` and, under `difficulty`, `pass_rates` below `out_uri`.
+
+    verified: shards in VERIFIED_TRACE schema. tokenizer: the student's folder. num_problems: of the problems stage, so
+    that problems without any trace are counted too. benchmarks: `problem_id, problem` of what `contamination` compares
+    with, besides its own files. workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
+    connected; call it again with the same arguments to continue what was cut off. `<out_uri>/work` holds what the passes
+    hand on.
+
+    Raises DataError if a file of `contamination` cannot be read.
+    """
+    job = make_job(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
+    job = replace(job, trust_remote_code=trust_remote_code)
+    with ray_workers(job, workers, label_selector) as run:
+        return run_passes(job, run, num_problems)
+
+
+def make_job(
+    verified: list[str],
+    out_uri: str,
+    config: CurateConfig,
+    *,
+    tokenizer: str,
+    prompt: PromptSettings,
+    benchmarks: pa.Table | None = None,
+) -> Job:
+    """The plan of the work, the same for the same shards."""
+    sizes = storage.file_sizes(verified)
+    shards = tuple(map(storage.resolve, verified))
+    borders, partitions = cut(sizes), count_partitions(sizes)
+    job = Job(shards, storage.resolve(out_uri), config, tokenizer, prompt, borders, partitions)
+    if config.contamination is not None:
+        tables = [_read_benchmark(file) for file in config.contamination.files]
+        if benchmarks is not None and config.contamination.benchmarks:
+            tables.append(benchmarks.select(BENCHMARKS.names).cast(BENCHMARKS))
+        storage.write_table(job.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
+    return job
+
+
+def _read_benchmark(file: BenchmarkFile) -> pa.Table:
+    if not storage.exists(file.path):
+        raise DataError(f"curate.contamination.files: {file.path} is not there")
+    rows = []
+    for number, row in enumerate(file_rows(file.path)):
+        problem = row.value.get(file.column) if row.value is not None else None
+        if not isinstance(problem, str):
+            raise DataError(
+                f"curate.contamination.files: {row.where} of {file.path} has no text in column {file.column!r}; "
+                f"{row.error or f'its columns are {sorted(row.value or {})}'}"
+            )
+        rows.append({"problem_id": f"{file.name}-{number}", "problem": problem})
+    return pa.Table.from_pylist(rows, schema=BENCHMARKS)
+
+
+def run_passes(job: Job, run: Run, num_problems: int) -> CurateCounts:
+    """The four passes, and the sum of their counts."""
+    sums: Counter[str] = Counter()
+    passes = (
+        ("scan", job.groups),
+        ("decide", job.partitions),
+        ("select", int(job.needs_select)),
+        ("write", job.groups),
+    )
+    for name, tasks in passes:
+        for counts in run(name, list(range(tasks))):
+            sums.update(counts)
+    dropped = _counted(sums, "problem")
+    assert sums["problems"] == sums["positives"] + sum(dropped.values()), sums
+    if num_problems > sums["problems"]:
+        dropped["no_trace"] = num_problems - sums["problems"]
+    return CurateCounts(
+        problems=num_problems,
+        positives=sums["positives"],
+        pairs=sums["pairs"],
+        dropped=dropped,
+        pairs_dropped=_counted(sums, "pair"),
+        planned_pairs=sums["planned_pairs"],
+        examples=sums["examples"],
+        examples_dropped=_counted(sums, "example"),
+        traces=sums["traces"],
+        traces_dropped=_counted(sums, "trace"),
+        cut_off=_counted(sums, "cut_off"),
+        pass_rates=_counted(sums, "pass_rate"),
+    )
+
+
+def _counted(sums: Counter[str], what: str) -> dict[str, int]:
+    return {name.partition("/")[2]: n for name, n in sorted(sums.items()) if name.startswith(f"{what}/") and n}
+
+
+class Worker:
+    """Does the tasks of any pass."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def judge(self) -> ProblemJudge:
+        return ProblemJudge(self.job)
+
+    def work(self, name: str, task: int) -> Counter[str]:
+        """One task of the named pass."""
+        if name == "scan":
+            return scan(self.job, task, self.judge)
+        if name == "decide":
+            return decide(self.job, task)
+        if name == "select":
+            return select(self.job)
+        assert name == "write", name
+        return write_group(self.job, task)
+
+
+@contextmanager
+def ray_workers(job: Job, count: int, label_selector: Mapping[str, str] | None = None) -> Iterator[Run]:
+    """Actors that do the tasks. One that dies is started again, and so are its tasks."""
+    labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
+    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(Worker)
+    actors: list[Any] = [actor.remote(job) for _ in range(min(count, max(job.groups, 1)))]
+    pool = ActorPool(actors)
+
+    def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
+        try:
+            yield from pool.map_unordered(lambda worker, task: worker.work.remote(name, task), tasks)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    try:
+        yield run
+    finally:
+        for worker in actors:
+            ray.kill(worker)

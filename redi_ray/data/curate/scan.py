@@ -1,0 +1,139 @@
+"""Pass `scan`: reads the shards of a group once, and hands on ids, verdicts, hashes and numbers.
+
+It reads only the columns that the config asks for: without a block on texts, a trace costs about a hundred bytes here.
+Tables: `scanned` (SCANNED, a row per trace) and `problems` (PROBLEMS, a row per problem and group), cut by partition.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from redi_ray.config.curation import TraceRules
+from redi_ray.data.curate.contamination import BENCHMARKS, BenchmarkIndex
+from redi_ray.data.curate.duplicates import FINGERPRINT, Fingerprinter
+from redi_ray.data.curate.quality import trace_problem
+from redi_ray.data.curate.work import Drops, Job, finish, finished, part_name, stream_rows, write_row_groups
+from redi_ray.schemas import Verdict
+from redi_ray.store import storage
+from redi_ray.text.language import identify
+from redi_ray.text.normalize import canonical
+
+SCANNED = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("sample_index", pa.int64(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("candidate", pa.bool_(), nullable=False),  # for the side that its verdict allows
+        pa.field("counts", pa.bool_(), nullable=False),  # in the pass rate
+        pa.field("chars", pa.int64()),
+        pa.field("answer", pa.string()),  # extracted, in one spelling
+    ]
+)
+PROBLEMS = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),  # why the problem goes
+        pa.field("detail", pa.string()),
+        *FINGERPRINT,
+    ]
+)
+RATED = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
+"""Verdicts that tell whether the problem was solved."""
+MAX_ANSWER_CHARS = 500
+
+
+class ProblemJudge:
+    """The blocks that look at a problem's text, with what they need."""
+
+    def __init__(self, job: Job) -> None:
+        config = job.config
+        self.language = config.language
+        self.fingerprinter = Fingerprinter(config.duplicates) if config.duplicates is not None else None
+        self.index: BenchmarkIndex | None = None
+        if config.contamination is not None:
+            rows = next(storage.read_tables([job.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
+            self.index = BenchmarkIndex(((row["problem_id"], row["problem"]) for row in rows), config.contamination)
+
+    def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
+        """The columns of PROBLEMS after the id."""
+        if self.language is not None:
+            found, confidence = identify(problem)
+            if found not in self.language.allow and confidence >= self.language.min_confidence:
+                return {"reason": "other_language", "detail": f"{found}, {confidence:.2f}"}
+        if self.index is not None and (match := self.index.find(problem)) is not None:
+            return {"reason": "contaminated", "detail": str(match)}
+        return {} if self.fingerprinter is None else self.fingerprinter.fingerprint(problem, answer)
+
+
+def columns_of(job: Job, judge: ProblemJudge) -> list[str]:
+    """What must be read of the shards."""
+    config = job.config
+    sides = (config.chosen, config.rejected)
+    wanted = {
+        "completion": any(side.read_text or side.pick in ("shortest", "longest") for side in sides),
+        "finish_reason": any(not side.truncated for side in sides),
+        "model": config.difficulty is not None and config.difficulty.model is not None,
+        "extracted_answer": config.rejected.pick == "most_frequent_wrong",
+        "problem": job.judges_problems,
+        "answer": judge.fingerprinter is not None,
+    }
+    return ["problem_id", "trace_id", "sample_index", "verdict", *(name for name, on in wanted.items() if on)]
+
+
+def scan(job: Job, group: int, judge: ProblemJudge) -> Counter[str]:
+    """Write the group's tables; returns the counts of its traces and drops."""
+    mark = job.work("scanned", f"{group:05d}.json")
+    if (known := finished(mark)) is not None:
+        return known
+    columns = columns_of(job, judge)
+    counts: Counter[str] = Counter()
+    drops = Drops()
+    traces: list[list[dict[str, Any]]] = [[] for _ in range(job.partitions)]
+    problems: dict[str, dict[str, Any]] = {}
+    for shard in range(job.borders[group], job.borders[group + 1]):
+        for number, row in stream_rows(job.verified[shard], columns):
+            counts["traces"] += 1
+            traces[job.partition_of(row["problem_id"])].append(_scanned(job, row, drops, shard=shard, row=number))
+            if job.judges_problems and row["problem_id"] not in problems:
+                problems[row["problem_id"]] = judge.judge(row["problem"], row.get("answer"))
+    write_row_groups(job.work("scanned", part_name(group)), traces, SCANNED)
+    if job.judges_problems:
+        parts: list[list[dict[str, Any]]] = [[] for _ in range(job.partitions)]
+        for problem_id, found in problems.items():
+            parts[job.partition_of(problem_id)].append({"problem_id": problem_id, **found})
+        write_row_groups(job.work("problems", part_name(group)), parts, PROBLEMS)
+    drops.write(job, f"scan-{part_name(group)}")
+    return finish(mark, counts + drops.counts)
+
+
+def rules_for(job: Job, verdict: str) -> tuple[str, TraceRules] | None:
+    """The side that a verdict allows, and its rules."""
+    if verdict == Verdict.CORRECT:
+        return "chosen", job.config.chosen
+    return ("rejected", job.config.rejected) if verdict in job.config.rejected_verdicts else None
+
+
+def _scanned(job: Job, source: dict[str, Any], drops: Drops, *, shard: int, row: int) -> dict[str, Any]:
+    """A row of SCANNED; a trace that may not be picked for its side is noted in `drops`."""
+    side = rules_for(job, source["verdict"])
+    found = None if side is None else trace_problem(source, side[1], job.prompt)
+    if side is not None and found is not None:
+        drops.add("trace", f"{side[0]}_{found[0]}", source["problem_id"], source["trace_id"], found[1])
+    difficulty, answer = job.config.difficulty, source.get("extracted_answer")
+    named = difficulty is None or difficulty.model is None or source["model"] == difficulty.model
+    return {
+        "problem_id": source["problem_id"],
+        "sample_index": source["sample_index"],
+        "shard": shard,
+        "row": row,
+        "verdict": source["verdict"],
+        "candidate": side is not None and found is None,
+        "counts": named and source["verdict"] in RATED,
+        "chars": len(source["completion"]) if "completion" in source else None,
+        "answer": canonical(answer) if answer and len(answer) <= MAX_ANSWER_CHARS else answer,
+    }

@@ -1,0 +1,205 @@
+"""Pass `write`: fetches the texts of the choice, measures them in the student's tokens, and writes examples and pairs.
+
+Length limits apply here, after the choice, as in the paper: a trace that is too long is not replaced by the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from redi_ray.data.curate.choice import CHOICE
+from redi_ray.data.curate.work import (
+    BATCH_ROWS,
+    Drops,
+    Job,
+    finish,
+    finished,
+    order_key,
+    part_name,
+    read_row_group,
+    write_rows,
+)
+from redi_ray.errors import storage_errors
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.schemas import CUT_OFF, EXAMPLE, PAIR
+from redi_ray.store import storage
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.templates import without_ending
+from redi_ray.text.thoughts import opened_once, opening_tag
+from redi_ray.text.tokens import body_of, completion_ids, prompt_ids
+
+Place = tuple[int, int]
+"""(shard, row) of a trace."""
+Row = dict[str, Any]
+WITHOUT_PREFIX = "without_prefix"
+SHOWN = 40
+"""Characters of a dropped trace in the table `dropped`."""
+
+
+def write_group(job: Job, group: int) -> Counter[str]:
+    """Write the group's shards of `examples`, `pairs` and `dropped`, PART_PROBLEMS at a time; returns their counts."""
+    table = read_row_group(job.work_files("choice", job.partitions), group).select(CHOICE.names)
+    if job.needs_select:
+        gone = next(storage.read_tables([job.work("excluded.parquet")]))["problem_id"].combine_chunks()
+        table = table.filter(pc.invert(pc.is_in(table["problem_id"], value_set=gone)))
+    choices = sorted(table.to_pylist(), key=lambda row: (_place(row["home"]), row["problem_id"]))
+    counts: Counter[str] = Counter()
+    for number in range(-(-len(choices) // job.part_problems)):
+        part = choices[number * job.part_problems : (number + 1) * job.part_problems]
+        counts += Writer(job).write_part(part_name(group, number), part)
+    return counts
+
+
+def _place(place: dict[str, int]) -> Place:
+    return place["shard"], place["row"]
+
+
+def fetch(shards: tuple[str, ...], places: Iterable[Place]) -> dict[Place, Row]:
+    """The traces at these places with their problems. Row groups are streamed, so only what is asked for is held."""
+    wanted: dict[int, set[int]] = defaultdict(set)
+    for shard, row in places:
+        wanted[shard].add(row)
+    found: dict[Place, Row] = {}
+    for shard, rows in wanted.items():
+        fs, path = storage.filesystem(shards[shard])
+        with storage_errors("read", shards[shard]), fs.open_input_file(path) as source:
+            for row, value in _read_rows(pq.ParquetFile(source), rows):
+                found[shard, row] = value
+    return found
+
+
+def _read_rows(file: pq.ParquetFile, rows: set[int]) -> Iterable[tuple[int, Row]]:
+    first = 0
+    for number in range(file.num_row_groups):
+        after = first + file.metadata.row_group(number).num_rows
+        mine = sorted(row - first for row in rows if first <= row < after)
+        start = 0
+        columns = ["trace_id", "problem", "completion", "finish_reason"]
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns) if mine else ():
+            here = [row - start for row in mine if start <= row < start + batch.num_rows]
+            for offset, value in zip(here, batch.take(pa.array(here, pa.int64())).to_pylist(), strict=True):
+                yield first + start + offset, value
+            start += batch.num_rows
+            if start > mine[-1]:
+                break
+        first = after
+
+
+def is_finished(trace: Row) -> bool:
+    """Whether a trace came to its own end; one of which that is not known counts as such."""
+    return trace["finish_reason"] not in CUT_OFF
+
+
+def beginning(reason: str, trace: Row) -> str | None:
+    """How a trace begins that is without the prefix, for the table of what was dropped."""
+    return trace["completion"][:SHOWN] if reason.endswith(WITHOUT_PREFIX) else None
+
+
+class Writer:
+    """Writes one part."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.tokenizer = load_tokenizer(job.tokenizer, job.trust_remote_code)
+        self.examples: list[Row] = []
+        self.pairs: list[Row] = []
+        self.drops = Drops()
+        self.counts: Counter[str] = Counter()
+
+    def write_part(self, name: str, choices: list[Row]) -> Counter[str]:
+        """Write the part's tables unless they are there; returns its counts."""
+        mark = self.job.work("written", f"{name}.json")
+        if (known := finished(mark)) is not None:
+            return known
+        places = {_place(place) for row in choices for place in (row["home"], *row["chosen"], *row["rejected"])}
+        texts = fetch(self.job.verified, places)
+        for row in sorted(choices, key=lambda row: order_key(self.job.config.seed, row["problem_id"])):
+            problem = texts[_place(row["home"])]["problem"]
+            chosen, rejected = ([texts[_place(place)] for place in row[side]] for side in ("chosen", "rejected"))
+            if self.add_examples(row, problem, chosen):
+                self.add_pairs(row, problem, chosen, rejected)
+        tables = (("examples", self.examples, EXAMPLE), ("pairs", self.pairs, PAIR))
+        for table, rows, schema in tables:
+            write_rows(self.job, table, name, rows, schema)
+        self.drops.write(self.job, name)
+        self.counts["examples"], self.counts["pairs"] = len(self.examples), len(self.pairs)
+        return finish(mark, self.counts + self.drops.counts)
+
+    def add_examples(self, row: Row, problem: str, chosen: list[Row]) -> bool:
+        """Add what becomes of the problem's positives; whether there is any."""
+        messages = to_messages(problem, self.job.prompt)
+        prompt = len(prompt_ids(messages, self.tokenizer, self.job.prompt))
+        positives = chosen[: row["positives"]]
+        found = [self.response_problem("chosen", trace) for trace in positives]
+        if prompt > self.job.config.max_prompt_tokens:
+            found = ["prompt_too_long"] * len(positives)
+        if all(found):
+            told = beginning(str(found[0]), positives[0])
+            self.drops.add("problem", str(found[0]), row["problem_id"], positives[0]["trace_id"], told)
+            return False
+        key = order_key(self.job.config.seed, row["problem_id"])
+        for trace, reason in zip(positives, found, strict=True):
+            if reason:
+                self.drops.add("example", reason, row["problem_id"], trace["trace_id"], beginning(reason, trace))
+                continue
+            self.counts["cut_off/examples"] += not is_finished(trace)
+            self.examples.append(
+                {
+                    "example_id": f"{key}/{trace['trace_id']}",
+                    "problem_id": row["problem_id"],
+                    "messages": [*messages, self.answer(trace)],
+                    "finished": is_finished(trace),
+                }
+            )
+        self.counts["positives"] += 1
+        return True
+
+    def add_pairs(self, row: Row, problem: str, chosen: list[Row], rejected: list[Row]) -> None:
+        """Add what becomes of the planned pairs of a problem that gives an example."""
+        self.counts["planned_pairs"] += max(1, len(row["pairs"]))
+        if not row["pairs"]:
+            self.drops.add("pair", row["no_pair"], row["problem_id"])
+        key = order_key(self.job.config.seed, row["problem_id"])
+        for one, other in row["pairs"]:
+            good, bad = chosen[one], rejected[other]
+            reason = self.response_problem("chosen", good) or self.response_problem("rejected", bad)
+            if reason:
+                side = good if reason.startswith("chosen") else bad
+                self.drops.add("pair", reason, row["problem_id"], side["trace_id"], beginning(reason, side))
+                continue
+            self.counts["cut_off/chosen"] += not is_finished(good)
+            self.counts["cut_off/rejected"] += not is_finished(bad)
+            self.pairs.append(
+                {
+                    "pair_id": f"{key}/{good['trace_id']}/{bad['trace_id']}",
+                    "problem_id": row["problem_id"],
+                    "prompt": to_messages(problem, self.job.prompt),
+                    "chosen": [self.answer(good)],
+                    "rejected": [self.answer(bad)],
+                    "chosen_finished": is_finished(good),
+                    "rejected_finished": is_finished(bad),
+                }
+            )
+
+    def answer(self, trace: Row) -> dict[str, str]:
+        """A trace as a message: its thought opened once, without the text of an end-of-turn token."""
+        text = without_ending(trace["completion"], self.tokenizer)
+        opens = opening_tag(self.job.prompt.prefix) is not None
+        return {"role": "assistant", "content": opened_once(text, self.job.prompt.prefix) if opens else text}
+
+    def response_problem(self, side: str, trace: Row) -> str | None:
+        """Why a trace cannot be used after all, or None."""
+        completion, prompt = trace["completion"], self.job.prompt
+        if body_of(completion, self.tokenizer, prompt) is None:
+            return f"{side}_{WITHOUT_PREFIX}" if prompt.prefix else f"{side}_thinks_again"
+        limit = self.job.config.max_response_tokens
+        if "num_tokens" not in trace:  # once per trace, it may be in several pairs
+            ids = completion_ids(completion, self.tokenizer, prompt, finished=is_finished(trace))
+            trace["num_tokens"] = len(ids)
+        return f"{side}_too_long" if trace["num_tokens"] > limit else None

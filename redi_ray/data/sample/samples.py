@@ -1,0 +1,157 @@
+"""What the samplers share: requests in, completions out, and the counts that they report.
+
+A sampler is a function from a dataset of requests to one of completions (`Sampler`); `redi_ray.data.sample.sampling` has the one
+that runs vLLM, `redi_ray.data.sample.collect` writes what any of them gives. Requests are built by tasks from the shards of the
+problems, so the driver holds neither problems nor requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from redi_ray.config.loops import LoopSettings
+from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
+from redi_ray.schemas import PROBLEM, trace_id
+from redi_ray.store import storage
+
+REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
+
+COMPLETION = pa.schema(
+    [
+        *REQUEST,
+        pa.field("completion", pa.string()),  # with the forced prefix; null where sampling failed
+        pa.field("finish_reason", pa.string()),  # as in TRACE
+        pa.field("num_tokens", pa.int64()),
+        pa.field("prompt_tokens", pa.int64()),
+        pa.field("failure", pa.string()),  # null, or the reason that the reject will have
+        pa.field("detail", pa.string()),  # of the failure
+        pa.field("retry", pa.bool_()),  # the failure may be the engine's, so that another try makes sense
+    ]
+)
+"""What a sampler gives back, one row per request, in any order."""
+
+TASK_CPUS = 0.5
+"""Logical CPUs of the small tasks around a sampler. Ray Data runs neighbours that ask for the same as one task."""
+
+Sampler = Callable[[ray.data.Dataset], ray.data.Dataset]
+"""REQUEST rows -> as many COMPLETION rows."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one trace is drawn. `seed` is the root of all samples' seeds."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    loops: LoopSettings = field(default_factory=partial(LoopSettings, stop=False))
+    """What counts as a loop, and whether it is stopped."""
+
+
+@dataclass
+class SampleStats:
+    """What sampling did, or what one more shard adds to it. Finally `asked = traces + sum(rejected)`."""
+
+    rounds: int = 0
+    asked: int = 0
+    traces: int = 0
+    """Those of earlier runs included, as in the next five."""
+    tokens: int = 0
+    """Generated ones."""
+    prompt_tokens: int = 0
+    """Of the traces, each with its whole prompt."""
+    truncated: int = 0
+    """Traces that reached their token limit, or were broken off."""
+    loops: int = 0
+    """Traces that were caught in a loop."""
+    resumed: int = 0
+    """Traces found finished."""
+    doubles: int = 0
+    """Traces that two shards held, dropped from one of them."""
+    retried: int = 0
+    """Requests asked again."""
+    verified: int = 0
+    correct: int = 0
+    solved: int = 0
+    """Problems with a correct trace."""
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: SampleStats) -> SampleStats:
+        return SampleStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(SampleStats)))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON holds it; `dataclasses.asdict` would rebuild the Counter from pairs and count those."""
+        return {**vars(self), "rejected": dict(self.rejected)}
+
+
+Progress = Callable[[SampleStats], None]
+"""Called with what has just been added."""
+
+
+def sample_seed(root: int, problem_id: str, sample_index: int) -> int:
+    """The seed of one sample: 31 bits of a hash, so that it depends on nothing but these three."""
+    digest = hashlib.blake2b(f"{root}/{problem_id}/{sample_index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % 2**31
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Samples to be drawn: a dataset of REQUEST rows that is not computed yet, and how many there are."""
+
+    dataset: ray.data.Dataset
+    asked: int
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> Requests:
+        """`table`: REQUEST columns, see `explode`."""
+        return cls(ray.data.from_arrow(table), table.num_rows)
+
+    @classmethod
+    def of_problems(cls, shards: list[str], num_problems: int, indices: range, solved: IdSet) -> Requests:
+        """Every problem of the shards that is not solved, once per sample index."""
+        rows = ray.data.from_items([{"uri": uri} for uri in shards], override_num_blocks=len(shards))
+        explode_shard = partial(_explode_shard, indices=indices, solved=solved.hashes)
+        dataset = rows.map_batches(explode_shard, batch_size=1, num_cpus=TASK_CPUS)
+        return cls(dataset, (num_problems - len(solved)) * len(indices))
+
+    def without(self, done: IdSet) -> Requests:
+        """Those whose trace is not there yet."""
+        if not len(done):
+            return self
+        dataset = self.dataset.map_batches(
+            partial(_drop_done, done=done.hashes), batch_size=None, batch_format="pyarrow", num_cpus=TASK_CPUS
+        )
+        return Requests(dataset, self.asked - len(done))
+
+
+def explode(problems: pa.Table, indices: range) -> pa.Table:
+    """PROBLEM rows -> REQUEST rows; a problem's samples stay together, so that they share the prefix cache."""
+    rows = np.repeat(np.arange(problems.num_rows), len(indices))
+    samples = np.tile(np.asarray(indices, dtype=np.int64), problems.num_rows)
+    return problems.take(pa.array(rows)).append_column("sample_index", pa.array(samples, pa.int64())).cast(REQUEST)
+
+
+def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
+    (problems,) = storage.read_tables([str(uri) for uri in batch["uri"]], PROBLEM.names)
+    unsolved = ~contained(hash_ids(problems["problem_id"].to_pylist()), solved)
+    return explode(problems.filter(pa.array(unsolved)), indices)
+
+
+def _drop_done(requests: pa.Table, done: Hashes) -> pa.Table:
+    return requests.filter(pa.array(~contained(hash_trace_ids(requests), done)))
+
+
+def hash_trace_ids(table: pa.Table) -> Hashes:
+    """Hashes of the trace ids that the rows' `problem_id` and `sample_index` make."""
+    pairs = zip(table["problem_id"].to_pylist(), table["sample_index"].to_pylist(), strict=True)
+    return hash_ids(trace_id(problem_id, index) for problem_id, index in pairs)

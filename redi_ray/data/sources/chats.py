@@ -1,0 +1,107 @@
+"""Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, or JSON text.
+
+A problem is the one user turn, a completion the one assistant turn. What a single turn cannot stand for is refused with a
+reason: more turns, tools, and a system turn, since the trace may depend on it and is trained with ours.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.values import BadValue
+from redi_ray.text.prompts import fold_reasoning
+
+Role = Literal["user", "assistant"]
+ROLES = {
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "ai"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+}
+"""Names of roles, in small letters, and what they are here."""
+KEYS = (("role", "content"), ("from", "value"))
+
+
+class BadChat(BadValue):
+    """A chat that is no single text: `reason` in a word, and how to mend it."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def read_text(value: Any, role: Role) -> str | None:
+    """The text of a column: itself, or the one turn of `role` in a chat; None if it is neither text nor a chat.
+
+    Raises BadChat for a chat without exactly one such turn, or with turns that would be lost.
+    """
+    chat = as_chat(value)
+    if chat is None:
+        return value if isinstance(value, str) else None
+    turns = [_turn(message) for message in chat]
+    if any(name == "system" and text.strip() for name, text in turns):
+        raise BadChat(
+            "system_turn",
+            "the chat has a system turn, which would be lost; take it out of the data and, if it shall be kept, set "
+            "model.prompt.system",
+        )
+    turns = [turn for turn in turns if turn[0] != "system"]
+    names = [name for name, _ in turns]
+    if names not in (["user"], ["assistant"], ["user", "assistant"]):
+        raise BadChat(
+            "several_turns",
+            f"the chat has the turns {', '.join(names) or '(none)'}; only one question and one answer fit",
+        )
+    found = dict(turns)
+    if role not in found:
+        raise BadChat("no_such_turn", f"the chat has no {role} turn, only {', '.join(names)}; name another column")
+    return found[role]
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a list is a chat rather than several texts."""
+    return isinstance(value, list) and bool(value) and all(_is_message(item) for item in value)
+
+
+def as_chat(value: Any) -> list[dict[str, Any]] | None:
+    """The messages of a chat in any of its forms; None for all else."""
+    if isinstance(value, str) and value.lstrip()[:2] in ("[{", '{"'):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if _is_message(value):
+        return [value]
+    return value if is_chat(value) else None
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and any(
+        isinstance(value.get(who), str) and what in value for who, what in KEYS
+    )  # nulls of a Parquet struct are no names
+
+
+def _turn(message: dict[str, Any]) -> tuple[str, str]:
+    """Role and text of a message, its reasoning folded in where that is kept apart."""
+    who, what = next((who, what) for who, what in KEYS if isinstance(message.get(who), str) and what in message)
+    role = ROLES.get(message[who].strip().casefold(), message[who])
+    if message.get("tool_calls") or message.get("function_call"):
+        raise BadChat("several_turns", f"the chat's {role} turn calls tools, which are not read here")
+    text = _content(message[what], role)
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking") or ""
+    if role != "assistant" or not isinstance(reasoning, str) or not reasoning.strip():
+        return role, text
+    return role, fold_reasoning(text, reasoning, PromptSettings())
+
+
+def _content(content: Any, role: str) -> str:
+    """The text of a message's content, which may come in parts."""
+    if isinstance(content, str | None):
+        return content or ""
+    parts = content if isinstance(content, list) else [content]
+    found = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    texts = [text for text in found if isinstance(text, str)]
+    if len(texts) < len(found):
+        raise BadChat("no_text", f"the chat's {role} turn holds more than text")
+    return "".join(texts)

@@ -1,0 +1,252 @@
+"""Stage `problems`: from a source to distinct problems, and to the traces that came with them.
+
+One streaming pass over the rows in their order, in one Ray task: reading is cheap beside everything that follows, the
+order decides the `sample_index` of imported traces, and the driver's memory stays flat.
+
+Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`; the built-in world also
+writes `test`. `dev` holds the problems held out for development, whose traces go no further either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from redi_ray.cluster.runtime import log
+from redi_ray.config.data import (
+    ArithmeticSource,
+    DevelopmentSplit,
+    FilesSource,
+    HubSource,
+    OpenR1Source,
+    ProblemsConfig,
+)
+from redi_ray.config.loops import LoopSettings
+from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
+from redi_ray.data.sources.readers import DataError, Row, source_rows
+from redi_ray.data.sources.rows import Parsed, Refused, parser
+from redi_ray.data.sources.shards import RejectWriter, ShardWriter
+from redi_ray.data.sources.world import answer, build_world
+from redi_ray.schemas import PROBLEM, TRACE, trace_id
+from redi_ray.store import storage
+from redi_ray.text.loops import infer_finish_reason
+from redi_ray.text.problem_key import problem_key
+
+LOOPS = LoopSettings()
+"""How the ends of imported traces are read."""
+HELD_OUT = "held_out_for_development"
+"""Drop reason of the rows, and of their traces, that belong to a development problem."""
+HOW_TO_MEND = {
+    "conflicting_problem_id": ". To tell problems by their text, set problems.source.columns.problem_id: null",
+}
+"""Reject reason -> what to do, where its detail does not say so."""
+
+
+@dataclass(frozen=True)
+class ProblemCounts:
+    """How the rows and their traces came through."""
+
+    counts: dict[str, int]
+    dropped: dict[str, int]
+    rejected: dict[str, int]
+    traces: dict[str, Any]
+    """`in`, `out`, `dropped` and `rejected` of the traces in the rows, and the `finish_reasons` of those that are out."""
+    dev: int = 0
+    """Problems held out for development."""
+    warnings: list[str] = field(default_factory=list)
+    """What was rejected and why, with the first of each, in words."""
+
+
+def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
+    """Write the source's problems (and traces) below `out_uri`.
+
+    Raises DataError if a file cannot be read or no row can be used.
+    """
+    if isinstance(config.source, ArithmeticSource):
+        return _write_world(config, config.source, out_uri)
+    remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
+    try:
+        counts: ProblemCounts = ray.get(remote.remote(config, out_uri))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    for warning in counts.warnings:
+        log.warning("problems: %s", warning)
+    return counts
+
+
+def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
+    world = build_world(source)
+    splits = {"problems": world.train[: config.max_problems], "dev": world.dev, "test": world.test}
+    for split, problems in splits.items():
+        writer = ShardWriter(storage.join(out_uri, split), PROBLEM)
+        prefix = "train" if split == "problems" else split
+        for index, problem in enumerate(problems):
+            row = {
+                "problem_id": f"{prefix}-{index}",
+                "problem": problem,
+                "answer": answer(problem),
+                "source": "arithmetic",
+            }
+            writer.add(row)
+        writer.flush()
+    kept = len(splits["problems"])
+    over = len(world.train) - kept
+    dropped = {"over_max_problems": over} if over else {}
+    return ProblemCounts({"in": len(world.train), "out": kept}, dropped, {}, {}, dev=len(world.dev))
+
+
+def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
+    """Whether a problem with this text belongs to the development split."""
+    if not split.share:
+        return False
+    digest = hashlib.blake2b(f"{split.seed}/{problem_key(problem)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < split.share * 2**64
+
+
+def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
+    collector = _Collector(config, out_uri)
+    for row in source_rows(config.source):  # type: ignore[arg-type]  # the built-in world never comes here
+        collector.rows += 1
+        if row.value is None:
+            collector.rejects.add(row.where, "unreadable_row", row.error, row.raw)
+            continue
+        parsed = collector.parse(row.value)
+        if isinstance(parsed, Refused):
+            collector.refuse(row.where, parsed, row.value)
+        else:
+            collector.accept(row, parsed)
+    return collector.finish()
+
+
+class _Collector:
+    """The state of the pass: which problems have been seen, and the writers."""
+
+    def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
+        source = config.source
+        assert not isinstance(source, ArithmeticSource)
+        self.config, self.parse = config, parser(source)
+        self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
+        self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
+        self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
+        self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
+        self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
+        self.dropped: Counter[str] = Counter()
+        self.trace_rejects: Counter[str] = Counter()
+        self.finish_reasons: Counter[str] = Counter()
+        self.held_out_traces = self.labelled = 0
+        self.rows = 0
+
+    def refuse(self, where: str, refused: Refused, value: dict[str, Any]) -> None:
+        if refused.by_rule:
+            self.dropped[refused.reason] += 1
+        else:
+            self.rejects.add(where, refused.reason, refused.detail, value)
+
+    def accept(self, row: Row, parsed: Parsed) -> None:
+        try:
+            known, new = self.known.find(parsed, row.file, self.rows)
+        except Conflict as conflict:
+            self.rejects.add(row.where, conflict.reason, str(conflict), row.value)
+            return
+        limit = self.config.max_problems
+        if new and limit is not None and self.problems.count >= limit:
+            self.dropped["over_max_problems"] += 1
+            return
+        if new:
+            known.held_out = parsed.answer is not None and is_held_out(parsed.problem, self.config.dev)
+            self.known.add(known)
+            self._add_problem(known, parsed)
+        else:
+            self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
+        if known.held_out:
+            self.held_out_traces += len(parsed.traces)
+        else:
+            self._add_traces(known, parsed)
+        for reason, detail in parsed.refused_traces:
+            self.trace_rejects[reason] += 1
+            self.rejects.add(f"{row.where} ({known.problem_id})", f"trace:{reason}", detail)
+        known.traces += len(parsed.traces)
+
+    def _add_problem(self, known: Known, parsed: Parsed) -> None:
+        row = {
+            "problem_id": known.problem_id,
+            "problem": parsed.problem,
+            "answer": parsed.answer,
+            "source": parsed.source,
+        }
+        if known.held_out:
+            self.dev.add(row)
+            self.dropped[HELD_OUT] += 1
+        else:
+            self.problems.add(row)
+
+    def _add_traces(self, known: Known, parsed: Parsed) -> None:
+        for index, trace in enumerate(parsed.traces, start=known.traces):
+            reason = trace.finish_reason or infer_finish_reason(trace.completion, LOOPS)
+            self.finish_reasons[reason or "unknown"] += 1
+            self.labelled += any(vote is not None for vote in (trace.votes or {}).values())
+            self.traces.add(
+                {
+                    "problem_id": known.problem_id,
+                    "problem": parsed.problem,
+                    "answer": parsed.answer,
+                    "source": parsed.source,
+                    "trace_id": trace_id(known.problem_id, index),
+                    "sample_index": index,
+                    "completion": trace.completion,
+                    "finish_reason": reason,
+                    "model": trace.model,
+                    "votes": trace.votes,
+                }
+            )
+
+    def finish(self) -> ProblemCounts:
+        self.known.close()
+        for writer in (self.problems, self.dev, self.traces, self.rejects):
+            writer.flush()
+        row_rejects = {k: v for k, v in self.rejects.reasons.items() if not k.startswith("trace:")}
+        if not self.problems.count:
+            raise DataError(
+                f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
+                "check problems.source.columns against the rows (rejects/ holds each with its reason)"
+                + "".join(f"\n  {reason}: {first}" for reason, first in self.rejects.first.items())
+            )
+        dropped = {HELD_OUT: self.held_out_traces} if self.held_out_traces else {}
+        total = self.traces.count + self.held_out_traces + self.trace_rejects.total()
+        return ProblemCounts(
+            {"in": self.rows, "out": self.problems.count},
+            dict(self.dropped),
+            row_rejects,
+            {
+                "in": total,
+                "out": self.traces.count,
+                "dropped": dropped,
+                "rejected": dict(self.trace_rejects),
+                "finish_reasons": dict(self.finish_reasons),
+            },
+            dev=self.dev.count,
+            warnings=self._warnings(),
+        )
+
+    def _warnings(self) -> list[str]:
+        """What the user should know of the rows that did not come through, and of ids that were changed."""
+        found = []
+        for reason, count in self.rejects.reasons.items():
+            what, of = ("traces", reason.removeprefix("trace:")) if reason.startswith("trace:") else ("rows", reason)
+            mend = HOW_TO_MEND.get(of, "")
+            found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
+        source, traces = self.config.source, self.traces.count
+        if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
+            label = source.columns.label
+            found.append(f"none of {traces:,} traces has a label; check problems.source.columns.label ({label})")
+        if renamed := self.known.renamed:
+            (_, before), after = next(iter(renamed.items()))
+            found.append(
+                f"{len(renamed):,} problems have an id that names another problem in another file, and got an id of their "
+                f"own, such as {after} for {before}. If ids mean nothing here, set problems.source.columns.problem_id: null"
+            )
+        return found

@@ -1,0 +1,264 @@
+"""Turning a source's rows into problems with their traces, or into the reason why a row is none."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
+from redi_ray.data.sources.chats import BadChat, is_chat, read_text
+from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
+from redi_ray.text.finish import finish_reason
+
+OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
+"""Lists of verdicts in OpenR1's `correctness`, and the votes that they become."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A problem and the traces that came with it."""
+
+    problem_id: str
+    problem: str
+    answer: str | None
+    source: str | None
+    traces: list[ParsedTrace] = field(default_factory=list)
+    refused_traces: list[tuple[str, str]] = field(default_factory=list)
+    """(reason, detail) of traces in this row that cannot be used."""
+
+
+@dataclass(frozen=True)
+class ParsedTrace:
+    """A trace as it came."""
+
+    completion: str
+    model: str | None
+    votes: dict[str, str | None] | None
+    finish_reason: str | None = None
+    """Null where the data do not say."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a row is no problem. `by_rule` says that the data's own rule leaves it out, else it is broken."""
+
+    reason: str
+    detail: str = ""
+    by_rule: bool = False
+
+
+def parser(source: FilesSource | HubSource | OpenR1Source) -> Callable[[dict[str, Any]], Parsed | Refused]:
+    """What turns a row of this source into a problem."""
+    if isinstance(source, OpenR1Source):
+        return lambda row: parse_openr1(row, source)
+    return lambda row: parse_columns(row, source.columns)
+
+
+def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
+    """A row by its column map."""
+    found = lookup(row, columns.problem)
+    if found is None:
+        return Refused("no_problem", _missing(row, columns.problem))
+    try:
+        problem = read_text(found, "user")
+    except BadChat as error:
+        return Refused(error.reason, f"column `{columns.problem}`: {error}")
+    if problem is None or not problem.strip():
+        return Refused("no_problem", f"column `{columns.problem}` holds {shown(found)}")
+    found = lookup(row, columns.answer)
+    try:
+        answer = read_answer(found)
+    except BadValue as error:
+        return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
+    if answer is None and columns.label is None:
+        return Refused("no_answer", _no_answer(row, columns.answer, found))
+    traces, refused = _parse_traces(row, columns)
+    return Parsed(
+        problem_id=read_id(lookup(row, columns.problem_id)) or problem_hash(problem),
+        problem=problem,
+        answer=answer,
+        source=read_id(lookup(row, columns.source)),
+        traces=traces,
+        refused_traces=refused,
+    )
+
+
+def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:
+    if found is None:
+        return _missing(row, column)
+    return f"column `{column}` holds {shown(found)}, which stands for no answer"
+
+
+def _missing(row: dict[str, Any], column: str) -> str:
+    return f"column `{column}` is missing or null; the row has {', '.join(row)}"
+
+
+def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
+    if columns.completion is None:
+        return [], []
+    several = isinstance(columns.completion, list)
+    completion_columns = _listed(columns.completion)
+    label_columns = _listed(columns.label, len(completion_columns))
+    reason_columns = _listed(columns.finish_reason, len(completion_columns))
+    row_model = read_id(lookup(row, columns.model))
+    traces: list[ParsedTrace] = []
+    refused: list[tuple[str, str]] = []
+    for completion_column, label_column, reason_column in zip(
+        completion_columns, label_columns, reason_columns, strict=True
+    ):
+        completions, labels = lookup(row, completion_column), lookup(row, label_column)
+        reasons = lookup(row, reason_column)
+        model = completion_column.split(".")[0] if several else row_model
+        if completions is None:
+            refused.append(("no_completion", _missing(row, completion_column)))
+            continue
+        if not isinstance(completions, list) or is_chat(completions):
+            completions, labels, reasons = [completions], [labels], [reasons]
+        count = len(completions)
+        labels, reasons = _each(labels, count), _each(reasons, count)
+        for what, listed, column in (("label", labels, label_column), ("finish_reason", reasons, reason_column)):
+            if len(listed) != count:
+                told = f"{len(listed)} in column `{column}` for {count} in `{completion_column}`"
+                refused += [(f"{what}_length", f"{told}; write one {what} for each completion")] * count
+                break
+        else:
+            found, bad = _traces(completions, labels, reasons, completion_column, label_column, model)
+            traces, refused = traces + found, refused + bad
+    return traces, refused
+
+
+def _traces(
+    completions: list[Any],
+    labels: list[Any],
+    reasons: list[Any],
+    column: str,
+    label_column: str | None,
+    model: str | None,
+) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
+    """The traces of one column of one row, and what of them cannot be used."""
+    traces, refused = [], []
+    for completion, label, reason in zip(completions, labels, reasons, strict=True):
+        try:
+            text = _completion(completion, column)
+            votes = {"label": _vote(label, f"column `{label_column}`", "bad_label")} if label_column else None
+        except _TraceRefused as error:
+            refused.append((error.reason, str(error)))
+            continue
+        traces.append(ParsedTrace(text, model, votes, finish_reason(reason)))
+    return traces, refused
+
+
+def _listed(columns: str | list[str] | None, count: int = 1) -> list[Any]:
+    return columns if isinstance(columns, list) else [columns] * count
+
+
+def _each(values: Any, completions: int) -> list[Any]:
+    """A value for each completion. One for several says nothing of any of them, so it stays one; null says nothing at all."""
+    if values is None:
+        return [None] * completions
+    return values if isinstance(values, list) else [values]
+
+
+class _TraceRefused(ValueError):
+    """Why a trace cannot be used: `reason` in a word, and the detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _completion(value: Any, where: str) -> str:
+    """A completion's text. Raises _TraceRefused."""
+    try:
+        text = read_text(value, "assistant")
+    except BadChat as error:
+        raise _TraceRefused(error.reason, f"`{where}`: {error}") from error
+    if text is None or not text.strip():
+        raise _TraceRefused("no_completion", f"`{where}` holds {shown(value)}")
+    return text
+
+
+def _vote(value: Any, where: str, reason: str) -> str | None:
+    """A shipped label as a verdict's name; null stays a missing vote. Raises _TraceRefused."""
+    try:
+        return read_vote(value)
+    except BadValue as error:
+        raise _TraceRefused(reason, f"{where} holds {shown(value)}, {error}") from error
+
+
+def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
+    """A row of OpenR1-Math-Raw by the paper's rule (arXiv 2505.24850, its data script; METHOD in short).
+
+    The Llama verdict becomes the `judge` vote, Math-Verify's the `math_verify` vote; a missing verdict stays missing.
+    """
+    if left_out := _openr1_left_out(row, source):
+        return left_out
+    problem, generations = row["problem"], row["generations"]
+    verdicts = [lookup(row, f"correctness.{name}") or [] for name in OPENR1_VERDICTS]
+    if not all(isinstance(listed, list) for listed in verdicts):
+        return Refused("bad_vote", f"verdicts in `correctness` are no lists: {', '.join(map(shown, verdicts))}")
+    lengths = [len(listed) for listed in verdicts]
+    if set(lengths) != {len(generations)}:
+        told = f"{lengths[0]} and {lengths[1]} verdicts for {len(generations)} generations"
+        return Refused("verdict_length", told, by_rule=True)
+    try:
+        answer = read_answer(row.get("answer"))
+    except BadValue as error:
+        return Refused("bad_answer", f"`answer` holds {shown(row.get('answer'))}: {error}")
+    reasons = row.get("finish_reasons")
+    if not isinstance(reasons, list) or len(reasons) != len(generations):
+        reasons = [None] * len(generations)  # most rows have none
+    traces, refused = [], []
+    for completion, reason, *votes_of_it in zip(generations, reasons, *verdicts, strict=True):
+        try:
+            text = _completion(completion, "generations")
+            votes = [
+                _vote(verdict, f"`correctness.{name}`", "bad_vote")
+                for name, verdict in zip(OPENR1_VERDICTS, votes_of_it, strict=True)
+            ]
+        except _TraceRefused as error:
+            refused.append((error.reason, str(error)))
+            continue
+        by = dict(zip(OPENR1_VERDICTS.values(), votes, strict=True))
+        traces.append(ParsedTrace(text, "DeepSeek-R1", by, finish_reason(reason)))
+    return Parsed(
+        problem_id=read_id(row.get("uuid")) or problem_hash(problem),
+        problem=problem,
+        answer=answer,
+        source=read_id(row.get("source")),
+        traces=traces,
+        refused_traces=refused,
+    )
+
+
+def _openr1_left_out(row: dict[str, Any], source: OpenR1Source) -> Refused | None:
+    """Why the rule leaves a row out; None if its problem and generations are there."""
+    if source.require_valid and not is_true(row.get("problem_is_valid")):
+        return Refused("problem_not_valid", str(row.get("problem_is_valid")), by_rule=True)
+    if row.get("source") in source.drop_sources:
+        return Refused("source_left_out", str(row.get("source")), by_rule=True)
+    if not isinstance(row.get("problem"), str) or not row["problem"].strip():
+        return Refused("no_problem", by_rule=True)
+    if not isinstance(row.get("generations"), list) or not row["generations"]:
+        return Refused("no_generations", by_rule=True)
+    return None
+
+
+def lookup(row: dict[str, Any], path: str | None) -> Any:
+    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting."""
+    if path is None:
+        return None
+    value: Any = row
+    for key in [path] if path in row else path.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return None
+        value = value[key]
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def problem_hash(problem: str) -> str:
+    return hashlib.sha256(problem.encode()).hexdigest()[:16]

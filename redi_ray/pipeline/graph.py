@@ -1,0 +1,113 @@
+"""A graph of steps: what each makes, from what, and whether they fit. No Ray here, so mistakes are told before it starts."""
+
+from __future__ import annotations
+
+import graphlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from redi_ray.errors import UserError
+from redi_ray.pipeline.kinds import KINDS
+
+
+class GraphError(UserError):
+    """Steps that do not fit together; the message names each and what would fit."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a kind of work under a name, on outputs of other steps."""
+
+    name: str
+    kind: str
+    """A key of `redi_ray.pipeline.kinds.KINDS`."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """What the kind calls it -> the step that makes it."""
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    """Sections of the config that are replaced for this step."""
+    settings: Any = None
+    """The kind's own."""
+    own: bool = False
+    """Whether its outputs lie in folders of their own, as those of named steps do."""
+
+    @property
+    def gives(self) -> str:
+        """The type of its output."""
+        return KINDS[self.kind].gives
+
+
+class Graph:
+    """Steps by name, in an order in which each can run. Raises GraphError, which lists every finding."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.steps: dict[str, Step] = {}
+        twice = [step.name for step in steps if self.steps.setdefault(step.name, step) is not step]
+        found = [f"{name}: two steps have this name" for name in twice]
+        found += [line for step in self.steps.values() for line in self._misfits(step)]
+        found += self._circles()
+        if found:
+            raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
+        self.steps = {name: self.steps[name] for name in self._order()}
+
+    def __getitem__(self, name: str) -> Step:
+        if name not in self.steps:
+            raise GraphError(f"no step named {name}; there are {', '.join(self.steps)}")
+        return self.steps[name]
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps.values())
+
+    def needed_for(self, names: Iterable[str]) -> list[Step]:
+        """These steps and all that they come from, in order."""
+        wanted, left = set[str](), [self[name].name for name in names]
+        while left:
+            name = left.pop()
+            if name not in wanted:
+                wanted.add(name)
+                left += self.steps[name].inputs.values()
+        return [step for step in self if step.name in wanted]
+
+    def giving(self, kind_of_output: str) -> list[str]:
+        """Names of the steps with an output of this type."""
+        return [step.name for step in self if step.gives == kind_of_output]
+
+    def _misfits(self, step: Step) -> Iterator[str]:
+        for role, name in step.inputs.items():
+            wanted = KINDS[step.kind].wants(role)
+            fitting = [other.name for other in self.steps.values() if other.gives in wanted and other.name != step.name]
+            if name not in self.steps:
+                near = get_close_matches(name, fitting, 1)
+                meant = f"; did you mean {near[0]}?" if near else ""
+                yield f"{step.name}: `{role}: {name}` is no step{meant}; what would fit: {', '.join(fitting) or 'nothing'}"
+            elif self.steps[name].gives not in wanted:
+                yield (
+                    f"{step.name}: `{role}: {name}` gives {self.steps[name].gives}, and {step.kind} takes "
+                    f"{' or '.join(wanted)}; what would fit: {', '.join(fitting) or 'nothing'}"
+                )
+
+    def _links(self) -> dict[str, set[str]]:
+        return {name: {i for i in step.inputs.values() if i in self.steps} for name, step in self.steps.items()}
+
+    def _circles(self) -> list[str]:
+        try:
+            graphlib.TopologicalSorter(self._links()).prepare()
+        except graphlib.CycleError as error:
+            return [f"{' <- '.join(error.args[1])}: a step cannot come from its own output; use `repeat` for rounds"]
+        return []
+
+    def _order(self) -> list[str]:
+        """As written where that works: a step stands behind what it comes from."""
+        links, ordered = self._links(), dict[str, None]()
+
+        def place(name: str) -> None:
+            for other in self.steps:
+                if other in links[name] and other not in ordered:
+                    place(other)
+            ordered[name] = None
+
+        for name in self.steps:
+            if name not in ordered:
+                place(name)
+        return list(ordered)

@@ -1,0 +1,23 @@
+"""The kinds of steps. A new one: a module with `KIND`, and its line in `KINDS`; a settings class in `redi_ray.config.steps` if
+users may name such steps."""
+
+from __future__ import annotations
+
+from redi_ray.pipeline.kinds import base, dev, evaluate, merge, pairs, problems, sample, select, train, verify
+from redi_ray.pipeline.kinds.kind import Kind
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        problems.KIND,
+        dev.KIND,
+        base.KIND,
+        sample.KIND,
+        verify.KIND,
+        select.KIND,
+        pairs.KIND,
+        train.KIND,
+        merge.KIND,
+        evaluate.KIND,
+    )
+}

@@ -1,0 +1,39 @@
+"""What a kind of step is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Manifest, Stage
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Step
+
+Places = Mapping[str, Manifest | Stage]
+"""Input -> its output, or only where that will lie."""
+Outputs = Mapping[str, Manifest]
+
+MANY = "*"
+"""Stands in `takes` for any number of inputs under names of their own."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of step: what it takes and gives, where its output lies, and how that is made."""
+
+    name: str
+    takes: Mapping[str, tuple[str, ...]]
+    """Input -> the types that fit."""
+    gives: str
+    """The type of its output: problems, traces, verified, groups, model or scores."""
+    place: Callable[[Run, Step, Places], Stage | None]
+    """Where the output lies, by its key; nothing is made. None while an input has to be there to know."""
+    make: Callable[[Run, Step, Outputs], Manifest]
+    """Make the output, or find it done."""
+
+    def wants(self, role: str) -> tuple[str, ...]:
+        """The types that fit an input."""
+        return self.takes.get(role) or self.takes[MANY]

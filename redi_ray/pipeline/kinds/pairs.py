@@ -1,0 +1,26 @@
+"""Positives and pairs of verified traces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redi_ray.pipeline.kinds.kind import Kind, Outputs
+from redi_ray.stages import data
+from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Manifest
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Step
+
+
+def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    return data.curated(run, inputs["problems"], inputs["of"], inputs["base"])
+
+
+KIND = Kind(
+    name="pairs",
+    takes={"of": ("verified",), "problems": ("problems",), "base": ("model",)},
+    gives="groups",
+    place=lambda run, step, inputs: data.curated_stage(run, inputs["problems"], inputs["of"], inputs["base"]),
+    make=make,
+)

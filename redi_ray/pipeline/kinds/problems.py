@@ -1,0 +1,14 @@
+"""Distinct problems, with the traces that came with them."""
+
+from __future__ import annotations
+
+from redi_ray.pipeline.kinds.kind import Kind
+from redi_ray.stages import data
+
+KIND = Kind(
+    name="problems",
+    takes={},
+    gives="problems",
+    place=lambda run, step, inputs: data.problems_stage(run),
+    make=lambda run, step, inputs: data.problems(run),
+)

@@ -1,0 +1,30 @@
+"""A training: from a model, on groups, by an objective."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.stages import training
+from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Manifest, Stage
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Step
+
+
+def place(run: Run, step: Step, inputs: Places) -> Stage:
+    return training.place(run, step.name, step.settings, inputs)
+
+
+def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    return training.train(run, training.prepare(run, step.name, step.settings, inputs))
+
+
+KIND = Kind(
+    name="train",
+    takes={"start": ("model",), "groups": ("groups",), "base": ("model",), "dev": ("dev",)},
+    gives="model",
+    place=place,
+    make=make,
+)

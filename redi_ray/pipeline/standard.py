@@ -1,0 +1,166 @@
+"""From a config to its graph: the standard line, and the named steps beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.curation import CurateConfig
+from redi_ray.config.data import SampledTraces, VllmTraces
+from redi_ray.config.experiment import TRAIN_SETTINGS, ExperimentConfig, ScratchModel, merged
+from redi_ray.config.identity import plain
+from redi_ray.config.load import ConfigError, readable_errors
+from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
+from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
+
+BASE, SFT = "base", "sft"
+SCORES = "eval/"
+"""Begins the name of a step that evaluates the model behind it."""
+ROUND = "@"
+"""Stands between a repeated step's name and its round."""
+
+
+def graph_of(config: ExperimentConfig) -> Graph:
+    """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong."""
+    steps = [*standard_line(config), *named_steps(config)]
+    if any("dev" in step.inputs for step in steps):
+        steps.append(Step("dev", "dev", {"problems": "problems"}))
+    models = config.evaluate.models
+    if models is None:
+        models = [step.name for step in steps if step.kind in ("base", "train", "merge") and ROUND not in step.name]
+    if config.evaluate.benchmarks:
+        steps += [Step(SCORES + name, "evaluate", {"model": name, "problems": "problems"}) for name in models]
+    return Graph(steps)
+
+
+def standard_line(config: ExperimentConfig) -> Iterator[Step]:
+    """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms."""
+    yield Step("problems", "problems")
+    scratch = isinstance(config.model.init, ScratchModel)
+    base = Step(BASE, "base", {"problems": "problems"} | ({"traces": "traces"} if scratch else {}))
+    if config.teacher_is_base:
+        yield base
+    teacher = {"model": BASE} if config.teacher_is_base else {}
+    yield Step("traces", "sample", {"problems": "problems", **teacher})
+    yield Step("verified", "verify", {"of": "traces"})
+    if not config.teacher_is_base:
+        yield base
+    yield Step("curated", "pairs", {"of": "verified", "problems": "problems", "base": BASE})
+    yield _training(SFT, sft_recipe(config), BASE, "curated")
+    for arm in config.redi.arms:
+        yield _training(arm, arm_recipe(config, arm), SFT, "curated")
+
+
+def _training(name: str, recipe: Recipe, start: str, groups: str) -> Step:
+    measured = {"dev": "dev"} if recipe.settings.probe is not None else {}
+    return Step(name, "train", {"start": start, "groups": groups, "base": BASE, **measured}, settings=recipe)
+
+
+def named_steps(config: ExperimentConfig) -> Iterator[Step]:
+    """The steps of `steps`, those of `repeat` once for every round."""
+    repeat = config.repeat
+    rounds = repeat.steps if repeat is not None else []
+    unknown = [name for name in rounds if name not in config.steps]
+    if repeat is not None:
+        unknown += [name for name in repeat.carry.values() if name not in rounds]
+        if unknown:
+            raise GraphError(
+                f"repeat: {', '.join(unknown)} is no repeated step; `repeat.steps` names some of `steps` "
+                f"({', '.join(config.steps) or 'there are none'}), and `carry` ends in one of those"
+            )
+    last = {name: f"{name}{ROUND}{repeat.times}" for name in rounds} if repeat is not None else {}
+    for name, settings in config.steps.items():
+        if name not in rounds:
+            yield from _named(config, name, settings, last)
+    for number in range(1, repeat.times + 1) if repeat is not None else ():
+        assert repeat is not None
+        called = {name: f"{name}{ROUND}{number}" for name in rounds}
+        if number > 1:
+            called |= {old: f"{new}{ROUND}{number - 1}" for old, new in repeat.carry.items()}
+        for name in rounds:
+            yield from _named(config, f"{name}{ROUND}{number}", config.steps[name], called)
+    if repeat is not None:
+        yield from _check_carry(config, rounds)
+
+
+def _check_carry(config: ExperimentConfig, rounds: list[str]) -> Iterator[Step]:
+    """Raise GraphError where a round would be the one before it once more."""
+    assert config.repeat is not None
+    used = {name for step in rounds for name in inputs_of(config.steps[step]).values()}
+    if idle := [name for name in config.repeat.carry if name not in used]:
+        raise GraphError(
+            f"repeat: `carry` replaces {', '.join(idle)}, which none of {', '.join(rounds)} takes, so every round would be the "
+            f"same; they take {', '.join(sorted(used - set(rounds)))}"
+        )
+    yield from ()
+
+
+def inputs_of(settings: AnyStep) -> dict[str, str]:
+    """What a named step takes: the kind's word for it -> a step's name."""
+    if isinstance(settings, SampleStep):
+        return {"problems": settings.problems, "model": settings.model}
+    if isinstance(settings, TrainStep):
+        return {"start": settings.start, "groups": settings.on}
+    if isinstance(settings, MergeStep):
+        return {name: name for name in settings.of}
+    by = {"by": settings.by} if isinstance(settings, SelectStep) and settings.by is not None else {}
+    return {"of": settings.of, **by}
+
+
+def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
+    """The step, its inputs under the names that they have in this round, and what it needs before it."""
+    inputs = {role: called.get(of, of) for role, of in inputs_of(settings).items()}
+    curation = {"problems": "problems", "base": BASE}
+    if isinstance(settings, SampleStep):
+        traces = _changed(name, VllmTraces, config.generate, settings.changes | {"kind": "vllm", "model": BASE})
+        yield Step(name, "sample", inputs, {"generate": traces}, own=True)
+    elif isinstance(settings, VerifyStep):
+        verify = _changed(name, VerifySettings, config.verify, settings.changes)
+        yield Step(name, "verify", inputs, {"verify": verify}, own=True)
+    elif isinstance(settings, PairsStep):
+        curate = _changed(name, CurateConfig, config.curate, settings.changes)
+        yield Step(name, "pairs", inputs | curation, {"curate": curate}, own=True)
+    elif isinstance(settings, SelectStep):
+        yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
+    elif isinstance(settings, MergeStep):
+        shares = {called.get(of, of): share for of, share in settings.of.items()}
+        yield Step(name, "merge", {of: of for of in shares}, settings=shares)
+    else:
+        yield from _named_training(config, name, settings, inputs)
+
+
+def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:
+    """A training, and before it the curation of verified traces that it learns from as they are."""
+    imitates = settings.objective.name == "sft"
+    shared = config.sft.train if imitates else config.redi.train
+    try:
+        train = TRAIN_SETTINGS.validate_python(merged(plain(shared), settings.train))
+    except ValidationError as error:
+        raise ConfigError(f"steps.{name}.train: {readable_errors(error)}") from None
+    trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
+    recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
+    source = config.steps.get(settings.on)
+    groups = inputs["groups"]
+    if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
+        groups = f"{name}-pairs"
+        yield Step(groups, "pairs", {"of": inputs["groups"], "problems": "problems", "base": BASE}, own=True)
+    yield replace(_training(name, recipe, inputs["start"], groups), own=True)
+
+
+def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) -> Any:
+    """A section of the config with a step's changes; ConfigError names the step and the key."""
+    fits = isinstance(section, kind) or (kind is VllmTraces and isinstance(section, SampledTraces))
+    given = plain(section) if fits else {}
+    if kind is VllmTraces:
+        given = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
+    try:
+        if issubclass(kind, BaseModel):
+            return kind.model_validate(merged(given, changes))
+        return TypeAdapter(kind).validate_python(merged(given, changes))
+    except ValidationError as error:
+        raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None

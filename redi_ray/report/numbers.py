@@ -1,0 +1,156 @@
+"""The numbers of a report: what `report.json` holds, drawn from a run's folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from statistics import fmean, median
+from typing import Any
+
+from redi_ray.eval.metrics import compare
+from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, control_arm
+from redi_ray.store.manifests import Manifest
+from redi_ray.store.storage import finite
+
+PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
+    ("loss", "Loss", {}),
+    ("margin", "Margin: chosen - rejected", {}),
+    ("pair_accuracy", "Pair accuracy", {}),
+    ("dev_accuracy", "Development accuracy", {"noisy": False, "dots": True}),
+    ("chosen_logp", "Chosen log-prob, nats per token", {}),
+    ("rejected_logp", "Rejected log-prob, nats per token", {}),
+    ("learning_rate", "Learning rate", {"noisy": False}),
+    ("grad_norm", "Gradient norm, before clipping", {"log": True}),
+    ("update_norm", "Update norm", {"log": True}),
+    ("alpha", "Negative weight alpha", {"noisy": False}),
+)
+"""Training metrics that are drawn: key, title, options of the figure's panel."""
+
+SHOWN_AS = {"pass_at_1": "pass@1", "pass_at_k": "pass@k"}
+DETAILS = ("num_correct", "problem_ids", "sample_scores")
+"""Fields of a BenchmarkResult that stay in the evaluation's own file: they are long."""
+
+
+def report_data(run: Run) -> dict[str, Any]:
+    """What `report.json` holds: arms, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
+    return finite(
+        {
+            "run": run.name,
+            "arms": _arm_rows(run),
+            "averages": _averages(run),
+            "control": control_arm(run),
+            "funnel": funnel(run),
+            "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
+            "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
+            "notes": run.notes,
+            "config": run.config,
+            "versions": next((m.versions for m in reversed(run.manifests.values())), {}),
+        }
+    )
+
+
+def _arm_rows(run: Run) -> list[dict[str, Any]]:
+    """One row per benchmark and arm."""
+    control = control_arm(run)
+    rows = []
+    for benchmark in run.benchmarks:
+        results = run.results(benchmark)
+        for name, result in results.items():
+            values = {SHOWN_AS.get(key, key): value for key, value in asdict(result).items() if key not in DETAILS}
+            against = results.get(control or "")
+            paired = compare(against, result) if against is not None and name != control else None
+            difference = {"control": control, **asdict(paired)} if paired else None
+            rows.append({"name": name, "benchmark": benchmark, **values, "difference": difference})
+    return rows
+
+
+def _averages(run: Run) -> dict[str, dict[str, float | None]]:
+    """Mean pass@1 over the benchmarks, each counting once, for arms that have them all; empty with a single benchmark.
+
+    Benchmarks are sampled independently, so that the SEMs add in squares.
+    """
+    averages: dict[str, dict[str, float | None]] = {}
+    for arm in run.arms:
+        results = [arm.results[name] for name in run.benchmarks if name in arm.results]
+        if len(results) < max(2, len(run.benchmarks)):
+            continue
+        errors = [result.sem for result in results if result.sem is not None]
+        sem = math.hypot(*errors) / len(results) if len(errors) == len(results) else None
+        averages[arm.name] = {"pass@1": fmean(result.pass_at_1 for result in results), "sem": sem}
+    return averages
+
+
+def funnel(run: Run) -> list[dict[str, Any]]:
+    """The stages from problems to pairs: how many rows came out, and why others did not (count None: not run)."""
+
+    def entry(stage: str, unit: str, source: str, count: str) -> dict[str, Any]:
+        manifest = run.stages[source]
+        if manifest is None:
+            return {"stage": stage, "unit": unit, "count": None, "dropped": {}, "rejected": {}, "counts": {}}
+        return {
+            "stage": stage,
+            "unit": unit,
+            "count": manifest.counts.get(count),
+            "dropped": dict(manifest.dropped),
+            "rejected": dict(manifest.rejected),
+            "counts": {**manifest.counts, **manifest.facts.get("verdicts", {})},
+        }
+
+    pairs = entry("pairs", "positives with a rejected trace", "curated", "pairs")
+    curated = run.stages["curated"]
+    # The manifest accounts for problems that gave no positive; why a positive gave no pair is told beside it.
+    pairs_dropped = dict(curated.facts.get("pairs_dropped", {})) if curated else {}
+    return [
+        entry("problems", "problems", "problems", "out"),
+        entry("traces", "traces", "traces", "out"),
+        entry("verified", "traces", "verified", "out"),
+        entry("positives", "problems", "curated", "positives"),
+        {**pairs, "dropped": pairs_dropped, "rejected": {}, "counts": {}},
+    ]
+
+
+def _training_summary(arm: ArmRun) -> dict[str, Any]:
+    """First and last values of a run, `last` being the mean over its last tenth."""
+    tail = arm.steps[-max(1, len(arm.steps) // 10) :]
+
+    def values(key: str, steps: Iterable[Mapping[str, float]]) -> list[float]:
+        return [step[key] for step in steps if math.isfinite(step.get(key, math.nan))]
+
+    last = {key: fmean(found) for key, _, _ in PANELS if (found := values(key, tail))}
+    rates, memory = values("tokens_per_second", arm.steps), values("peak_memory_gib", arm.steps)
+    fill, norms = values("pack_fill", arm.steps), values("update_norm", arm.steps)
+    return {
+        "steps": len(arm.steps),
+        "first_loss": next(iter(values("loss", arm.steps)), None),
+        "last": last,
+        "scored_tokens": sum(values("scored_tokens", arm.steps)) or None,
+        "tokens_per_second": median(rates) if rates else None,
+        "peak_memory_gib": max(memory) if memory else None,
+        "pack_fill": fmean(fill) if fill else None,
+        "largest_update_norm": max(norms) if norms else None,
+        "seconds": arm.checkpoint.seconds if arm.checkpoint else None,
+    }
+
+
+def _stage_row(name: str, manifest: Manifest) -> dict[str, Any]:
+    row = {key: getattr(manifest, key) for key in ("seconds", "key", "counts", "dropped", "rejected", "facts")}
+    return {"stage": name, **row}
+
+
+def findings(report: Mapping[str, Any]) -> list[str]:
+    """A sentence per arm and benchmark about its difference from the control, stated no stronger than it is."""
+    sentences = []
+    for row in report["arms"]:
+        difference = row["difference"]
+        if difference is None or row["name"] in FIRST_ARMS:
+            continue
+        low, high = difference["ci95"]
+        clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear difference"
+        clear += " over these problems; one training run each, so another seed may differ"
+        p_value = "p < 0.001" if difference["p_value"] < 0.001 else f"p = {difference['p_value']:.3f}"
+        sentences.append(
+            f"{row['benchmark']}: {row['name']} against {difference['control']}: {100 * difference['difference']:+.1f} points "
+            f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}, {p_value}), {clear}."
+        )
+    return sentences

@@ -1,0 +1,277 @@
+"""A run's report: one self-contained HTML page, the same numbers as JSON, the figures as PNG.
+
+The page needs no network and runs no script; its content security policy forbids both, since it shows what models
+wrote, and everything but our own figures is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from redi_ray.report.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
+from redi_ray.report.numbers import PANELS, findings, report_data
+from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, read_run
+from redi_ray.report.search import SearchReport, read_search
+from redi_ray.report.traces import write_trace_page
+from redi_ray.schemas import Verdict
+from redi_ray.store import lock
+from redi_ray.store.manifests import Manifest, inward, versions
+from redi_ray.store.storage import content_hash, finite, join, write_bytes, write_json
+
+SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
+"""Completions shown for each arm; one for any other verdict."""
+LONGEST_TEXT = 12_000
+"""Characters of one shown completion; the middle of a longer one is left out, with a note."""
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Where the report is."""
+
+    html: str
+    json: str
+    figures: tuple[str, ...]
+    traces: str | None = None
+    """The page of verified traces, if there are any."""
+
+
+def build_report(run_uri: str) -> ReportPaths:
+    """Read the run's folder and write `<run>/report/`. What has not been run is said on the page.
+
+    Raises StorageError if there is no run at `run_uri`.
+    """
+    started = time.monotonic()
+    run = read_run(run_uri)
+    target, environment = join(run_uri, "report"), _environment()
+    traces = _trace_page(run, target, environment)
+    search = read_search(run_uri, run.notes)
+    report = report_data(run) | ({"search": finite(search.data)} if search else {})
+    figures = _figures(run, report)
+    if search:
+        figures.pictures.update(search.pictures)
+    html = _render(environment, run, report, figures, has_traces=traces is not None, search=search)
+    lock.check(run_uri)
+    # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
+    write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
+    write_bytes(join(target, "report.json"), json.dumps(report, indent=1, allow_nan=False).encode())
+    pictures = {name: join(target, "figures", f"{name}.png") for name in figures.pictures}
+    for name, uri in pictures.items():
+        write_bytes(uri, figures.pictures[name])
+    inputs = {name: manifest.key for name, manifest in run.manifests.items()}
+    manifest = Manifest(
+        stage="report",
+        key=content_hash(inputs)[:16],
+        uri=target,
+        config={},
+        inputs=inputs,
+        seconds=round(time.monotonic() - started, 1),
+        versions=versions(),
+    )
+    write_json(join(target, "manifest.json"), inward(asdict(manifest), run_uri))
+    return ReportPaths(join(target, "index.html"), join(target, "report.json"), tuple(pictures.values()), traces)
+
+
+# ------------------------------------------------------------------------------------------------------------ the page
+
+
+@dataclass(frozen=True)
+class _Figures:
+    svg: dict[str, Markup]
+    """What the page shows: one small figure each, so that they stack on a phone."""
+    pictures: dict[str, bytes]
+    """PNG files for slides and READMEs, related panels together."""
+    groups: list[dict[str, Any]]
+    """Training curves: title, arms, names of the panels in `svg`."""
+    lines: dict[str, Line]
+
+
+def _figures(run: Run, report: Mapping[str, Any]) -> _Figures:
+    lines = arm_lines([arm.name for arm in run.arms])
+    svg, pictures, groups = {}, {}, []
+    scores = {benchmark: run.results(benchmark) for benchmark in run.benchmarks}
+    if scores:
+        pictures["scores"] = to_png(score_figure(scores, lines))
+    for number, (benchmark, results) in enumerate(scores.items()):
+        svg[f"score-{number}"] = to_svg(score_figure({benchmark: results}, lines), f"score-{number}")
+    if any(entry["count"] is not None for entry in report["funnel"]):
+        figure = funnel_figure(report["funnel"])
+        svg["funnel"], pictures["funnel"] = to_svg(figure, "funnel"), to_png(figure)
+    for key, title, arms in _training_groups(run):
+        panels = _panels(arms)
+        names = [f"{key}-{number}" for number in range(len(panels))]
+        for name, panel in zip(names, panels, strict=True):
+            svg[name] = to_svg(curves_figure([panel], lines, legend=False), name)
+        pictures[f"training_{key}"] = to_png(curves_figure(panels, lines))
+        groups.append({"title": title, "arms": [arm.name for arm in arms], "panels": names})
+    return _Figures({name: Markup(text) for name, text in svg.items()}, pictures, groups, lines)
+
+
+def _training_groups(run: Run) -> list[tuple[str, str, list[ArmRun]]]:
+    """Stage 2's arms share their panels; the others differ too much in scale to."""
+    trained = [arm for arm in run.arms if any(len(step) > 1 for step in arm.steps)]
+    second = [arm for arm in trained if arm.name not in FIRST_ARMS]
+    groups = [("stage2", "Stage 2", second)] if second else []
+    titles = {"sft": "Stage 1: SFT", "base": "Base model"}
+    return groups + [(arm.name, titles[arm.name], [arm]) for arm in reversed(trained) if arm.name in FIRST_ARMS]
+
+
+def _panels(arms: list[ArmRun]) -> list[Panel]:
+    panels = []
+    for key, title, options in PANELS:
+        series = {}
+        for arm in arms:
+            points = [(step["step"], step[key]) for step in arm.steps if key in step]
+            if points:
+                series[arm.name] = ([x for x, _ in points], [y for _, y in points])
+        if series:
+            panels.append(Panel(title, series, **options))
+    return panels
+
+
+def _trace_page(run: Run, target: str, environment: Environment) -> str | None:
+    verified = run.stages["verified"]
+    if verified is None:
+        return None
+    try:
+        counts = verified.facts.get("verdicts", {})
+        return write_trace_page(target, verified.files("verified"), counts, environment, run.name)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        run.notes.append(f"{verified.uri}: verified traces cannot be read ({type(error).__name__}: {error}).")
+        return None
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("redi_ray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=_number, tokens=_tokens, percent=_percent, duration=_duration, shorten=_shorten, jsonify=_jsonify
+    )
+    return environment
+
+
+def _render(
+    environment: Environment,
+    run: Run,
+    report: Mapping[str, Any],
+    figures: _Figures,
+    *,
+    has_traces: bool,
+    search: SearchReport | None,
+) -> str:
+    return environment.get_template("report.html.j2").render(
+        has_traces=has_traces,
+        search=search,
+        report=report,
+        run=run,
+        figures=figures,
+        findings=findings(report),
+        ks=_shown_ks(report),
+        samples=[(arm.name, chosen) for arm in run.arms if (chosen := _pick_samples(arm.samples))],
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        total_seconds=sum(stage["seconds"] or 0 for stage in report["stages"]),
+    )
+
+
+def _shown_ks(report: Mapping[str, Any]) -> list[str]:
+    found = {k for row in report["arms"] for k in row["pass@k"] if k != "1"}
+    return sorted(found, key=int)
+
+
+def _pick_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A few of each verdict, as they come; right ones first."""
+    by_verdict: dict[str, list[dict[str, Any]]] = {}
+    for sample in samples:
+        verdict = str(sample.get("verdict"))
+        shown = by_verdict.setdefault(verdict, [])
+        if len(shown) < SAMPLES_PER_VERDICT.get(verdict, 1):
+            shown.append(sample)
+    order = [Verdict.CORRECT, Verdict.WRONG, *sorted(set(by_verdict) - {Verdict.CORRECT, Verdict.WRONG})]
+    return [sample for verdict in order for sample in by_verdict.get(verdict, [])]
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    """Few significant digits; thousands with commas."""
+    if value is None:
+        return "-"
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def _tokens(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def _shorten(text: Any) -> str:
+    text = "" if text is None else str(text)
+    if len(text) <= LONGEST_TEXT:
+        return text
+    half = LONGEST_TEXT // 2
+    return f"{text[:half]}\n\n[... {len(text) - 2 * half:,} characters left out ...]\n\n{text[-half:]}"
+
+
+def _jsonify(value: Any) -> str:
+    return _shorten(json.dumps(finite(value), indent=1, ensure_ascii=False))
+
+
+# -------------------------------------------------------------------------------------------------------- the terminal
+
+
+def print_summary(report: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the scores of a `report.json`, a table per benchmark (80 columns suffice), and what has not been run."""
+    console = console or Console()
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"]):
+        console.print(_score_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    if not report["arms"]:
+        console.print("Evaluation: not run.")
+    for line in (*findings(report), *report["notes"]):
+        console.print(line, markup=False, highlight=False)
+
+
+def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    largest = max(rows[0]["pass@k"], key=int, default="1")
+    title = f"{benchmark}: {rows[0]['num_problems']} problems x {rows[0]['num_samples']} samples"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("arm", no_wrap=True)
+    for column in ("pass@1, %", "SEM", "95% interval", f"pass@{largest}", "tokens", "truncated"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            _percent(row["pass@1"]),
+            _percent(row["sem"], 2),
+            f"{_percent(row['ci95'][0])} to {_percent(row['ci95'][1])}",
+            _percent(row["pass@k"].get(largest)),
+            _tokens(row["mean_tokens"]),
+            _percent(row["truncated"]),
+        )
+    return table

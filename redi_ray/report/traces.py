@@ -1,0 +1,140 @@
+"""The report's page of traces: some of each verdict, with what led to it, filtered in the browser by a few lines of script.
+
+The page is bounded (PAGE_BYTES) however large the corpus is, needs no network, and shows text that models wrote: all of
+it is escaped, and the content security policy allows the page's own script by its hash and nothing else. Formulas stay as
+they were written; a library that renders them would have to be fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import heapq
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
+from typing import Any
+from zlib import crc32
+
+from jinja2 import Environment
+from markupsafe import Markup, escape
+
+from redi_ray.report.browse import details
+from redi_ray.schemas import Verdict
+from redi_ray.store.storage import join, read_tables, write_bytes
+
+PAGE_BYTES = 1_900_000
+"""Traces are added up to this size of the page."""
+PER_VERDICT = 40
+SHARDS_READ = 64
+"""At most so many shards, evenly spread, are sampled from."""
+HEAD_CHARS, TAIL_CHARS = 2_000, 4_000
+"""What is shown of a long text."""
+ENTRY_BYTES = 1_200
+"""Markup around one trace."""
+COLUMNS = [
+    *("trace_id", "problem_id", "problem", "answer", "source", "completion", "finish_reason", "num_tokens", "model"),
+    *("verdict", "verdict_by", "extracted_answer"),
+]
+SCRIPT = """
+const form = document.querySelector("form");
+const traces = [...document.querySelectorAll("details.trace")];
+function show() {
+  const wanted = Object.fromEntries(new FormData(form));
+  const text = wanted.text.toLowerCase();
+  let shown = 0;
+  for (const trace of traces) {
+    const length = Number(trace.dataset.length);
+    trace.hidden = (wanted.verdict && trace.dataset.verdict !== wanted.verdict)
+      || (wanted.source && trace.dataset.source !== wanted.source)
+      || (wanted.min && length < Number(wanted.min))
+      || (wanted.max && length > Number(wanted.max))
+      || (text && !trace.textContent.toLowerCase().includes(text));
+    shown += !trace.hidden;
+  }
+  document.querySelector("output").textContent = `${shown} of ${traces.length} shown`;
+}
+form.addEventListener("input", show);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => setTimeout(show));
+show();
+"""
+
+
+def write_trace_page(
+    target: str, shards: list[str], counts: dict[str, int], environment: Environment, name: str
+) -> str | None:
+    """Write `<target>/traces.html` with a sample of the verified traces in `shards`; its URI, or None if there is none.
+
+    counts: verdict -> traces of the whole run. environment: where `traces.html.j2` is found, with autoescape on.
+    """
+    traces = list(within_budget(shortened(row) for row in sample_traces(shards)))
+    if not traces:
+        return None
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    shown = Counter(trace["verdict"] for trace in traces)
+    html = environment.get_template("traces.html.j2").render(
+        name=name,
+        traces=traces,
+        counts={verdict: (counts.get(verdict, 0), shown[verdict]) for verdict in map(str, Verdict) if shown[verdict]},
+        sources=sorted({str(trace["source"]) for trace in traces if trace["source"] is not None}),
+        script=Markup(SCRIPT),
+        script_hash=digest,
+        created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    )
+    uri = join(target, "traces.html")
+    write_bytes(uri, html.encode("utf-8", "replace"))
+    return uri
+
+
+def sample_traces(shards: list[str]) -> list[dict[str, Any]]:
+    """Up to PER_VERDICT traces of each verdict, in turn, always the same ones: those whose ids hash lowest."""
+    chosen = shards[:: -(-len(shards) // SHARDS_READ)] if shards else []
+    lowest: dict[str, list[tuple[int, int, int]]] = {}
+    for number, table in enumerate(read_tables(chosen, ["trace_id", "verdict"])):
+        ids, verdicts = table["trace_id"].to_pylist(), table["verdict"].to_pylist()
+        for row, (trace_id, verdict) in enumerate(zip(ids, verdicts, strict=True)):
+            heap = lowest.setdefault(verdict, [])
+            place = (-crc32(trace_id.encode()), number, row)
+            if len(heap) < PER_VERDICT:
+                heapq.heappush(heap, place)
+            else:
+                heapq.heappushpop(heap, place)
+    by_verdict = [sorted(lowest[verdict], reverse=True) for verdict in map(str, Verdict) if verdict in lowest]
+    order = [place for place in chain.from_iterable(zip_longest(*by_verdict)) if place is not None]
+    return list(_fetch(chosen, order))
+
+
+def _fetch(shards: list[str], places: list[tuple[int, int, int]]) -> Iterator[dict[str, Any]]:
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for number in sorted({number for _, number, _ in places}):
+        rows = [row for _, shard, row in places if shard == number]
+        (table,) = read_tables([shards[number]], COLUMNS)
+        found |= {(number, row): value for row, value in zip(rows, table.take(rows).to_pylist(), strict=True)}
+    for _, number, row in places:
+        yield found[number, row]
+
+
+def shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as the page shows it: long texts without their middle, the facts about it in words."""
+    cut = {name: _cut(row[name]) for name in ("problem", "completion", "answer", "extracted_answer")}
+    return {**row, **cut, "length": len(row["completion"]), "details": details(row)}
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text
+    left_out = len(text) - HEAD_CHARS - TAIL_CHARS
+    return f"{text[:HEAD_CHARS]}\n\n[... {left_out:,} characters left out ...]\n\n{text[-TAIL_CHARS:]}"
+
+
+def within_budget(traces: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Traces until the page is full, measured as they will be written."""
+    size = 0
+    for trace in traces:
+        texts = (trace[name] for name in ("problem", "completion", "answer", "extracted_answer"))
+        size += ENTRY_BYTES + sum(len(escape(text or "").encode("utf-8", "replace")) for text in texts)
+        if size > PAGE_BYTES:
+            return
+        yield trace

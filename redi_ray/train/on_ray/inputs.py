@@ -1,0 +1,113 @@
+"""What a rank of a training reads before its first step: model, sequences, development problems, and what they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from redi_ray.errors import UserError, explain
+from redi_ray.modeling.limits import longest_sequence
+from redi_ray.modeling.policy import Policy, load_policy
+from redi_ray.modeling.tokenizer import ModelError, load_tokenizer
+from redi_ray.objectives import OBJECTIVES
+from redi_ray.store import storage
+from redi_ray.train.distributed import Distributed, from_rank_zero, together
+from redi_ray.train.fingerprints import check_arrays
+from redi_ray.train.on_ray.development import development_problems
+from redi_ray.train.on_ray.job import Job
+from redi_ray.train.probe import DevProblem
+from redi_ray.train.seals import checksum
+from redi_ray.train.sequences import SequenceStore, fit_lengths, require_vocabulary
+
+T = TypeVar("T")
+
+NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "export_dtype", "patience", "compile")
+"""Settings that may change between attempts: they do not touch the numbers, or only their last bits."""
+
+
+def read_inputs(
+    job: Job, model_path: str, sequences: str, mismatched: str | None
+) -> tuple[SequenceStore, dict[str, int], Policy, list[DevProblem]]:
+    """The sequences that fit with their counts, the policy, the probe's problems. Calls no other rank."""
+    settings = job.settings
+    policy = load_policy(
+        model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
+    )
+    store = SequenceStore.load(sequences, mismatched=mismatched)
+    require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
+    store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config))
+    return store, counts, policy, development_problems(job, model_path)
+
+
+def reading(path: str, action: Callable[[], T]) -> T:
+    """`action()`; a file that this machine does not have, or may not read, is a StorageError that says so; weights that were
+    cut off are a ModelError."""
+    from safetensors import SafetensorError
+
+    try:
+        return action()
+    except UserError:
+        raise
+    except SafetensorError as error:
+        raise ModelError(f"{path}: its weights are cut off or damaged ({error}); fetch them again") from error
+    except OSError as error:  # transformers' own have no number
+        raise explain("read", str(error.filename or path), error) if error.errno else ModelError(str(error)) from error
+
+
+def local_copy(uri: str, folder: Path, who: Distributed) -> str:
+    """A local path of what is at `uri`: downloaded once per node from S3; folders and hub names as they are."""
+    if not uri.startswith("s3://"):
+        return uri
+    together(lambda: storage.download(uri, folder) if who.local_rank == 0 else None)
+    return str(folder)
+
+
+def scratch_folder(out_uri: str, who: Distributed) -> Path:
+    """A temporary folder that this node's ranks share. Those that killed attempts of the same run left are removed."""
+    run = "redi_ray-" + hashlib.sha256(out_uri.encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"{run}-{from_rank_zero(uuid.uuid4().hex[:8])}"
+
+    def make() -> None:
+        for stale in folder.parent.glob(f"{run}-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        folder.mkdir()
+
+    together(lambda: make() if who.local_rank == 0 else None)
+    return folder
+
+
+def refuse_what_was_made_otherwise(
+    job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
+) -> None:
+    """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
+    if who.rank:
+        return
+    check_arrays(
+        sequences,
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
+        model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
+        overrides=job.overrides,
+        mismatched=mismatched,
+    )
+
+
+def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
+    """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
+    settings = {name: value for name, value in asdict(job.settings).items() if name not in NOT_LEARNING}
+
+    def add_up() -> list[dict[str, Any]]:
+        return [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
+
+    sums = together(lambda: add_up() if who.rank == 0 else [])
+    return from_rank_zero(
+        {
+            "settings": storage.content_hash([settings, asdict(job.objective), asdict(job.overrides)]),
+            "sequences": storage.content_hash(sums),
+        }
+    )

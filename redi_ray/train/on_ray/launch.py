@@ -1,0 +1,293 @@
+"""A training run on Ray Train: workers, failures, durable results. Only this and `worker.py` know Ray here.
+
+    <out_uri>/checkpoints/step-*/    see `redi_ray.train.checkpoint`
+    <out_uri>/metrics.jsonl          one line per step
+    <out_uri>/tensorboard/           where asked for
+    <out_uri>/float32/               the same weights in float32, where the export is narrower and they are asked for
+    <out_uri>/export/                the Hugging Face folder; its `manifest.json` is written last and ends the run
+
+Ray Train starts the workers, makes the process group, and restarts all of them when one is lost. What survives is ours:
+checkpoints go straight to `out_uri` (local or s3://), so the next attempt, or the same call after the driver was killed,
+goes on from the newest valid one. Ray's own checkpoint bookkeeping, which a torn write can break, is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redi_ray.cluster.capacity import require_room
+from redi_ray.cluster.preemption import saving_first
+from redi_ray.config.objectives import Objective
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.errors import Preempted, StorageError, UserError
+from redi_ray.modeling.limits import count_parameters
+from redi_ray.store import storage
+from redi_ray.train.on_ray.job import REFUSED, STOP, Development, Job
+from redi_ray.train.progress import NonfiniteError
+from redi_ray.train.trackers import require_trackers
+
+if TYPE_CHECKING:
+    from ray.train import ScalingConfig
+
+log = logging.getLogger("redi_ray")
+
+
+FLOAT32 = 4
+"""Bytes."""
+
+
+class TrainError(RuntimeError):
+    """A run could not be brought to its end; the message holds the worker's error."""
+
+
+class TrainRefused(TrainError, UserError):
+    """Settings, model and data do not fit together; another attempt would end the same way."""
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What a finished run left behind. For `status` see `redi_ray.train.progress.TrainResult`."""
+
+    export_uri: str
+    metrics_uri: str
+    steps: int
+    status: str
+    final: dict[str, float]
+    """Metrics of the last step."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Counts of sequences, skipped steps, the guard's reason, seconds."""
+
+
+def launch_training(
+    *,
+    model_path: str,
+    overrides: ModelOverrides,
+    sequences_uri: str,
+    mismatched_uri: str | None = None,
+    objective: Objective,
+    settings: TrainSettings,
+    out_uri: str,
+    development: Development | None = None,
+    num_workers: int = 1,
+    use_gpu: bool = False,
+    cpus_per_worker: float = 1.0,
+    gpus_per_worker: float = 1.0,
+    max_failures: int = 3,
+    label_selector: Mapping[str, str] | None = None,
+    trackers: Sequence[str] = (),
+    name: str = "redi_ray",
+    facts: Mapping[str, Any] | None = None,
+    keep_float32: bool = False,
+    callbacks: Sequence[Any] = (),
+    collective_timeout_s: int = 900,
+) -> TrainOutcome:
+    """Train on Ray and export. Call it again with the same `out_uri` to go on, or to get a finished run's outcome.
+
+    Ray must be connected.
+
+    Args:
+        model_path: Hugging Face folder (local or s3://) or hub name.
+        sequences_uri: folder that `SequenceStore.save` wrote (local or s3://).
+        mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
+        out_uri: the run's own folder; everything that decides the result should be hashed into its name.
+        development: needed where `settings.probe` is set.
+        cpus_per_worker: logical CPUs per rank; also its number of threads.
+        label_selector: labels of the nodes that ranks may run on.
+        name: of the run in trackers and on the model card.
+        facts: more lines for the model card.
+        keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
+        callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
+        collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
+
+    Raises ValueError for a tracker, model or development that is not there; TrainRefused where settings and data do not fit
+    (at once, whichever rank finds it); NonfiniteError where a step was not finite and the settings stop there; TrainError
+    when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM,
+    when a checkpoint has been saved; CapacityError where the workers, with the memory that they take, would wait for ever.
+    """
+    require_trackers(trackers)
+    if settings.probe is not None and development is None:
+        raise ValueError("settings.probe needs `development`: the problems to measure on")
+    out_uri = storage.resolve(out_uri)
+    if (finished := read_outcome(out_uri)) is not None:
+        return finished
+    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    model_path = resolve_model(model_path)
+    if (parameters := count_parameters(model_path)) is not None:
+        resources["memory"] = rank_bytes(parameters, num_workers, use_gpu, overrides.lora is not None)
+    require_room(f"workers of {name}", [resources] * num_workers, label_selector or {})
+    job = Job(
+        model_path=model_path,
+        overrides=overrides,
+        sequences_uri=storage.resolve(sequences_uri),
+        mismatched_uri=storage.resolve(mismatched_uri) if mismatched_uri else None,
+        objective=objective,
+        settings=settings,
+        out_uri=out_uri,
+        name=name,
+        threads=max(1, int(cpus_per_worker)),
+        trackers=tuple(trackers),
+        facts=dict(facts or {}),
+        watch_nodes=not fits_on_one_node(resources, num_workers),
+        report_probes=bool(callbacks),
+        development=development if settings.probe is not None else None,
+        keep_float32=keep_float32,
+    )
+    from ray.train import ScalingConfig
+
+    scaling = ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker=resources,
+        label_selector=dict(label_selector) if label_selector else None,
+    )
+    run_on_ray(job, scaling, max_failures, callbacks, collective_timeout_s)
+    outcome = read_outcome(out_uri)
+    if outcome is None:
+        raise TrainError(f"{out_uri}: the workers ended without an export")
+    return outcome
+
+
+def run_on_ray(
+    job: Job,
+    scaling: ScalingConfig,
+    max_failures: int,
+    callbacks: Sequence[Any],
+    collective_timeout_s: int,
+) -> None:
+    """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
+    from ray.train import FailureConfig, RunConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    storage.delete(job.bookkeeping)
+    trainer = TorchTrainer(
+        worker_entry,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=collective_timeout_s),
+        scaling_config=scaling,
+        run_config=RunConfig(
+            name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
+            storage_path=job.bookkeeping,
+            failure_config=FailureConfig(max_failures=max_failures),
+            callbacks=list(callbacks),
+        ),
+    )
+    try:
+        with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
+            trainer.fit()
+        raise_refusal(job)
+        if asked.is_set():
+            raise Preempted(f"ended by SIGTERM; {job.name} is saved, and the same command goes on from there")
+    except TrainingFailedError as error:
+        raise_refusal(job)
+        if (failure := storage_failure(error)) is not None:
+            raise failure from None
+        raise TrainError(f"{job.out_uri}: training failed: {error}") from error
+    finally:
+        with suppress(StorageError):  # it must not hide what was raised; the next call deletes it first
+            storage.delete(job.bookkeeping)
+
+
+def raise_refusal(job: Job) -> None:
+    """Raise what a worker has left word of, if one has."""
+    refused = storage.join(job.bookkeeping, REFUSED)
+    if storage.exists(refused):
+        told = storage.read_json(refused)
+        kind = StorageError if told["storage"] else NonfiniteError if told["nonfinite"] else TrainRefused
+        raise kind(told["error"])
+
+
+@contextmanager
+def passing_on(asked: threading.Event, job: Job) -> Iterator[None]:
+    """While the block runs, `asked` becomes a file that the workers look for."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            if asked.wait(0.2):
+                log.warning("SIGTERM: %s saves after its step and stops; a second one does not wait for that", job.name)
+                storage.write_bytes(storage.join(job.bookkeeping, STOP), b"")
+                return
+
+    thread = threading.Thread(target=watch, name="stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def storage_failure(error: Exception) -> StorageError | None:
+    """The StorageError of a worker that all attempts ended with, without Ray's traceback; None if it was another error."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        found = getattr(failure, "_base_exc", failure)
+        if isinstance(found, StorageError):
+            return type(found)(str(found))
+    return None
+
+
+def rank_bytes(parameters: int, num_workers: int, use_gpu: bool, adapters: bool) -> int:
+    """Memory of a rank's machine: every rank loads all weights in float32 before they are sharded; what the optimizer adds
+    (gradient and two moments) is sharded, and on the GPU where there is one."""
+    added = 0 if use_gpu or adapters else 3 * FLOAT32 * parameters // num_workers
+    return FLOAT32 * parameters + added
+
+
+def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:
+    """Whether the cluster is a single node that holds all workers, so that none will come and none can go alone."""
+    import ray
+
+    room = ray.cluster_resources()
+    return len(ray.nodes()) == 1 and all(room.get(name, 0) >= n * num_workers for name, n in resources.items())
+
+
+@contextmanager
+def ray_train_environment(watch_nodes: bool) -> Iterator[None]:
+    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), and no
+    process that looks out for vanishing nodes where there is but one. What the user has set stays."""
+    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(watch_nodes))}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def worker_entry(config: dict[str, Any]) -> None:
+    """What Ray pickles by name: the worker's imports stay off the driver."""
+    from redi_ray.train.on_ray.worker import run
+
+    run(config["job"])
+
+
+def read_outcome(out_uri: str) -> TrainOutcome | None:
+    """The outcome of a finished run, None if it has not finished."""
+    export_uri = storage.join(out_uri, "export")
+    marker = storage.join(export_uri, "manifest.json")
+    if not storage.exists(marker):
+        return None
+    found = storage.read_json(marker)
+    metrics_uri, facts = storage.join(out_uri, "metrics.jsonl"), found["facts"]
+    if "float32" in facts:  # wherever the folder lies now
+        facts["float32"] = storage.join(out_uri, "float32")
+    return TrainOutcome(export_uri, metrics_uri, found["steps"], found["status"], found["final"], facts)
+
+
+def resolve_model(path: str) -> str:
+    """A model path that workers find too. Raises ValueError where a folder has no model; hub names pass."""
+    if path.startswith("s3://") or os.path.isdir(path):
+        path = storage.resolve(path)
+        if not storage.exists(storage.join(path, "config.json")):
+            raise ValueError(f"{path}: no model is there (config.json is missing)")
+    elif os.path.isabs(path) or path.startswith(".") or path.count("/") > 1:
+        raise ValueError(f"{path}: no such folder")
+    return path

@@ -1,0 +1,267 @@
+"""One rank of a training run on Ray Train: download, load, shard, train, export."""
+
+from __future__ import annotations
+
+import errno
+import math
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+from ray.train.torch import get_device
+
+from redi_ray.config.training import TrainSettings
+from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, explain
+from redi_ray.modeling.export import export_policy
+from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.store import storage
+from redi_ray.train.batches import plan_batches
+from redi_ray.train.checkpoint import Checkpointer, CheckpointError
+from redi_ray.train.distributed import Distributed, agreed, barrier, together
+from redi_ray.train.guard import reach
+from redi_ray.train.loop import Hooks, train
+from redi_ray.train.monitors import Monitors, run_id_of
+from redi_ray.train.on_ray.development import development_fingerprint, with_probe
+from redi_ray.train.on_ray.inputs import (
+    fingerprint,
+    local_copy,
+    read_inputs,
+    reading,
+    refuse_what_was_made_otherwise,
+    scratch_folder,
+)
+from redi_ray.train.on_ray.job import REFUSED, STOP, Job
+from redi_ray.train.on_ray.uri_store import make_store
+from redi_ray.train.progress import NonfiniteError, TrainResult
+from redi_ray.train.seals import checksum
+from redi_ray.train.shard import compute_dtype, shard_policy
+
+LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+"""What a disk says that it will say again."""
+
+STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
+"""Between two looks for the driver's word to save and stop."""
+PREEMPTION_POLL_STEPS = 10
+"""Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
+
+
+def run(job: Job) -> None:
+    """One rank, from the download to the export. What no second attempt can mend is left for the driver to raise.
+
+    What all ranks have agreed on ends them all at once. An error of one rank alone is raised: Ray Train then ends the
+    others, which may wait for this one, and what it starts in their place finds the refusal and returns.
+    """
+    torch.set_num_threads(job.threads)
+    context = ray.train.get_context()
+    who = Distributed(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=get_device(),
+        local_rank=context.get_local_rank(),
+        local_world_size=context.get_local_world_size(),
+    )
+    if storage.exists(storage.join(job.bookkeeping, REFUSED)):
+        return
+    scratch: Path | None = None
+    try:
+        scratch = scratch_folder(job.out_uri, who)
+        with stop_flag(job, who) as asked:
+            hooks = ray_hooks(job.watch_nodes, job.report_probes)
+            train_and_export(job, who, scratch, replace(hooks, stop_requested=asked))
+    except StorageUnavailable:
+        raise  # the next attempt may find it back
+    except (StorageError, ValueError, CheckpointError) as error:
+        refuse(job, who, error)
+        if not agreed(error) and not isinstance(error, CheckpointError):  # which all ranks find alike
+            raise
+    except OSError as error:
+        if error.errno not in LASTING:
+            raise
+        refuse(job, who, explain("written", job.out_uri, error))
+        if not agreed(error):
+            raise
+    finally:
+        if who.local_rank == 0 and scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def refuse(job: Job, who: Distributed, error: Exception) -> None:
+    """Leave word for the driver. Raises the error where there is no room even for that: attempts then end by themselves."""
+    notes = [] if agreed(error) or who.world_size == 1 else [f"on rank {who.rank} of {who.world_size}"]
+    notes = [*getattr(error, "__notes__", []), *notes]
+    told = {
+        "error": f"{error} ({socket.gethostname()}, {', '.join(notes)})" if notes else str(error),
+        "storage": isinstance(error, StorageError),
+        "nonfinite": isinstance(error, NonfiniteError),
+        "rank": who.rank,
+    }
+    try:
+        storage.write_json(storage.join(job.bookkeeping, REFUSED), told)
+    except StorageError:
+        raise error from None
+
+
+@contextmanager
+def stop_flag(job: Job, who: Distributed) -> Iterator[Callable[[], bool]]:
+    """Whether the driver has asked to save and stop. Rank 0 looks, beside the steps, and the loop tells the others."""
+    asked, done = threading.Event(), threading.Event()
+    seconds = STOP_POLL_SECONDS["s3" if job.bookkeeping.startswith("s3://") else "local"]
+
+    def look() -> None:
+        while not asked.is_set() and not done.wait(seconds):
+            with suppress(StorageError):  # it will be there at the next look
+                if storage.exists(storage.join(job.bookkeeping, STOP)):
+                    asked.set()
+
+    if who.rank == 0:
+        threading.Thread(target=look, name="stop-flag", daemon=True).start()
+    try:
+        yield asked.is_set
+    finally:
+        done.set()
+
+
+def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) -> None:
+    """Load, shard, train (from the newest checkpoint), export, unless asked to stop. Runs without Ray too."""
+    started, settings = time.time(), job.settings
+    model_path = local_copy(job.model_path, scratch / "model", who)
+    sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
+    mismatched = local_copy(job.mismatched_uri, scratch / "mismatched", who) if job.mismatched_uri else None
+    store, counts, policy, problems = together(
+        partial(reading, model_path, partial(read_inputs, job, model_path, sequences, mismatched))
+    )
+    together(partial(refuse_what_was_made_otherwise, job, model_path, sequences, mismatched, who))
+    shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
+    total_steps = together(lambda: plan_batches(store, settings, who.world_size, job.objective)).total_steps
+    hooks = with_probe(hooks, job, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
+    checkpoints = Checkpointer(
+        make_store(job.out_uri, scratch),
+        fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who)
+        | development_fingerprint(job, problems),
+        distributed=who,
+        keep_last=settings.keep_last,
+        keep_best=settings.keep_best,
+        horizon=reach(settings) if settings.guard.action == "rollback" else None,
+    )
+    result = train(
+        policy,
+        store,
+        job.objective,
+        settings,
+        distributed=who,
+        checkpoints=checkpoints,
+        monitors=together(lambda: make_monitors(job, scratch) if who.rank == 0 else None),
+        hooks=hooks,
+    )
+    if result.status == "preempted":
+        return
+    if result.status == "nonfinite":
+        together(partial(refuse_nonfinite, job, result))
+    facts = counts | {
+        "notes": policy.notes,
+        "sequences": len(store),
+        "total_steps": result.total_steps,
+        "skipped_steps": result.skipped_steps,
+        "reason": result.reason,
+        "guard_trips": result.trips,
+        "first_trip": result.first_trip,
+        "seconds": round(time.time() - started, 1),
+    }
+    if who.rank == 0 and (best := checkpoints.best()) is not None:
+        facts["best_checkpoint"] = {"name": best[0], settings.keep_best: best[1]}
+    final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
+    outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
+    export(job, policy, model_path, outcome, who, scratch)
+
+
+def refuse_nonfinite(job: Job, result: TrainResult) -> None:
+    skip = ", or on_nonfinite: skip where single steps are at fault" if job.settings.on_nonfinite == "stop" else ""
+    raise NonfiniteError(
+        f"{job.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
+        f"result: nothing is exported, and nothing starts from them. Mend: a lower learning_rate, a longer warm-up, a lower "
+        f"max_grad_norm{skip}"
+    )
+
+
+def ray_hooks(watch_nodes: bool, report_probes: bool) -> Hooks:
+    """Reports to Ray Train at every checkpoint (and probe), and a checkpoint when Ray says that a node is about to go."""
+    asked, warned = 0, False
+
+    def about_to_lose_a_node() -> bool:
+        nonlocal asked, warned
+        asked += 1
+        if not watch_nodes or warned or asked % PREEMPTION_POLL_STEPS:
+            return False
+        warned = ray.train.get_preemption_info() is not None
+        return warned
+
+    def report(steps: int, metrics: Mapping[str, float]) -> None:
+        ray.train.report({**metrics, "step": steps})
+
+    hooks = Hooks(on_checkpoint=report, checkpoint_requested=about_to_lose_a_node)
+    return replace(hooks, on_probe=report) if report_probes else hooks
+
+
+def make_monitors(job: Job, scratch: Path) -> Monitors:
+    """Metrics straight into a local `out_uri`; for S3 into the scratch folder, uploaded at every checkpoint."""
+    config = {"objective": asdict(job.objective), "settings": asdict(job.settings), "model": job.model_path}
+    monitors = partial(Monitors, trackers=job.trackers, run_name=job.name, run_id=run_id_of(job.out_uri), config=config)
+    if not job.out_uri.startswith("s3://"):
+        return monitors(Path(job.out_uri))
+    folder = scratch / "monitors"
+    folder.mkdir(exist_ok=True)
+    earlier = storage.join(job.out_uri, "metrics.jsonl")
+    if storage.exists(earlier):
+        (folder / "metrics.jsonl").write_bytes(storage.read_bytes(earlier))
+    return monitors(folder, upload=partial(storage.upload, uri=job.out_uri))
+
+
+def export(
+    job: Job, policy: Policy, model_path: str, outcome: Mapping[str, Any], who: Distributed, scratch: Path
+) -> None:
+    """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
+    folder, target = scratch / "export", storage.join(job.out_uri, "export")
+    facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]} | dict(job.facts)
+    dtype, found = export_dtype(job.settings, who), dict(outcome["facts"])
+    write = partial(
+        export_policy,
+        policy,
+        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
+        name=job.name,
+        facts=facts,
+        rank=who.rank,
+    )
+    if dtype is not None and job.keep_float32:
+        write(scratch / "float32")
+        if who.rank == 0:
+            found["float32"] = storage.join(job.out_uri, "float32")
+            storage.delete(found["float32"])
+            storage.upload(scratch / "float32", found["float32"])
+            shutil.rmtree(scratch / "float32")
+    rounding = write(folder, dtype=dtype, start=model_path if dtype is not None else None)
+    if who.rank == 0:
+        if rounding is not None:
+            found["rounding"] = {"dtype": str(dtype).removeprefix("torch."), **asdict(rounding)}
+        outcome = {**outcome, "facts": found}
+        files = {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        storage.delete(target)
+        storage.upload(folder, target)
+        storage.write_json(storage.join(target, "manifest.json"), {**outcome, "files": files})
+    barrier()
+
+
+def export_dtype(settings: TrainSettings, who: Distributed) -> torch.dtype | None:
+    """Of the exported weights; None leaves them in float32, as they are trained."""
+    if settings.export_dtype == "auto":
+        return compute_dtype(settings.precision, who.device)
+    return torch.bfloat16 if settings.export_dtype == "bfloat16" else None

@@ -1,0 +1,128 @@
+"""Steps fit together before anything starts: what does not is told by name, with what would fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from redi_ray.cli.graph import show_graph
+from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
+from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.pipeline.standard import graph_of
+
+STEPS = """
+steps:
+  hard: {do: select, of: verified, difficulty: {max_rate: 0.75}}
+  sft2: {do: train, from: sft, on: hard, objective: {name: sft}, train: {learning_rate: 1e-5}}
+  own: {do: sample, model: sft2, samples_per_round: 6}
+  own_math: {do: verify, of: own}
+  own_pairs: {do: pairs, of: own_math, pairs_per_problem: 2}
+  nca: {do: train, from: sft2, on: own_pairs, objective: {name: dpo}}
+  soup: {do: merge, of: {sft2: 0.4, nca: 0.6}}
+repeat: {steps: [own, own_math, own_pairs, nca], times: 3, carry: {sft2: nca}}
+evaluate: {benchmarks: [{name: arithmetic}], models: [base, sft, sft2, nca@1, soup]}
+"""
+
+
+def graph(text: str = STEPS, **changes: Any) -> Graph:
+    raw = read_yaml(text) | {"name": "x"}
+    for name, value in changes.items():
+        raw[name] = raw.get(name, {}) | value if isinstance(value, dict) else value
+    return graph_of(parse_config(raw))
+
+
+def test_the_standard_line_is_what_the_sections_mean() -> None:
+    found = graph_of(load_config("configs/demo.yaml"))
+    assert [(step.name, step.kind) for step in found] == [
+        ("problems", "problems"), ("base", "base"), ("traces", "sample"), ("verified", "verify"), ("curated", "pairs"),
+        ("sft", "train"), ("alpha0", "train"), ("redi", "train"),
+        *((f"eval/{model}", "evaluate") for model in ("base", "sft", "alpha0", "redi")),
+    ]  # fmt: skip
+    assert dict(found["redi"].inputs) == {"start": "sft", "groups": "curated", "base": "base"}
+
+
+def test_named_steps_and_rounds() -> None:
+    """A round takes what the one before has made; elsewhere a name means its last round."""
+    found = graph()
+    assert found["nca@1"].inputs["start"] == "sft2"
+    assert found["own@2"].inputs["model"] == found["nca@2"].inputs["start"] == "nca@1"
+    assert found["own_pairs@3"].inputs["of"] == "own_math@3"
+    assert dict(found["soup"].inputs) == {"sft2": "sft2", "nca@3": "nca@3"}
+    assert found["own@1"].sections["generate"].samples_per_round == 6
+    assert found["own_pairs@1"].sections["curate"].pairs_per_problem == 2
+    assert found["sft2"].settings.settings.learning_rate == 1e-5
+    assert found["sft2"].inputs["groups"] == "sft2-pairs", "verified traces are curated on the way"
+    assert {step.inputs["model"] for step in found if step.gives == "scores"} == {
+        "base",
+        "sft",
+        "sft2",
+        "nca@1",
+        "soup",
+    }
+    needed = [step.name for step in found.needed_for(["own_math@1"])]
+    assert needed[-1] == "own_math@1"
+    assert "nca@1" not in needed
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"steps": {"own": {"do": "sample", "model": "sft3"}}},
+            r"own@1: `model: sft3` is no step; did you mean sft\?.*fit: .*sft2, soup",
+        ),
+        (
+            {"steps": {"own_math": {"do": "verify", "of": "verified"}}},
+            r"own_math@1: `of: verified` gives verified, and verify takes traces; what would fit: traces, own@1",
+        ),
+        ({"steps": {"sft2": {"do": "merge", "of": {"soup": 1}}}}, "own output; use `repeat`"),
+        ({"steps": {"sft": {"do": "merge", "of": {"base": 1}}}}, "sft: two steps have this name"),
+        ({"steps": {"soup": {"do": "merge", "of": {"sft": 1, "traces": 1}}}}, "gives traces, and merge takes model"),
+        ({"repeat": {"steps": ["own", "own_maths"]}}, "repeat: own_maths.* is no repeated step"),
+        ({"repeat": {"carry": {"sft": "nca"}}}, r"`carry` replaces sft, which none of .* takes.* they take .*sft2"),
+        ({"repeat": {"carry": {"sft2": "soup"}}}, "repeat: soup is no repeated step"),
+        ({"evaluate": {"models": ["sft4"]}}, "eval/sft4: `model: sft4` is no step"),
+    ],
+    ids=["unknown", "type", "circle", "name", "merge", "round", "idle", "carried", "scored"],
+)  # fmt: skip
+def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(GraphError, match=told):
+        graph(**change)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"do": "sample", "model": "sft", "samples_per_rond": 3}, "steps.x: .*samples_per_rond: Extra inputs"),
+        ({"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}, "train": {"epochs": 0}},
+         "steps.x.train: .*epochs must be >= 1"),
+        ({"do": "merge", "of": {"sft": 0}}, "must add up to more than 0"),
+        ({"do": "fly"}, r"steps\.x.*'fly'"),
+        ({"do": "select", "of": "verified", "difficulty": {"buckets": [{"up_to": 1}]}}, "belong to a step `pairs`"),
+    ],
+)  # fmt: skip
+def test_settings_of_a_step_are_checked_like_any_section(step: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        graph("{}", steps={"x": step})
+    assert re.search(told, str(error.value)), error.value
+
+
+def test_a_step_nobody_makes_and_two_of_one_name() -> None:
+    with pytest.raises(GraphError) as error:
+        Graph([Step("a", "verify", {"of": "b"}), Step("a", "problems"), Step("c", "verify", {"of": "a"})])
+    assert [
+        line for line in ("a: two steps have this name", "a: `of: b` is no step") if line not in str(error.value)
+    ] == []
+
+
+def test_the_command_draws_every_config(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"])
+    show_graph(config, as_json=True)
+    steps = json.loads(capsys.readouterr().out)
+    assert {"name", "kind", "inputs", "state"} <= set(steps[0])
+    assert {step["state"] for step in steps} == {"missing"}
+    show_graph(config, as_json=False)
+    assert "eval/redi" in capsys.readouterr().out
