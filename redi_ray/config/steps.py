@@ -33,6 +33,7 @@ class SampleStep(Differing):
     """Traces of a model of the graph, sampled with vLLM; further keys replace those of `generate`."""
 
     do: Literal["sample"]
+    """The kind of step."""
     problems: str = "problems"
     """Problems."""
     model: str
@@ -43,6 +44,7 @@ class VerifyStep(Differing):
     """A verdict for every trace; further keys replace those of `verify`."""
 
     do: Literal["verify"]
+    """The kind of step."""
     of: str
     """Traces."""
 
@@ -51,6 +53,7 @@ class SelectStep(Strict):
     """The traces of problems that are neither too easy nor too hard."""
 
     do: Literal["select"]
+    """The kind of step."""
     of: str
     """Verified traces."""
     difficulty: Difficulty
@@ -69,6 +72,7 @@ class PairsStep(Differing):
     """Positives and pairs of verified traces; further keys replace those of `curate`."""
 
     do: Literal["pairs"]
+    """The kind of step."""
     of: str
     """Verified traces."""
 
@@ -79,6 +83,7 @@ class TrainStep(Strict):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     do: Literal["train"]
+    """The kind of step."""
     start: str = Field(alias="from")
     """The model that it starts from, which is its reference, too."""
     on: str
@@ -93,6 +98,7 @@ class MergeStep(Strict):
     """The weighted mean of models of one architecture."""
 
     do: Literal["merge"]
+    """The kind of step."""
     of: dict[str, float] = Field(min_length=1)
     """Model -> weight; they are divided by their sum."""
 

@@ -148,7 +148,7 @@ class Pipeline:
     def _known(self, names: list[str] | None) -> list[str]:
         unknown = [name for name in names or [] if name not in self.models]
         if unknown:
-            raise UserError(f"no model named {', '.join(unknown)}; this config has {', '.join(self.models)}")
+            raise UserError(f"no arm named {', '.join(unknown)}; this config has {', '.join(self.models)}")
         return names or self.models
 
 
