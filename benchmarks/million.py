@@ -159,7 +159,7 @@ class Watch:
 def curate(config: Path, peaks: Counter[str], kill_when: Any = None) -> float:
     """`redi-ray curate` to its end, or until `kill_when()` holds and it is killed; seconds."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "redi_ray.cli.main", "curate", str(config)]
+    command = [sys.executable, "-m", "redi_ray.cli", "curate", str(config)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     watch = Watch(psutil.Process(process.pid), peaks)
     threading.Thread(target=watch.run, daemon=True).start()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def start(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """`redi-ray ARGUMENTS` (or, with a leading `python`, a script) in a process group of its own."""
-    command = [sys.executable, "-m", "redi_ray.cli.main", *arguments]
+    command = [sys.executable, "-m", "redi_ray.cli", *arguments]
     if arguments[0] == "python":
         command = [sys.executable, *arguments[1:]]
     return subprocess.Popen(

@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "vllm", "scipy", "matplotlib", "datasets")
 @pytest.mark.parametrize(
     ("module", "light"),
     [
-        ("redi_ray.cli.main", ("ray", *HEAVY)),
+        ("redi_ray.cli.app", ("ray", *HEAVY)),
         ("redi_ray.pipeline.runner", HEAVY),
         ("redi_ray.search.trial", HEAVY),
         ("redi_ray.train.on_ray.launch", HEAVY),

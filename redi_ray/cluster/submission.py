@@ -103,7 +103,7 @@ class Jobs:
         job_id = f"{self.name}-{attempt}"
         with packed(self.config) as folder, told(f"submit {job_id}"):
             new = self._send(
-                entrypoint=f"python -m redi_ray.cli.main {command} config.yaml",
+                entrypoint=f"python -m redi_ray.cli {command} config.yaml",
                 submission_id=job_id,
                 runtime_env={
                     "working_dir": folder,

@@ -12,7 +12,7 @@ import ray
 import yaml
 from typer.testing import CliRunner
 
-from redi_ray.cli.main import app
+from redi_ray.cli.app import app
 from redi_ray.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, EXIT_PREEMPTED
 from redi_ray.store.lock import RunLock
 

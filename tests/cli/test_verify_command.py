@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from redi_ray.cli.main import app
+from redi_ray.cli.app import app
 from redi_ray.cli.verify import read_columns
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.store.storage import list_files, read_json, read_tables

@@ -99,7 +99,7 @@ def test_the_job_runs_on_the_cluster_that_the_other_file_describes():
 
 def test_the_job_starts_what_the_image_has():
     """And puts its results on S3: a second attempt has a new cluster and finds nothing else."""
-    from redi_ray.cli.main import app
+    from redi_ray.cli.app import app
 
     command, *arguments = read(JOB)["spec"]["entrypoint"].split()
     assert command == "redi-ray"

@@ -15,7 +15,7 @@ from recovery import recovering
 from test_worker import make_job, work, write_all
 from typer.testing import CliRunner
 
-from redi_ray.cli.main import app
+from redi_ray.cli.app import app
 from redi_ray.store import storage
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import StorageError

@@ -15,7 +15,7 @@ from conftest import LIMITS, Measured
 from proxy import FaultProxy, Kind
 from typer.testing import CliRunner
 
-from redi_ray.cli.main import app
+from redi_ray.cli.app import app
 from redi_ray.errors import EXIT_BAD_INPUT, EXIT_FAILED
 from redi_ray.store import storage
 from redi_ray.store.lock import LockLost, RunLock, run_lock

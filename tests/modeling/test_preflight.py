@@ -264,7 +264,7 @@ def test_the_command_tells_all_findings_before_ray_starts(tmp_path: Path) -> Non
     """With exit code 2, for a config whose model has two faults and whose lengths do not fit it."""
     from typer.testing import CliRunner
 
-    from redi_ray.cli.main import app
+    from redi_ray.cli.app import app
 
     path = save(tmp_path / "model", vocab_size=20)
     changes = [f"model.init={{kind: pretrained, path: {path}}}", "generate.model=base", f"storage.root={tmp_path}/runs"]

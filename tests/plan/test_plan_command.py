@@ -10,7 +10,7 @@ import pytest
 import ray
 from typer.testing import CliRunner
 
-from redi_ray.cli.main import app
+from redi_ray.cli.app import app
 from redi_ray.plan.shapes import EXAMPLE
 
 RUNNER = CliRunner()

@@ -310,9 +310,6 @@ def _scores(manifests: dict) -> str:
 
 
 def main() -> None:
-    """Entry point of the `redi-ray` script."""
+    """Run the command that the process was given."""
     app()
 
-
-if __name__ == "__main__":
-    main()
