@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -29,6 +28,7 @@ from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample import engine_pool
+from redi_ray.data.sample.collect import collect
 from redi_ray.data.sample.engine_pool import EngineError
 from redi_ray.data.sample.engines import (
     actor_options,
@@ -38,7 +38,7 @@ from redi_ray.data.sample.engines import (
     sampling_params,
     spreads,
 )
-from redi_ray.data.sample.samples import REQUEST, Sampling, explode
+from redi_ray.data.sample.samples import REQUEST, Requests, Sampling, explode
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import THINK_TAGS, character_tokenizer, load_tokenizer
@@ -251,15 +251,13 @@ def actors_of(name: str) -> list[dict[str, Any]]:
 def test_an_engine_that_cannot_start_says_why_and_rows_wait_for_nothing(
     ray_session: None, thinker: str, tmp_path: Path
 ):
-    import ray
 
-    config = json.loads((Path(thinker) / "config.json").read_text())
     broken = shutil.copytree(thinker, tmp_path / "broken")
-    (broken / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
-    rows = explode(to_one_problem("1 + 1"), range(2))
-    with pytest.raises(EngineError, match=f"vLLM does not start on {broken}: "):
-        with vllm_sampler(str(broken), EngineSettings(device="cpu"), Sampling(1.0, 1.0, 4, 0), PROMPT) as sampler:
-            sampler(ray.data.from_arrow(rows)).take_all()
+    (broken / "model.safetensors").unlink()
+    requests, sampling = Requests.of_table(explode(to_one_problem("1 + 1"), range(2))), Sampling(1.0, 1.0, 4, 0)
+    with pytest.raises(EngineError, match=f"vLLM does not start on {broken}: .*[Ww]eights"):
+        with vllm_sampler(str(broken), EngineSettings(device="cpu"), sampling, PROMPT) as sampler:
+            collect(requests, sampler, model="m", sampling=sampling, out_uri=str(tmp_path / "out"), shard_rows=2)
 
 
 def to_one_problem(text: str) -> pa.Table:
