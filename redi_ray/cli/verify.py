@@ -19,7 +19,7 @@ from redi_ray.config.resources import RaySettings
 from redi_ray.config.trace_files import REQUIRED, TraceColumns, check_votes
 from redi_ray.data.verify.files import prepare, verify_files
 from redi_ray.errors import UserError
-from redi_ray.stages.run import terminal_bar
+from redi_ray.stages.bars import terminal_bar
 from redi_ray.store.manifests import Manifest
 
 

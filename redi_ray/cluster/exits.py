@@ -23,5 +23,5 @@ def clear_errors() -> Iterator[None]:
         told = user_error(error) or error  # the one inside what Ray made of it
         if not isinstance(told, UserError):
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print("\n  ".join([f"error: {told}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         raise SystemExit(told.exit_code) from None

@@ -1,6 +1,6 @@
 """SIGTERM in the driver: the machine, or the job, is about to go.
 
-What is at work decides how it ends. A training is asked to save after its step (`saving_first`); everything else is cut off
+What is at work decides how it ends. Trainings are asked to save after their step (`saving_first`); everything else is cut off
 at once, since its finished shards are on disk. Either way `Preempted` ends the driver, with an exit code of its own. A
 second SIGTERM waits for nothing.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +17,7 @@ from types import FrameType
 from redi_ray.errors import Preempted
 
 _asking: list[threading.Event] = []
-"""Of the blocks of `saving_first` that the main thread is in."""
+"""Of the blocks of `saving_first` that threads are in."""
 _errors: list[BaseException] = []
 """What another thread wants the main thread to end with."""
 
@@ -56,6 +57,19 @@ def saving_first() -> Iterator[threading.Event]:
         _asking.remove(asked)
 
 
+def is_ending() -> bool:
+    """Whether a training has been asked to save and stop, so that nothing more should begin."""
+    return any(asked.is_set() for asked in list(_asking))
+
+
+def save_trainings() -> None:
+    """Ask every training at work to save after its step, and wait until all have."""
+    while _asking:
+        for asked in list(_asking):
+            asked.set()
+        time.sleep(0.1)
+
+
 def end_main_thread(error: BaseException) -> None:
     """Raise `error` in the main thread, whatever it is at inside `ends_on_sigterm`.
 
@@ -70,7 +84,8 @@ def end_main_thread(error: BaseException) -> None:
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     if _errors:
         raise _errors.pop()
-    if _asking and not _asking[-1].is_set():
-        _asking[-1].set()
+    if unasked := [asked for asked in _asking if not asked.is_set()]:
+        for asked in unasked:
+            asked.set()
         return
     raise Preempted("ended by SIGTERM; what was finished is saved, and the same command goes on from there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -37,9 +38,21 @@ ENGINE_STAGE = "ray.llm._internal.batch.stages.vllm_engine_stage"
 """Logger of ray.data.llm's engines."""
 
 
+class AboveBars(logging.StreamHandler):
+    """Writes to stderr; on a terminal above the progress bars, which would else be torn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not sys.stderr.isatty():
+            super().emit(record)
+            return
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 def setup_logging() -> None:
     """Our log lines to stderr with the time; other libraries from warnings up."""
-    handler = logging.StreamHandler()
+    handler = AboveBars()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     log.handlers = [handler]
     log.setLevel(logging.INFO)

@@ -251,10 +251,12 @@ class ResourceSettings:
     concurrent_evaluations: int = 1
     """Models evaluated side by side, each with engines of its own (`engine.concurrency` replicas). Starting an engine keeps
     one core busy and the accelerator idle, so two at once gain even where they share a machine; what finds no room waits."""
+    concurrent_steps: int = 1
+    """Steps of any kind side by side, where they do not come from each other and Ray has room for all of them."""
     cpu_label_selector: dict[str, str] = field(default_factory=dict)
     """Labels of the nodes that the actors of verification and curation may run on; see `engine.label_selector`."""
 
     def __post_init__(self) -> None:
-        for name in ("verify_workers", "curate_workers", "concurrent_evaluations"):
+        for name in ("verify_workers", "curate_workers", "concurrent_evaluations", "concurrent_steps"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require_selector("cpu_label_selector", self.cpu_label_selector)

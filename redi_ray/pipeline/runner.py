@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
+from threading import RLock
 
-from redi_ray.cluster.capacity import with_devices
+from redi_ray.cluster.capacity import Demand, with_devices
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
+from redi_ray.data.sample import engine_pool
 from redi_ray.errors import UserError
-from redi_ray.modeling.tokenizer import import_for_threads
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
+from redi_ray.pipeline.room import SMALL, has_room
+from redi_ray.pipeline.schedule import Limits, walk
 from redi_ray.pipeline.standard import BASE, SCORES, graph_of
+from redi_ray.pipeline.states import run_of, states
 from redi_ray.stages import data, training
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
@@ -22,7 +25,8 @@ from redi_ray.store.manifests import Manifest
 
 
 class Pipeline:
-    """One run's graph, each step computed once and remembered."""
+    """One run's graph, each step computed once and remembered. Its methods may be called from several threads; they take
+    turns."""
 
     def __init__(self, config: ExperimentConfig, *, in_force: bool = True) -> None:
         """in_force: see `Run`. Raises GraphError if the config's steps do not fit together."""
@@ -30,25 +34,66 @@ class Pipeline:
         self.run = Run.of(config, in_force=in_force)
         self.config = config
         self.graph: Graph = graph_of(config)
+        resources = config.resources
+        self._limits = Limits(resources.concurrent_steps, resources.concurrent_evaluations)
         self._done: dict[str, Manifest] = {}
+        self._turn = RLock()
         if in_force:
             storage.write_bytes(storage.join(self.run.uri, "config.yaml"), dump_config(config).encode())
 
+    def make(self, names: Iterable[str]) -> None:
+        """Make these steps with all that they come from, or find them done.
+
+        Problems come first, and those for development with them, whether these steps need them or not: a lack of them must
+        not show after traces have been paid for. Raises what the first step to fail has raised, with a note that names it.
+        """
+        wanted = list(names)
+        with self._turn:
+            steps = self.graph.needed_for([*wanted, *self.graph.giving("dev")] if wanted else [])
+            steps.sort(key=lambda step: step.gives not in ("problems", "dev"))
+            checked = {step.name for step in steps} >= {"verified", "curated"} and "curated" not in self._done
+
+            def waits_for(step: Step) -> set[str]:
+                """Traces that are to be trained on are compared with the model before a judge is asked about them."""
+                return {*step.inputs.values(), *([BASE] if checked and step.name == "verified" else [])}
+
+            def make(step: Step) -> Manifest:
+                inputs = {role: self._done[of] for role, of in step.inputs.items()}
+                engine_pool.make_room([SMALL, *self._room(step)])
+                if checked and step.name == "verified":
+                    data.check_traces(self.run, inputs["of"], self._done[BASE])
+                return KINDS[step.kind].make(run_of(self.run, step), step, inputs)
+
+            self._start_engine(steps)
+            walk(steps, self._done, make, self._limits, waits_for=waits_for, fits=self._fits)
+
+    def _room(self, step: Step) -> Sequence[Demand]:
+        return KINDS[step.kind].room(run_of(self.run, step), step)
+
+    def _fits(self, running: Sequence[Step], step: Step) -> bool:
+        rooms = [SMALL, *(demand for one in (*running, step) for demand in self._room(one))]
+        return has_room([*rooms, *[SMALL] * len(running)], self.config)
+
+    def _start_engine(self, steps: Sequence[Step]) -> None:
+        """Begin to start the first engine that one of these steps will want, while those before it run; on CPU, where that
+        holds no GPU, and where every step has room beside it."""
+        if self.config.resources.engine.device != "cpu":
+            return
+        left = {state.step.name for state in states(self.graph, self.run) if state.standing != "finished"}
+        rooms = [self._room(step) for step in steps if step.name in left - self._done.keys()]
+        wanted = next((demand for room in rooms for demand in room if demand.engine is not None), None)
+        if wanted is None or wanted.engine is None or wanted.engine.device != "cpu":
+            return
+        if all(has_room([SMALL, wanted, *(d for d in room if d.engine is None)], self.config) for room in rooms):
+            engine_pool.start_one(wanted.engine)
+
     def output(self, name: str) -> Manifest:
         """A step's output: made with all that it comes from, or found done."""
-        for step in self.graph.needed_for([name]):
-            if step.name not in self._done:
-                inputs = {role: self._done[of] for role, of in step.inputs.items()}
-                self._done[step.name] = KINDS[step.kind].make(run_of(self.run, step), step, inputs)
+        self.make([name])
         return self._done[name]
 
     def problems(self) -> Manifest:
-        """The problems. Where models are measured while they train, development problems are asked for at once: a lack of
-        them must not show after the traces have been paid for."""
-        problems = self.output("problems")
-        if "dev" in self.graph.steps:
-            self.output("dev")
-        return problems
+        return self.output("problems")
 
     def dev(self) -> Manifest:
         """The development problems, whether the config's own trainings are measured on them or not."""
@@ -57,46 +102,38 @@ class Pipeline:
         return KINDS["dev"].make(self.run, Step("dev", "dev"), {"problems": self.problems()})
 
     def base(self) -> Manifest:
-        self.problems()
         return self.output(BASE)
 
     def traces(self) -> Manifest:
-        self.problems()
         return self.output("traces")
 
     def verified(self) -> Manifest:
-        self.problems()
         return self.output("verified")
 
     def curated(self) -> Manifest:
-        if "curated" not in self._done:  # before a judge is asked about them
-            data.check_traces(self.run, self.traces(), self.base())
         return self.output("curated")
 
     def checkpoint(self, name: str) -> Manifest:
         """The model of this name."""
-        if name != BASE:
-            self.curated()
         return self.output(name)
 
     def prepare(self, name: str) -> Training:
         """What trains a model, with its data made and the models before it trained."""
-        self.curated()
         step = self.graph[name]
-        inputs = {role: self.output(of) for role, of in step.inputs.items()}
+        self.make(step.inputs.values())
+        inputs = {role: self._done[of] for role, of in step.inputs.items()}
         return training.prepare(run_of(self.run, step), step.name, step.settings, inputs)
-
-    def evaluation(self, name: str) -> Manifest:
-        return self.output(SCORES + name)
 
     @property
     def models(self) -> list[str]:
         """Every model of the run, in the order of training."""
-        return [step.name for step in self.graph if step.gives == "model"]
+        return self.graph.giving("model")
 
     def train(self, names: list[str] | None = None) -> dict[str, Manifest]:
         """Train the named models, or all."""
-        return {name: self.checkpoint(name) for name in self._known(names)}
+        names = self._known(names)
+        self.make(names)
+        return {name: self._done[name] for name in names}
 
     def evaluate(self, names: list[str] | None = None) -> dict[str, Manifest]:
         """Evaluate the named models, or all that the config wants scored."""
@@ -106,52 +143,21 @@ class Pipeline:
         names = self._known(names) if names else scored
         if missing := [name for name in names if name not in scored]:
             raise UserError(f"evaluate.models leaves out {', '.join(missing)}; it names {', '.join(scored)}")
-        for name in names:
-            self.checkpoint(name)  # here, since the threads below share what is remembered of the steps
-        import_for_threads()
-        return dict(zip(names, self._side_by_side(self.evaluation, names), strict=True))
+        self.make(SCORES + name for name in names)
+        return {name: self._done[SCORES + name] for name in names}
 
-    def _side_by_side(self, stage: Callable[[str], Manifest], names: list[str]) -> list[Manifest]:
-        """The stage for each name, as many at a time as the config allows. When one fails or SIGTERM comes, those that have
-        not begun do not, and nothing waits for the others: closing Ray ends them."""
-        pool = ThreadPoolExecutor(self.config.resources.concurrent_evaluations)
-        try:
-            return [future.result() for future in [pool.submit(stage, name) for name in names]]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def run_all(self, until: str | None = None) -> None:
-        """From the problems to every model's scores, or to one step and what it needs."""
-        if until is not None:
-            self.until(until)
-            return
-        self.train()
-        self.make(step.name for step in self.graph if step.gives != "scores")
-        if self.config.evaluate.benchmarks:
-            self.evaluate()
-        else:
+    def run_all(self) -> None:
+        """From the problems to every model's scores."""
+        self.make(self.graph.steps)
+        if not self.config.evaluate.benchmarks:
             log.info("evaluate.benchmarks names none, so nothing is evaluated")
 
     def until(self, name: str) -> Manifest:
         """Make one step and what it needs."""
-        needed = [step.name for step in self.graph.needed_for([name])]
-        self.problems()
-        if "curated" in needed:
-            self.curated()
         return self.output(name)
-
-    def make(self, names: Iterable[str]) -> None:
-        """Make these steps, in the graph's order."""
-        for name in names:
-            self.output(name)
 
     def _known(self, names: list[str] | None) -> list[str]:
         unknown = [name for name in names or [] if name not in self.models]
         if unknown:
             raise UserError(f"no arm named {', '.join(unknown)}; this config has {', '.join(self.models)}")
         return names or self.models
-
-
-def run_of(run: Run, step: Step) -> Run:
-    """The run as a step sees it."""
-    return run.within(step.name if step.own else "", **step.sections) if step.own or step.sections else run

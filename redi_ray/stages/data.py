@@ -27,6 +27,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.sources.readers import DataError, expand_paths
 from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
+from redi_ray.stages.bars import label_of
 from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
@@ -120,7 +121,7 @@ def _sample(
     sampling = make_sampler(
         config, teacher, resources.engine, run.config.model.prompt, num_problems * config.samples_per_round
     )
-    with sampling as (sampler, model), LiveCounters(num_problems) as live:
+    with sampling as (sampler, model), LiveCounters(num_problems, label_of("generate", run.step)) as live:
         result = generate_rounds(
             config,
             problems.files("problems"),

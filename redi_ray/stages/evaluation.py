@@ -14,7 +14,8 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
-from redi_ray.stages.run import Progress, Run
+from redi_ray.stages.bars import WorkBar
+from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -58,7 +59,7 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> M
     started = time.monotonic()
     benchmarks = load_benchmarks(run, problems)
     model = checkpoint.facts["export"]
-    with Progress(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
+    with WorkBar(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
         result = evaluate_model(
             model,
             benchmarks,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.stages.run import terminal_bar
+from redi_ray.stages.bars import terminal_bar
 from redi_ray.store import storage
 from redi_ray.train.on_ray.job import Development
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training

@@ -19,13 +19,14 @@ RATE_SECONDS = 60.0
 class LiveCounters:
     """Called with what each shard adds; see `redi_ray.data.sample.samples.Progress`. The total grows with every round."""
 
-    def __init__(self, num_problems: int, seconds_per_line: float = SECONDS_PER_LINE) -> None:
+    def __init__(self, num_problems: int, label: str = "generate", seconds_per_line: float = SECONDS_PER_LINE) -> None:
+        self.label = label
         self.num_problems, self.seconds_per_line = num_problems, seconds_per_line
         self.sum = SampleStats()
         self._said = time.monotonic()
         self._drawn = deque([(self._said, 0)])  # (when, tokens drawn by then), of the last minute
         self._bar = tqdm(
-            desc="generate", unit=" traces", file=sys.stderr, dynamic_ncols=True, mininterval=0.5,
+            desc=label, unit=" traces", file=sys.stderr, dynamic_ncols=True, mininterval=0.5,
             disable=not sys.stderr.isatty(),
         )  # fmt: skip
 
@@ -37,7 +38,7 @@ class LiveCounters:
         self._bar.update(added.traces)
         if self._bar.disable and time.monotonic() - self._said >= self.seconds_per_line:
             self._said = time.monotonic()
-            log.info("generate: %d of %d traces, %s", self.sum.traces, self.sum.asked, self.counters())
+            log.info("%s: %d of %d traces, %s", self.label, self.sum.traces, self.sum.asked, self.counters())
 
     def _note(self, tokens: int) -> None:
         now = time.monotonic()

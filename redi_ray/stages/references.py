@@ -24,7 +24,8 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
-from redi_ray.stages.run import Progress, Run
+from redi_ray.stages.bars import WorkBar, label_of
+from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
@@ -79,7 +80,7 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
     arrays = storage.join(sequences.uri, "arrays")
     ranges = _remotely(split_store, arrays, export, overrides.trust_remote_code)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
-    with Progress("reference", sum(item["tokens"] for item in ranges), "tokens") as progress:
+    with WorkBar(label_of("reference", run.step), sum(item["tokens"] for item in ranges), "tokens") as progress:
         progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
         if todo:
             for row in _score(todo, stage, arrays, export, overrides, settings, run):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-
-from tqdm import tqdm
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
@@ -60,41 +57,3 @@ class Run:
         if manifest is not None:
             log.info("%-18s reused (%s)", stage.name, stage.key)
         return manifest
-
-
-def terminal_bar(label: str, total: int | None, unit: str) -> tqdm:
-    """A bar on stderr, without a total a counter; where that is no terminal (logs, CI) a line every ten seconds at most."""
-    quiet = not sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        desc=label,
-        unit=f" {unit}",
-        file=sys.stderr,
-        dynamic_ncols=True,
-        mininterval=10 if quiet else 0.5,
-    )
-
-
-class Progress:
-    """A bar on the terminal for work counted in `unit`, with a rate of tokens where they are known."""
-
-    def __init__(self, label: str, total: int, unit: str) -> None:
-        self.tokens, self.started = 0, time.monotonic()
-        self.bar = terminal_bar(label, total, unit)
-
-    def __call__(self, done: int, tokens: int = 0) -> None:
-        self.tokens += tokens
-        if self.tokens:
-            rate = self.tokens / (time.monotonic() - self.started)
-            self.bar.set_postfix_str(f"{rate:,.0f} tok/s", refresh=False)
-        self.bar.update(done)
-
-    def set_total(self, total: int) -> None:
-        """For work whose size shows late."""
-        self.bar.total = total
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

@@ -25,7 +25,8 @@ from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import VERIFIERS, Verdict
-from redi_ray.stages.run import Progress, Run
+from redi_ray.stages.bars import WorkBar, label_of
+from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -71,7 +72,7 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
     started = time.monotonic()
     table = storage.join(stage.uri, "verified")
     shards = trace_shards(traces.table("traces"))
-    with Progress("verify", traces.counts["out"], "traces") as progress:
+    with WorkBar(label_of("verify", run.step), traces.counts["out"], "traces") as progress:
         for folder in sorted({shard.rsplit("/", 2)[1] for shard in shards}):
             mine = [shard for shard in shards if shard.rsplit("/", 2)[1] == folder]
             verify_traces(
@@ -99,7 +100,7 @@ def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:
         return found
     started = time.monotonic()
     asking = judge_sampler(judge, run.config.resources.engine, checked.counts["out"])
-    with Progress("judge", 0, "traces") as progress, asking as sampler:
+    with WorkBar(label_of("judge", run.step), 0, "traces") as progress, asking as sampler:
         judge_traces(
             checked.table("verified"),
             stage.uri,

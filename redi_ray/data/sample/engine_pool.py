@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from redi_ray.cluster.capacity import Demand, alive_nodes, without_a_node
+from redi_ray.cluster.capacity import Demand, alive_nodes, demand, packs
 from redi_ray.cluster.notices import listen, tell
 from redi_ray.cluster.runtime import quiet_libraries
 from redi_ray.config.prompts import PromptSettings
@@ -120,6 +120,12 @@ class Process:
     """That its start took."""
     timer: threading.Timer | None = None
 
+    @property
+    def demand(self) -> Demand:
+        """What it holds."""
+        pieces = self.settings.bundles if spreads(self.settings) else [self.settings.demand]
+        return demand("an engine", pieces, self.settings.label_selector)
+
     def end(self) -> None:
         """Kill it, unless its Ray is gone already."""
         with suppress(Exception):
@@ -164,15 +170,16 @@ def start_one(settings: EngineSettings) -> None:
         _idle.append(process)
 
 
-def make_room(demands: Sequence[Demand]) -> None:
-    """End idle engines, if one of the demands would not find room beside them."""
+def make_room(demands: Iterable[Demand]) -> None:
+    """End idle engines, if these demands, all at a time, would not find room beside them. They serve those of engines."""
     with _guard:
-        held = [piece for process in _idle for piece in _pieces(process.settings)]
-        nodes = [node["Resources"] for node in alive_nodes()] if held else []
-        if any(without_a_node(nodes, [*held, *demand.pieces]) for demand in demands):
+        beside, ended = [process.demand for process in _idle], list[Process]()
+        unserved = [piece for held in beside for piece in held.pieces]
+        for wanted in demands:
+            served = wanted.engine is not None and all(piece in unserved for piece in wanted.pieces)
+            beside += [] if served else [wanted]
+        if _idle and not packs(alive_nodes(), beside):
             ended, _idle[:] = list(_idle), []
-        else:
-            ended = []
     for process in ended:
         process.end()
 
@@ -188,7 +195,9 @@ def _take(settings: EngineSettings) -> Process:
             if found.timer is not None:
                 found.timer.cancel()
             return found
-    return _start(settings, kind, session)
+    process = _start(settings, kind, session)
+    make_room([process.demand])
+    return process
 
 
 def _start(settings: EngineSettings, kind: str, session: str) -> Process:
@@ -231,7 +240,3 @@ def _end_idle(process: Process) -> None:
 
 def _kind(settings: EngineSettings) -> str:
     return repr((actor_options(settings), spreads(settings) and settings.bundles, settings.max_restarts))
-
-
-def _pieces(settings: EngineSettings) -> list[dict[str, float]]:
-    return settings.bundles if spreads(settings) else [settings.demand]

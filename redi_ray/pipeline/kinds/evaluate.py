@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from redi_ray.pipeline.kinds.kind import Kind
+from redi_ray.pipeline.room import of_engines, of_verifiers
 from redi_ray.stages import evaluation
 
 KIND = Kind(
@@ -13,4 +14,6 @@ KIND = Kind(
         run, step.inputs["model"], inputs["model"], inputs["problems"]
     ),
     make=lambda run, step, inputs: evaluation.evaluate(run, step.inputs["model"], inputs["model"], inputs["problems"]),
+    # one verifier: the others share what is left
+    room=lambda run, step: [of_engines(step.name, run.config.resources.engine), of_verifiers(run.config, 1)],
 )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from redi_ray.cluster.capacity import Demand
 from redi_ray.stages.run import Run
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -33,6 +34,8 @@ class Kind:
     """Where the output lies, by its key; nothing is made. None while an input has to be there to know."""
     make: Callable[[Run, Step, Outputs], Manifest]
     """Make the output, or find it done."""
+    room: Callable[[Run, Step], Sequence[Demand]] = lambda run, step: ()
+    """What it asks of Ray at a time, beside small tasks."""
 
     def wants(self, role: str) -> tuple[str, ...]:
         """The types that fit an input."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redi_ray.cluster.capacity import Demand, demand
 from redi_ray.pipeline.kinds.kind import Kind, Outputs
 from redi_ray.stages import data
 from redi_ray.stages.run import Run
@@ -17,10 +18,16 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     return data.curated(run, inputs["problems"], inputs["of"], inputs["base"])
 
 
+def room(run: Run, step: Step) -> list[Demand]:
+    resources = run.config.resources
+    return [demand(step.name, [{"CPU": 1.0}] * resources.curate_workers, resources.cpu_label_selector)]
+
+
 KIND = Kind(
     name="pairs",
     takes={"of": ("verified",), "problems": ("problems",), "base": ("model",)},
     gives="groups",
     place=lambda run, step, inputs: data.curated_stage(run, inputs["problems"], inputs["of"], inputs["base"]),
     make=make,
+    room=room,
 )

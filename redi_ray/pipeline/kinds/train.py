@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages import training
 from redi_ray.stages.run import Run
 from redi_ray.store.manifests import Manifest, Stage
@@ -13,12 +15,18 @@ if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
 
+_preparing = Lock()
+"""Trainings on the same data share its tokens and log-probs, which one of them makes."""
+
+
 def place(run: Run, step: Step, inputs: Places) -> Stage:
     return training.place(run, step.name, step.settings, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
-    return training.train(run, training.prepare(run, step.name, step.settings, inputs))
+    with _preparing:
+        prepared = training.prepare(run, step.name, step.settings, inputs)
+    return training.train(run, prepared)
 
 
 KIND = Kind(
@@ -27,4 +35,5 @@ KIND = Kind(
     gives="model",
     place=place,
     make=make,
+    room=lambda run, step: [of_trainer(f"workers of {step.name}", step.settings.trainer)],
 )
