@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -59,11 +59,16 @@ class EngineActor:
     """A process with an engine. Each call brings the order, so that a process that Ray has started anew can repeat it."""
 
     def __init__(self) -> None:
+        began = time.monotonic()
         quiet_libraries()
         import_for_threads()
-        import vllm  # noqa: F401  # half of a start, and it needs no model
+        import vllm  # noqa: F401  # most of a start, and it needs no model
 
         self.engine, self.turn, self.lease = Engine(), asyncio.Lock(), 0
+        self.start_seconds, self.model_seconds = time.monotonic() - began, 0.0
+
+    async def is_up(self) -> bool:
+        return True
 
     async def prepare(self, order: Order) -> None:
         """Have the model before the first request; where weights may be reloaded, that waits for prompts to check them."""
@@ -83,11 +88,12 @@ class EngineActor:
             await asyncio.sleep(0.5)  # or nobody would read that
             os._exit(1)  # Ray starts another process, which repeats this call
 
-    async def rest(self, lease: int, keep: bool) -> None:
-        """The lease has ended. keep: whether the model may stay."""
+    async def rest(self, lease: int, keep: bool) -> float:
+        """The lease has ended. keep: whether the model may stay. The seconds that a start takes."""
         async with self.turn:
             self.lease = lease + 1
             await asyncio.wrap_future(self.engine.abort() if keep else self.engine.close())
+        return self.start_seconds + self.model_seconds
 
     async def _use(self, order: Order, problems: Sequence[str]) -> None:
         if order.lease < self.lease:
@@ -98,9 +104,10 @@ class EngineActor:
         try:
             tokenizer = load_tokenizer(order.model, order.settings.trusts_code) if problems else None
             asked = [prompt_ids(to_messages(text, order.prompt), tokenizer, order.prompt) for text in problems]
-            await asyncio.wrap_future(self.engine.use(order.model, order.settings, asked))
+            swap = await asyncio.wrap_future(self.engine.use(order.model, order.settings, asked))
         except Exception as error:
             raise EngineError(f"vLLM does not start on {order.model}: {type(error).__name__}: {error}") from error
+        self.model_seconds = max(self.model_seconds, swap.seconds)
 
 
 @dataclass
@@ -108,6 +115,8 @@ class Process:
     """An engine's process, as the driver knows it."""
 
     actor: Any
+    up: Any
+    """Ray's reference to what it says once it is up."""
     kind: str
     """Processes of equal kind can take each other's place."""
     settings: EngineSettings
@@ -115,9 +124,6 @@ class Process:
     """Of Ray."""
     group: Any = None
     """The placement group, where vLLM spreads itself over one."""
-    started: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0
-    """That its start took."""
     timer: threading.Timer | None = None
 
     @property
@@ -156,8 +162,15 @@ def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[i
         for process in processes:
             process.end()
         raise
-    resting = {process.actor.rest.remote(number, settings.device != "cpu"): process for process in processes}
-    ray.wait(list(resting), num_returns=len(resting), timeout=REST_SECONDS)
+    came_up, _ = ray.wait([process.up for process in processes], num_returns=len(processes), timeout=0)
+    resting = {}
+    for process in processes:
+        if process.up in came_up:
+            resting[process.actor.rest.remote(number, settings.device != "cpu")] = process
+        else:  # there was no room for it
+            process.end()
+    if resting:
+        ray.wait(list(resting), num_returns=len(resting), timeout=REST_SECONDS)
     for rested, process in resting.items():
         _put_back(rested, process)
 
@@ -180,6 +193,14 @@ def make_room(demands: Iterable[Demand]) -> None:
             beside += [] if served else [wanted]
         if _idle and not packs(alive_nodes(), beside):
             ended, _idle[:] = list(_idle), []
+    for process in ended:
+        process.end()
+
+
+def end_idle() -> None:
+    """End every idle engine."""
+    with _guard:
+        ended, _idle[:] = list(_idle), []
     for process in ended:
         process.end()
 
@@ -211,21 +232,21 @@ def _start(settings: EngineSettings, kind: str, session: str) -> Process:
     actor = ray.remote(EngineActor).options(
         max_restarts=settings.max_restarts, max_task_retries=-1, max_concurrency=1000, **options
     )
-    return Process(actor.remote(), kind, settings, session, group)
+    started = actor.remote()
+    return Process(started, started.is_up.remote(), kind, settings, session, group)
 
 
 def _put_back(rested: Any, process: Process) -> None:
     """Keep a process that has given up its work, for some time."""
     try:
-        ray.get(rested, timeout=0)
-    except Exception:  # dead, or it never came up
+        start_seconds = ray.get(rested, timeout=0)
+    except Exception:  # it is dead, or stuck
         process.end()
         return
-    process.seconds = process.seconds or time.monotonic() - process.started
     with _guard:
         _idle.append(process)
     if process.settings.device != "cpu":
-        process.timer = threading.Timer(process.seconds, _end_idle, [process])
+        process.timer = threading.Timer(start_seconds, _end_idle, [process])
         process.timer.daemon = True
         process.timer.start()
 

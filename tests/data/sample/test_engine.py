@@ -32,37 +32,41 @@ from redi_ray.data.sample.engine import Engine, EngineDied
 from redi_ray.data.sample.parity import parity
 from redi_ray.data.sample.samples import REQUEST, Sampling
 
-first, second = sys.argv[1:]
-settings, prompts = EngineSettings(device="cpu", dtype="float32", max_model_len=2048), [[5, 6, 7], [8, 9]]
-rows = [{"problem_id": f"p{n}", "problem": f"{n}+1", "answer": "1", "source": "t", "sample_index": 0} for n in range(4)]
-requests, told = pa.Table.from_pylist(rows, schema=REQUEST), {}
-engine = Engine()
+def main(first, second):
+    first, second = sys.argv[1:]
+    settings, prompts = EngineSettings(device="cpu", dtype="float32", max_model_len=2048), [[5, 6, 7], [8, 9]]
+    rows = [{"problem_id": f"p{n}", "problem": f"{n}+1", "answer": "1", "source": "t", "sample_index": 0} for n in range(4)]
+    requests, told = pa.Table.from_pylist(rows, schema=REQUEST), {}
+    engine = Engine()
 
-def texts(tokens):
-    return engine.submit(requests, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
+    def texts(tokens):
+        return engine.submit(requests, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
 
-engine.use(first, settings).result()
-before = texts(16)
-told["fresh"] = parity(engine.llm, first, None, prompts).holds("float32")
-engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": second})
-told["reloaded on cpu"] = parity(engine.llm, second, first, prompts).holds("float32")
-engine.held = None  # what is in it now is nobody's
-engine.use(first, settings).result()
-told["again"] = texts(16) == before
-long = engine.submit(requests, Sampling(1.0, 1.0, 2000, 0), PromptSettings())
-cores = [p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())]
-told["cores"] = len(cores)
-cores[0].send_signal(signal.SIGKILL)
-try:
-    long.result(120)
-except EngineDied as error:
-    told["died"] = str(error)
-engine.use(first, settings).result()
-told["after"] = texts(16) == before
-engine.abort().result()
-engine.close().result()
-told["left"] = len([p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())])
-print(json.dumps(told))
+    engine.use(first, settings).result()
+    before = texts(16)
+    told["fresh"] = parity(engine.llm, first, None, prompts).holds("float32")
+    engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": second})
+    told["reloaded on cpu"] = parity(engine.llm, second, first, prompts).holds("float32")
+    engine.held = None  # what is in it now is nobody's
+    engine.use(first, settings).result()
+    told["again"] = texts(16) == before
+    long = engine.submit(requests, Sampling(1.0, 1.0, 2000, 0), PromptSettings())
+    cores = [p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())]
+    told["cores"] = len(cores)
+    cores[0].send_signal(signal.SIGKILL)
+    try:
+        long.result(120)
+    except EngineDied as error:
+        told["died"] = str(error)
+    engine.use(first, settings).result()
+    told["after"] = texts(16) == before
+    engine.abort().result()
+    engine.close().result()
+    told["left"] = len([p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())])
+    print(json.dumps(told))
+
+if __name__ == "__main__":  # the core's process imports this file
+    main(*sys.argv[1:])
 """
 
 
@@ -78,10 +82,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_wrong_weights_are_noticed_and_a_dead_core_is_replaced(models: tuple[str, str]):
+def test_wrong_weights_are_noticed_and_a_dead_core_is_replaced(models: tuple[str, str], tmp_path: Path):
     told = environment(EngineSettings(device="cpu")) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *models], capture_output=True, text=True, env={**os.environ, **told}, check=False
+        [sys.executable, str(script), *models], capture_output=True, text=True, env={**os.environ, **told}, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
