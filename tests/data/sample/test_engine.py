@@ -32,6 +32,12 @@ from redi_ray.data.sample.engine import Engine, EngineDied
 from redi_ray.data.sample.parity import parity
 from redi_ray.data.sample.samples import REQUEST, Sampling
 
+
+def cores():
+    alive = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in alive if "EngineCor" in " ".join(p.cmdline())]
+
+
 def main(first, second):
     first, second = sys.argv[1:]
     settings, prompts = EngineSettings(device="cpu", dtype="float32", max_model_len=2048), [[5, 6, 7], [8, 9]]
@@ -51,9 +57,8 @@ def main(first, second):
     engine.use(first, settings).result()
     told["again"] = texts(16) == before
     long = engine.submit(requests, Sampling(1.0, 1.0, 2000, 0), PromptSettings())
-    cores = [p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())]
-    told["cores"] = len(cores)
-    cores[0].send_signal(signal.SIGKILL)
+    told["cores"] = len(cores())
+    cores()[0].send_signal(signal.SIGKILL)
     try:
         long.result(120)
     except EngineDied as error:
@@ -62,7 +67,7 @@ def main(first, second):
     told["after"] = texts(16) == before
     engine.abort().result()
     engine.close().result()
-    told["left"] = len([p for p in psutil.Process().children(recursive=True) if "EngineCor" in " ".join(p.cmdline())])
+    told["left"] = len(cores())
     print(json.dumps(told))
 
 if __name__ == "__main__":  # the core's process imports this file
