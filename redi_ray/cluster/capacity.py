@@ -173,7 +173,7 @@ def _demands(
 ) -> Iterator[Demand]:
     for field, trainer in trainers.items():
         worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
-        yield demand(field, [worker] * trainer.num_workers, trainer.label_selector)
+        yield demand(field, [worker] * trainer.pool[0], trainer.label_selector)
     cpu, verifier = resources.cpu_label_selector, {"CPU": float(verify_processes)}
     yield demand("resources.verify_workers", [verifier] * resources.verify_workers, cpu)
     yield demand("resources.curate_workers", [{"CPU": 1.0}] * resources.curate_workers, cpu)
@@ -220,6 +220,15 @@ def alive_nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def free_resources(selector: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """What is free on each node that has such labels and is not about to go, by node id. Ray's count lags by a moment."""
+    from ray._private.state import available_resources_per_node, state  # drains have no public interface
+
+    free, leaving = available_resources_per_node(), state.get_draining_nodes()
+    ids = [node["NodeID"] for node in alive_nodes() if selected(node, selector)]
+    return {node: free[node] for node in ids if node in free and node not in leaving}
 
 
 def selected(node: Mapping[str, Any], selector: Mapping[str, str]) -> bool:
