@@ -39,8 +39,8 @@ from redi_ray.store import storage
 from redi_ray.train.on_ray.job import RESIZE, RESIZED, Job
 from redi_ray.train.on_ray.outside import GivingWay
 
-SETTLE_SECONDS = 5.0
-"""Fewer than the most ranks begin only after so long: what the ended ones held is free a moment later."""
+SETTLE_SECONDS = 3.0
+"""Fewer than the most ranks begin only after so long: what has just ended is free a moment later."""
 POLL_SECONDS = 0.5
 """Between two looks for room while nobody trains; Ray Train's loop itself does not pause."""
 TOLD_SECONDS = 60.0
@@ -55,7 +55,7 @@ class SavingPolicy(ElasticScalingPolicy):
         self.name, self.selector = job.name, dict(scaling.label_selector or {})  # type: ignore[attr-defined]
         self.resize, self.resized = (storage.join(job.bookkeeping, file) for file in (RESIZE, RESIZED))
         self.ours: Counter[str] = Counter()
-        """Running ranks by node."""
+        """Ranks by node: those that run, and those that have failed, whose places Ray Train keeps until the next begin."""
         self.asked: str | None = None
         """What the ranks have been asked to save for."""
         self.waiting_since: float | None = None
@@ -73,13 +73,12 @@ class SavingPolicy(ElasticScalingPolicy):
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """Begin with all ranks that find room; with fewer than the most only when there have been no more for a while."""
         self.withdraw()
-        self.ours.clear()
         now = time.monotonic()
         self.waiting_since = now if self.waiting_since is None else self.waiting_since
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, ResizeDecision):
             if decision.num_workers == self.scaling_config.max_workers or now - self.waiting_since >= SETTLE_SECONDS:
-                return decision
+                return self.begin(decision)
         elif now - self.told_at >= TOLD_SECONDS:
             self.told_at = now
             tell(f"{self.name}: no room for {self.scaling_config.min_workers} ranks; waits for nodes", logging.WARNING)
@@ -105,8 +104,15 @@ class SavingPolicy(ElasticScalingPolicy):
         fitting = self._count_possible_workers(self._get_reserved_resources())  # nodes may have gone meanwhile
         if fitting <= now_running:
             return NoopDecision()
-        tell(f"{self.name}: grows from {now_running} to {fitting} ranks")
-        return self._get_resize_decision(fitting)
+        return self.begin(self._get_resize_decision(fitting))
+
+    def begin(self, decision: ResizeDecision) -> ResizeDecision:
+        """The ranks that were are ended, and others begin; their number is told where it is another."""
+        before = self.ours.total()
+        if before and before != decision.num_workers:
+            tell(f"{self.name}: goes on with {decision.num_workers} ranks in place of {before}")
+        self.ours.clear()
+        return decision
 
     def ask(self) -> None:
         """Ask the ranks to save."""

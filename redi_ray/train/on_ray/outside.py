@@ -68,12 +68,15 @@ class Outside:
         return self.resize != self.saved_for
 
     def saved(self, steps: int, metrics: Mapping[str, float]) -> None:
-        """A checkpoint is durable: Ray Train may end the ranks, if it wants to."""
+        self.answer()
+        self.report(steps, metrics)
+
+    def answer(self) -> None:
+        """A checkpoint is durable: Ray Train may end the ranks, if that is what it waits for."""
         if (resize := self.resize) != self.saved_for:
             with suppress(StorageError):  # the next checkpoint tells it
                 storage.write_bytes(storage.join(self.job.bookkeeping, RESIZED), resize.encode())
                 self.saved_for = resize
-        self.report(steps, metrics)
 
     def report(self, steps: int, metrics: Mapping[str, float]) -> None:
         ray.train.report({**metrics, "step": steps})
