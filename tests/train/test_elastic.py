@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from ray.train import FailureConfig, ScalingConfig, WorkerGroupError
@@ -36,8 +37,8 @@ from redi_ray.train.on_ray.launch import launch_training
 from redi_ray.train.on_ray.outside import GivingWay, Outside
 from redi_ray.train.progress import Progress
 
-SETTINGS = PLAIN_SETTINGS | {"batch_size": 16, "epochs": 120}
-STEPS = 360
+SETTINGS = PLAIN_SETTINGS | {"batch_size": 16, "epochs": 200}
+STEPS = 600
 WORKERS = {"pool": "workers"}
 ORDER_OF_SUMS = 1e-4
 """Largest difference of a weight that is left after so many steps of another order of sums; see the line that is printed."""
@@ -51,13 +52,13 @@ def ranks_by_step(metrics: Path) -> list[int]:
 
 @contextmanager
 def one_after_another(metrics: Path, acts: list[tuple[int, Callable[[], None]]]) -> Iterator[None]:
-    """While the block runs, each act once, when the one before has come to its end and so many ranks have taken ten steps."""
+    """While the block runs, each act once, when the one before has come to its end and so many ranks have taken 25 steps."""
     over = threading.Event()
 
     def watch() -> None:
         for ranks, act in acts:
             while not over.wait(0.05):
-                if ranks_by_step(metrics)[-10:] == [ranks] * 10:
+                if ranks_by_step(metrics)[-25:] == [ranks] * 25:
                     act()
                     break
 
@@ -68,6 +69,19 @@ def one_after_another(metrics: Path, acts: list[tuple[int, Callable[[], None]]])
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """The training workers among the processes that this test has started do not run inside the block."""
+    ranks = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+    for rank in ranks:
+        rank.suspend()
+    try:
+        yield
+    finally:
+        for rank in ranks:
+            rank.resume()
 
 
 def policy_for(job: Job) -> SavingPolicy:
@@ -134,9 +148,13 @@ def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Pat
             time_left = datetime.now(UTC) + timedelta(seconds=300)
             NodeDrainer(cluster.address, nodes[1].node_id).drain(Notice("terminate", time_left))
 
+        def add() -> None:
+            with held():  # or the training could be over before the node is there
+                cluster.add_node(num_cpus=1, labels=WORKERS, object_store_memory=200 << 20)
+
         acts: list[tuple[int, Callable[[], None]]] = [
             (2, lambda: cluster.remove_node(nodes[2], allow_graceful=False)),
-            (1, lambda: nodes.append(cluster.add_node(num_cpus=1, labels=WORKERS, object_store_memory=200 << 20))),
+            (1, add),
             (2, drain),
         ]
         started = time.monotonic()
@@ -146,12 +164,12 @@ def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Pat
                 overrides=ModelOverrides(),
                 sequences_uri=inputs[1],
                 objective=RediObjective(),
-                settings=TrainSettings(**SETTINGS, checkpoint_every=20),  # type: ignore[arg-type]
+                settings=TrainSettings(**SETTINGS, checkpoint_every=10),  # type: ignore[arg-type]
                 out_uri=str(elastic),
                 num_workers=(1, 2),
                 label_selector=WORKERS,
                 max_failures=1,
-                resize_check_s=1.0,
+                resize_check_s=0.5,
             )
         seconds = time.monotonic() - started
     rows, expected = (read_metrics(folder / "metrics.jsonl") for folder in (elastic, fixed))

@@ -191,7 +191,7 @@ def run_on_ray(
         ),
     )
     try:
-        with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
+        with ray_train_environment(job), saving_first() as asked, passing_on(asked, job):
             trainer.fit()
         raise_refusal(job)
         if asked.is_set():
@@ -245,10 +245,15 @@ def storage_failure(error: Exception) -> StorageError | None:
 
 
 @contextmanager
-def ray_train_environment(watch_nodes: bool) -> Iterator[None]:
-    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), and no
-    process that looks out for vanishing nodes where there is but one. What the user has set stays."""
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(watch_nodes))}
+def ray_train_environment(job: Job) -> Iterator[None]:
+    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), no process
+    that looks out for vanishing nodes where there is but one, and no long wait for room that was there when the number of
+    ranks was chosen: a node has gone, and there is another number. What the user has set stays."""
+    wanted = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(job.watch_nodes)),
+    }
+    wanted |= {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"} if job.grows else {}
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:
