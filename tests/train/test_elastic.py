@@ -41,8 +41,8 @@ from redi_ray.train.progress import Progress
 SETTINGS = PLAIN_SETTINGS | {"batch_size": 16, "epochs": 200, "learning_rate": 1e-4}
 STEPS = 600
 WORKERS = {"pool": "workers"}
-ORDER_OF_SUMS = 1e-4
-"""Largest difference of a weight that is left after so many steps of another order of sums; see the line that is printed."""
+ORDER_OF_SUMS = 1e-5
+"""Largest difference of a weight after so many steps with another order of sums; 8e-7 was seen, see the line that is printed."""
 
 
 def ranks_by_step(metrics: Path) -> list[int]:
@@ -140,7 +140,7 @@ def train(inputs: tuple[str, str], out: Path) -> TrainOutcome:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One goes without notice, one comes, one goes with notice; no failure is allowed but the first."""
+    """One goes without notice, one comes, one goes with notice; only the first is a failure."""
     monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
     fixed, elastic = tmp_path / "fixed", tmp_path / "elastic"
     plain_run(*inputs, str(fixed), TrainSettings(**SETTINGS))  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Pat
     assert [row["ranks"] for row in rows] == [max(s for s in told if s[0] <= step)[1] for step in range(STEPS)]
     for name in ("total_tokens", "scored_tokens", "learning_rate"):
         assert [row[name] for row in rows] == [row[name] for row in expected], name
-    losses = max(abs(a["loss"] / b["loss"] - 1) for a, b in zip(rows, expected, strict=True))
+    losses = max(abs(a["loss"] - b["loss"]) for a, b in zip(rows, expected, strict=True))
     weights, reference = (load_file(folder / "export" / "model.safetensors") for folder in (elastic, fixed))
     largest = max((weights[name] - reference[name]).abs().max().item() for name in reference)
     apart = sum((weights[name] - reference[name]).square().sum().item() for name in reference)
@@ -171,4 +171,4 @@ def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Pat
     print(f"\n[elastic] ranks by step {told}: weights differ by {largest:.1e} at most, {relative:.1e} of their norm;"
           f" losses by {losses:.1e}")  # fmt: skip
     assert largest < ORDER_OF_SUMS
-    assert losses < ORDER_OF_SUMS
+    assert losses < 1e-4

@@ -40,8 +40,7 @@ from redi_ray.train.on_ray.job import RESIZE, RESIZED, Job
 from redi_ray.train.on_ray.outside import GivingWay
 
 SETTLE_SECONDS = 3.0
-"""Before ranks begin in place of others, or fewer than the most do: word of a lost node comes a moment after that of its ranks,
-and what has just ended is free a moment later."""
+"""Before fewer than the most ranks begin: what has just ended is free a moment later."""
 POLL_SECONDS = 0.5
 """Between two looks for room while nobody trains; Ray Train's loop itself does not pause."""
 TOLD_SECONDS = 60.0
@@ -72,14 +71,13 @@ class SavingPolicy(ElasticScalingPolicy):
         }
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
-        """Begin with all ranks that find room, as soon as it is sure that there is no other number of them."""
+        """Begin with all ranks that find room; with fewer than the most only when there have been no more for a while."""
         self.withdraw()
         now = time.monotonic()
         self.waiting_since = now if self.waiting_since is None else self.waiting_since
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, ResizeDecision):
-            at_once = not self.ours and decision.num_workers == self.scaling_config.max_workers
-            if at_once or now - self.waiting_since >= SETTLE_SECONDS:
+            if decision.num_workers == self.scaling_config.max_workers or now - self.waiting_since >= SETTLE_SECONDS:
                 return self.begin(decision)
         elif now - self.told_at >= TOLD_SECONDS:
             self.told_at = now
