@@ -43,6 +43,8 @@ SETTLE_SECONDS = 3.0
 """Before fewer than the most ranks begin: what has just ended is free a moment later."""
 POLL_SECONDS = 0.5
 """Between two looks for room while nobody trains; Ray Train's loop itself does not pause."""
+TINY = 1e-6
+"""Of any resource, or ten times a tenth of a CPU would find no room on one."""
 TOLD_SECONDS = 60.0
 """Between two lines that say that there is too little room."""
 
@@ -66,7 +68,7 @@ class SavingPolicy(ElasticScalingPolicy):
         each = self.scaling_config._resources_per_worker_not_none
         room = free_resources(self.selector)
         return {
-            node: {name: free.get(name, 0.0) + self.ours[node] * amount for name, amount in each.items()}
+            node: {name: free.get(name, 0.0) + self.ours[node] * amount + TINY for name, amount in each.items()}
             for node, free in room.items()
         }
 
