@@ -138,7 +138,7 @@ def train(inputs: tuple[str, str], out: Path) -> TrainOutcome:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One goes without notice, one comes, one goes with notice; only the first is a failure."""
     monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
