@@ -60,13 +60,13 @@ def check_room(config: ExperimentConfig) -> None:
     The memory of ranks is among it, or it would be missed only when all traces are there.
     """
     from redi_ray.search.capacity import float32_copy
-    from redi_ray.train.on_ray.launch import FLOAT32, rank_bytes
+    from redi_ray.train.on_ray.room import FLOAT32, rank_bytes
 
     check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
     parameters, adapters = int(float32_copy(config) / FLOAT32), config.model.overrides.lora is not None
     for field, trainer in config.trainers.items():
-        held = float(rank_bytes(parameters, trainer.num_workers, trainer.use_gpu, adapters))
-        require_room(field, [{"memory": held}] * trainer.num_workers, trainer.label_selector)
+        held = float(rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, adapters))
+        require_room(field, [{"memory": held}] * trainer.pool[0], trainer.label_selector)
 
 
 def preflight(config: ExperimentConfig) -> None:

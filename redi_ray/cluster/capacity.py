@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SMALL_TASKS_CPUS = 1.0
 """Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
+ANSWER_SECONDS = 2.0
+"""For a connection to a node."""
 NODE_GROUP_LABEL = "ray.io/node-group"
 
 
@@ -189,7 +192,7 @@ def _demands(
 ) -> Iterator[Demand]:
     for field, trainer in trainers.items():
         worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
-        yield demand(field, [worker] * trainer.num_workers, trainer.label_selector)
+        yield demand(field, [worker] * trainer.pool[0], trainer.label_selector)
     cpu, verifier = resources.cpu_label_selector, {"CPU": float(verify_processes)}
     yield demand("resources.verify_workers", [verifier] * resources.verify_workers, cpu)
     yield demand("resources.curate_workers", [{"CPU": 1.0}] * resources.curate_workers, cpu)
@@ -236,6 +239,25 @@ def alive_nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def free_resources(selector: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """What is free on each node that has such labels, answers, and is not about to go, by node id. Ray's count lags by a
+    moment, and its word of a node that has gone by many seconds."""
+    from ray._private.state import available_resources_per_node, state  # drains have no public interface
+
+    free, leaving = available_resources_per_node(), state.get_draining_nodes()
+    ids = [node["NodeID"] for node in alive_nodes() if selected(node, selector) and answers(node)]
+    return {node: free[node] for node in ids if node in free and node not in leaving}
+
+
+def answers(node: Mapping[str, Any]) -> bool:
+    """Whether Ray's process on the node takes a connection."""
+    try:
+        with socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def selected(node: Mapping[str, Any], selector: Mapping[str, str]) -> bool:

@@ -368,10 +368,10 @@ class ExperimentConfig(Strict):
                 for field, engine in self.engines.items()
                 if field in students and not engine.trusts_code
             ]
-        trainer = self.resources.trainer
-        if trainer.num_workers > self.sft.train.batch_size:
+        most = self.resources.trainer.pool[1]
+        if most > self.sft.train.batch_size:
             found.append(
-                f"resources.trainer.num_workers {trainer.num_workers} is larger than sft.train.batch_size "
+                f"resources.trainer.num_workers {most} is larger than sft.train.batch_size "
                 f"{self.sft.train.batch_size}: some ranks would never have work"
             )
         return found

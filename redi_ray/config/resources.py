@@ -209,14 +209,21 @@ class TrainerSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    num_workers: int = 1
-    """Ranks. Loss and batches do not depend on it."""
+    num_workers: int | tuple[int, int] = 1
+    """Ranks: a number, or [min, max] for a training that begins where the fewest find room, grows with the cluster, and goes
+    on with the rest when nodes go. Loss and batches do not depend on it; weights do within the order of sums."""
     use_gpu: bool = False
     """One GPU per rank (NCCL), else CPU (gloo)."""
     cpus_per_worker: float = 1.0
     """Logical CPUs per rank, which also sets its threads."""
     max_failures: int = 3
-    """Worker or node losses survived by resuming from the newest checkpoint."""
+    """Worker or node losses survived by resuming from the newest checkpoint; -1: any number. Growing is none."""
+    max_preemption_failures: int = -1
+    """The same of nodes that went after notice (spot machines, see cluster/README.md), which `max_failures` leaves out."""
+    preemption_grace_s: float = 0.0
+    """For how long after the time of a node's notice ranks may go on, where their checkpoint takes that long to upload."""
+    resize_check_s: float = 60.0
+    """Between two looks for room to grow, where `num_workers` is a range; each time that it grows costs a start of all ranks."""
     collective_timeout_s: int = 900
     """A rank that waits longer than this for the others (one of them hangs) fails, which restarts all. It must be more than
     the slowest step, export or probe takes."""
@@ -226,10 +233,20 @@ class TrainerSettings:
     """Where metrics go besides `metrics.jsonl`; the last two need `pip install redi_ray[trackers]` and a login."""
 
     def __post_init__(self) -> None:
-        require(self.num_workers >= 1, f"num_workers must be >= 1, got {self.num_workers}")
+        low, high = self.pool
+        require(1 <= low <= high, f"num_workers must be >= 1 and [min, max] in order, got {self.num_workers}")
+        for name in ("max_failures", "max_preemption_failures"):
+            require(getattr(self, name) >= -1, f"{name} must be >= 0, or -1 for any number, got {getattr(self, name)}")
+        for name in ("preemption_grace_s", "resize_check_s"):
+            require(0 <= getattr(self, name) < math.inf, f"{name} must be >= 0 seconds, got {getattr(self, name)}")
         require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
         require(self.collective_timeout_s >= 1, f"collective_timeout_s must be >= 1, got {self.collective_timeout_s}")
         require_selector("label_selector", self.label_selector)
+
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Fewest and most ranks."""
+        return self.num_workers if isinstance(self.num_workers, tuple) else (self.num_workers, self.num_workers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,6 +175,15 @@ class TrainSettings:
     seed: int = 42
     """Order of the data."""
 
+    def steps_per_epoch(self, groups: int) -> int:
+        """Optimizer steps of a pass over so many groups, the last of which may be smaller."""
+        return -(-groups // self.batch_size)
+
+    def total_steps(self, groups: int) -> int:
+        """Optimizer steps of a training on so many groups."""
+        steps = self.epochs * self.steps_per_epoch(groups)
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
     def identity(self) -> dict[str, Any]:
         """What decides the weights. Checkpoints do where a run may end or go back to one of them."""
         how = {"compile"}

@@ -173,13 +173,14 @@ class _Estimate:
         return self._training(name, self.config.redi.arms[name].objective, self.config.redi.settings(name), True)
 
     def _training(self, name: str, objective: Objective, settings: TrainSettings, paired: bool) -> StageCost:
-        groups = groups_trained(self.work.pairs if paired else self.work.positives, settings)
+        available = self.work.pairs if paired else self.work.positives
+        groups = groups_trained(available, settings)
         sides = sides_of(self.work, objective.name, paired, settings)
         trainer, spec = trainer_of(self.config, paired), OBJECTIVES[objective.name]
         lora = self.config.model.overrides.lora is not None
         flops, checkpointing = Flops(0, 0), settings.gradient_checkpointing
         step_tokens = sum(side.tokens for side in sides) * settings.batch_size
-        passes = math.ceil(step_tokens / (settings.tokens_per_pack * trainer.num_workers))
+        passes = math.ceil(step_tokens / (settings.tokens_per_pack * trainer.pool[1]))
         for side in sides:
             once = scoring(self.inputs.student, side.lengths, side.scored)
             flops += training(
@@ -192,8 +193,7 @@ class _Estimate:
         notes = [] if groups else ["there are no pairs" if paired else "there are no positives"]
         if not spec.linear(objective) and passes > 1:
             notes.append("scores first, then trains: one more forward pass")
-        steps = math.ceil(groups / settings.batch_size)
-        note = "; ".join([f"{steps:,} steps", *notes])
+        note = "; ".join([f"{settings.total_steps(available):,} steps", *notes])
         tokens = groups * sum(side.tokens for side in sides)
         return self._trained(name, groups * len(sides), tokens, flops.times(groups), trainer, note)
 
@@ -219,15 +219,18 @@ class _Estimate:
     def _trained(
         self, name: str, sequences: float, tokens: float, flops: Flops, trainer: TrainerSettings, note: str = ""
     ) -> StageCost:
+        fewest, most = trainer.pool
+        if fewest < most:
+            note = "; ".join(
+                [*filter(None, [note]), f"{fewest} to {most} ranks: hours with {most}, memory with {fewest}"]
+            )
         if not trainer.use_gpu:
             note = "; ".join(["on CPU", *filter(None, [note])])
             return StageCost(name, sequences, tokens, None, flops=flops.hardware, note=note, assumptions=self._used())
         peak, utilization = self.inputs.gpu.bf16_tflops * 1e12, self.assume["utilization"]
         seconds = flops.hardware / (peak * utilization)
         mfu = flops.model / (peak * seconds) if seconds else None
-        return StageCost(
-            name, sequences, tokens, seconds / 3600, trainer.num_workers, flops.hardware, mfu, None, note, self._used()
-        )
+        return StageCost(name, sequences, tokens, seconds / 3600, most, flops.hardware, mfu, None, note, self._used())
 
     def _used(self) -> list[str]:
         return sorted(self.assume.used)

@@ -53,10 +53,10 @@ def trainings(config: ExperimentConfig) -> list[Training]:
 
 
 def stage_memory(inputs: Inputs, work: Workload, stage: Training) -> StageMemory:
-    """What a rank of a training holds, and whether that fits."""
+    """What a rank of a training holds, and whether that fits; of a range with the fewest ranks, when each holds most."""
     assume = work.assume
     assume.used.clear()
-    settings, setup, ranks = stage.settings, stage.setup(inputs.student), stage.trainer.num_workers
+    settings, setup, ranks = stage.settings, stage.setup(inputs.student), stage.trainer.pool[0]
     sides = sides_of(work, stage.objective.name, stage.name not in ("base", "sft"), settings)
     longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
     pack = max(settings.tokens_per_pack, longest)

@@ -162,6 +162,9 @@ def _note_what_is_missing(
                 f"Training of {arm.name}: the guard, which only warned, saw a collapse at {trips} steps "
                 f"({arm.checkpoint.facts['first_trip']})."
             )
+        if arm.checkpoint and len(sizes := arm.checkpoint.facts.get("world_sizes", [])) > 1:
+            told = ", ".join(f"{ranks} from step {step}" for step, ranks in sizes)
+            notes.append(f"Training of {arm.name} changed its number of ranks: {told}.")
         if (
             arm.checkpoint
             and arm.evaluation

@@ -27,7 +27,7 @@ class Needs:
     """What trials ask for."""
 
     workers: int
-    """Per trial."""
+    """Per trial; of a range the most."""
     worker: Resources
     """Of each worker; it must fit on one node."""
     engine: Resources
@@ -38,11 +38,19 @@ class Needs:
     """Selector of the nodes that workers may run on."""
     engine_labels: Mapping[str, str] = field(default_factory=dict)
     """The same of the engine."""
+    fewest: int | None = None
+    """Workers that a trial begins with where it is alone and there is no room for all; null: all of them."""
+
+    @property
+    def least(self) -> int:
+        """Workers without which no trial begins."""
+        return self.workers if self.fewest is None else self.fewest
 
     def __str__(self) -> str:
         each = amounts(self.worker) + on(self.worker_labels)
         engine = amounts(self.engine) + on(self.engine_labels)
-        return f"{self.workers} worker(s) of {each} per trial" + (f", and an engine of {engine}" if self.engine else "")
+        workers = f"{self.workers}" if self.least == self.workers else f"{self.least} to {self.workers}"
+        return f"{workers} worker(s) of {each} per trial" + (f", and an engine of {engine}" if self.engine else "")
 
 
 def needs_of(
@@ -56,11 +64,12 @@ def needs_of(
     worker_memory: of each rank of a training."""
     worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     worker |= {"memory": worker_memory} if worker_memory else {}
+    fewest, most = trainer.pool
     if engine is None:
-        return Needs(trainer.num_workers, worker, {}, worker_labels=trainer.label_selector)
+        return Needs(most, worker, {}, worker_labels=trainer.label_selector, fewest=fewest)
     own = engine.demand | ({"memory": checks_with} if checks_with else {})
     labels = (trainer.label_selector, engine.label_selector)
-    return Needs(trainer.num_workers, worker, own, verify_workers, *labels)
+    return Needs(most, worker, own, verify_workers, *labels, fewest)
 
 
 def float32_copy(config: ExperimentConfig) -> float:
@@ -92,8 +101,11 @@ def on(selector: Mapping[str, str]) -> str:
 def trials_at_a_time(
     nodes: Sequence[Resources], needs: Needs, labels: Sequence[Mapping[str, str]] | None = None
 ) -> int:
-    """How many trials fit on the nodes at once; 0 if not even one does. labels: of each node; null where they are not
-    known, and then any node may have the right ones."""
+    """How many trials fit on the nodes at once, each with all of its workers, or one with fewer; 0 if not even that. labels: of
+    each node; null where they are not known, and then any node may have the right ones.
+
+    Each is counted with the most that it may grow to: what one takes beyond the fewest, another would wait for.
+    """
     rooms = [dict(node) for node in nodes]
     if needs.engine and not _take(_matching(rooms, labels, needs.engine_labels), needs.engine):
         return 0
@@ -101,7 +113,8 @@ def trials_at_a_time(
     cpus, each = sum(room.get("CPU", 0.0) for room in rooms), DRIVER_CPUS + needs.workers * needs.worker["CPU"]
     beside = TASK_CPUS + needs.evaluation_cpus
     fitting = min(slots // needs.workers, int((cpus - beside) / each + 1e-9))
-    return max(fitting, int(slots >= needs.workers and cpus >= max(each, needs.evaluation_cpus)))
+    least = DRIVER_CPUS + needs.least * needs.worker["CPU"]
+    return max(fitting, int(slots >= needs.least and cpus >= max(least, needs.evaluation_cpus)))
 
 
 def _matching(

@@ -52,7 +52,8 @@ class TrialRecord:
     """Trained on, those of prompts included."""
     train_seconds: float = 0.0
     """Of all steps together, each counted once, without the start of the workers and without the probe."""
-    workers: int = 1
+    workers: float = 1.0
+    """Ranks, on the average over `train_seconds` where their number changed."""
     uses_gpu: bool = False
     uri: str = ""
     """The training's folder."""
@@ -128,4 +129,16 @@ def thin(steps: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str
 
 def seconds_of(steps: Sequence[Mapping[str, Any]]) -> float:
     """Time spent in the steps, each of which is there once however often the training was resumed."""
-    return sum(s["total_tokens"] / s["tokens_per_second"] for s in steps if s.get("tokens_per_second"))
+    return sum(seconds for seconds, _ in _timed(steps))
+
+
+def ranks_of(steps: Sequence[Mapping[str, Any]], otherwise: int) -> float:
+    """Ranks on the average over the time of the steps; `otherwise` where none tells its time."""
+    timed = _timed(steps)
+    seconds = sum(seconds for seconds, _ in timed)
+    return sum(seconds * step.get("ranks", otherwise) for seconds, step in timed) / seconds if seconds else otherwise
+
+
+def _timed(steps: Sequence[Mapping[str, Any]]) -> list[tuple[float, Mapping[str, Any]]]:
+    """The seconds of each step that tells its pace, and the step."""
+    return [(step["total_tokens"] / step["tokens_per_second"], step) for step in steps if step.get("tokens_per_second")]

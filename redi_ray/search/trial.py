@@ -21,7 +21,7 @@ from redi_ray.data.sample.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
-from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, read_steps, seconds_of, thin
+from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, ranks_of, read_steps, seconds_of, thin
 from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
@@ -123,7 +123,7 @@ def record_of(
         total_steps=training.total_steps,
         tokens=sum(step.get("total_tokens") or 0.0 for step in steps),
         train_seconds=seconds_of(steps),
-        workers=training.trainer.num_workers,
+        workers=ranks_of(steps, training.trainer.pool[0]),
         uses_gpu=training.trainer.use_gpu,
         uri=training.stage.uri,
         curves=thin(steps, [goal.metric, *CURVES]),

@@ -28,7 +28,7 @@ from redi_ray.search.sections import data_of_training, trainer_of
 from redi_ray.search.trial import Shared, prepare_trial
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
-from redi_ray.train.on_ray.launch import FLOAT32, rank_bytes
+from redi_ray.train.on_ray.room import FLOAT32, rank_bytes
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -50,7 +50,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
     copy = float32_copy(config)
     adapters = config.model.overrides.lora is not None
-    held = rank_bytes(int(copy / FLOAT32), trainer.num_workers, trainer.use_gpu, adapters)
+    held = rank_bytes(int(copy / FLOAT32), trainer.pool[0], trainer.use_gpu, adapters)
     needs = needs_of(trainer, engine, config.resources.verify_workers, copy, held)
     concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
     log.info("search: %s", told)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ def train_with_progress(
     callbacks: Sequence[Any] = (),
 ) -> TrainOutcome:
     """Launch or resume a training run; see `launch_training` for what it raises."""
-    with watching(label, storage.join(out_uri, "metrics.jsonl"), total_steps(num_groups, settings)):
+    with watching(label, storage.join(out_uri, "metrics.jsonl"), settings.total_steps(num_groups)):
         return launch_training(
             model_path=model,
             overrides=overrides,
@@ -56,12 +55,6 @@ def train_with_progress(
             callbacks=callbacks,
             **asdict(trainer),
         )
-
-
-def total_steps(num_groups: int, settings: TrainSettings) -> int:
-    """Optimizer steps of a run, unless groups are dropped for their length."""
-    steps = settings.epochs * math.ceil(num_groups / settings.batch_size)
-    return steps if settings.max_steps is None else min(steps, settings.max_steps)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
         keep_float32=True,  # stage 1 starts from it
     )
     facts = {"export": outcome.export_uri, "steps": outcome.steps, "status": outcome.status, "parameters": parameters}
-    facts |= {name: outcome.facts[name] for name in ("float32", "rounding") if name in outcome.facts}
+    facts |= {name: outcome.facts[name] for name in ("float32", "rounding", "world_sizes") if name in outcome.facts}
     return run.publish(stage, started, facts={**facts, "prompt": recorded})
 
 

@@ -115,11 +115,12 @@ def _score(
         require_room("the reference's scoring", [resources], trainer.label_selector)
         if trainer.use_gpu:
             require_gpu_memory(int(resources["memory"]), trainer.label_selector)
+    fewest, most = trainer.pool
     scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
         _ScoreShard,
         fn_constructor_args=(arrays, model, stage.uri, overrides, settings),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(trainer.num_workers, len(todo))),
+        compute=ray.data.ActorPoolStrategy(min_size=min(fewest, len(todo)), max_size=min(most, len(todo))),
         num_cpus=trainer.cpus_per_worker,
         num_gpus=1 if trainer.use_gpu else 0,
         memory=resources.get("memory"),

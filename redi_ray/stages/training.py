@@ -12,7 +12,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.stages.launch import total_steps, train_with_progress
+from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, mismatched_stage, sequences, sequences_stage
@@ -73,7 +73,7 @@ class Training:
     @property
     def total_steps(self) -> int:
         """Optimizer steps, unless groups are dropped for their length."""
-        return total_steps(self.data.counts["groups"], self.settings)
+        return self.settings.total_steps(self.data.counts["groups"])
 
 
 def sft_recipe(config: ExperimentConfig) -> Recipe:
@@ -162,6 +162,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "status": outcome.status,
         "reason": outcome.facts["reason"],
         "total_steps": outcome.facts["total_steps"],
+        "world_sizes": outcome.facts["world_sizes"],
         "notes": outcome.facts["notes"],
         "final": outcome.final,
         "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},

@@ -143,9 +143,8 @@ class BatchPlan:
         if not len(groups):
             raise ValueError("no sequences to train on (the chosen side is empty)")
         self.groups = groups
-        self.steps_per_epoch = -(-len(groups) // settings.batch_size)
-        steps = self.steps_per_epoch * settings.epochs
-        self.total_steps = steps if settings.max_steps is None else min(steps, settings.max_steps)
+        self.steps_per_epoch = settings.steps_per_epoch(len(groups))
+        self.total_steps = settings.total_steps(len(groups))
         self._order = lru_cache(maxsize=1)(self._epoch_order)
 
     def __len__(self) -> int:

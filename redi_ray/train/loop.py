@@ -78,7 +78,7 @@ def train(
     monitors = monitors or Monitors()
     run.resume()
     try:
-        together(partial(monitors.start, run.progress.step, run.plan.total_steps))
+        together(partial(monitors.start, run.progress.step))
         while run.status == "running":
             step = run.progress.step
             metrics = run.one_step(step)
@@ -143,6 +143,8 @@ class _Run:
             self.save()  # a collapse may begin before the first regular checkpoint
         if self.status == "running":
             self._end_if_done()
+        if self.status == "running":
+            self.progress.on_ranks(self.who.world_size)
 
     def one_step(self, step: int) -> dict[str, float]:
         """Gradient of the global loss, then the update, or none if anything is not finite on any rank."""
@@ -180,6 +182,7 @@ class _Run:
             "update_norm": change,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "tokens_per_second": result.metrics["total_tokens"] / seconds,
+            "ranks": float(who.world_size),
             "peak_memory_gib": peak_memory_gib(who.device),
             "applied": float(not bad),
         }
@@ -288,4 +291,5 @@ class _Run:
     def result(self) -> TrainResult:
         done = self.progress
         ended = (self.status, self.plan.total_steps, done.skipped, done.metrics, self.reason)
-        return TrainResult(done.step, *ended, trips=done.trips, first_trip=done.first_trip)
+        sizes = tuple((step, ranks) for step, ranks in done.world_sizes)
+        return TrainResult(done.step, *ended, trips=done.trips, first_trip=done.first_trip, world_sizes=sizes)

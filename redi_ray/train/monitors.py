@@ -61,7 +61,6 @@ class Monitors:
     folder: where `metrics.jsonl`, `tensorboard/` and trackers' files go.
     run_id: what trackers know the run by, over all its attempts; by default the folder's path decides.
     upload: copies the folder to durable storage; called before every checkpoint and at the end.
-    bar: makes a progress bar from `total=` and `desc=` (tqdm, or Ray's, which reaches the driver's terminal).
     """
 
     def __init__(
@@ -73,20 +72,18 @@ class Monitors:
         run_id: str | None = None,
         config: Mapping[str, Any] | None = None,
         upload: Callable[[Path], None] | None = None,
-        bar: Callable[..., Any] | None = None,
     ) -> None:
         self.folder, self.trackers, self.run_name = folder, tuple(trackers), run_name
         self.run_id = run_id or run_id_of(str(folder.resolve() if folder else ""))
-        self.config, self.upload, self.make_bar = dict(config or {}), upload, bar
+        self.config, self.upload = dict(config or {}), upload
         self.open: dict[str, Tracker] = {}
         self.file: Any = None
-        self.bar: Any = None
 
     @property
     def path(self) -> Path | None:
         return self.folder / "metrics.jsonl" if self.folder else None
 
-    def start(self, start_step: int, total_steps: int) -> None:
+    def start(self, start_step: int) -> None:
         """Open everything for a run that begins, or begins again, at `start_step`. Raises TrackerError where one does not."""
         if self.folder is None or self.path is None:
             return
@@ -102,9 +99,6 @@ class Monitors:
                 start_step=start_step,
                 config=self.config,
             )
-        if self.make_bar is not None:
-            self.bar = self.make_bar(total=total_steps, desc=self.run_name)
-            self.bar.update(start_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """One step's numbers. Values that are not finite are null in the file and left out of the trackers.
@@ -123,8 +117,6 @@ class Monitors:
             except Exception as error:
                 log.warning("tracker %s is given up at step %d (metrics.jsonl goes on): %s", name, step, error)
                 del self.open[name]
-        if self.bar is not None:
-            self.bar.update(1)
 
     def sync(self) -> None:
         """Make durable what is written so far. Before a checkpoint, so that none is ever ahead of its metrics."""
@@ -134,7 +126,7 @@ class Monitors:
                 self.upload(self.folder)
 
     def close(self, failed: bool = False) -> None:
-        """Close files, trackers and the bar, and upload a last time; closing twice does no harm.
+        """Close file and trackers, and upload a last time; closing twice does no harm.
 
         `failed`: the run ends by an error, and trackers that tell runs apart by it should say so.
         """
@@ -143,12 +135,11 @@ class Monitors:
                 tracker.close(failed)
             except Exception as error:
                 log.warning("tracker %s did not close: %s", name, error)
-        for closing in (self.file, self.bar):
-            if closing is not None:
-                closing.close()
-        if self.file is not None and self.upload is not None and self.folder is not None:
-            self.upload(self.folder)
-        self.open, self.file, self.bar = {}, None, None
+        if self.file is not None:
+            self.file.close()
+            if self.upload is not None and self.folder is not None:
+                self.upload(self.folder)
+        self.open, self.file = {}, None
 
 
 def run_id_of(place: str) -> str:

@@ -37,6 +37,13 @@ class Progress:
     """Whether this checkpoint was only asked for, so that it may not be the best: an interruption would change the result."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the newest step."""
+    world_sizes: list[list[int]] = field(default_factory=list)
+    """`[first step, ranks]` of each stretch of the steps behind the weights that had as many ranks throughout."""
+
+    def on_ranks(self, ranks: int) -> None:
+        """From the next step on there are so many."""
+        behind = [stretch for stretch in self.world_sizes if stretch[0] < self.step]
+        self.world_sizes = behind if behind and behind[-1][1] == ranks else [*behind, [self.step, ranks]]
 
 
 @dataclass(frozen=True)
@@ -60,3 +67,5 @@ class TrainResult:
     trips: int = 0
     """Steps at which the guard saw a collapse; with `warn` the run went on."""
     first_trip: str = ""
+    world_sizes: tuple[tuple[int, int], ...] = ()
+    """`(first step, ranks)`: how many ranks took which of the steps behind the final weights."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -130,6 +131,14 @@ def test_a_pool_that_nothing_uses_is_not_asked_for():
     ):  # may be anything until it is checked
         with pytest.raises(ConfigError, match=r"- problems.*gsm8k"):
             parse_config({"name": "x", "problems": wrong})
+
+
+def test_of_a_range_of_ranks_the_fewest_must_be_there(ray_session: None):
+    """The local Ray of these tests has 8 CPUs and does not grow."""
+    for workers, fits in (((2, 9), True), ((8, 9), True), ((9, 12), False)):
+        trainers = {"redi.trainer": TrainerSettings(num_workers=workers)}
+        with nullcontext() if fits else pytest.raises(CapacityError, match=r"redi.trainer asks for 9 CPU, Ray has 8"):
+            check_capacity(ResourceSettings(), {}, trainers=trainers)
 
 
 @pytest.mark.parametrize(

@@ -62,8 +62,8 @@ def test_the_example_config_fits_its_pools():
         kuberay[group["groupName"]] = {key: count * group["maxReplicas"] for key, count in each.items()}
     for pools in (aws, kuberay):
         assert resources.engine.pool[1] <= min(pools["engine"]["GPU"], pools["engine"]["CPU"])
-        assert resources.trainer.num_workers <= pools["train"]["GPU"]
-        assert resources.trainer.num_workers * resources.trainer.cpus_per_worker <= pools["train"]["CPU"]
+        assert resources.trainer.pool[1] <= pools["train"]["GPU"]
+        assert resources.trainer.pool[1] * resources.trainer.cpus_per_worker <= pools["train"]["CPU"]
         assert max(resources.verify_workers, resources.curate_workers) <= pools["cpu"]["CPU"]
     assert read(AWS)["max_workers"] >= sum(
         node.get("max_workers", 0) for node in read(AWS)["available_node_types"].values()

@@ -39,6 +39,18 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
             "`arithmetic`, the built-in world, but problems.source is another",
         ),
         ("resources.trainer.num_workers=64", "larger than sft.train.batch_size"),
+        (
+            "resources.trainer.num_workers=[1, 64]",
+            "resources.trainer.num_workers 64 is larger than sft.train.batch_size",
+        ),
+        ("resources.trainer.num_workers=[2, 1]", "num_workers must be >= 1 and [min, max] in order, got (2, 1)"),
+        ("resources.trainer.num_workers=[1, 2, 3]", "resources.trainer.num_workers"),
+        (
+            "resources.trainer.max_preemption_failures=-2",
+            "max_preemption_failures must be >= 0, or -1 for any number, got -2",
+        ),
+        ("resources.trainer.preemption_grace_s=-1", "preemption_grace_s must be >= 0 seconds, got -1"),
+        ("resources.trainer.resize_check_s=.inf", "resize_check_s must be >= 0 seconds, got inf"),
         ("model.prompt.template=hello", "template must contain {problem}"),
         ("problems.dev={share: 0.1}", "the built-in world has problems.source.num_dev"),
         ("model.init.train.probe={every: 10}", "the built-in base model is not measured"),

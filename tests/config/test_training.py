@@ -24,6 +24,13 @@ def test_what_the_best_checkpoint_needs(changes: dict, told: str) -> None:
         TrainSettings(**changes)
 
 
+def test_the_last_batch_of_every_epoch_is_a_step() -> None:
+    """Three epochs of ten groups in batches of four: 4, 4 and 2, three times; not the eight steps of thirty groups."""
+    settings = TrainSettings(batch_size=4, epochs=3)
+    assert (settings.steps_per_epoch(10), settings.total_steps(10)) == (3, 9)
+    assert TrainSettings(batch_size=4, epochs=3, max_steps=5).total_steps(10) == 5
+
+
 SHARED = "redi.train={guard: {window: 8, action: warn, chosen_drop: 0.5}, probe: {every: 5, problems: 7}}"
 
 

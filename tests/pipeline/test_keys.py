@@ -38,7 +38,7 @@ OTHERS: dict[str, Any] = {
     "model.overrides.lora": {}, "model.overrides.rope_theta": 5e5, "model.overrides.max_position_embeddings": 1024,
     "evaluate.ks": [1, 2], "resources.engine.engine_kwargs": {"quantization": "fp8"}, "resources.engine.max_model_len": 200,
     "resources.ray.env": {"A": "b"}, "resources.engine.concurrency": 2, "resources.engine.label_selector": {"a": "b"},
-    "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": 2},
+    "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": [1, 2]},
     "verify.invert_labels": True, "curate.chosen.format": {}, "curate.chosen.repetition": {}, "curate.chosen.max_chars": 999,
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
     "resources.engine.device": "gpu",

@@ -154,6 +154,15 @@ def test_settings_change_what_they_should():
     assert stage_of(faster, "sft")["gpu_hours"] == pytest.approx(stage_of(plain, "sft")["gpu_hours"] * 312 / 989)
 
 
+def test_a_range_of_ranks_takes_the_hours_of_the_most_and_the_memory_of_the_fewest():
+    most, fewest, both = (planned(PAPER, f"resources.trainer.num_workers={n}") for n in ("8", "4", "[4, 8]"))
+    for name in ("sft", "redi"):
+        told, expected = stage_of(both, name), stage_of(most, name)
+        assert (told["gpus"], told["gpu_hours"]) == (expected["gpus"], expected["gpu_hours"])
+        assert "4 to 8 ranks: hours with 8, memory with 4" in told["note"]
+    assert both["memory"] == fewest["memory"] != most["memory"]
+
+
 def test_a_model_that_too_few_ranks_hold_gets_advice():
     """72 billion parameters: 16 bytes each are 145 GB on each of 8 ranks."""
     big = ["model.init.path=Qwen/Qwen2.5-72B", "redi.arms={}", "evaluate.benchmarks=[]"]

@@ -45,6 +45,13 @@ def test_whole_workers_on_real_nodes(nodes: list[dict], needs: Needs, fitting: i
     assert trials_at_a_time(nodes, needs) == fitting
 
 
+def test_trials_of_a_range_are_counted_with_the_most_ranks():
+    """What one takes beyond its fewest, another would wait for; one alone begins with what is there."""
+    needs = needs_of(TrainerSettings(num_workers=(2, 4)), None, 1)
+    assert [trials_at_a_time([{"CPU": cpus}], needs) for cpus in (1.0, 3.0, 6.0, 10.0)] == [0, 1, 1, 2]
+    assert str(needs) == "2 to 4 worker(s) of 1 CPU per trial"
+
+
 def test_needs_follow_from_the_config():
     trainer = TrainerSettings(num_workers=2, use_gpu=True, cpus_per_worker=3)
     needs = needs_of(trainer, EngineSettings(device="gpu", tensor_parallel_size=2), verify_workers=4)

@@ -57,7 +57,6 @@ def job_of(folder: Path, gold: dict[str, str], **settings: object) -> Job:
         name="tiny",
         threads=1,
         trackers=(),
-        facts={},
         watch_nodes=False,
         development=Development(f"{folder}/dev", PROMPT, ALL_OF_IT, 2.0),
     )

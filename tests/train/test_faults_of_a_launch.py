@@ -15,12 +15,14 @@ from redi_ray.errors import EXIT_FAILED, StorageUnavailable
 from redi_ray.store import storage
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.on_ray.launch import passing_on, storage_failure
-from redi_ray.train.on_ray.worker import refuse, stop_flag
+from redi_ray.train.on_ray.outside import listening
+from redi_ray.train.on_ray.worker import refuse
 
 
 def test_the_drivers_word_reaches_the_flag_that_the_loop_asks(tmp_path: Path) -> None:
     job, asked = make_job(str(tmp_path)), threading.Event()
-    with passing_on(asked, job), stop_flag(job, Distributed()) as stop:
+    with passing_on(asked, job), listening(job, Distributed()) as outside:
+        stop = outside.hooks().stop_requested
         time.sleep(0.5)
         assert not stop()
         asked.set()

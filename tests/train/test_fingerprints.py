@@ -70,7 +70,6 @@ def train(root: Path, objective: Objective, overrides: ModelOverrides | None = N
         name="tiny",
         threads=1,
         trackers=(),
-        facts={},
         watch_nodes=False,
     )
     (root / "scratch").mkdir()

@@ -101,8 +101,8 @@ def test_what_cannot_work_fails_once_and_clearly(ray_session: None, inputs: tupl
         launch(inputs, tmp_path / "out", trackers=["tensorbord"])
 
 
-HUGE = 10**5000
-"""What Python does not print (ValueError): the model card, which rank 0 writes while the others wait for it, fails."""
+UNWRITABLE = "\ud800"
+"""No text that UTF-8 has (a ValueError): the model card, which rank 0 writes while the others wait for it, fails."""
 
 
 def test_what_one_rank_refuses_ends_all_and_reaches_the_driver(
@@ -110,8 +110,8 @@ def test_what_one_rank_refuses_ends_all_and_reaches_the_driver(
 ) -> None:
     """Long before the others would give up waiting (900 s), and told as the worker said it."""
     settings = TrainSettings(**(SETTINGS | {"max_steps": 2}))  # type: ignore[arg-type]
-    with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
-        launch(inputs, tmp_path / "out", settings=settings, facts={"huge": HUGE})
+    with pytest.raises(TrainRefused, match=r"surrogates not allowed.*on rank 0 of 2"):
+        launch(inputs, tmp_path / "out", settings=settings, name=UNWRITABLE)
 
 
 @pytest.mark.slow
@@ -119,8 +119,8 @@ def test_a_refusal_reaches_the_driver_without_further_attempts(
     ray_session: None, inputs: tuple[str, str], tmp_path: Path
 ) -> None:
     settings = TrainSettings(**(SETTINGS | {"max_steps": 2}))  # type: ignore[arg-type]
-    with pytest.raises(TrainRefused, match=r"integer string conversion.*on rank 0 of 2"):
-        launch(inputs, tmp_path / "out", settings=settings, facts={"huge": HUGE}, max_failures=0)
+    with pytest.raises(TrainRefused, match=r"surrogates not allowed.*on rank 0 of 2"):
+        launch(inputs, tmp_path / "out", settings=settings, name=UNWRITABLE, max_failures=0)
 
 
 def test_a_step_that_is_not_finite_is_no_result(ray_session: None, inputs: tuple[str, str], tmp_path: Path) -> None:

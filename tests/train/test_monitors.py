@@ -13,7 +13,7 @@ from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
 
 def record(folder: Path, steps: range, **options: object) -> None:
     monitors = Monitors(folder, **options)  # type: ignore[arg-type]
-    monitors.start(steps.start, steps.stop)
+    monitors.start(steps.start)
     for step in steps:
         monitors.log(step, {"loss": float(step), "own_metric": 1.0})
     monitors.close()
@@ -31,7 +31,7 @@ def test_steps_are_never_doubled_after_a_resume(tmp_path: Path) -> None:
 
 def test_lines_hold_every_watched_metric_and_valid_json(tmp_path: Path) -> None:
     monitors = Monitors(tmp_path)
-    monitors.start(0, 1)
+    monitors.start(0)
     monitors.log(0, {"loss": math.nan, "grad_norm": math.inf, "chosen_logp": -1.0, "own_metric": 2.0})
     monitors.close()
 
@@ -46,7 +46,7 @@ def test_lines_hold_every_watched_metric_and_valid_json(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monitors = Monitors()
-    monitors.start(0, 3)
+    monitors.start(0)
     monitors.log(0, {"loss": 1.0})
     monitors.sync()
     monitors.close()

@@ -24,7 +24,7 @@ def installed(name: str) -> Any:
 
 def record(folder: Path, steps: range, **options: Any) -> Monitors:
     monitors = Monitors(folder, run_name="train redi", config=CONFIG, **options)
-    monitors.start(steps.start, steps.stop)
+    monitors.start(steps.start)
     for step in steps:
         monitors.log(step, {"loss": 10.0 - step, "own_metric": 1.0, "grad_norm": float("nan")})
     return monitors

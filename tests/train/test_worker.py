@@ -27,7 +27,8 @@ from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.on_ray.job import STOP, Development, Job
 from redi_ray.train.on_ray.launch import read_outcome
-from redi_ray.train.on_ray.worker import stop_flag, train_and_export
+from redi_ray.train.on_ray.outside import listening
+from redi_ray.train.on_ray.worker import train_and_export
 
 PROBE = ProbeSettings(every=3, problems=30, max_tokens=8, temperature=1.0, batch_size=10)
 SETTINGS = TrainSettings(
@@ -53,7 +54,6 @@ def make_job(root: str) -> Job:
         name="tiny",
         threads=1,
         trackers=("tensorboard",),
-        facts={},
         watch_nodes=False,
         development=Development(f"{root}/dev", PromptSettings(prefix=""), DIGITS),
     )
@@ -122,8 +122,9 @@ def test_asked_to_stop_it_saves_and_leaves_no_export_and_goes_on_to_the_same_wei
             time.sleep(1)  # the look at it comes in time
 
     (tmp_path / "2").mkdir()
-    with stop_flag(stopped, Distributed()) as asked:
-        train_and_export(stopped, Distributed(), tmp_path / "2", Hooks(on_step=ask, stop_requested=asked))
+    with listening(stopped, Distributed()) as outside:
+        hooks = Hooks(on_step=ask, stop_requested=outside.hooks().stop_requested)
+        assert train_and_export(stopped, Distributed(), tmp_path / "2", hooks) == "preempted"
     assert read_outcome(stopped.out_uri) is None
     seals = storage.list_files(f"{stopped.out_uri}/checkpoints", "files.json")
     assert [seal.split("/")[-2][:13] for seal in seals][-1] == "step-00000006"

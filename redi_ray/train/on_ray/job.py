@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import Objective
@@ -16,6 +14,9 @@ REFUSED = "refused.json"
 """Left by a worker that found the job impossible: tried again and again, it would fail the same way."""
 STOP = "stop"
 """Left by the driver that got SIGTERM: workers save after their step and end."""
+RESIZE, RESIZED = "resize", "resized"
+"""Left by Ray Train's controller where there is room for more ranks: they save after their step; and by rank 0, which copies the
+word, when that is done."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ class Job:
     name: str
     threads: int
     trackers: tuple[str, ...]
-    facts: Mapping[str, Any]
     watch_nodes: bool
     """Whether to ask Ray if a node is about to go."""
+    fewest_ranks: int = 1
+    """Without which the training waits."""
+    grows: bool = False
+    """Whether Ray Train may ask to save before it changes the number of ranks."""
     development: Development | None = None
     keep_float32: bool = False
     """Whether the weights are kept in float32 beside a narrower export: another training will start from them."""

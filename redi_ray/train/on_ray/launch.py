@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,14 @@ from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.modeling.limits import count_parameters
 from redi_ray.store import storage
 from redi_ray.train.on_ray.job import REFUSED, STOP, Development, Job
+from redi_ray.train.on_ray.room import fits_on_one_node, rank_bytes
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
 
 if TYPE_CHECKING:
-    from ray.train import ScalingConfig
+    from ray.train import FailureConfig, ScalingConfig
 
 log = logging.getLogger("redi_ray")
-
-
-FLOAT32 = 4
-"""Bytes."""
 
 
 class TrainError(RuntimeError):
@@ -76,15 +74,16 @@ def launch_training(
     settings: TrainSettings,
     out_uri: str,
     development: Development | None = None,
-    num_workers: int = 1,
+    num_workers: int | tuple[int, int] = 1,
     use_gpu: bool = False,
     cpus_per_worker: float = 1.0,
-    gpus_per_worker: float = 1.0,
     max_failures: int = 3,
+    max_preemption_failures: int = -1,
+    preemption_grace_s: float = 0.0,
+    resize_check_s: float = 60.0,
     label_selector: Mapping[str, str] | None = None,
     trackers: Sequence[str] = (),
     name: str = "redi_ray",
-    facts: Mapping[str, Any] | None = None,
     keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
     collective_timeout_s: int = 900,
@@ -99,10 +98,11 @@ def launch_training(
         mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
         development: needed where `settings.probe` is set.
+        num_workers: ranks; (fewest, most) for a training that changes size with the cluster, see `elastic.py`.
         cpus_per_worker: logical CPUs per rank; also its number of threads.
+        max_failures ... resize_check_s: see `redi_ray.config.resources.TrainerSettings`.
         label_selector: labels of the nodes that ranks may run on.
         name: of the run in trackers and on the model card.
-        facts: more lines for the model card.
         keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
         collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
@@ -118,11 +118,12 @@ def launch_training(
     out_uri = storage.resolve(out_uri)
     if (finished := read_outcome(out_uri)) is not None:
         return finished
-    resources = {"CPU": cpus_per_worker} | ({"GPU": gpus_per_worker} if use_gpu else {})
+    fewest, most = num_workers if isinstance(num_workers, tuple) else (num_workers, num_workers)
+    resources = {"CPU": cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
     model_path = resolve_model(model_path)
     if (parameters := count_parameters(model_path)) is not None:
-        resources["memory"] = rank_bytes(parameters, num_workers, use_gpu, overrides.lora is not None)
-    require_room(f"workers of {name}", [resources] * num_workers, label_selector or {})
+        resources["memory"] = rank_bytes(parameters, fewest, use_gpu, overrides.lora is not None)
+    require_room(f"workers of {name}", [resources] * fewest, label_selector or {})
     job = Job(
         model_path=model_path,
         overrides=overrides,
@@ -134,21 +135,28 @@ def launch_training(
         name=name,
         threads=max(1, int(cpus_per_worker)),
         trackers=tuple(trackers),
-        facts=dict(facts or {}),
-        watch_nodes=not fits_on_one_node(resources, num_workers),
+        watch_nodes=not fits_on_one_node(resources, most),
+        fewest_ranks=fewest,
+        grows=fewest < most,
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
         keep_float32=keep_float32,
     )
-    from ray.train import ScalingConfig
+    from ray.train import FailureConfig, ScalingConfig
 
     scaling = ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
-        num_workers=num_workers,
+        num_workers=(fewest, most) if job.grows else most,  # type: ignore[arg-type]
+        elastic_resize_monitor_interval_s=resize_check_s,
         use_gpu=use_gpu,
         resources_per_worker=resources,
         label_selector=dict(label_selector) if label_selector else None,
     )
-    run_on_ray(job, scaling, max_failures, callbacks, collective_timeout_s)
+    failures = FailureConfig(  # type: ignore[call-arg]
+        max_failures=max_failures,
+        max_preemption_failures=max_preemption_failures,
+        preemption_grace_s=preemption_grace_s,
+    )
+    run_on_ray(job, scaling, failures, callbacks, collective_timeout_s)
     outcome = read_outcome(out_uri)
     if outcome is None:
         raise TrainError(f"{out_uri}: the workers ended without an export")
@@ -158,16 +166,19 @@ def launch_training(
 def run_on_ray(
     job: Job,
     scaling: ScalingConfig,
-    max_failures: int,
+    failures: FailureConfig,
     callbacks: Sequence[Any],
     collective_timeout_s: int,
 ) -> None:
     """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
-    from ray.train import FailureConfig, RunConfig, TrainingFailedError
+    from ray.train import RunConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from redi_ray.train.on_ray.elastic import ElasticTrainer
+
     storage.delete(job.bookkeeping)
-    trainer = TorchTrainer(
+    make = partial(ElasticTrainer, job=job) if job.grows else TorchTrainer
+    trainer = make(
         worker_entry,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=collective_timeout_s),
@@ -175,12 +186,12 @@ def run_on_ray(
         run_config=RunConfig(
             name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
             storage_path=job.bookkeeping,
-            failure_config=FailureConfig(max_failures=max_failures),
+            failure_config=failures,
             callbacks=list(callbacks),
         ),
     )
     try:
-        with ray_train_environment(job.watch_nodes), saving_first() as asked, passing_on(asked, job):
+        with ray_train_environment(job), saving_first() as asked, passing_on(asked, job):
             trainer.fit()
         raise_refusal(job)
         if asked.is_set():
@@ -233,26 +244,16 @@ def storage_failure(error: Exception) -> StorageError | None:
     return None
 
 
-def rank_bytes(parameters: int, num_workers: int, use_gpu: bool, adapters: bool) -> int:
-    """Memory of a rank's machine: every rank loads all weights in float32 before they are sharded; what the optimizer adds
-    (gradient and two moments) is sharded, and on the GPU where there is one."""
-    added = 0 if use_gpu or adapters else 3 * FLOAT32 * parameters // num_workers
-    return FLOAT32 * parameters + added
-
-
-def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:
-    """Whether the cluster is a single node that holds all workers, so that none will come and none can go alone."""
-    import ray
-
-    room = ray.cluster_resources()
-    return len(ray.nodes()) == 1 and all(room.get(name, 0) >= n * num_workers for name, n in resources.items())
-
-
 @contextmanager
-def ray_train_environment(watch_nodes: bool) -> Iterator[None]:
-    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), and no
-    process that looks out for vanishing nodes where there is but one. What the user has set stays."""
-    wanted = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(watch_nodes))}
+def ray_train_environment(job: Job) -> Iterator[None]:
+    """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), no process
+    that looks out for vanishing nodes where there is but one, and no long wait for room that was there when the number of
+    ranks was chosen: a node has gone, and there is another number. What the user has set stays."""
+    wanted = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(job.watch_nodes)),
+    }
+    wanted |= {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"} if job.grows else {}
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:

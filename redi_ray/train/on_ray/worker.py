@@ -6,11 +6,9 @@ import errno
 import math
 import shutil
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,19 +38,15 @@ from redi_ray.train.on_ray.inputs import (
     refuse_what_was_made_otherwise,
     scratch_folder,
 )
-from redi_ray.train.on_ray.job import REFUSED, STOP, Job
+from redi_ray.train.on_ray.job import REFUSED, Job
+from redi_ray.train.on_ray.outside import GivingWay, listening
 from redi_ray.train.on_ray.uri_store import make_store
-from redi_ray.train.progress import NonfiniteError, TrainResult
+from redi_ray.train.progress import NonfiniteError, Status, TrainResult
 from redi_ray.train.seals import checksum
 from redi_ray.train.shard import compute_dtype, shard_policy
 
 LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """What a disk says that it will say again."""
-
-STOP_POLL_SECONDS = {"local": 0.3, "s3": 3.0}
-"""Between two looks for the driver's word to save and stop."""
-PREEMPTION_POLL_STEPS = 10
-"""Steps between questions to Ray whether a node is about to go (each is a round trip of all ranks)."""
 
 
 def run(job: Job) -> None:
@@ -75,9 +69,10 @@ def run(job: Job) -> None:
     scratch: Path | None = None
     try:
         scratch = scratch_folder(job.out_uri, who)
-        with stop_flag(job, who) as asked:
-            hooks = ray_hooks(job.watch_nodes, job.report_probes)
-            train_and_export(job, who, scratch, replace(hooks, stop_requested=asked))
+        with listening(job, who) as outside:
+            ended = train_and_export(job, who, scratch, outside.hooks())
+        if ended == "preempted" and outside.gives_way and outside.notice is not None:
+            raise GivingWay(outside.notice)
     except StorageUnavailable:
         raise  # the next attempt may find it back
     except (StorageError, ValueError, CheckpointError) as error:
@@ -111,28 +106,8 @@ def refuse(job: Job, who: Distributed, error: Exception) -> None:
         raise error from None
 
 
-@contextmanager
-def stop_flag(job: Job, who: Distributed) -> Iterator[Callable[[], bool]]:
-    """Whether the driver has asked to save and stop. Rank 0 looks, beside the steps, and the loop tells the others."""
-    asked, done = threading.Event(), threading.Event()
-    seconds = STOP_POLL_SECONDS["s3" if job.bookkeeping.startswith("s3://") else "local"]
-
-    def look() -> None:
-        while not asked.is_set() and not done.wait(seconds):
-            with suppress(StorageError):  # it will be there at the next look
-                if storage.exists(storage.join(job.bookkeeping, STOP)):
-                    asked.set()
-
-    if who.rank == 0:
-        threading.Thread(target=look, name="stop-flag", daemon=True).start()
-    try:
-        yield asked.is_set
-    finally:
-        done.set()
-
-
-def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) -> None:
-    """Load, shard, train (from the newest checkpoint), export, unless asked to stop. Runs without Ray too."""
+def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) -> Status:
+    """Load, shard, train (from the newest checkpoint), export, unless asked to stop; how it ended. Runs without Ray too."""
     started, settings = time.time(), job.settings
     model_path = local_copy(job.model_path, scratch / "model", who)
     sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
@@ -164,13 +139,14 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         hooks=hooks,
     )
     if result.status == "preempted":
-        return
+        return result.status
     if result.status == "nonfinite":
         together(partial(refuse_nonfinite, job, result))
     facts = counts | {
         "notes": policy.notes,
         "sequences": len(store),
         "total_steps": result.total_steps,
+        "world_sizes": result.world_sizes,
         "skipped_steps": result.skipped_steps,
         "reason": result.reason,
         "guard_trips": result.trips,
@@ -182,6 +158,7 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
     outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
     export(job, policy, model_path, outcome, who, scratch)
+    return result.status
 
 
 def refuse_nonfinite(job: Job, result: TrainResult) -> None:
@@ -191,25 +168,6 @@ def refuse_nonfinite(job: Job, result: TrainResult) -> None:
         f"result: nothing is exported, and nothing starts from them. Mend: a lower learning_rate, a longer warm-up, a lower "
         f"max_grad_norm{skip}"
     )
-
-
-def ray_hooks(watch_nodes: bool, report_probes: bool) -> Hooks:
-    """Reports to Ray Train at every checkpoint (and probe), and a checkpoint when Ray says that a node is about to go."""
-    asked, warned = 0, False
-
-    def about_to_lose_a_node() -> bool:
-        nonlocal asked, warned
-        asked += 1
-        if not watch_nodes or warned or asked % PREEMPTION_POLL_STEPS:
-            return False
-        warned = ray.train.get_preemption_info() is not None
-        return warned
-
-    def report(steps: int, metrics: Mapping[str, float]) -> None:
-        ray.train.report({**metrics, "step": steps})
-
-    hooks = Hooks(on_checkpoint=report, checkpoint_requested=about_to_lose_a_node)
-    return replace(hooks, on_probe=report) if report_probes else hooks
 
 
 def make_monitors(job: Job, scratch: Path) -> Monitors:
@@ -231,7 +189,7 @@ def export(
 ) -> None:
     """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
     folder, target = scratch / "export", storage.join(job.out_uri, "export")
-    facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]} | dict(job.facts)
+    facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]}
     dtype, found = export_dtype(job.settings, who), dict(outcome["facts"])
     write = partial(
         export_policy,
