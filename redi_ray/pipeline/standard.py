@@ -32,10 +32,22 @@ def graph_of(config: ExperimentConfig) -> Graph:
         steps.append(Step("dev", "dev", {"problems": "problems"}))
     models = config.evaluate.models
     if models is None:
-        models = [step.name for step in steps if step.kind in ("base", "train", "merge") and ROUND not in step.name]
+        models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
+    models = [last_round(config, name) for name in models]
     if config.evaluate.benchmarks:
         steps += [Step(SCORES + name, "evaluate", {"model": name, "problems": "problems"}) for name in models]
     return Graph(steps)
+
+
+def last_round(config: ExperimentConfig, name: str) -> str:
+    """The step that a name means outside of `repeat`: of a repeated one, its last round."""
+    repeat = config.repeat
+    return f"{name}{ROUND}{repeat.times}" if repeat is not None and name in repeat.steps else name
+
+
+def written(name: str) -> str:
+    """The name of a step as `steps` has it, whatever the round."""
+    return name.partition(ROUND)[0]
 
 
 def standard_line(config: ExperimentConfig) -> Iterator[Step]:
@@ -73,7 +85,7 @@ def named_steps(config: ExperimentConfig) -> Iterator[Step]:
                 f"repeat: {', '.join(unknown)} is no repeated step; `repeat.steps` names some of `steps` "
                 f"({', '.join(config.steps) or 'there are none'}), and `carry` ends in one of those"
             )
-    last = {name: f"{name}{ROUND}{repeat.times}" for name in rounds} if repeat is not None else {}
+    last = {name: last_round(config, name) for name in rounds}
     for name, settings in config.steps.items():
         if name not in rounds:
             yield from _named(config, name, settings, last)
