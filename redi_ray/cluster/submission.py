@@ -86,8 +86,8 @@ class Jobs:
     def submit(self, command: str, *, until: str | None = None, again: bool = False) -> tuple[Job, bool]:
         """The job of this run's first attempt, or with `again` of the next one, and whether it is new.
 
-        until: the step at which `run` ends. An attempt that is there is not started twice. Raises SubmissionError if one with another config is under way, or
-        if there is nothing that could be tried again.
+        until: the step at which `run` ends. An attempt that is there is not started twice. Raises SubmissionError if one with
+        another config is under way, or if there is nothing that could be tried again.
         """
         whole = dump_config(self.config)
         jobs, config = self.all(), content_hash(whole if until is None else [whole, until])[:16]

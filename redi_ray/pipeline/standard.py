@@ -50,6 +50,15 @@ def written(name: str) -> str:
     return name.partition(ROUND)[0]
 
 
+def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where the config has the settings of a training: its own, and those that others may share; the same where none do."""
+    if name == SFT:
+        return ("sft", "train"), ("sft", "train")
+    if name in config.redi.arms:
+        return ("redi", "arms", name, "train"), ("redi", "train")
+    return ("steps", written(name), "train"), ("steps", written(name), "train")
+
+
 def standard_line(config: ExperimentConfig) -> Iterator[Step]:
     """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms."""
     yield Step("problems", "problems")

@@ -24,7 +24,7 @@ from redi_ray.search.evaluator import scorer_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
 from redi_ray.search.running_value import RunningValue
-from redi_ray.search.sections import train_settings
+from redi_ray.search.sections import settings_of
 from redi_ray.search.trial import Shared, run_trial
 from redi_ray.stages.training import Training
 from redi_ray.train.on_ray.launch import TrainError
@@ -103,9 +103,9 @@ def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
     record = read_record(job.run_uri, spec.key, job.scheduler)
     if record is None:
         record = _run(spec, goal, job)
-    else:
+    elif (settings := settings_of(spec.config, goal.arm)) is not None:
         ends_at = record.steps if record.status == "done" else record.total_steps
-        running = RunningValue(goal.early_metric, train_settings(spec.config, goal.arm), ends_at)
+        running = RunningValue(goal.early_metric, settings, ends_at)
         Reports(running, {}).send_logged(record.uri)
     if record.status != "failed":
         report_result(final_value(record, goal))
@@ -121,7 +121,7 @@ def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
     delete_record(job.run_uri, spec.key)  # of an earlier try, which says nothing about this one
     let_ray_free_what_a_killed_trial_held()
 
-    def callbacks_for(training: Training, shared: Shared) -> list[Any]:
+    def callbacks_for(training: Training) -> list[Any]:
         running = RunningValue(goal.early_metric, training.settings, training.total_steps)
         reports = Reports(running, {"uri": training.stage.uri})
         reports.send_logged(training.stage.uri)  # by an attempt that was cut off

@@ -40,12 +40,9 @@ def shared_stages(run: Run, folder: Path) -> Shared:
     """What the stages before the training leave: 12 pairs, a model of random weights, 5 development problems."""
     save_scratch_model(run.config.model.init.architecture, character_tokenizer(DIGITS), folder)
     base = Stage(run.uri, "checkpoints/base", {}, {}).publish(facts={"export": str(folder)})
-    return Shared(
-        published(run, "curated", "pairs", PAIR, [pair(n) for n in range(12)], {"pairs": 12}),
-        base,
-        base,
-        published(run, "dev", "dev", PROBLEM, problems(5), {"out": 5}),
-    )
+    groups = published(run, "curated", "pairs", PAIR, [pair(n) for n in range(12)], {"pairs": 12})
+    dev = published(run, "dev", "dev", PROBLEM, problems(5), {"out": 5})
+    return Shared({"groups": groups, "base": base, "start": base, "dev": dev}, dev)
 
 
 def published(run: Run, name: str, table: str, schema: pa.Schema, rows: list[dict], counts: dict) -> Manifest:
@@ -78,8 +75,7 @@ def test_a_trial_is_trained_scored_and_found_again(ray_session: None, tmp_path: 
     assert record.tokens == sum(step["total_tokens"] for step in read_steps(record.uri))
 
     winner = Run.of(spec.config)
-    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.base, "dev": shared.dev}
-    again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), inputs)
+    again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), shared.inputs)
     assert again.stage.published().facts["export"] == f"{record.uri}/export"
     assert run_trial(spec, plan.goal, shared=shared) == record
 
@@ -94,7 +90,7 @@ def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Pa
     shared = shared_stages(Run.of(plan.config), tmp_path / "model")
     with pytest.raises(TrainError, match="max_length"):
         run_trial(spec, plan.goal, shared=shared)
-    assert prepare_trial(spec, plan.goal, shared)[1].stage.published() is None
+    assert prepare_trial(spec, plan.goal, shared).stage.published() is None
 
 
 def test_the_same_development_problems_whatever_their_order():
