@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -173,6 +174,12 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     yield replace(_training(name, recipe, inputs["start"], groups), own=True)
 
 
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """Built once: a search asks for the graph of every point."""
+    return TypeAdapter(kind)
+
+
 def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) -> Any:
     """A section of the config with a step's changes; ConfigError names the step and the key."""
     fits = isinstance(section, kind) or (kind is VllmTraces and isinstance(section, SampledTraces))
@@ -182,6 +189,6 @@ def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) 
     try:
         if issubclass(kind, BaseModel):
             return kind.model_validate(merged(given, changes))
-        return TypeAdapter(kind).validate_python(merged(given, changes))
+        return _adapter(kind).validate_python(merged(given, changes))
     except ValidationError as error:
         raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None
