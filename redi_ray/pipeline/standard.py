@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -20,6 +19,8 @@ from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 BASE, SFT = "base", "sft"
+ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {VerifySettings: TypeAdapter(VerifySettings)}
+"""Of sections that are plain dataclasses; building one takes longer than the rest of a graph, and a search asks for many."""
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
@@ -174,12 +175,6 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     yield replace(_training(name, recipe, inputs["start"], groups), own=True)
 
 
-@cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """Built once: a search asks for the graph of every point."""
-    return TypeAdapter(kind)
-
-
 def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) -> Any:
     """A section of the config with a step's changes; ConfigError names the step and the key."""
     fits = isinstance(section, kind) or (kind is VllmTraces and isinstance(section, SampledTraces))
@@ -189,6 +184,6 @@ def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) 
     try:
         if issubclass(kind, BaseModel):
             return kind.model_validate(merged(given, changes))
-        return _adapter(kind).validate_python(merged(given, changes))
+        return ADAPTERS[kind].validate_python(merged(given, changes))
     except ValidationError as error:
         raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None
