@@ -97,6 +97,11 @@ class SearchPlan:
         return self.search.method == "optuna"
 
     @property
+    def trains(self) -> bool:
+        """Whether the goal is a training, and not a merge."""
+        return recipe_of(self.step) is not None
+
+    @property
     def seeds(self) -> list[int | None]:
         return list(self.search.seeds) or [None]
 
@@ -205,7 +210,7 @@ class SearchPlan:
         refuse(findings)
 
     def _find_metric(self) -> str:
-        merges, on_cpu = recipe_of(self.step) is None, self.config.resources.engine.device == "cpu"
+        merges, on_cpu = not self.trains, self.config.resources.engine.device == "cpu"
         metric = self.search.metric or (DEV_ACCURACY if on_cpu and not merges else DEV_PASS_AT_1)
         known = (DEV_PASS_AT_1,) if merges else (DEV_ACCURACY, DEV_PASS_AT_1, *STEP_METRICS)
         if metric not in known:
