@@ -15,9 +15,9 @@ from redi_ray.config.identity import identity
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
 from redi_ray.config.training import TrainSettings
-from redi_ray.pipeline.graph import GraphError, Step
+from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.standard import graph_of, last_round, train_keys, written
-from redi_ray.search.sections import recipe_of, report_every, settings_of
+from redi_ray.search.sections import recipe_of, report_every, settings_of, unfit
 from redi_ray.search.sharing import Sharing, places_of
 from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values, unknown_section
 from redi_ray.store import storage
@@ -191,23 +191,8 @@ class SearchPlan:
             return arms[0] if len(arms) == 1 else "redi"
         if (found := last_round(self.config, wanted)) not in models:
             raise ConfigError(f"search.arm: no step {wanted!r} trains or merges a model; there are {', '.join(models)}")
-        self._check_goal(self.graph[found])
+        refuse(unfit(self.graph[found], self.search))
         return found
-
-    def _check_goal(self, step: Step) -> None:
-        recipe, name = recipe_of(step), step.name
-        if self.search.trainer is not None and (recipe is None or recipe.kind == "examples"):
-            raise ConfigError(f"search.trainer is for trainings on pairs; for {name} set resources.trainer")
-        if recipe is not None:
-            return
-        findings = (
-            [f"search.seeds order a training's data, and {name} is a merge: leave them out"]
-            if self.search.seeds
-            else []
-        )
-        if not isinstance(self.search.scheduler, NoScheduler):
-            findings.append(f"search.scheduler stops trainings, and {name} is a merge: set it to {{kind: none}}")
-        refuse(findings)
 
     def _find_metric(self) -> str:
         merges, on_cpu = not self.trains, self.config.resources.engine.device == "cpu"

@@ -8,6 +8,7 @@ from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.search import NoScheduler, SearchConfig
 from redi_ray.config.training import TrainSettings
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.standard import graph_of, train_keys
@@ -20,6 +21,18 @@ BEFORE = ("problems", "generate", "verify", "curate", "model")
 def recipe_of(step: Step) -> Recipe | None:
     """How a step trains; None where it is no training, but a merge."""
     return step.settings if step.kind == "train" else None
+
+
+def unfit(step: Step, search: SearchConfig) -> list[str]:
+    """What of a search does not go with its goal."""
+    recipe, found = recipe_of(step), []
+    if search.trainer is not None and (recipe is None or recipe.kind == "examples"):
+        found.append(f"search.trainer is for trainings on pairs; for {step.name} set resources.trainer")
+    if recipe is None and search.seeds:
+        found.append(f"search.seeds order a training's data, and {step.name} is a merge: leave them out")
+    if recipe is None and not isinstance(search.scheduler, NoScheduler):
+        found.append(f"search.scheduler stops trainings, and {step.name} is a merge: set it to {{kind: none}}")
+    return found
 
 
 def settings_of(config: ExperimentConfig, goal: str) -> TrainSettings | None:

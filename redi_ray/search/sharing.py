@@ -46,8 +46,8 @@ class Sharing:
     @cached_property
     def common(self) -> set[str]:
         """Steps whose output is the same for every trial."""
-        return {name for name in self._before if len({trial[name].key for trial in self.trials if name in trial}) == 1
-                and all(name in trial for trial in self.trials)}  # fmt: skip
+        of = {name: [trial[name].key if name in trial else None for trial in self.trials] for name in self._before}
+        return {name for name, keys in of.items() if len(set(keys)) == 1}
 
     @cached_property
     def apart(self) -> set[str]:

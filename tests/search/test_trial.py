@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from redi_ray.config.load import load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR, PROBLEM
+from redi_ray.search.leader import ready
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_steps
 from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
@@ -78,6 +81,25 @@ def test_a_trial_is_trained_scored_and_found_again(ray_session: None, tmp_path: 
     again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), shared.inputs)
     assert again.stage.published().facts["export"] == f"{record.uri}/export"
     assert run_trial(spec, plan.goal, shared=shared) == record
+
+
+def test_a_trial_makes_its_own_data_where_it_has_a_share_of_a_cpu(ray_session: None, tmp_path: Path):
+    """As Tune gives it to each: tasks that stay within it could never start."""
+    told = [
+        f"storage.root={tmp_path}",
+        "resources.trainer={trackers: []}",
+        f"search={{space: {{{RATE}: {{grid: [1e-4]}}}}, metric: loss}}",
+    ]
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    shared = shared_stages(Run.of(plan.config), tmp_path / "model")
+    group = ray.util.placement_group([{"CPU": 0.1}])
+    within = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    assert (
+        ray.get(ray.remote(num_cpus=0.1, scheduling_strategy=within)(ready).remote(spec, plan.goal, shared)) == shared
+    )
+    ray.util.remove_placement_group(group)
+    assert list(tmp_path.glob("demo/sequences/pairs/*/manifest.json"))
 
 
 def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Path):
