@@ -102,6 +102,21 @@ def test_a_trial_makes_its_own_data_where_it_has_a_share_of_a_cpu(ray_session: N
     assert list(tmp_path.glob("demo/sequences/pairs/*/manifest.json"))
 
 
+def test_a_merge_is_a_trial_without_steps(ray_session: None, tmp_path: Path):
+    told = [f"storage.root={tmp_path}", "steps={soup: {do: merge, of: {base: 1, sft: 1}}}",
+            "search={arm: soup, space: {steps.soup.of.sft: {grid: [3]}}}"]  # fmt: skip
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    save_scratch_model(spec.config.model.init.architecture, character_tokenizer(DIGITS), tmp_path / "model")
+    model = Stage(f"{tmp_path}/demo", "checkpoints/base", {}, {}).publish(
+        facts={"export": str(tmp_path / "model"), "prompt": {}}
+    )
+    shared = ready(spec, plan.goal, Shared({"base": model, "sft": model}, model))
+    record = run_trial(spec, plan.goal, shared=shared, scorer=lambda *_: {"value": 0.5, "sem": 0.1})
+    assert (record.status, record.value, record.steps, record.total_steps) == ("done", 0.5, 0, 0)
+    assert storage.exists(f"{record.uri}/export/model.safetensors")
+
+
 def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Path):
     told = [
         "redi.train.max_steps=2", f"storage.root={tmp_path}", "resources.trainer={trackers: []}",
