@@ -35,6 +35,7 @@ Address = Annotated[str | None, typer.Option(help="The dashboard's, http://HOST:
 JobCommand = Annotated[
     Literal["run", "tune", "generate", "curate", "train", "evaluate"], typer.Option(help="What the job runs.")
 ]
+Until = Annotated[str | None, typer.Option(help="Make this step and what it needs, and no more.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and exit with its exit code.")]
 
 
@@ -42,7 +43,7 @@ Follow = Annotated[bool, typer.Option("--follow", help="Print its output, and ex
 def run(
     config: Config,
     overrides: Overrides = None,
-    until: Annotated[str | None, typer.Option(help="Make this step and what it needs, and no more.")] = None,
+    until: Until = None,
 ) -> None:
     """The whole experiment, from problems to report. Finished parts are reused, interrupted ones resumed."""
     if until is None:
@@ -232,11 +233,12 @@ def submit(
     address: Address = None,
     follow: Follow = False,
     command: JobCommand = "run",
+    until: Until = None,
 ) -> None:
     """Run it as a job on a Ray cluster, with the code that lies here. Submitted twice, it runs once."""
     from redi_ray.cli.submit import submit_job
 
-    submit_job(config, overrides or [], address, command=command, follow=follow, again=False)
+    submit_job(config, overrides or [], address, command=command, until=until, follow=follow, again=False)
 
 
 @app.command()
@@ -246,11 +248,12 @@ def resubmit(
     address: Address = None,
     follow: Follow = False,
     command: JobCommand = "run",
+    until: Until = None,
 ) -> None:
     """Another attempt of a job that has ended: it goes on where that was."""
     from redi_ray.cli.submit import submit_job
 
-    submit_job(config, overrides or [], address, command=command, follow=follow, again=True)
+    submit_job(config, overrides or [], address, command=command, until=until, follow=follow, again=True)
 
 
 @app.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from rich.console import Console
 
-from redi_ray.cluster.runtime import log
 from redi_ray.config.data import VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.pipeline.graph import Graph
+from redi_ray.pipeline.standard import graph_of
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
 from redi_ray.plan.costs import Inputs
 from redi_ray.plan.errors import PlanError
@@ -33,8 +35,6 @@ def plan_run(
     as_json: bool,
 ) -> None:
     """Print the plan of a config. Raises PlanError for what is unknown, DataError for files that cannot be read."""
-    if config.steps:
-        log.warning("the plan holds the standard line alone; these steps are not priced: %s", ", ".join(config.steps))
     given = read_assumptions(assume)
     inputs = make_inputs(config, gpu, [parse_shape(text) for text in shapes], sample_rows)
     assumptions = make_assumptions(config, inputs.sample, given)
@@ -51,28 +51,40 @@ def plan_run(
 
 def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sample_rows: int) -> Inputs:
     """Everything but the assumptions: GPU, data, model sizes, benchmark sizes."""
-    known, judge = {shape.name: shape for shape in shapes}, config.verify.judge
+    known, graph = {shape.name: shape for shape in shapes}, graph_of(config)
     student = student_shape(config, known)
-    teacher = None
-    if isinstance(config.generate, VllmTraces):
-        trusted = (config.generate.engine or config.resources.engine).trusts_code
-        teacher = student
-        if not config.teacher_is_base:
-            teacher = shape_of("generate.model", config.generate.model, known, trusted)
     return Inputs(
         config=config,
         sample=sample_data(config, sample_rows),
         gpu=find_gpu(gpu),
+        graph=graph,
         student=student,
-        teacher=teacher,
-        judge=shape_of("verify.judge.model", judge.model, known, (judge.engine or config.resources.engine).trusts_code)
-        if judge is not None and judge.model
-        else None,
+        engines=engine_shapes(config, graph, student, known),
         benchmark_problems={
             benchmark.name: benchmark_size(benchmark, config.problems.source)
             for benchmark in config.evaluate.benchmarks
         },
     )
+
+
+def engine_shapes(
+    config: ExperimentConfig, graph: Graph, student: ModelShape, known: Mapping[str, ModelShape]
+) -> dict[str, ModelShape]:
+    """Of the model that vLLM runs here for a step, by step: a model of the graph has the student's. Raises PlanError."""
+    found = {}
+    for step in graph:
+        here = config.model_copy(update=dict(step.sections))
+        generate, judge, shared = here.generate, here.verify.judge, config.resources.engine
+        where = f"steps.{step.name}" if step.own else ""
+        if "model" in step.inputs and step.gives == "traces":
+            found[step.name] = student
+        elif step.gives == "traces" and isinstance(generate, VllmTraces):
+            trusted = (generate.engine or shared).trusts_code
+            found[step.name] = shape_of(f"{where or 'generate'}.model", generate.model, known, trusted)
+        elif step.kind == "verify" and judge is not None and judge.model:
+            trusted = (judge.engine or shared).trusts_code
+            found[step.name] = shape_of(f"{where or 'verify'}.judge.model", judge.model, known, trusted)
+    return found
 
 
 def make_assumptions(config: ExperimentConfig, sample: DataSample, given: list[Assumption]) -> Assumptions:

@@ -22,13 +22,25 @@ def jobs_of(config_uri: str, overrides: list[str], address: str | None) -> Jobs:
 
 
 def submit_job(
-    config_uri: str, overrides: list[str], address: str | None, *, command: str, follow: bool, again: bool
+    config_uri: str,
+    overrides: list[str],
+    address: str | None,
+    *,
+    command: str,
+    until: str | None,
+    follow: bool,
+    again: bool,
 ) -> None:
-    """Submit, or find what was submitted; with `follow`, print its output and exit with its exit code."""
+    """Submit, or find what was submitted; with `follow`, print its output and exit with its exit code.
+
+    until: a step of the graph, at which `run` ends. Raises GraphError here where there is none, not on the cluster.
+    """
     setup_logging()
     with clear_errors():
+        if until is not None:
+            check_until(config_uri, overrides, command, until)
         jobs = jobs_of(config_uri, overrides, address)
-        job, new = jobs.submit(command, again=again)
+        job, new = jobs.submit(command, until=until, again=again)
         log.info("%s: %s%s", job.id, job.status, "" if new else ", submitted before")
         if not new and job.ended:
             log.info("it has ended; redi-ray resubmit tries again and goes on where it was")
@@ -38,6 +50,15 @@ def submit_job(
         print(job.id)
     if follow or job.ended:
         raise SystemExit(job.code)
+
+
+def check_until(config_uri: str, overrides: list[str], command: str, until: str) -> None:
+    """Raise SubmissionError where the command has no such option, GraphError where the graph has no such step."""
+    from redi_ray.pipeline.standard import graph_of
+
+    if command != "run":
+        raise SubmissionError(f"--until {until}: `{command}` makes what its name says; leave --command out, or --until")
+    graph_of(load_config(config_uri, overrides))[until]
 
 
 def show_status(config_uri: str, overrides: list[str], address: str | None) -> None:

@@ -41,6 +41,7 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
 def run_winner(outcome: Outcome, arm: str) -> str:
     """Put the winner's model in force, score it on the benchmarks, which nothing has looked at before, and report."""
     from redi_ray.pipeline.runner import Pipeline
+    from redi_ray.pipeline.standard import SCORES
     from redi_ray.report.page import build_report, print_summary
     from redi_ray.store.storage import read_json
 
@@ -48,9 +49,8 @@ def run_winner(outcome: Outcome, arm: str) -> str:
         log.warning("search: no trial was trained to its end without collapsing, so there is no winner")
         return f"report: {build_report(outcome.run_uri).html}"
     pipeline = Pipeline(outcome.winner)
-    pipeline.train([arm])
-    if outcome.winner.evaluate.benchmarks:
-        pipeline.evaluate([arm])
+    scores = SCORES + arm
+    pipeline.until(scores if scores in pipeline.graph.steps else arm)
     paths = build_report(outcome.run_uri)
     print_summary(read_json(paths.json))
     return f"winner: {outcome.winner_uri}\nreport: {paths.html}"

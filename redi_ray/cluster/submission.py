@@ -47,7 +47,7 @@ class Job:
     """Of the driver, once it has ended."""
     message: str
     config: str
-    """Hash of the resolved config."""
+    """Hash of the resolved config, and of the step that it ends at."""
 
     @property
     def ended(self) -> bool:
@@ -83,27 +83,28 @@ class Jobs:
         with told(f"ask for {job_id}"):
             return job_of(self.client.get_job_info(job_id))
 
-    def submit(self, command: str, *, again: bool = False) -> tuple[Job, bool]:
+    def submit(self, command: str, *, until: str | None = None, again: bool = False) -> tuple[Job, bool]:
         """The job of this run's first attempt, or with `again` of the next one, and whether it is new.
 
-        An attempt that is there is not started twice. Raises SubmissionError if one with another config is under way, or
-        if there is nothing that could be tried again.
+        until: the step at which `run` ends. An attempt that is there is not started twice. Raises SubmissionError if one with
+        another config is under way, or if there is nothing that could be tried again.
         """
-        jobs, config = self.all(), content_hash(dump_config(self.config))[:16]
+        whole = dump_config(self.config)
+        jobs, config = self.all(), content_hash(whole if until is None else [whole, until])[:16]
         last = jobs[-1] if jobs else None
         if last is not None and not last.ended and last.config != config:
             raise SubmissionError(
-                f"{last.id} is {last.status} with another config; stop it first (redi-ray stop CONFIG)"
+                f"{last.id} is {last.status} with another config or --until; stop it first (redi-ray stop CONFIG)"
             )
         if last is not None and (not last.ended or not again):
             return last, False
         if last is None and again:
             raise SubmissionError(f"no job of {self.name} is known here; start one with redi-ray submit")
         attempt = last.attempt + 1 if last else 1
-        job_id = f"{self.name}-{attempt}"
+        job_id, ends = f"{self.name}-{attempt}", f" --until {until}" if until is not None else ""
         with packed(self.config) as folder, told(f"submit {job_id}"):
             new = self._send(
-                entrypoint=f"python -m redi_ray.cli {command} config.yaml",
+                entrypoint=f"python -m redi_ray.cli {command} config.yaml{ends}",
                 submission_id=job_id,
                 runtime_env={
                     "working_dir": folder,

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from redi_ray.config.benchmarks import BENCHMARKS, WORLD
 from redi_ray.config.objectives import STRICT, require
-
-BENCHMARKS = ("math500", "aime24", "amc23", "amc23_83", "minerva", "olympiadbench", "gsm8k", "arithmetic")
-"""Names that need no `path`: the hub's benchmarks, and the held-out problems of the built-in arithmetic world.
-
-`amc23` is the usual 40 problems of 2023; `amc23_83` the 83 of 2022 and 2023 that the REDI paper calls AMC23."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +16,7 @@ class BenchmarkSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str
-    """One of `BENCHMARKS`, or a name of your own together with `path`."""
+    """One of `redi_ray.config.benchmarks.BENCHMARKS`, or a name of your own together with `path`."""
     path: str | None = None
     """A local or s3:// file instead of the hub: JSON list, JSON Lines or Parquet, the first two also packed."""
     problem_column: str | None = None
@@ -57,7 +53,7 @@ class EvaluateSettings:
     HOW: ClassVar[frozenset[str]] = frozenset({"models"})
     """Fields that change no model's scores; see `redi_ray.config.identity`."""
 
-    benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name="arithmetic")])
+    benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name=WORLD)])
     """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
     models: list[str] | None = None
     """Which models are evaluated; null takes all of the graph."""

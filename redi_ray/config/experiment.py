@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     ArithmeticSource,
@@ -290,7 +291,7 @@ class ExperimentConfig(Strict):
         if isinstance(source, ArithmeticSource):
             if source.min_digits > source.max_digits:
                 found.append("problems.source: min_digits is larger than max_digits")
-        elif any(benchmark.name == "arithmetic" for benchmark in self.evaluate.benchmarks):
+        elif any(benchmark.name == WORLD for benchmark in self.evaluate.benchmarks):
             found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
         contamination = self.curate.contamination
         known = self.evaluate.benchmarks or self.problems.dev.share

@@ -135,13 +135,17 @@ class DevEvaluation(Strict):
 
 
 class SearchConfig(Strict):
-    """A search over one arm's settings. Selection looks at development problems only, never at a benchmark."""
+    """A search over the settings of one model and of what it comes from.
+
+    Selection looks at development problems only, never at a benchmark."""
 
     space: dict[str, Domain] = Field(min_length=1)
-    """Dotted path -> values, the paths of key=value overrides: `redi.train.learning_rate: {loguniform: [1e-7, 1e-5]}`.
-    Where a path changes stages before the arm's own training, trials run one at a time, since they share those stages."""
+    """Dotted path -> values, the paths of key=value overrides: `redi.train.learning_rate: {loguniform: [1e-7, 1e-5]}`,
+    `steps.own.samples_per_round: {grid: [4, 8]}`. What several trials share of the steps before the model is made once. Where a
+    path changes such steps, trials run one at a time."""
     arm: str | None = None
-    """Which arm is trained: one of `redi.arms`, or `sft`. Null takes the only one, or the one named `redi`."""
+    """Which model is compared: one of `redi.arms`, `sft`, or any of `steps` that trains or merges (of a repeated one `nca` is the
+    last round, `nca@1` the first). Null takes the only arm, or the one named `redi`."""
     metric: str | None = None
     """What is compared: `dev_accuracy` (the probe in the training process), `dev_pass@1` (vLLM, several samples a problem),
     or a metric that training logs, such as `margin`. Null takes `dev_accuracy` where `resources.engine.device` is cpu,

@@ -20,16 +20,16 @@ import json
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from redi_ray.config.benchmarks import HUB, HubBenchmark
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.data.sources.chats import BadChat, read_text
 from redi_ray.data.sources.opening import DamagedFile, open_data, unpacking
 from redi_ray.data.sources.readers import DataError, file_rows
-from redi_ray.data.sources.values import BadValue, Several, read_answer, shown
+from redi_ray.data.sources.values import BadValue, read_answer, shown
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM
 from redi_ray.store.contents import commit_of, content_of
@@ -39,30 +39,6 @@ from redi_ray.store.storage import exists
 class BenchmarkError(UserError):
     """A benchmark cannot be had or read; the message names file, row and column, or what to give instead."""
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where the hub has a benchmark, and what is special about its answers."""
-
-    repo: str
-    subset: str | None
-    split: str
-    integers: bool = False
-    """All answers are integers: padding zeros, thousands commas and a trailing `.0` carry no meaning."""
-    several: Several = "refuse"
-    """What a list of different answers holds: parts to be joined, or spellings of one answer, of which the first counts."""
-
-
-HUB = {
-    "math500": Source("HuggingFaceH4/MATH-500", None, "test"),
-    "aime24": Source("HuggingFaceH4/aime_2024", None, "train", integers=True),
-    "amc23": Source("math-ai/amc23", None, "test", integers=True),
-    "amc23_83": Source("AI-MO/aimo-validation-amc", None, "train", integers=True),
-    "minerva": Source("math-ai/minervamath", None, "test", several="first"),
-    "olympiadbench": Source("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", several="join"),
-    "gsm8k": Source("openai/gsm8k", "main", "test", integers=True),
-}
-"""Benchmark -> source. A name that is not here is a file of the user's own, with nothing special about it."""
 
 PROBLEM_COLUMNS = ("problem", "question")
 ANSWER_COLUMNS = ("answer", "final_answer")
@@ -79,7 +55,7 @@ def load_benchmark(settings: BenchmarkSettings) -> pa.Table:
     there, and a hub that cannot be reached.
     """
     name = settings.name
-    source = HUB.get(name, Source(repo="", subset=None, split=""))
+    source = HUB.get(name, HubBenchmark(repo="", subset=None, split="", problems=0))
     if settings.path is not None:
         where, rows = settings.path, _read_file(settings.path)
     elif name in HUB:
@@ -107,7 +83,7 @@ def subset(problems: pa.Table, settings: BenchmarkSettings) -> pa.Table:
     return problems.take(pa.array(sorted(chosen)))
 
 
-def _problem(row: Any, index: int, where: str, settings: BenchmarkSettings, source: Source) -> dict[str, str]:
+def _problem(row: Any, index: int, where: str, settings: BenchmarkSettings, source: HubBenchmark) -> dict[str, str]:
     place = f"{where}, row {index + 1}"
     if not isinstance(row, dict):
         raise BenchmarkError(f"{place}: expected an object with columns, got {type(row).__name__}")
@@ -141,7 +117,7 @@ def _column(row: dict[str, Any], override: str | None, usual: Sequence[str], wha
     )
 
 
-def _clean_answer(raw: Any, solution: Any, source: Source) -> str:
+def _clean_answer(raw: Any, solution: Any, source: HubBenchmark) -> str:
     """The answer as one string, empty if there is none. Raises BadValue for what is no answer."""
     if raw is None and isinstance(solution, str) and "####" in solution:
         raw = solution
@@ -195,7 +171,7 @@ def _parse_json(text: str, path: str) -> list[Any]:
     return rows
 
 
-def _read_hub(name: str, source: Source) -> list[Any]:
+def _read_hub(name: str, source: HubBenchmark) -> list[Any]:
     """All rows from the hub or its local cache. What fails there is network, access or naming: one advice serves all."""
     import datasets
 

@@ -27,7 +27,7 @@ SMALL = demand("small tasks", [{"CPU": SMALL_TASKS_CPUS}], {})
 def of_trainer(field: str, trainer: TrainerSettings) -> Demand:
     """The workers of a training."""
     worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
-    return demand(field, [worker] * trainer.num_workers, trainer.label_selector)
+    return demand(field, [worker] * trainer.pool[0], trainer.label_selector)
 
 
 def of_engines(field: str, engine: EngineSettings) -> Demand:

@@ -19,6 +19,8 @@ from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 BASE, SFT = "base", "sft"
+ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {VerifySettings: TypeAdapter(VerifySettings)}
+"""Of sections that are plain dataclasses; building one takes longer than the rest of a graph, and a search asks for many."""
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
@@ -32,10 +34,31 @@ def graph_of(config: ExperimentConfig) -> Graph:
         steps.append(Step("dev", "dev", {"problems": "problems"}))
     models = config.evaluate.models
     if models is None:
-        models = [step.name for step in steps if step.kind in ("base", "train", "merge") and ROUND not in step.name]
+        models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
+    models = [last_round(config, name) for name in models]
     if config.evaluate.benchmarks:
         steps += [Step(SCORES + name, "evaluate", {"model": name, "problems": "problems"}) for name in models]
     return Graph(steps)
+
+
+def last_round(config: ExperimentConfig, name: str) -> str:
+    """The step that a name means outside of `repeat`: of a repeated one, its last round."""
+    repeat = config.repeat
+    return f"{name}{ROUND}{repeat.times}" if repeat is not None and name in repeat.steps else name
+
+
+def written(name: str) -> str:
+    """The name of a step as `steps` has it, whatever the round."""
+    return name.partition(ROUND)[0]
+
+
+def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where the config has the settings of a training: its own, and those that others may share; the same where none do."""
+    if name == SFT:
+        return ("sft", "train"), ("sft", "train")
+    if name in config.redi.arms:
+        return ("redi", "arms", name, "train"), ("redi", "train")
+    return ("steps", written(name), "train"), ("steps", written(name), "train")
 
 
 def standard_line(config: ExperimentConfig) -> Iterator[Step]:
@@ -73,7 +96,7 @@ def named_steps(config: ExperimentConfig) -> Iterator[Step]:
                 f"repeat: {', '.join(unknown)} is no repeated step; `repeat.steps` names some of `steps` "
                 f"({', '.join(config.steps) or 'there are none'}), and `carry` ends in one of those"
             )
-    last = {name: f"{name}{ROUND}{repeat.times}" for name in rounds} if repeat is not None else {}
+    last = {name: last_round(config, name) for name in rounds}
     for name, settings in config.steps.items():
         if name not in rounds:
             yield from _named(config, name, settings, last)
@@ -161,6 +184,6 @@ def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) 
     try:
         if issubclass(kind, BaseModel):
             return kind.model_validate(merged(given, changes))
-        return TypeAdapter(kind).validate_python(merged(given, changes))
+        return ADAPTERS[kind].validate_python(merged(given, changes))
     except ValidationError as error:
         raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None

@@ -7,9 +7,10 @@
     flops.py        floating-point operations of training and scoring
     serving.py      tokens per second of an engine, by its memory traffic
     memory.py       bytes per training rank, and the token budget that fits
-    workload.py     counts and lengths that a config makes of all that
+    workload.py     counts and lengths that a step of the graph makes of all that
     footprint.py    memory of every training, bytes on disk
-    estimate.py     all stages of a config, as costs.py has them;  sensitivity.py: which assumption moves the total most
+    engines.py, trainings.py   what asking a model costs, and what training one
+    estimate.py     every step of the graph, as costs.py has them;  sensitivity.py: which assumption moves the total most
     show.py         tables
 
 Left out: the CPU time of verification and curation, start-up of engines and workers, checkpoints being written, probes, and

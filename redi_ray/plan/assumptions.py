@@ -19,6 +19,9 @@ from dataclasses import dataclass, replace
 
 from redi_ray.plan.errors import PlanError
 
+OWN = "own_"
+"""Begins the shares of traces that a named step samples from a model of the run, which is not there yet when they are planned."""
+
 
 @dataclass(frozen=True)
 class Assumption:
@@ -64,6 +67,22 @@ DEFAULTS = _defaults(
     ("solved_share", 0.75, 0.5, 0.95, "share of the problems with a correct trace, which become positives"),
     ("paired_share", 0.5, 0.25, 0.7, "share of the problems with a correct and a wrong trace, which become pairs"),
     ("correct_share", 0.6, 0.3, 0.85, "share of all traces that are correct"),
+    (
+        OWN + "solved_share",
+        0.75,
+        0.4,
+        0.95,
+        "share of the problems that a model trained here solves in a step `sample`",
+    ),
+    (OWN + "paired_share", 0.5, 0.2, 0.8, "share of the problems that it solves once and fails once"),
+    (OWN + "correct_share", 0.6, 0.2, 0.9, "share of its traces that are correct"),
+    (
+        "selected_share",
+        0.5,
+        0.2,
+        0.9,
+        "share of the problems whose pass rate a step `select` wants; the rest is left out",
+    ),
     ("traces_per_problem", 2.3, 2.0, 4.0, "traces that come with each problem"),
     ("eval_ratio", 1.3, 0.8, 2.5, "mean answer in evaluation over mean correct trace; students write longer"),
     ("judge_tokens", 300, 100, 800, "mean judgement in tokens"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.pipeline.graph import Graph
 from redi_ray.plan.hardware import Gpu
 from redi_ray.plan.memory import RankMemory
 from redi_ray.plan.sample import DataSample
@@ -18,20 +19,22 @@ class Inputs:
     config: ExperimentConfig
     sample: DataSample
     gpu: Gpu
+    graph: Graph
+    """Of the config: every step of it has its part in the plan."""
     student: ModelShape
-    teacher: ModelShape | None
-    """Of a teacher that vLLM runs here."""
-    judge: ModelShape | None
-    """Of a judge that vLLM runs here."""
+    engines: dict[str, ModelShape]
+    """Of the teacher or the judge that vLLM runs here, by step."""
     benchmark_problems: dict[str, int]
     """Problems evaluated, by benchmark."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage takes."""
+    """What one stage takes in which a model runs."""
 
     name: str
+    steps: list[str]
+    """Of the graph, that it belongs to."""
     sequences: float
     tokens: float
     """Read in training, and in scoring; written by a model in sampling."""
@@ -51,6 +54,16 @@ class StageCost:
     def hours(self) -> float | None:
         """On the clock."""
         return None if self.gpu_hours is None else self.gpu_hours / max(1, self.gpus)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A step in which no model runs: it costs CPU time, which is not priced."""
+
+    name: str
+    note: str
+    """What is expected of it."""
+    assumptions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,8 @@ class Plan:
     """What a run will cost."""
 
     stages: list[StageCost]
+    beside: list[Beside]
+    """The other steps, so that each is named once or more."""
     memory: list[StageMemory]
     storage: dict[str, float]
     """Bytes by table."""

@@ -35,5 +35,5 @@ def swings(inputs: Inputs, assume: Assumptions, plan: Plan) -> list[Swing]:
 
 def used_by(plan: Plan) -> set[str]:
     """Names of all assumptions that any figure rests on."""
-    lists = [stage.assumptions for stage in plan.stages] + [memory.assumptions for memory in plan.memory]
+    lists = [part.assumptions for parts in (plan.stages, plan.beside, plan.memory) for part in parts]
     return {name for names in [*lists, plan.storage_assumptions] for name in names}

@@ -49,6 +49,8 @@ def show_plan(inputs: Inputs, assume: Assumptions, plan: Plan, swings: list[Swin
     for stage in plan.stages:
         if stage.note:
             tell(f"{stage.name}: {stage.note}")
+    for step in plan.beside:
+        tell(f"{step.name}: {step.note}; no model runs")
     if plan.gpu_hours is None:
         tell("everything runs on CPU here, so GPU-hours do not apply; tokens and memory do")
     else:
@@ -195,6 +197,7 @@ def as_values(inputs: Inputs, assume: Assumptions, plan: Plan, swings: list[Swin
         "model": {**asdict(inputs.student), "parameters": inputs.student.parameters},
         "data": inputs.sample.note,
         "stages": [{**asdict(stage), "hours": stage.hours} for stage in plan.stages],
+        "beside": [asdict(step) for step in plan.beside],
         "total": {"gpu_hours": plan.gpu_hours, "tokens": plan.tokens},
         "memory": [_memory_values(stage) for stage in plan.memory],
         "storage_bytes": plan.storage,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from redi_ray.config.data import ImportTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
-from redi_ray.plan.assumptions import Assumptions
+from redi_ray.pipeline.graph import Graph
+from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
 from redi_ray.plan.sample import DataSample
 
@@ -49,32 +50,43 @@ class Workload:
     """Counts and lengths, each computed from the assumptions when it is asked for."""
 
     config: ExperimentConfig
+    """With the sections of the steps that the traces have come through."""
     sample: DataSample
     assume: Assumptions
+    own: bool = False
+    """Whether a named step samples the traces from a model of the run: what the data at hand say is not said of those."""
+    selections: int = 0
+    """How often only the problems of wanted pass rates were kept."""
 
     @property
     def problems(self) -> float:
-        """After the development split is held out, and `max_problems`."""
+        """After the development split is held out, `max_problems`, and selections."""
         most = self.config.problems.max_problems
         left = self.assume["problems"] * (1 - self.config.problems.dev.share)
-        return left if most is None else min(left, most)
+        left = left if most is None else min(left, most)
+        return left * self.assume["selected_share"] ** self.selections if self.selections else left
+
+    def share(self, name: str) -> float:
+        """One of the shares `solved`, `paired` and `correct`, of these traces."""
+        return self.assume[f"{OWN}{name}_share" if self.own else f"{name}_share"]
 
     @property
     def positives(self) -> int:
-        return round(self.problems * self.assume["solved_share"] * self.config.curate.positives_per_problem)
+        return round(self.problems * self.share("solved") * self.config.curate.positives_per_problem)
 
     @property
     def pairs(self) -> int:
-        return round(self.problems * self.assume["paired_share"] * self.config.curate.pairs_per_problem)
+        return round(self.problems * self.share("paired") * self.config.curate.pairs_per_problem)
 
-    def traces(self, rounds: bool = True) -> float:
+    @property
+    def traces(self) -> float:
         """All traces; sampled rounds go on with the problems that have no correct one yet, fewer by the same factor a round."""
         generate = self.config.generate
         if isinstance(generate, ImportTraces):
             return self.problems * self.assume["traces_per_problem"]
         asked = float(generate.max_rounds)
         if generate.max_rounds > 1:
-            left = (1 - self.assume["solved_share"]) ** (1 / generate.max_rounds)
+            left = (1 - self.share("solved")) ** (1 / generate.max_rounds)
             asked = sum(left**number for number in range(generate.max_rounds))
         return self.problems * generate.samples_per_round * asked
 
@@ -89,19 +101,24 @@ class Workload:
         return cut_at(lengths, generate.max_tokens) if isinstance(generate, SampledTraces) else lengths
 
     @property
+    def _mean(self) -> float:
+        """Of correct traces; what a student writes is as long as its answers in evaluation."""
+        return self.assume["completion_tokens"] * (self.assume["eval_ratio"] if self.own else 1.0)
+
+    @property
     def correct(self) -> np.ndarray:
         """Lengths of correct traces, before curation."""
-        return self._drawn(self.sample.chosen, self.assume["completion_tokens"])
+        return self._drawn(self.sample.chosen, self._mean)
 
     @property
     def wrong(self) -> np.ndarray:
         """Lengths of wrong traces, before curation."""
-        return self._drawn(self.sample.rejected, self.assume["completion_tokens"] * self.assume["rejected_ratio"])
+        return self._drawn(self.sample.rejected, self._mean * self.assume["rejected_ratio"])
 
     @property
     def trace_tokens(self) -> float:
         """Mean over all traces."""
-        share = self.assume["correct_share"]
+        share = self.share("correct")
         return float(share * self.correct.mean() + (1 - share) * self.wrong.mean())
 
     @property
@@ -117,6 +134,14 @@ class Workload:
         mean = self.assume["completion_tokens"] * self.assume["eval_ratio"]
         form = lognormal_shape(self.assume["length_spread"]) if self.sample.chosen is None else self.sample.chosen
         return cut_at(form * mean, self.config.evaluate.max_tokens)
+
+
+def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
+    """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
+    step = graph[name]
+    before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
+    selections = before.selections + (step.kind == "select")
+    return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
 
 
 def sides_of(work: Workload, objective: str, paired: bool, settings: TrainSettings) -> list[Side]:

@@ -60,13 +60,13 @@ class Bookkeeper(tune.Callback):
         goal, rule = self.job.plan.goal, self.job.scheduler
         with quiet():
             shared = self.job.shared or Shared.of(Pipeline(spec.config, in_force=False), goal)
-            _, training = prepare_trial(spec, goal, shared)
+            prepared = prepare_trial(spec, goal, shared)
         if late or rule is None:
-            return record_of(spec, goal, training, shared, "out_of_time", "the time budget was used up")
+            return record_of(spec, goal, prepared, shared, "out_of_time", "the time budget was used up")
         return record_of(
             spec,
             goal,
-            training,
+            prepared,
             shared,
             "stopped_by_scheduler",
             f"not among the best ({rule['kind']})",

@@ -20,12 +20,13 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from redi_ray.cluster.runtime import quiet_libraries
 from redi_ray.errors import UserError
+from redi_ray.pipeline.runner import Pipeline
 from redi_ray.search.evaluator import scorer_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, delete_record, read_record, read_steps, write_record
 from redi_ray.search.running_value import RunningValue
-from redi_ray.search.sections import train_settings
-from redi_ray.search.trial import Shared, run_trial
+from redi_ray.search.sections import settings_of
+from redi_ray.search.trial import Shared, prepare_trial, run_trial
 from redi_ray.stages.training import Training
 from redi_ray.train.on_ray.launch import TrainError
 
@@ -46,6 +47,11 @@ class TrialJob:
     shared: Shared | None
     evaluator: Any
     """Handle of the actor that scores, None if the metric needs none."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all that trainings read was made before the trials started."""
+        return self.shared is not None and bool(self.specs) and self.plan.trains
 
     def spec_of(self, assigned: Mapping[str, Any]) -> TrialSpec:
         """The trial that Tune's config stands for: the number of a known one, or the searcher's values as JSON."""
@@ -103,9 +109,9 @@ def lead_trial(assigned: dict[str, Any], job: TrialJob) -> None:
     record = read_record(job.run_uri, spec.key, job.scheduler)
     if record is None:
         record = _run(spec, goal, job)
-    else:
+    elif (settings := settings_of(spec.config, goal.arm)) is not None:
         ends_at = record.steps if record.status == "done" else record.total_steps
-        running = RunningValue(goal.early_metric, train_settings(spec.config, goal.arm), ends_at)
+        running = RunningValue(goal.early_metric, settings, ends_at)
         Reports(running, {}).send_logged(record.uri)
     if record.status != "failed":
         report_result(final_value(record, goal))
@@ -121,7 +127,7 @@ def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
     delete_record(job.run_uri, spec.key)  # of an earlier try, which says nothing about this one
     let_ray_free_what_a_killed_trial_held()
 
-    def callbacks_for(training: Training, shared: Shared) -> list[Any]:
+    def callbacks_for(training: Training) -> list[Any]:
         running = RunningValue(goal.early_metric, training.settings, training.total_steps)
         reports = Reports(running, {"uri": training.stage.uri})
         reports.send_logged(training.stage.uri)  # by an attempt that was cut off
@@ -129,11 +135,35 @@ def _run(spec: TrialSpec, goal: Goal, job: TrialJob) -> TrialRecord:
 
     try:
         scorer = scorer_of(job.evaluator) if job.evaluator is not None else None
-        record = run_trial(spec, goal, shared=job.shared, callbacks_for=callbacks_for, scorer=scorer)
+        shared = job.shared if job.is_ready else ready(spec, goal, job.shared)
+        record = run_trial(spec, goal, shared=shared, callbacks_for=callbacks_for, scorer=scorer)
     except (UserError, TrainError) as error:  # another try would end the same way; Ray Train has had its own
         record = TrialRecord(spec.key, dict(spec.values), spec.seed, "failed", f"{type(error).__name__}: {error}")
     write_record(job.run_uri, record)
     return record
+
+
+def ready(spec: TrialSpec, goal: Goal, shared: Shared | None) -> Shared:
+    """Make what the trial needs before its training, all of it if nothing is shared, and a merge itself.
+
+    In a process that is no part of the trial's: the small tasks of a step ask for a CPU, and below this one they would only
+    have the share of it that Tune keeps for the trial.
+    """
+    task = ray.remote(num_cpus=0, max_retries=2, scheduling_strategy="DEFAULT")(make_ready)
+    try:
+        return ray.get(task.remote(spec, goal, shared))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def make_ready(spec: TrialSpec, goal: Goal, shared: Shared | None) -> Shared:
+    """See `ready`."""
+    quiet_libraries()
+    shared = shared or Shared.of(Pipeline(spec.config, in_force=False), goal)
+    prepared = prepare_trial(spec, goal, shared)
+    if prepared.training is None:
+        prepared.make()
+    return shared
 
 
 def let_ray_free_what_a_killed_trial_held() -> None:

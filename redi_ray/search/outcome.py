@@ -22,7 +22,7 @@ from redi_ray.config.load import dump_config
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import TrialRecord
 from redi_ray.search.results import SHARES, Point, cost, importances, shown, to_points, to_table, winner, within_one_sem
-from redi_ray.search.sections import all_of_training
+from redi_ray.search.sections import all_of
 from redi_ray.search.space import describe
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
@@ -50,7 +50,7 @@ def publish(plan: SearchPlan, records: Sequence[TrialRecord], started: float) ->
     points, mode, seeds = to_points(records), plan.search.mode, len(plan.seeds)
     best = winner(points, mode, seeds)
     run = Run.of(plan.config)
-    stage = run.stage("search", {"search": plan.search, "trained_with": all_of_training(plan.config, plan.arm)}, {})
+    stage = run.stage("search", {"search": plan.search, "trained_with": all_of(plan.config, plan.arm)}, {})
     storage.write_table(storage.join(stage.uri, "trials.parquet"), to_table(records))
     config, uri = None, storage.join(stage.uri, "winner.yaml")
     storage.delete_file(uri)  # of an earlier, shorter search

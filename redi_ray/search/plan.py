@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
@@ -14,15 +15,11 @@ from redi_ray.config.identity import identity
 from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
 from redi_ray.config.training import TrainSettings
-from redi_ray.search.sections import (
-    all_of_training,
-    before_training,
-    data_of_training,
-    differ,
-    report_every,
-    train_settings,
-)
-from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values
+from redi_ray.pipeline.graph import GraphError
+from redi_ray.pipeline.standard import graph_of, last_round, train_keys, written
+from redi_ray.search.sections import recipe_of, report_every, settings_of, unfit
+from redi_ray.search.sharing import Sharing, places_of
+from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values, unknown_section
 from redi_ray.store import storage
 from redi_ray.train.monitors import STEP_METRICS
 
@@ -40,7 +37,7 @@ class Goal:
     """What is trained, and by what it is compared."""
 
     arm: str
-    """One of `redi.arms`, or `sft`."""
+    """A step of the graph that trains or merges: one of `redi.arms`, the first stage, or a named one."""
     metric: str
     dev: DevEvaluation = field(default_factory=DevEvaluation)
     """How `dev_pass@1` is measured."""
@@ -81,9 +78,11 @@ class SearchPlan:
             raise ConfigError(
                 "search: this config has no such section, so there is nothing to tune; `redi-ray run` trains it as it is"
             )
-        self.config, self.search = config, config.search
+        self.config, self.search, self.graph = config, config.search, graph_of(config)
         self.arm = self._find_arm()
-        self.section = "sft.train" if self.arm == "sft" else "redi.train"
+        self.step = self.graph[self.arm]
+        own, shared = train_keys(config, self.arm)
+        self.own_section, self.section = ".".join(own), ".".join(shared)
         self.metric = self._find_metric()
         self.goal = Goal(self.arm, self.metric, config.search.dev)
         self._check_paths()
@@ -96,6 +95,11 @@ class SearchPlan:
     def open_ended(self) -> bool:
         """Whether points follow from the results of others, so that they are not known before."""
         return self.search.method == "optuna"
+
+    @property
+    def trains(self) -> bool:
+        """Whether the goal is a training, and not a merge."""
+        return recipe_of(self.step) is not None
 
     @property
     def seeds(self) -> list[int | None]:
@@ -118,8 +122,11 @@ class SearchPlan:
         return TrialSpec(number, dict(values), seed, config, self._key(config))
 
     def configured(self, values: Values, seed: int | None = None) -> ExperimentConfig:
-        """The whole config at a point: what `redi-ray run` needs to train the very same model."""
-        raw = self.config.model_dump(mode="json")
+        """The whole config at a point: what `redi-ray run` needs to train the very same model.
+
+        Raises ConfigError or GraphError where there is none.
+        """
+        raw = self.config.model_dump(mode="json", by_alias=True)
         raw["search"] = None
         raw["storage"]["root"] = storage.resolve(self.config.storage.root)
         if self.search.trainer is not None:
@@ -127,10 +134,15 @@ class SearchPlan:
         for path, value in values.items():
             set_path(raw, path, value, where=f"search.space: {path}")
         where = describe(values)
-        guard = train_settings(parse_config(raw, where), self.arm).guard
-        mine = raw["sft"]["train"] if self.arm == "sft" else raw["redi"]["arms"][self.arm]["train"]
-        if guard.action == "warn":  # a trial that has collapsed has nothing more to say
-            mine["guard"] = {**asdict(guard), "action": "stop"}
+        config = parse_config(raw, where)
+        settings = settings_of(config, self.arm)
+        if settings is None:
+            return config
+        mine = raw
+        for key in train_keys(config, self.arm)[0]:
+            mine = mine[key]
+        if settings.guard.action == "warn":  # a trial that has collapsed has nothing more to say
+            mine["guard"] = {**asdict(settings.guard), "action": "stop"}
         if seed is not None:
             mine["seed"] = seed
         return parse_config(raw, where)
@@ -139,50 +151,60 @@ class SearchPlan:
         told = {name: value for name, value in identity(config).items() if name not in NOT_THE_TRIAL}
         told["engine"] = identity(config.resources.engine)
         told["redi"] = {"arm": told["redi"]["arms"].get(self.arm), "train": told["redi"]["train"]}
+        told["steps"], told["repeat"] = {}, None
+        if any(written(step.name) in config.steps for step in graph_of(config).needed_for([self.arm])):
+            told["steps"] = places_of(config, self.arm)[self.arm].key
         dev = self.search.dev.model_dump() if self.metric == DEV_PASS_AT_1 else None
         return storage.content_hash([VERSION, told, self.arm, self.metric, dev])[:16]
 
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which steps the trials at the known points share."""
+        return Sharing(self.arm, [places_of(self.configured(values), self.arm) for values in self.points])
+
     @property
     def shares_data(self) -> bool:
-        """Whether all trials read what the stages before their training have made for the first."""
-        return not differ(before_training(self.configured(values), self.arm) for values in self.points)
+        """Whether all trials read what the steps before the goal have made for the first."""
+        return not self.sharing.apart
 
     @property
     def one_at_a_time(self) -> bool:
-        """Whether two trials could compute the same thing at the same time: then none may run beside another.
+        """Whether two trials could compute the same thing at the same time, or something larger than their own training: then
+        none may run beside another.
 
-        Known points are safe as long as only the arm's own section varies: their data are made beforehand. A searcher may
-        suggest points that need other data, or where all values are listed the very point that is being trained.
+        Known points are safe as long as only the goal itself varies: its data are made beforehand. A searcher may suggest
+        points that need other data, or where all values are listed the very point that is being trained.
         """
         if not self.shares_data or not self.open_ended:
             return not self.shares_data
         listed = all(isinstance(domain, Grid | Choice) for domain in self.search.space.values())
-        return listed or differ(data_of_training(self.configured(values), self.arm) for values in self.points)
+        return listed or self.sharing.data_differ
 
     # ------------------------------------------------------------------------------------------------------ the checks
 
     def _find_arm(self) -> str:
         arms, wanted = list(self.config.redi.arms), self.search.arm
+        models = [step.name for step in self.graph if step.kind in ("train", "merge")]
         if wanted is None:
-            if len(arms) > 1 and "redi" not in arms:
-                raise ConfigError(f"search.arm: name one of {', '.join(arms)}, or sft")
+            if len(arms) != 1 and "redi" not in arms:
+                raise ConfigError(f"search.arm: name one of {', '.join(models)}")
             return arms[0] if len(arms) == 1 else "redi"
-        if wanted not in (*arms, "sft"):
-            raise ConfigError(f"search.arm: no arm {wanted!r}; there are {', '.join(arms)}, and sft")
-        if wanted == "sft" and self.search.trainer is not None:
-            raise ConfigError("search.trainer is for the arms of stage 2; for sft set resources.trainer")
-        return wanted
+        if (found := last_round(self.config, wanted)) not in models:
+            raise ConfigError(f"search.arm: no step {wanted!r} trains or merges a model; there are {', '.join(models)}")
+        refuse(unfit(self.graph[found], self.search))
+        return found
 
     def _find_metric(self) -> str:
-        on_cpu = self.config.resources.engine.device == "cpu"
-        metric = self.search.metric or (DEV_ACCURACY if on_cpu else DEV_PASS_AT_1)
-        known = (DEV_ACCURACY, DEV_PASS_AT_1, *STEP_METRICS)
+        merges, on_cpu = not self.trains, self.config.resources.engine.device == "cpu"
+        metric = self.search.metric or (DEV_ACCURACY if on_cpu and not merges else DEV_PASS_AT_1)
+        known = (DEV_PASS_AT_1,) if merges else (DEV_ACCURACY, DEV_PASS_AT_1, *STEP_METRICS)
         if metric not in known:
-            raise ConfigError(f"search.metric: unknown metric {metric!r}; there are {', '.join(known)}")
+            of = f", of a merge such as {self.arm}" if merges else ""
+            raise ConfigError(f"search.metric: unknown metric {metric!r}; there are {', '.join(known)}{of}")
         return metric
 
     def _check_paths(self) -> None:
-        raw = self.config.model_dump(mode="json")
+        raw = self.config.model_dump(mode="json", by_alias=True)
         findings = [found for path in self.search.space if (found := unknown_section(raw, path))]
         if self.search.seeds and (clash := [path for path in self.search.space if path.endswith(".train.seed")]):
             findings.append(f"{clash[0]} varies the seed, and so does search.seeds; leave one of them out")
@@ -198,9 +220,9 @@ class SearchPlan:
         for point in points:
             try:
                 self.configured(point)
-            except ConfigError as error:
-                for line in str(error).splitlines()[1:]:
-                    findings.setdefault(line.removeprefix("  - "), describe(point))
+            except (ConfigError, GraphError) as error:
+                for line in str(error).splitlines()[1:] or [str(error)]:
+                    findings.setdefault(line.strip().removeprefix("- "), describe(point))
         refuse([f"{finding} (at {point})" for finding, point in findings.items()])
         return points
 
@@ -211,18 +233,23 @@ class SearchPlan:
             found = []
             for value in sample_values(domain):
                 try:
-                    found.append(all_of_training(self.configured({**self.points[0], path: value}), self.arm))
-                except ConfigError:  # valid only beside other values, and those combinations have been tried
+                    point = self.configured({**self.points[0], path: value})
+                    found.append(places_of(point, self.arm)[self.arm].key)
+                except (
+                    ConfigError,
+                    GraphError,
+                ):  # valid only beside other values, and those combinations have been tried
                     continue
-            if len(found) > 1 and not differ(found):
-                again = "sft.train" if self.arm == "sft" else f"redi.arms.{self.arm}.train"
+            if len(found) > 1 and len(set(found)) == 1:
                 findings.append(
-                    f"{path} changes nothing that {self.arm} is trained with: it belongs elsewhere, or {again} sets it again"
+                    f"{path} changes nothing that {self.arm} is trained with: it belongs elsewhere, or {self.own_section} sets "
+                    "it again"
                 )
         refuse(findings)
 
     def _check_metric(self) -> None:
-        settings = [train_settings(self.configured(point), self.arm) for point in self.points]
+        known = [settings_of(self.configured(point), self.arm) for point in self.points]
+        settings = [setting for setting in known if setting is not None]
         probed = all(setting.probe is not None for setting in settings)
         problems, findings = self.config.problems, []
         if self.metric == DEV_ACCURACY and not probed:
@@ -260,27 +287,3 @@ def refuse(findings: list[str]) -> None:
     """Raise ConfigError if there are any."""
     if findings:
         raise ConfigError("search:\n" + "\n".join(f"  - {finding}" for finding in findings))
-
-
-def unknown_section(raw: Mapping[str, Any], path: str) -> str | None:
-    """What is wrong with a path whose sections are not all in the resolved config; its last part is left to validation.
-
-    An override may make a new section; a search must not, or a slip of the pen would tune an arm that nobody trains.
-    """
-    parts = path.split(".")
-    if len(parts) == 1:
-        return f"{path}: a whole section or a name cannot be searched; write a dotted path"
-    node: Any = raw
-    for depth, part in enumerate(parts[:-1]):
-        at = ".".join(parts[:depth]) or "the config"
-        if not isinstance(node, Mapping):
-            return (
-                f"{path}: {at} is {'null; give it in the config first' if node is None else 'a value, not a section'}"
-            )
-        if part not in node:
-            return f"{path}: no section {part!r}; {at} has {', '.join(node)}"
-        node = node[part]
-    if not isinstance(node, Mapping):
-        at = ".".join(parts[:-1])
-        return f"{path}: {at} is {'null; give it in the config first' if node is None else 'a value, not a section'}"
-    return None

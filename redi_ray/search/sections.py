@@ -1,25 +1,50 @@
-"""What an arm's training reads of a config: of its own section, and through the stages before it."""
+"""What the goal of a search is made of: its training, and the sections of the config that it reads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.search import NoScheduler, SearchConfig
 from redi_ray.config.training import TrainSettings
+from redi_ray.pipeline.graph import Graph, Step
+from redi_ray.pipeline.standard import graph_of, train_keys
+from redi_ray.stages.training import Recipe
+
+BEFORE = ("problems", "generate", "verify", "curate", "model")
+"""Sections that every model comes from."""
 
 
-def train_settings(config: ExperimentConfig, arm: str) -> TrainSettings:
-    return config.sft.train if arm == "sft" else config.redi.settings(arm)
+def recipe_of(step: Step) -> Recipe | None:
+    """How a step trains; None where it is no training, but a merge."""
+    return step.settings if step.kind == "train" else None
 
 
-def trainer_of(config: ExperimentConfig, arm: str) -> TrainerSettings:
-    """The workers that train an arm, or sft."""
-    own = None if arm == "sft" else config.redi.trainer
-    return own or config.resources.trainer
+def unfit(step: Step, search: SearchConfig) -> list[str]:
+    """What of a search does not go with its goal."""
+    recipe, found = recipe_of(step), []
+    if search.trainer is not None and (recipe is None or recipe.kind == "examples"):
+        found.append(f"search.trainer is for trainings on pairs; for {step.name} set resources.trainer")
+    if recipe is None and search.seeds:
+        found.append(f"search.seeds order a training's data, and {step.name} is a merge: leave them out")
+    if recipe is None and not isinstance(search.scheduler, NoScheduler):
+        found.append(f"search.scheduler stops trainings, and {step.name} is a merge: set it to {{kind: none}}")
+    return found
+
+
+def settings_of(config: ExperimentConfig, goal: str) -> TrainSettings | None:
+    """The settings of the goal's training; None of a merge."""
+    recipe = recipe_of(graph_of(config)[goal])
+    return None if recipe is None else recipe.settings
+
+
+def trainer_of(graph: Graph, goal: str, otherwise: TrainerSettings) -> TrainerSettings:
+    """The workers that a trial trains with: the goal's, or of a merge those of the last training before it."""
+    recipes = [recipe_of(step) for step in graph.needed_for([goal])]
+    return next((recipe.trainer for recipe in reversed(recipes) if recipe is not None), otherwise)
 
 
 def report_every(settings: TrainSettings) -> float:
@@ -33,32 +58,14 @@ def counts_by_best(settings: TrainSettings, metric: str) -> bool:
     return settings.export == "best" and settings.keep_best == metric
 
 
-def before_training(config: ExperimentConfig, arm: str) -> dict[str, Any]:
-    """All that the stages before the arm's own training read."""
-    sections = {"problems", "generate", "verify", "curate", "model"} | ({"sft"} if arm != "sft" else set())
-    return config.model_dump(mode="json", include=sections)
-
-
-def data_of_training(config: ExperimentConfig, arm: str) -> dict[str, Any]:
-    """What decides which token arrays and reference log-probs a training reads."""
-    settings = train_settings(config, arm)
-    objective = config.sft.objective if arm == "sft" else config.redi.arms[arm].objective
-    masks = (settings.mask_rejected_end_of_turn, settings.mask_rejected_think_tags)
-    return {"masks": masks, "precision": settings.precision, "objective": [objective.name, _baseline(objective)]}
-
-
-def _baseline(objective: Any) -> Any:
-    return getattr(objective, "baseline", None)
-
-
-def all_of_training(config: ExperimentConfig, arm: str) -> dict[str, Any]:
-    """All that an arm's training reads."""
-    objective = config.sft.objective if arm == "sft" else config.redi.arms[arm].objective
-    mine = {"objective": asdict(objective), "train": asdict(train_settings(config, arm))}
-    return {**before_training(config, arm), "own": mine}
-
-
-def differ(items: Iterable[Any]) -> bool:
-    """Whether any two of them are not equal."""
-    found = list(items)
-    return any(item != found[0] for item in found[1:])
+def all_of(config: ExperimentConfig, goal: str) -> dict[str, Any]:
+    """All that the goal is made with, as plain values."""
+    graph = graph_of(config)
+    trained = [step.name for step in graph.needed_for([goal]) if step.kind in ("train", "merge") and step.name != goal]
+    sections = {*BEFORE, *(train_keys(config, name)[0][0] for name in trained)}
+    step = graph[goal]
+    recipe = recipe_of(step)
+    own = {"merge": step.settings}
+    if recipe is not None:
+        own = {"objective": asdict(recipe.objective), "train": asdict(recipe.settings)}
+    return {**config.model_dump(mode="json", include=sections), "own": own}

@@ -91,13 +91,20 @@ def unknown_section(raw: Mapping[str, Any], path: str) -> str | None:
 
     An override may make a new section; a search must not, or a slip of the pen would tune an arm that nobody trains.
     """
+    parts = path.split(".")
+    if len(parts) == 1:
+        return f"{path}: a whole section or a name cannot be searched; write a dotted path"
     node: Any = raw
-    for depth, part in enumerate(path.split(".")[:-1]):
-        if not isinstance(node, Mapping) or part not in node:
-            there = ", ".join(node) if isinstance(node, Mapping) else "no keys"
-            at = ".".join(path.split(".")[:depth]) or "the config"
-            return f"{path}: no section {part!r}; {at} has {there}"
+    for depth, part in enumerate(parts[:-1]):
+        at = ".".join(parts[:depth]) or "the config"
+        if not isinstance(node, Mapping):
+            return (
+                f"{path}: {at} is {'null; give it in the config first' if node is None else 'a value, not a section'}"
+            )
+        if part not in node:
+            return f"{path}: no section {part!r}; {at} has {', '.join(node)}"
         node = node[part]
-        if node is None:
-            return f"{path}: {'.'.join(path.split('.')[: depth + 1])} is null in the config; give it there first"
-    return None if "." in path else f"{path}: a whole section or a name cannot be searched; write a dotted path"
+    if not isinstance(node, Mapping):
+        at = ".".join(parts[:-1])
+        return f"{path}: {at} is {'null; give it in the config first' if node is None else 'a value, not a section'}"
+    return None

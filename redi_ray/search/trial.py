@@ -1,4 +1,4 @@
-"""One trial: the stages of its config, its training, its score on development problems.
+"""One trial: the steps of its config, its goal, its score on development problems.
 
 `run_trial` needs no search around it: whatever compares trained models on development problems can call it.
 """
@@ -19,15 +19,18 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.data.sample.samples import Sampler
 from redi_ray.eval.evaluate import evaluate_model
-from redi_ray.pipeline.runner import Pipeline
+from redi_ray.pipeline.graph import Step
+from redi_ray.pipeline.kinds import KINDS
+from redi_ray.pipeline.runner import Pipeline, run_of
+from redi_ray.pipeline.standard import graph_of
 from redi_ray.search.plan import DEV_ACCURACY, DEV_PASS_AT_1, Goal, TrialSpec
 from redi_ray.search.records import COLLAPSED, CURVES, Status, TrialRecord, ranks_of, read_steps, seconds_of, thin
 from redi_ray.search.sections import counts_by_best
 from redi_ray.stages.evaluation import benchmark_verification
 from redi_ray.stages.run import Run
-from redi_ray.stages.training import Training, arm_recipe, prepare, sft_recipe, train
+from redi_ray.stages.training import Training, prepare, train
 from redi_ray.store import storage
-from redi_ray.store.manifests import Manifest
+from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.progress import NonfiniteError
 
 Score = Mapping[str, Any]
@@ -38,31 +41,51 @@ Scorer = Callable[[Run, Manifest, Manifest, DevEvaluation], Score]
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials read, where the space leaves the stages before the arm's training alone."""
+    """What all trials read, where their steps before the goal have equal keys."""
 
-    curated: Manifest
-    base: Manifest
-    sft: Manifest | None
-    """None where sft itself is searched."""
+    inputs: Mapping[str, Manifest]
+    """Of the goal: what its kind calls it -> the output."""
     dev: Manifest | None
-    """The development problems, where they are needed."""
+    """The development problems, where the metric is measured on them."""
 
     @classmethod
     def of(cls, pipeline: Pipeline, goal: Goal) -> Shared:
-        """Run those stages, or find them done."""
-        needs_dev = bool(pipeline.config.probes) or goal.metric in (DEV_ACCURACY, DEV_PASS_AT_1)
-        dev = pipeline.dev() if needs_dev else None
-        curated, base = pipeline.curated(), pipeline.base()
-        return cls(curated, base, None if goal.arm == "sft" else pipeline.checkpoint("sft"), dev)
+        """Run the steps that the goal comes from, or find them done."""
+        # first, since a lack of development problems must not show after traces have been paid for
+        dev = pipeline.dev() if goal.metric in (DEV_ACCURACY, DEV_PASS_AT_1) else None
+        return cls({role: pipeline.until(of) for role, of in pipeline.graph[goal.arm].inputs.items()}, dev)
 
 
-def prepare_trial(spec: TrialSpec, goal: Goal, shared: Shared) -> tuple[Run, Training]:
-    """The trial's training with its data made, not begun."""
-    run = Run.of(spec.config, in_force=False)
-    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.sft or shared.base}
-    inputs |= {"dev": shared.dev} if shared.dev is not None else {}
-    recipe = sft_recipe(spec.config) if shared.sft is None else arm_recipe(spec.config, goal.arm)
-    return run, prepare(run, goal.arm, recipe, inputs)
+@dataclass(frozen=True)
+class Prepared:
+    """The goal of a trial with all that it needs made, not begun."""
+
+    run: Run
+    """As the step sees it."""
+    step: Step
+    inputs: Mapping[str, Manifest]
+    stage: Stage
+    """Where the model will lie."""
+    training: Training | None
+    """None of a merge."""
+
+    def make(self, callbacks: Sequence[Any] = ()) -> Manifest:
+        """Train or merge, or find it done. callbacks: of a training, see `redi_ray.stages.training.train`."""
+        if self.training is not None:
+            return train(self.run, self.training, callbacks)
+        return KINDS[self.step.kind].make(self.run, self.step, self.inputs)
+
+
+def prepare_trial(spec: TrialSpec, goal: Goal, shared: Shared) -> Prepared:
+    """The trial's goal, its training's data made."""
+    step = graph_of(spec.config)[goal.arm]
+    run, inputs = run_of(Run.of(spec.config, in_force=False), step), shared.inputs
+    if step.kind == "train":
+        training = prepare(run, step.name, step.settings, inputs)
+        return Prepared(run, step, inputs, training.stage, training)
+    stage = KINDS[step.kind].place(run, step, inputs)
+    assert stage is not None, step
+    return Prepared(run, step, inputs, stage, None)
 
 
 def run_trial(
@@ -70,40 +93,43 @@ def run_trial(
     goal: Goal,
     *,
     shared: Shared | None = None,
-    callbacks_for: Callable[[Training, Shared], Sequence[Any]] = lambda training, shared: (),
+    callbacks_for: Callable[[Training], Sequence[Any]] = lambda training: (),
     scorer: Scorer | None = None,
 ) -> TrialRecord:
-    """Run what the trial's config needs, train its arm (or go on with it, or find it done), and score it.
+    """Run what the trial's config needs, make its goal (or go on with it, or find it done), and score it.
 
     Ray must be connected. What the run already has is reused, and what is made here can be reused by `redi-ray run` with
     the trial's config; it does not take the place of the run's own.
 
     Args:
-        shared: null runs the stages before the training, or finds them done.
+        shared: null runs the steps before the goal, or finds them done.
         callbacks_for: called before the training starts; see `redi_ray.train.on_ray.launch.launch_training` for what it returns.
         scorer: measures `dev_pass@1`; null starts an engine for it.
 
     Raises UserError, or TrainError if the training failed.
     """
     shared = shared or Shared.of(Pipeline(spec.config, in_force=False), goal)
-    run, training = prepare_trial(spec, goal, shared)
+    prepared = prepare_trial(spec, goal, shared)
     try:
-        checkpoint = train(run, training, callbacks_for(training, shared))
+        checkpoint = prepared.make(callbacks_for(prepared.training) if prepared.training is not None else ())
     except NonfiniteError as error:
-        return record_of(spec, goal, training, shared, "nonfinite", str(error))
+        return record_of(spec, goal, prepared, shared, "nonfinite", str(error))
     facts = checkpoint.facts
-    record = record_of(spec, goal, training, shared, facts["status"], facts.get("reason", ""))
+    record = record_of(spec, goal, prepared, shared, facts.get("status", "done"), facts.get("reason", ""))
     if goal.metric != DEV_PASS_AT_1 or record.collapsed:  # a collapsed model talks until it is cut off
         return record
     assert shared.dev is not None
-    found = (scorer or dev_pass_at_1)(run, checkpoint, shared.dev, goal.dev)
+    found = (scorer or dev_pass_at_1)(prepared.run, checkpoint, shared.dev, goal.dev)
     return replace(record, value=found["value"], sem=found["sem"], engine=found.get("engine"))
 
 
 def record_of(
-    spec: TrialSpec, goal: Goal, training: Training, shared: Shared, status: Status, reason: str = "", **more: Any
+    spec: TrialSpec, goal: Goal, prepared: Prepared, shared: Shared, status: Status, reason: str = "", **more: Any
 ) -> TrialRecord:
     """What the training has written so far. `value` is that of the exported weights, if it is known while training."""
+    training = prepared.training
+    if training is None:
+        return TrialRecord(spec.key, dict(spec.values), spec.seed, status, reason, uri=prepared.stage.uri, **more)
     steps = read_steps(training.stage.uri)
     value, sem = counted_value(steps, goal.metric, training.settings, collapsed=status in COLLAPSED), None
     if goal.metric == DEV_ACCURACY and value is not None:

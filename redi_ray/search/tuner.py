@@ -15,8 +15,10 @@ from typing import Any
 from ray import tune
 
 from redi_ray.cluster.runtime import log, quiet
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.search import NoScheduler
 from redi_ray.pipeline.runner import Pipeline
+from redi_ray.pipeline.standard import graph_of
 from redi_ray.search.bookkeeper import Bookkeeper
 from redi_ray.search.capacity import DRIVER_CPUS, float32_copy, needs_of, plan_concurrency, require_dashboard
 from redi_ray.search.evaluator import start_evaluator
@@ -24,7 +26,8 @@ from redi_ray.search.leader import TrialJob, lead_trial
 from redi_ray.search.methods import make_scheduler, make_searcher, scheduler_record, tune_domain
 from redi_ray.search.plan import DEV_PASS_AT_1, SearchPlan, TrialSpec
 from redi_ray.search.records import TrialRecord, any_record, read_record
-from redi_ray.search.sections import data_of_training, trainer_of
+from redi_ray.search.sections import trainer_of
+from redi_ray.search.sharing import Sharing, places_of
 from redi_ray.search.trial import Shared, prepare_trial
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
@@ -46,7 +49,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     """
     config, search = plan.config, plan.search
     engine = config.resources.engine if plan.metric == DEV_PASS_AT_1 else None
-    trainer = trainer_of(plan.configured(plan.points[0]), plan.arm)
+    trainer = trainer_of(graph_of(plan.configured(plan.points[0])), plan.arm, config.resources.trainer)
     wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
     copy = float32_copy(config)
     adapters = config.model.overrides.lora is not None
@@ -81,21 +84,39 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
 
 
 def make_shared(plan: SearchPlan, specs: Sequence[TrialSpec]) -> tuple[Shared | None, int | None]:
-    """Run the stages before the training once, and make the data of all known trials; the most steps that one may take.
-
-    None where the space varies those stages, so that every trial runs its own.
-    """
-    if not plan.shares_data:
+    """Make once what several trials read, and the data of all known trainings -> what every trial reads, if their goals differ
+    in nothing else (None: each finds or makes its own), and the most steps that one may take."""
+    configs = [spec.config for spec in specs]
+    sharing = Sharing(plan.arm, [places_of(config, plan.arm) for config in configs]) if specs else plan.sharing
+    keys = sharing.keys if specs else {sharing.trials[0][name].key for name in sharing.common}
+    configs = configs or [plan.configured(plan.points[0])]
+    first = make_keyed(plan, configs, keys)
+    if sharing.apart:
         return None, None
-    shared = Shared.of(Pipeline(plan.config), plan.goal)
-    steps, seen = [], []
+    shared, steps, seen = Shared.of(first, plan.goal), [], []
     for spec in specs or [plan.trial(plan.points[0], plan.seeds[0])]:
-        if (read := data_of_training(spec.config, plan.arm)) not in seen:
+        if (read := places_of(spec.config, plan.arm)[plan.arm].inputs) not in seen:
             seen.append(read)
             prepare_trial(spec, plan.goal, shared)
         with quiet():
-            steps.append(prepare_trial(spec, plan.goal, shared)[1].total_steps)
+            training = prepare_trial(spec, plan.goal, shared).training
+        steps.append(training.total_steps if training is not None else 0)
     return shared, max(steps)
+
+
+def make_keyed(plan: SearchPlan, configs: Sequence[ExperimentConfig], keys: set[str]) -> Pipeline:
+    """Make the outputs of these keys, in force where the search's own config has them -> the pipeline that has the last of
+    them, and with one kind of trials all that they share."""
+    made, found = set[str](), Pipeline(plan.config)
+    for config in (plan.config, *configs):
+        places = places_of(config, plan.arm)
+        todo = [name for name, place in places.items() if name != plan.arm and place.key in keys - made]
+        if todo and config is not plan.config:
+            found = Pipeline(config, in_force=False)
+        for name in todo:
+            found.until(name)
+        made |= {places[name].key for name in todo}
+    return found
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import ray
 
 from redi_ray.cluster.runtime import log
+from redi_ray.config.benchmarks import WORLD
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
 from redi_ray.stages.run import Run
@@ -57,7 +58,7 @@ def benchmark_keys(run: Run, problems: Manifest) -> dict[str, set[str]]:
     found = {}
     for settings in run.config.evaluate.benchmarks:
         try:
-            if settings.name == "arithmetic":
+            if settings.name == WORLD:
                 tables = list(storage.read_tables(problems.files("test"), ["problem"]))
             else:
                 tables = [load_benchmark(replace(settings, max_problems=None))]

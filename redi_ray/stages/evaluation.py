@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
@@ -26,8 +27,8 @@ def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dic
     tables = {}
     for chosen in run.config.evaluate.benchmarks:
         settings = replace(chosen, max_problems=None) if whole else chosen
-        if settings.name == "arithmetic":
-            tables["arithmetic"] = subset(read_problems(problems.files("test")), settings)
+        if settings.name == WORLD:
+            tables[WORLD] = subset(read_problems(problems.files("test")), settings)
         else:
             tables[settings.name] = load_benchmark(settings)
     return tables

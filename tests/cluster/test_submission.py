@@ -47,6 +47,7 @@ def test_what_no_cluster_could_take_is_refused(tmp_path: Path):
     assert "give --address" in run("submit", path, root, environment={"RAY_ADDRESS": ""}, expect=2)
     assert "not a dashboard's address" in run("submit", path, root, "--address", "host:6379", expect=2)
     assert "Is the cluster up" in run("submit", path, root, "--address", "http://127.0.0.1:1", expect=2)
+    assert "no step named sftt; there are problems" in run("submit", path, root, "--until", "sftt", expect=2)
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +101,13 @@ def test_submitted_twice_followed_stopped_and_taken_up_again(cluster: dict[str, 
         path,
         root,
         "sft.train.epochs=1",
-        "redi.arms={}",
-        "--command",
-        "train",
+        "--until",
+        "sft",
         "--follow",
         environment=cluster,
     )
     assert "checkpoints/sft" in done
+    assert not (tmp_path / "imported" / "checkpoints" / "redi").exists(), "the job ends at the step"
     listed = run("status", path, root, environment=cluster).strip().splitlines()
     assert [line.split()[0][-2:] for line in listed] == ["-1", "-2", "-3"]
     assert [line.split()[1] for line in listed] == ["STOPPED", "FAILED", "SUCCEEDED"]

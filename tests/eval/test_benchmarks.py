@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from redi_ray.config.benchmarks import HUB, HubBenchmark
 from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
-from redi_ray.eval.benchmarks import HUB, BenchmarkError, Source, load_benchmark
+from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
 from redi_ray.schemas import PROBLEM
 
 FILES = [
@@ -176,7 +177,7 @@ def test_hub_path_reads_through_datasets(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "repo").mkdir()
     rows = [{"problem": "What is 5^2?", "answer": "025"}, {"problem": "What is 4^2?", "answer": "016"}]
     (tmp_path / "repo" / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    source = Source(str(tmp_path / "repo"), None, "train", integers=True)
+    source = HubBenchmark(str(tmp_path / "repo"), None, "train", 1, integers=True)
     monkeypatch.setitem(HUB, "aime24", source)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     assert load_benchmark(BenchmarkSettings(name="aime24"))["answer"].to_pylist() == ["25", "16"]

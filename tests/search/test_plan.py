@@ -104,7 +104,7 @@ def test_trials_that_would_compute_a_stage_together_run_one_at_a_time():
         ({"space": {RATE: {"loguniform": [1e-6, 1e-3]}}}, "needs num_trials"),
         ({"space": GRID, "num_trials": 4}, "`grid` runs every combination"),
         ({"space": GRID, "metric": "accuracy"}, "unknown metric 'accuracy'; there are dev_accuracy, dev_pass@1"),
-        ({"space": GRID, "arm": "dpo"}, "no arm 'dpo'; there are alpha0, redi, and sft"),
+        ({"space": GRID, "arm": "dpo"}, "no step 'dpo' trains or merges a model; there are sft, alpha0, redi"),
         ({"space": GRID, "seeds": [1, 1]}, "seeds must differ"),
         ({"space": {"redi.train.seed": {"grid": [1, 2]}}, "seeds": [3]}, "varies the seed, and so does search.seeds"),
         ({"space": GRID, "metric": "margin", "scheduler": {"kind": "asha"}}, "grace_steps: Field required"),

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from redi_ray.config.load import load_config
 from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PAIR, PROBLEM
+from redi_ray.search.leader import ready
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_steps
 from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
@@ -40,12 +43,9 @@ def shared_stages(run: Run, folder: Path) -> Shared:
     """What the stages before the training leave: 12 pairs, a model of random weights, 5 development problems."""
     save_scratch_model(run.config.model.init.architecture, character_tokenizer(DIGITS), folder)
     base = Stage(run.uri, "checkpoints/base", {}, {}).publish(facts={"export": str(folder)})
-    return Shared(
-        published(run, "curated", "pairs", PAIR, [pair(n) for n in range(12)], {"pairs": 12}),
-        base,
-        base,
-        published(run, "dev", "dev", PROBLEM, problems(5), {"out": 5}),
-    )
+    groups = published(run, "curated", "pairs", PAIR, [pair(n) for n in range(12)], {"pairs": 12})
+    dev = published(run, "dev", "dev", PROBLEM, problems(5), {"out": 5})
+    return Shared({"groups": groups, "base": base, "start": base, "dev": dev}, dev)
 
 
 def published(run: Run, name: str, table: str, schema: pa.Schema, rows: list[dict], counts: dict) -> Manifest:
@@ -78,10 +78,43 @@ def test_a_trial_is_trained_scored_and_found_again(ray_session: None, tmp_path: 
     assert record.tokens == sum(step["total_tokens"] for step in read_steps(record.uri))
 
     winner = Run.of(spec.config)
-    inputs = {"groups": shared.curated, "base": shared.base, "start": shared.base, "dev": shared.dev}
-    again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), inputs)
+    again = prepare(winner, "redi", arm_recipe(winner.config, "redi"), shared.inputs)
     assert again.stage.published().facts["export"] == f"{record.uri}/export"
     assert run_trial(spec, plan.goal, shared=shared) == record
+
+
+def test_a_trial_makes_its_own_data_where_it_has_a_share_of_a_cpu(ray_session: None, tmp_path: Path):
+    """As Tune gives it to each: tasks that stay within it could never start."""
+    told = [
+        f"storage.root={tmp_path}",
+        "resources.trainer={trackers: []}",
+        f"search={{space: {{{RATE}: {{grid: [1e-4]}}}}, metric: loss}}",
+    ]
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    shared = shared_stages(Run.of(plan.config), tmp_path / "model")
+    group = ray.util.placement_group([{"CPU": 0.1}])
+    within = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    assert (
+        ray.get(ray.remote(num_cpus=0.1, scheduling_strategy=within)(ready).remote(spec, plan.goal, shared)) == shared
+    )
+    ray.util.remove_placement_group(group)
+    assert list(tmp_path.glob("demo/sequences/pairs/*/manifest.json"))
+
+
+def test_a_merge_is_a_trial_without_steps(ray_session: None, tmp_path: Path):
+    told = [f"storage.root={tmp_path}", "steps={soup: {do: merge, of: {base: 1, sft: 1}}}",
+            "search={arm: soup, space: {steps.soup.of.sft: {grid: [3]}}}"]  # fmt: skip
+    plan = SearchPlan(load_config("configs/demo.yaml", told))
+    (spec,) = plan.trials()
+    save_scratch_model(spec.config.model.init.architecture, character_tokenizer(DIGITS), tmp_path / "model")
+    model = Stage(f"{tmp_path}/demo", "checkpoints/base", {}, {}).publish(
+        facts={"export": str(tmp_path / "model"), "prompt": {}}
+    )
+    shared = ready(spec, plan.goal, Shared({"base": model, "sft": model}, model))
+    record = run_trial(spec, plan.goal, shared=shared, scorer=lambda *_: {"value": 0.5, "sem": 0.1})
+    assert (record.status, record.value, record.steps, record.total_steps) == ("done", 0.5, 0, 0)
+    assert storage.exists(f"{record.uri}/export/model.safetensors")
 
 
 def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Path):
@@ -94,7 +127,7 @@ def test_a_trial_that_cannot_be_trained_says_why(ray_session: None, tmp_path: Pa
     shared = shared_stages(Run.of(plan.config), tmp_path / "model")
     with pytest.raises(TrainError, match="max_length"):
         run_trial(spec, plan.goal, shared=shared)
-    assert prepare_trial(spec, plan.goal, shared)[1].stage.published() is None
+    assert prepare_trial(spec, plan.goal, shared).stage.published() is None
 
 
 def test_the_same_development_problems_whatever_their_order():

@@ -9,11 +9,12 @@ import math
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 
+from redi_ray.config.benchmarks import Several
 from redi_ray.data.sources.same_answer import certainly_same
 from redi_ray.schemas import Verdict
 
@@ -46,9 +47,6 @@ MAX_EXPONENT = 1000
 MAX_NESTING = 3
 HOW_TO_VOTE = "write true or false, 1 or 0, yes or no, correct or wrong; null for no vote"
 HOW_TO_ANSWER = "write text, a number, true or false, or a list of one of them; null for no answer"
-
-Several = Literal["refuse", "join", "first"]
-"""What a list of different answers is: unclear, the parts of one answer, or spellings of one."""
 
 
 class BadValue(ValueError):

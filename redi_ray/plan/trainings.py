@@ -1,0 +1,164 @@
+"""The trainings of a graph, and what each costs: tokens, operations, GPU-hours, and the log-probs of its reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig
+from redi_ray.config.objectives import SftObjective
+from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.objectives import OBJECTIVES
+from redi_ray.pipeline.graph import Graph, Step
+from redi_ray.plan.costs import Inputs, StageCost
+from redi_ray.plan.flops import Flops, scoring, training
+from redi_ray.plan.memory import Setup
+from redi_ray.plan.shapes import ModelShape
+from redi_ray.plan.workload import Side, Workload, groups_trained, sides_of
+from redi_ray.stages.training import Recipe
+
+REFERENCES, MISMATCHED = "references", "references/mismatched"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a graph."""
+
+    name: str
+    recipe: Recipe
+    overrides: ModelOverrides
+    groups: str | None
+    """The step that makes its data; None for the built-in model, whose corpus is made up."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.recipe.settings
+
+    @property
+    def paired(self) -> bool:
+        return self.recipe.kind == "pairs"
+
+    def sides(self, work: Workload) -> list[Side]:
+        """Of a group, as this training reads it. work: of its data."""
+        return sides_of(work, self.recipe.objective.name, self.paired, self.settings)
+
+    def setup(self, shape: ModelShape) -> Setup:
+        """What decides its ranks' memory."""
+        return Setup.of(shape, self.settings, self.recipe.trainer.use_gpu, self.overrides.lora)
+
+
+def training_of(config: ExperimentConfig, step: Step) -> Training | None:
+    """The training that a step is, None if it is none."""
+    init = config.model.init
+    if step.kind == "base" and isinstance(init, ArithmeticModel):
+        trainer = config.resources.trainer
+        recipe = Recipe(SftObjective(), init.train, trainer, "examples", starts_others=True)
+        return Training(step.name, recipe, ModelOverrides(), None)
+    if step.kind == "train":
+        return Training(step.name, step.settings, config.model.overrides, step.inputs["groups"])
+    return None
+
+
+def trainings(inputs: Inputs) -> list[Training]:
+    """All of a graph, in its order."""
+    found = (training_of(inputs.config, step) for step in inputs.graph)
+    return [each for each in found if each is not None]
+
+
+def corpus_cost(inputs: Inputs, work: Workload, name: str, init: ArithmeticModel) -> StageCost:
+    """Of the built-in world's base model."""
+    side, groups = work.chosen, groups_trained(init.corpus_size, init.train)
+    flops = training(inputs.student, side.lengths, side.scored, checkpointing=init.train.gradient_checkpointing)
+    trainer, tokens = inputs.config.resources.trainer, groups * side.tokens
+    return _trained(inputs, work, name, [name], groups, tokens, flops.times(groups), trainer)
+
+
+def training_cost(inputs: Inputs, work: Workload, each: Training) -> StageCost:
+    """Of a training on positives or pairs. work: of its data."""
+    settings, objective, trainer = each.settings, each.recipe.objective, each.recipe.trainer
+    available = work.pairs if each.paired else work.positives
+    groups = groups_trained(available, settings)
+    sides, spec = each.sides(work), OBJECTIVES[objective.name]
+    flops, checkpointing = Flops(0, 0), settings.gradient_checkpointing
+    step_tokens = sum(side.tokens for side in sides) * settings.batch_size
+    passes = math.ceil(step_tokens / (settings.tokens_per_pack * trainer.pool[1]))
+    adapters = each.overrides.lora is not None
+    for side in sides:
+        once = scoring(inputs.student, side.lengths, side.scored)
+        flops += training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters)
+        if not spec.linear(objective) and passes > 1:
+            flops += Flops(0, once.hardware)  # scores are needed before coefficients
+        if spec.needs_mismatched(objective):
+            flops += Flops(0, once.hardware)
+    notes = [] if groups else ["there are no pairs" if each.paired else "there are no positives"]
+    if not spec.linear(objective) and passes > 1:
+        notes.append("scores first, then trains: one more forward pass")
+    note = "; ".join([f"{settings.total_steps(available):,} steps", *notes])
+    tokens, sequences = groups * sum(side.tokens for side in sides), groups * len(sides)
+    return _trained(inputs, work, each.name, [each.name], sequences, tokens, flops.times(groups), trainer, note)
+
+
+def siblings(graph: Graph, step: Step) -> list[Step]:
+    """The trainings that start from the same model on the same data, which share the log-probs of their reference."""
+    of = (step.inputs["start"], step.inputs["groups"])
+    return [other for other in graph if other.kind == "train" and (other.inputs["start"], other.inputs["groups"]) == of]
+
+
+def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[StageCost]:
+    """Log-probs of the reference, once for all siblings that need them; told at the first of these. work: of their data."""
+    together = siblings(inputs.graph, step)
+    if together[0].name != step.name:
+        return
+    for title in (REFERENCES, MISMATCHED):
+        users = [other for other in together if _needs(other.settings, title)]
+        if not users:
+            continue
+        flops, sides = Flops(0, 0), [work.chosen, work.rejected]
+        for side in sides:
+            flops += scoring(inputs.student, side.lengths, side.scored)
+        groups, names = work.pairs, [other.name for other in users]
+        whose = f" ({step.inputs['start']} on {step.inputs['groups']})" if all(other.own for other in users) else ""
+        tokens = groups * sum(side.tokens for side in sides)
+        trainer, note = inputs.config.resources.trainer, f"for {', '.join(names)}"
+        yield _trained(inputs, work, title + whose, names, 2 * groups, tokens, flops.times(groups), trainer, note)
+
+
+def _needs(recipe: Recipe, title: str) -> bool:
+    spec = OBJECTIVES[recipe.objective.name]
+    return spec.needs_mismatched(recipe.objective) if title == MISMATCHED else spec.needs_reference
+
+
+def _trained(
+    inputs: Inputs,
+    work: Workload,
+    name: str,
+    steps: list[str],
+    sequences: float,
+    tokens: float,
+    flops: Flops,
+    trainer: TrainerSettings,
+    note: str = "",
+) -> StageCost:
+    fewest, most = trainer.pool
+    if fewest < most:
+        note = "; ".join([*filter(None, [note]), f"{fewest} to {most} ranks: hours with {most}, memory with {fewest}"])
+    if not trainer.use_gpu:
+        note = "; ".join(["on CPU", *filter(None, [note])])
+        used = sorted(work.assume.used)
+        return StageCost(name, steps, sequences, tokens, None, flops=flops.hardware, note=note, assumptions=used)
+    peak, utilization = inputs.gpu.bf16_tflops * 1e12, work.assume["utilization"]
+    seconds = flops.hardware / (peak * utilization)
+    return StageCost(
+        name,
+        steps,
+        sequences,
+        tokens,
+        seconds / 3600,
+        most,
+        flops.hardware,
+        flops.model / (peak * seconds) if seconds else None,
+        note=note,
+        assumptions=sorted(work.assume.used),
+    )

@@ -1,0 +1,109 @@
+"""The plan walks the graph: every step has its line, also those of every round, and what is assumed of it is stated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from redi_ray.cli.plan import make_assumptions, make_inputs
+from redi_ray.config.load import load_config, read_yaml
+from redi_ray.pipeline.kinds import KINDS
+from redi_ray.plan.costs import Inputs, Plan
+from redi_ray.plan.estimate import _Estimate, estimate
+
+CONFIG = """
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+redi: {train: {probe: {every: 5}}}
+steps:
+  hard:      {do: select, of: verified, difficulty: {max_rate: 0.5}}
+  sft2:      {do: train, from: sft, on: hard, objective: {name: sft}, train: {epochs: 2}}
+  own:       {do: sample, model: sft2, samples_per_round: 6}
+  own_math:  {do: verify, of: own}
+  own_pairs: {do: pairs, of: own_math, pairs_per_problem: 2}
+  nca:       {do: train, from: sft2, on: own_pairs, objective: {name: nca}}
+  soup:      {do: merge, of: {sft2: 1, nca: 3}}
+repeat: {steps: [own, own_math, own_pairs, nca], times: 3, carry: {sft2: nca}}
+evaluate: {models: [base, sft, sft2, nca, soup]}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+"""
+GIVEN = {"solved_share": 0.8, "selected_share": 0.5, "own_solved_share": 0.6, "own_paired_share": 0.25}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    path = tmp_path_factory.mktemp("plan") / "steps.yaml"
+    path.write_text(CONFIG)
+    return make_inputs(load_config(str(path)), "H100", [], 100)
+
+
+@pytest.fixture(scope="module")
+def plan(inputs: Inputs) -> Plan:
+    return planned(inputs, GIVEN)
+
+
+def planned(inputs: Inputs, given: dict[str, float]) -> Plan:
+    assume = make_assumptions(inputs.config, inputs.sample, [])
+    for name, value in given.items():
+        assume = assume.with_value(name, value)
+    return estimate(inputs, assume)
+
+
+def test_every_step_has_a_line_and_every_line_counts(inputs: Inputs, plan: Plan):
+    steps = {step.name for step in inputs.graph}
+    references = [stage for stage in plan.stages if stage.name.startswith("references")]
+    priced = [name for stage in plan.stages if stage not in references for name in stage.steps]
+    beside = [step.name for step in plan.beside]
+    assert sorted([*priced, *beside]) == sorted(steps), "each once"
+    assert {name for stage in references for name in stage.steps} == {"nca@1", "nca@2", "nca@3"}
+    assert plan.gpu_hours == pytest.approx(sum(stage.gpu_hours for stage in plan.stages))
+    assert all(stage.gpu_hours > 0 for stage in plan.stages), "all of these run on GPUs"
+    trained = [step.name for step in inputs.graph if step.kind == "train"]
+    assert [memory.name for memory in plan.memory] == ["base", *trained]
+    made = {step.name for step in inputs.graph if step.gives == "model"}
+    assert {name.removeprefix("checkpoints/") for name in plan.storage if name.startswith("checkpoints/")} == made
+
+
+def test_every_kind_of_step_is_known_to_the_plan(inputs: Inputs):
+    known = _Estimate(inputs, make_assumptions(inputs.config, inputs.sample, [])).by_kind
+    assert known.keys() == KINDS.keys()
+
+
+def test_sizes_follow_the_graph(plan: Plan):
+    """By hand, of 100 problems: 80 solved; half selected, of which 40 solved, twice; 600 own traces in every round, of which 25
+    problems give 2 pairs each, so 100 sequences a round."""
+    sequences = {stage.name: stage.sequences for stage in plan.stages}
+    assert sequences["sft2"] == 2 * 40
+    assert [sequences[f"own@{number}"] for number in (1, 2, 3)] == [600, 600, 600]
+    assert [sequences[f"nca@{number}"] for number in (1, 2, 3)] == [100, 100, 100]
+    evaluated = next(stage for stage in plan.stages if stage.name.startswith("evaluate"))
+    assert evaluated.name == "evaluate (5 models)"
+    notes = {step.name: step.note for step in plan.beside}
+    assert notes["hard"] == "traces of 50 problems"
+    assert notes["own_pairs@2"] == "60 positives and 50 pairs"
+    assert notes["soup"] == "the mean of sft2, nca@3"
+
+
+def test_what_a_model_not_yet_trained_will_write_is_an_assumption_of_its_own(inputs: Inputs, plan: Plan):
+    """What the data say of their traces moves nothing there, and what is assumed of own traces nothing elsewhere."""
+    used = {stage.name: stage.assumptions for stage in plan.stages}
+    assert "own_paired_share" in used["nca@2"]
+    assert "paired_share" not in used["nca@2"]
+    assert "eval_ratio" in used["own@1"]
+    assert "own_paired_share" not in used["redi"]
+    more = planned(inputs, {**GIVEN, "own_paired_share": 0.5})
+    moved = [b.name for a, b in zip(plan.stages, more.stages, strict=True) if a.sequences != b.sequences]
+    assert [name for name in moved if not name.startswith("references")] == ["nca@1", "nca@2", "nca@3"]
+
+
+def test_a_judge_of_a_named_step_is_a_model_that_is_priced(tmp_path: Path):
+    raw = read_yaml(CONFIG)
+    raw["steps"]["own_math"] |= {"votes": ["judge"], "judge": {"model": "Qwen/Qwen2.5-1.5B", "ask": "all"}}
+    path = tmp_path / "judged.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = {stage.name: stage for stage in planned(inputs, GIVEN).stages}
+    assert found["own_math@3"].sequences == 600
+    assert inputs.engines["own_math@3"].name == "Qwen/Qwen2.5-1.5B"
+    assert "judge" not in found, "the config's own line has none"
