@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,12 @@ SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
 """Stands between a repeated step's name and its round."""
+
+
+def round_of(name: str) -> tuple[str, int | None]:
+    """A step's name without its round, and that: own@2 -> (own, 2)."""
+    found = re.fullmatch(rf"(.+?){ROUND}(\d+)(.*)", name)
+    return (found[1] + found[3], int(found[2])) if found else (name, None)
 
 
 def graph_of(config: ExperimentConfig) -> Graph:

@@ -26,7 +26,6 @@ INK = "#3b3b3c"
 MUTED = "#8a8a8c"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-FIXED_COLOURS = {"base": MUTED, "sft": INK}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -87,12 +86,12 @@ class Line:
         return "" if self.dash == "-" else " ".join(f"{2 * length:g}" for length in self.dash[1])
 
 
-def arm_lines(arms: Sequence[str]) -> dict[str, Line]:
-    """A colour for each arm; when they run out, colours repeat with another dash."""
+def arm_lines(arms: Sequence[str], plain: Mapping[str, str]) -> dict[str, Line]:
+    """A colour for each arm, in `plain` or of the palette; when they run out, colours repeat with another dash."""
     lines, used = {}, 0
     for arm in arms:
-        if arm in FIXED_COLOURS:
-            lines[arm] = Line(FIXED_COLOURS[arm], "-")
+        if arm in plain:
+            lines[arm] = Line(plain[arm], "-")
         else:
             cycle, index = divmod(used, len(PALETTE))
             # Neighbours differ in dash too: curves that lie on each other stay visible, and so do they in grey.

@@ -7,7 +7,9 @@ wrote, and everything but our own figures is escaped.
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,9 +21,22 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from redi_ray.report.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
+from redi_ray.report.figures import (
+    INK,
+    MUTED,
+    Line,
+    Panel,
+    arm_lines,
+    curves_figure,
+    funnel_figure,
+    score_figure,
+    to_png,
+    to_svg,
+)
+from redi_ray.report.lineage import alike
+from redi_ray.report.notes import missing_and_odd
 from redi_ray.report.numbers import PANELS, findings, report_data
-from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, read_run
+from redi_ray.report.runs import ArmRecord, RunRecord, read_run
 from redi_ray.report.search import SearchReport, read_search
 from redi_ray.report.traces import write_trace_page
 from redi_ray.schemas import Verdict
@@ -53,6 +68,7 @@ def build_report(run_uri: str) -> ReportPaths:
     """
     started = time.monotonic()
     run = read_run(run_uri)
+    run.notes.extend(missing_and_odd(run))
     target, environment = join(run_uri, "report"), _environment()
     traces = _trace_page(run, target, environment)
     search = read_search(run_uri, run.notes)
@@ -96,8 +112,8 @@ class _Figures:
     lines: dict[str, Line]
 
 
-def _figures(run: Run, report: Mapping[str, Any]) -> _Figures:
-    lines = arm_lines([arm.name for arm in run.arms])
+def _figures(run: RunRecord, report: Mapping[str, Any]) -> _Figures:
+    lines = arm_lines([arm.name for arm in run.arms], _plain_colours(run))
     svg, pictures, groups = {}, {}, []
     scores = {benchmark: run.results(benchmark) for benchmark in run.benchmarks}
     if scores:
@@ -117,16 +133,23 @@ def _figures(run: Run, report: Mapping[str, Any]) -> _Figures:
     return _Figures({name: Markup(text) for name, text in svg.items()}, pictures, groups, lines)
 
 
-def _training_groups(run: Run) -> list[tuple[str, str, list[ArmRun]]]:
-    """Stage 2's arms share their panels; the others differ too much in scale to."""
-    trained = [arm for arm in run.arms if any(len(step) > 1 for step in arm.steps)]
-    second = [arm for arm in trained if arm.name not in FIRST_ARMS]
-    groups = [("stage2", "Stage 2", second)] if second else []
-    titles = {"sft": "Stage 1: SFT", "base": "Base model"}
-    return groups + [(arm.name, titles[arm.name], [arm]) for arm in reversed(trained) if arm.name in FIRST_ARMS]
+def _plain_colours(run: RunRecord) -> dict[str, str]:
+    """Grey for the model before any training, ink for the first that was trained: what others are seen against."""
+    kinds = {"base": MUTED, "train": INK}
+    return {step.name: kinds.pop(step.kind) for step in run.steps("model") if step.kind in kinds}
 
 
-def _panels(arms: list[ArmRun]) -> list[Panel]:
+def _training_groups(run: RunRecord) -> list[tuple[str, str, list[ArmRecord]]]:
+    """What shares its panels: a word for file names, a title, the arms. Others differ too much in scale to."""
+    trained = {arm.name: arm for arm in run.arms if any(len(step) > 1 for step in arm.steps)}
+    groups = []
+    for title, names in alike(run.graph, trained):
+        word = re.sub(r"[^\w.@-]+", "_", title if len(names) > 1 else names[0])
+        groups.append((word, title, [trained[name] for name in names]))
+    return groups
+
+
+def _panels(arms: list[ArmRecord]) -> list[Panel]:
     panels = []
     for key, title, options in PANELS:
         series = {}
@@ -139,15 +162,17 @@ def _panels(arms: list[ArmRun]) -> list[Panel]:
     return panels
 
 
-def _trace_page(run: Run, target: str, environment: Environment) -> str | None:
-    verified = run.stages["verified"]
-    if verified is None:
-        return None
+def _trace_page(run: RunRecord, target: str, environment: Environment) -> str | None:
+    verified = [made for step in run.steps("verified") if step.kind == "verify" and (made := run.stages[step.stage])]
+    counts: Counter[str] = Counter()
+    for made in verified:
+        counts.update(made.facts.get("verdicts", {}))
     try:
-        counts = verified.facts.get("verdicts", {})
-        return write_trace_page(target, verified.files("verified"), counts, environment, run.name)
+        shards = [shard for made in verified for shard in made.files("verified")]
+        return write_trace_page(target, shards, counts, environment, run.name) if verified else None
     except (OSError, KeyError, pa.ArrowException) as error:
-        run.notes.append(f"{verified.uri}: verified traces cannot be read ({type(error).__name__}: {error}).")
+        places = ", ".join(made.uri for made in verified)
+        run.notes.append(f"{places}: verified traces cannot be read ({type(error).__name__}: {error}).")
         return None
 
 
@@ -167,7 +192,7 @@ def _environment() -> Environment:
 
 def _render(
     environment: Environment,
-    run: Run,
+    run: RunRecord,
     report: Mapping[str, Any],
     figures: _Figures,
     *,

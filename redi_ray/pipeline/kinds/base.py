@@ -25,6 +25,7 @@ KIND = Kind(
     name="base",
     takes={"problems": ("problems",), "traces": ("traces",)},
     gives="model",
+    stage="checkpoints/{name}",
     place=lambda run, step, inputs: model.base_stage(run, inputs.get("traces")),
     make=lambda run, step, inputs: model.base(run, inputs["problems"], inputs.get("traces")),
     room=room,
