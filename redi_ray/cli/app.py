@@ -56,12 +56,13 @@ def graph(
     config: Config,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list of steps: name, kind, inputs, state.")] = False,
+    picture: Annotated[str | None, typer.Option(help="Draw it to this file: .svg, .png or .html.")] = None,
 ) -> None:
     """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
     from redi_ray.cli.graph import show_graph
 
     with clear_errors():
-        show_graph(load_config(config, overrides), as_json=as_json)
+        show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
 
 
 @app.command()
@@ -288,7 +289,8 @@ def show_config(
 
 def everything(pipeline: Pipeline) -> str:
     """Run all stages and report on them; print the arms' table -> the line that says where the report is."""
-    from redi_ray.report.page import build_report, print_summary
+    from redi_ray.report.page import build_report
+    from redi_ray.report.summary import print_summary
     from redi_ray.store.storage import read_json
 
     pipeline.run_all()

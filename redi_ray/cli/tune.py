@@ -41,7 +41,8 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
 def run_winner(outcome: Outcome, arm: str) -> str:
     """Put the winner's model in force, score it on the benchmarks, which nothing has looked at before, and report."""
     from redi_ray.pipeline.runner import Pipeline
-    from redi_ray.report.page import build_report, print_summary
+    from redi_ray.report.page import build_report
+    from redi_ray.report.summary import print_summary
     from redi_ray.store.storage import read_json
 
     if outcome.winner is None:

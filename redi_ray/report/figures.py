@@ -224,12 +224,16 @@ def _moving_mean(values: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full_like(total, np.nan), where=present)
 
 
-def to_svg(figure: Figure, name: str) -> str:
-    """An <svg> element for inlining. `name` salts its internal ids, which must differ between the figures of a page."""
+def to_svg(figure: Figure, name: str, inline: bool = True) -> str:
+    """An <svg> element for inlining, or a file of its own on white. `name` salts its internal ids, which must differ between
+    the figures of a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        ground = "none" if inline else "white"
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor=ground)
     text = buffer.getvalue()
+    if not inline:
+        return text
     element = text[text.index("<svg") :].replace(INK, "currentColor")
     return element.replace('id="', f'id="{name}-', 1)
 

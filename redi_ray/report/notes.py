@@ -6,8 +6,11 @@ import math
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
+from redi_ray.config.load import parse_config
 from redi_ray.pipeline.graph import Step
+from redi_ray.pipeline.states import State, states
 from redi_ray.report.runs import MODELS, ArmRecord, RunRecord
+from redi_ray.stages.run import Run
 from redi_ray.store.storage import join, list_files
 
 DATA = ("problems", "traces", "verified", "groups")
@@ -32,6 +35,17 @@ def missing_and_odd(run: RunRecord) -> Iterator[str]:
         if run.understood and arm.name not in wanted:
             yield f"Arm {arm.name} is not in the config: it is left from an earlier one."
         yield from _not_finite(arm)
+
+
+def standings(run: RunRecord) -> list[State] | None:
+    """Where each step of the run stands; None, with a note, if that cannot be told."""
+    if not run.understood:
+        return None
+    try:
+        return states(run.graph, Run(parse_config(run.config), run.uri))
+    except Exception as error:  # as in reading: a report is wanted most when something went wrong
+        run.notes.append(f"The state of the steps cannot be told ({type(error).__name__}: {error}).")
+        return None
 
 
 def _missing_models(run: RunRecord) -> Iterator[str]:

@@ -16,7 +16,8 @@ import yaml
 from made_run import ACCURACY, CONFIG, write_data_stages, write_evaluation, write_run, write_training
 from rich.console import Console
 
-from redi_ray.report.page import build_report, print_summary
+from redi_ray.report.page import build_report
+from redi_ray.report.summary import print_summary
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import StorageError, join, write_bytes, write_json
 
