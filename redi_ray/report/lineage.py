@@ -56,16 +56,17 @@ def starts_from(step: Step) -> str | None:
 
 def control_arm(graph: Graph, evaluated: Iterable[str]) -> str | None:
     """The evaluated model that others are compared with: a training on pairs without negatives, if there is one, else the
-    last that trainings began from.
+    first that such a training began from.
 
     A training on pairs learns from the chosen traces once more, so that against its start alone the gain from negatives is
     confounded.
     """
     there = set(evaluated)
     trained = [step for step in graph if step.kind == "train"]
-    candidates = [step.name for step in trained if step.settings.kind == "pairs" and _no_negatives(step)]
-    starts = {starts_from(step) for step in trained} | {step.name for step in trained[:1]}
-    candidates += [name for name in reversed(models_of(graph)) if name in starts]
+    on_pairs = [step for step in trained if step.settings.kind == "pairs"]
+    candidates = [step.name for step in on_pairs if _no_negatives(step)]
+    candidates += [step.inputs["start"] for step in on_pairs]
+    candidates += [step.name for step in trained[:1]] + [step.name for step in graph if step.kind == "base"]
     return next((name for name in candidates if name in there), None)
 
 

@@ -35,7 +35,11 @@ repeat: {steps: [own, own_math, own_pairs, nca], times: 3, carry: {sft2: nca}}
 
 @pytest.mark.parametrize("path", CONFIGS)
 def test_every_config_is_drawn_and_listed(path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = load_config(path, [f"storage.root={tmp_path}"])
+    changes = [f"storage.root={tmp_path}"]
+    if "paths: [s3://" in Path(path).read_text():  # that nobody answers for
+        (tmp_path / "problems.jsonl").write_text('{"problem": "1+1", "answer": "2"}')
+        changes.append(f"problems.source.paths=[{tmp_path}/problems.jsonl]")
+    config = load_config(path, changes)
     show_graph(config, as_json=True, picture=str(tmp_path / "graph.svg"))
     steps = json.loads(capsys.readouterr().out)
     assert [step["name"] for step in steps] == list(graph_of(config).steps)

@@ -120,7 +120,10 @@ def test_every_figure_is_there(run: str) -> None:
     """Inline on the page with distinct ids inside, and as PNG files."""
     found = page(run)
     pictures = sorted(path.name for path in (Path(run) / "report" / "figures").glob("*.png"))
-    assert pictures == ["funnel.png", "scores.png", "training_base.png", "training_sft.png", "training_stage2.png"]
+    assert pictures == [
+        *("funnel.png", "graph.png", "scores.png"),
+        *("training_base.png", "training_pairs_from_sft.png", "training_sft.png"),
+    ]
     words = " ".join(found.words)
     for title in (
         "Development accuracy",
