@@ -22,9 +22,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample.engines import environment
 from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model

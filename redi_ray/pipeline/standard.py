@@ -10,16 +10,18 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.arms import TRAIN_SETTINGS, merged
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
-from redi_ray.config.experiment import TRAIN_SETTINGS, ExperimentConfig, ScratchModel, merged
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.identity import plain
 from redi_ray.config.load import ConfigError, readable_errors
+from redi_ray.config.names import BASE, SFT
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
+from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
-BASE, SFT = "base", "sft"
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.evaluation import BenchmarkSettings
+from redi_ray.config.names import BASE
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
@@ -89,4 +90,4 @@ def _engine(run: Run, name: str) -> EngineSettings:
     """The engine's settings; the base model keeps its own length limit where the student's is stretched."""
     engine = run.config.resources.engine
     stretched = run.config.model.overrides.max_position_embeddings is not None
-    return replace(engine, max_model_len=None) if name == "base" and stretched else engine
+    return replace(engine, max_model_len=None) if name == BASE and stretched else engine

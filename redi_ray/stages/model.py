@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from redi_ray.config.data import ArithmeticSource
-from redi_ray.config.experiment import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.sources.world import OPERATORS, corpus
 from redi_ray.modeling.tokenizer import (

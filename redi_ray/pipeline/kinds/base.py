@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand
-from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.student import ArithmeticModel
 from redi_ray.pipeline.kinds.kind import Kind
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages import model

@@ -16,10 +16,10 @@ import torch
 from recovery import tell_recovery
 from transformers import AutoModelForCausalLM
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample.collect import SamplingError, collect
 from redi_ray.data.sample.samples import Requests, SampleStats, Sampling, explode
 from redi_ray.data.sample.sampling import _engine_processor, finish_reason, vllm_sampler
