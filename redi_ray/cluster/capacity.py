@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class Demand:
     """Labels that its nodes must have."""
     pieces: Sequence[Mapping[str, float]] = ()
     """What it consists of: each must fit on one node."""
+    engine: EngineSettings | None = None
+    """Whose replicas the pieces are, if they are an engine's."""
 
     def shortfalls(self, nodes: Sequence[Mapping[str, Any]]) -> list[str]:
         """What the nodes lack, a line for each resource; or, where there is enough of all, for what finds no node."""
@@ -117,6 +119,20 @@ def without_a_node(
         for name, amount in piece.items():
             node[name] = node.get(name, 0.0) - amount
     return left
+
+
+def packs(nodes: Sequence[Mapping[str, Any]], demands: Iterable[Demand]) -> bool:
+    """Whether each piece, the largest first, finds a node (its `Resources` and `Labels`) with room for it."""
+    free = [(node, dict(node["Resources"])) for node in nodes]
+    pieces = [(piece, demand.selector) for demand in demands for piece in demand.pieces]
+    for piece, selector in sorted(pieces, key=lambda item: (-item[0].get("GPU", 0.0), -item[0].get("CPU", 0.0))):
+        for node, left in free:
+            if selected(node, selector) and all(left.get(name, 0.0) >= n - 1e-9 for name, n in piece.items()):
+                left.update({name: left.get(name, 0.0) - n for name, n in piece.items()})
+                break
+        else:
+            return False
+    return True
 
 
 def described(resources: Mapping[str, float]) -> str:

@@ -34,9 +34,6 @@ WORKER_ENVIRONMENT = {
 LOG_LEVEL_LINE = b"Set ray log level from environment variable"
 """Ray's core says this of the level above, before it is in force."""
 
-ENGINE_STAGE = "ray.llm._internal.batch.stages.vllm_engine_stage"
-"""Logger of ray.data.llm's engines."""
-
 
 class AboveBars(logging.StreamHandler):
     """Writes to stderr; on a terminal above the progress bars, which would else be torn."""
@@ -155,9 +152,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")  # on having less work than room
     # Tune complains that trials have left no files of its own, which ours are told not to make
     tune = ("ray.tune.tune", "ray.tune.analysis")
-    for noisy in ("ray.data", "ray._private", "ray.llm", "ray.train", *tune, "vllm", "transformers", "httpx"):
+    for noisy in ("ray.data", "ray._private", "ray.train", *tune, "vllm", "transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # it looks for a file that only the hub's snapshots have, and calls its absence an error; what matters it raises
-    logging.getLogger("ray.llm.ray.llm._internal.common.utils.cloud_filesystem").setLevel(logging.CRITICAL)
-    logging.getLogger(ENGINE_STAGE).setLevel(logging.WARNING)  # that too few rows are in flight
-    logging.getLogger("ray.llm").addHandler(logging.NullHandler())  # without one, each of its modules adds its own

@@ -1,7 +1,6 @@
 """How many sequences, and how many tokens a step, an engine's scheduler takes where nobody says.
 
-The values are those that vLLM's own offline class (`vllm.LLM`) takes on each device. `ray.data.llm` makes its engines without
-saying what they are for, and vLLM then falls back to 128 sequences and 2,048 tokens on any GPU.
+The values are those that vLLM's own offline class (`vllm.LLM`), which our engines are, takes on each device.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redi_ray.cluster.capacity import (
@@ -13,7 +14,7 @@ from redi_ray.cluster.capacity import (
     Demand,
     alive_nodes,
     demand,
-    selected,
+    packs,
     stands_still,
 )
 from redi_ray.config.experiment import ExperimentConfig
@@ -33,7 +34,7 @@ def of_engines(field: str, engine: EngineSettings) -> Demand:
     """The fewest replicas of a pool."""
     spread = engine.engine_kwargs.get("distributed_executor_backend") == "ray"
     pieces = (engine.bundles if spread else [engine.demand]) * engine.pool[0]
-    return demand(field, pieces, engine.label_selector)
+    return replace(demand(field, pieces, engine.label_selector), engine=engine)
 
 
 def of_verifiers(config: ExperimentConfig, workers: int | None = None) -> Demand:
@@ -50,20 +51,6 @@ def has_room(demands: Iterable[Demand], config: ExperimentConfig) -> bool:
     if joined and not grown and not stands_still(nodes):  # an autoscaler that tells nothing
         return True
     return packs([*nodes, *grown], demands)
-
-
-def packs(nodes: Sequence[Mapping[str, Any]], demands: Iterable[Demand]) -> bool:
-    """Whether each piece, the largest first, finds a node (its `Resources` and `Labels`) with room for it."""
-    free = [(node, dict(node["Resources"])) for node in nodes]
-    pieces = [(piece, demand.selector) for demand in demands for piece in demand.pieces]
-    for piece, selector in sorted(pieces, key=lambda item: (-item[0].get("GPU", 0.0), -item[0].get("CPU", 0.0))):
-        for node, left in free:
-            if selected(node, selector) and all(left.get(name, 0.0) >= n - 1e-9 for name, n in piece.items()):
-                left.update({name: left.get(name, 0.0) - n for name, n in piece.items()})
-                break
-        else:
-            return False
-    return True
 
 
 def _nodes_to_come(nodes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from threading import RLock
 
-from redi_ray.cluster.capacity import with_devices
+from redi_ray.cluster.capacity import Demand, with_devices
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
+from redi_ray.data.sample import engine_pool
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.room import SMALL, has_room
 from redi_ray.pipeline.schedule import Limits, walk
 from redi_ray.pipeline.standard import BASE, SCORES, graph_of
+from redi_ray.pipeline.states import run_of, states
 from redi_ray.stages import data, training
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import Training
@@ -57,15 +59,33 @@ class Pipeline:
 
             def make(step: Step) -> Manifest:
                 inputs = {role: self._done[of] for role, of in step.inputs.items()}
+                engine_pool.make_room([SMALL, *self._room(step)])
                 if checked and step.name == "verified":
                     data.check_traces(self.run, inputs["of"], self._done[BASE])
                 return KINDS[step.kind].make(run_of(self.run, step), step, inputs)
 
+            self._start_engine(steps)
             walk(steps, self._done, make, self._limits, waits_for=waits_for, fits=self._fits)
 
+    def _room(self, step: Step) -> Sequence[Demand]:
+        return KINDS[step.kind].room(run_of(self.run, step), step)
+
     def _fits(self, running: Sequence[Step], step: Step) -> bool:
-        rooms = [SMALL, *(d for one in (*running, step) for d in KINDS[one.kind].room(run_of(self.run, one), one))]
+        rooms = [SMALL, *(demand for one in (*running, step) for demand in self._room(one))]
         return has_room([*rooms, *[SMALL] * len(running)], self.config)
+
+    def _start_engine(self, steps: Sequence[Step]) -> None:
+        """Begin to start the first engine that one of these steps will want, while those before it run; on CPU, where that
+        holds no GPU, and where every step has room beside it."""
+        if self.config.resources.engine.device != "cpu":
+            return
+        left = {state.step.name for state in states(self.graph, self.run) if state.standing != "finished"}
+        rooms = [self._room(step) for step in steps if step.name in left - self._done.keys()]
+        wanted = next((demand for room in rooms for demand in room if demand.engine is not None), None)
+        if wanted is None or wanted.engine is None or wanted.engine.device != "cpu":
+            return
+        if all(has_room([SMALL, wanted, *(d for d in room if d.engine is None)], self.config) for room in rooms):
+            engine_pool.start_one(wanted.engine)
 
     def output(self, name: str) -> Manifest:
         """A step's output: made with all that it comes from, or found done."""
@@ -141,8 +161,3 @@ class Pipeline:
         if unknown:
             raise UserError(f"no arm named {', '.join(unknown)}; this config has {', '.join(self.models)}")
         return names or self.models
-
-
-def run_of(run: Run, step: Step) -> Run:
-    """The run as a step sees it."""
-    return run.within(step.name if step.own else "", **step.sections) if step.own or step.sections else run

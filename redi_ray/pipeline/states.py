@@ -9,7 +9,6 @@ from typing import Any, Literal
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
-from redi_ray.pipeline.runner import run_of
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage, current_manifest
@@ -91,3 +90,8 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
             yield from differences(before.get(name), after.get(name), f"{path}.{name}" if path else str(name))
     elif before != after:
         yield path
+
+
+def run_of(run: Run, step: Step) -> Run:
+    """The run as a step sees it."""
+    return run.within(step.name if step.own else "", **step.sections) if step.own or step.sections else run
