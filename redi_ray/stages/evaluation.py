@@ -42,14 +42,14 @@ def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
 
 def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage) -> Stage:
     config = run.config
-    told = {
+    deciding = {
         "evaluate": config.evaluate,
         "contents": [content_of_benchmark(benchmark) for benchmark in config.evaluate.benchmarks],
         "engine": _engine(run, name),
         "verify": benchmark_verification(config.verify),
         "prompt": config.model.prompt,
     }
-    return run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
+    return run.stage(f"eval/{name}", deciding, {"checkpoint": checkpoint, "problems": problems})
 
 
 def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:

@@ -59,13 +59,13 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
 
 def base_stage(run: Run, traces: Manifest | Stage | None) -> Stage:
     init = run.config.model.init
-    told: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
+    deciding: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
     if isinstance(init, PretrainedModel):
-        told["content"] = content_of_model(init.path)
+        deciding["content"] = content_of_model(init.path)
     if isinstance(init, ArithmeticModel):
-        told["source"] = run.config.problems.source
+        deciding["source"] = run.config.problems.source
     inputs = {"traces": traces} if isinstance(init, ScratchModel) and traces is not None else {}
-    return run.stage("checkpoints/base", told, inputs)
+    return run.stage("checkpoints/base", deciding, inputs)
 
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
