@@ -65,9 +65,9 @@ def _draw_rounds(axis: Axes, placed: Layout) -> None:
     for number, names in rounds.items():
         left = min(placed.x[name] for name in names) - BOX[0] / 2 - 0.06
         right = max(placed.x[name] + (PILL if name in placed.scores else 0) for name in names) + BOX[0] / 2 + 0.06
-        top, bottom = min(placed.row[name] for name in names) - 0.46, max(placed.row[name] for name in names) + 0.4
+        top, bottom = min(placed.row[name] for name in names) - 0.5, max(placed.row[name] for name in names) + 0.4
         axis.add_patch(_box(left, top, right - left, bottom - top, facecolor=MUTED, alpha=0.12, edgecolor="none"))
-        axis.text(left + 0.05, top + 0.1, f"round {number}", ha="left", va="center", fontsize=7, color=MUTED)
+        axis.text(left + 0.05, top + 0.09, f"round {number}", ha="left", va="center", fontsize=6.5, color=MUTED)
 
 
 def _draw_line(axis: Axes, places: list[tuple[float, float]], between_rounds: bool) -> None:
@@ -111,9 +111,8 @@ def _draw_scores(axis: Axes, x: float, row: float, state: State) -> None:
 def _fill(axis: Axes, left: float, top: float, width: float, height: float, standing: str) -> None:
     colour, made = COLOURS[standing], standing != "missing"
     options: dict[str, Any] = {"linestyle": "-" if made else (0, (3, 2)), "linewidth": 1.1}
-    axis.add_patch(_box(left, top, width, height, facecolor="white", edgecolor="none", alpha=0.9, zorder=2.5))
     filled = matplotlib.colors.to_rgba(colour, 0.25 if made else 0.0)
-    axis.add_patch(_box(left, top, width, height, facecolor=filled, edgecolor=colour, zorder=2.6, **options))
+    axis.add_patch(_box(left, top, width, height, facecolor=filled, edgecolor=colour, **options))
 
 
 def _box(left: float, top: float, width: float, height: float, **style: Any) -> FancyBboxPatch:
