@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
@@ -65,7 +66,7 @@ def base_stage(run: Run, traces: Manifest | Stage | None) -> Stage:
     if isinstance(init, ArithmeticModel):
         deciding["source"] = run.config.problems.source
     inputs = {"traces": traces} if isinstance(init, ScratchModel) and traces is not None else {}
-    return run.stage("checkpoints/base", deciding, inputs)
+    return run.stage(f"checkpoints/{BASE}", deciding, inputs)
 
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
@@ -78,7 +79,7 @@ def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
     prepare = ray.remote(num_cpus=1, max_retries=2)(_prepare_world_training)
     parameters, recorded = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
     outcome = train_with_progress(
-        label="train base",
+        label=f"train {BASE}",
         model=initial,
         overrides=ModelOverrides(),
         arrays=arrays,
