@@ -110,7 +110,7 @@ class EngineActor:
         self.model_seconds = max(self.model_seconds, swap.seconds)
 
 
-@dataclass
+@dataclass(eq=False)
 class Process:
     """An engine's process, as the driver knows it."""
 
@@ -232,7 +232,7 @@ def _start(settings: EngineSettings, kind: str, session: str) -> Process:
     actor = ray.remote(EngineActor).options(
         max_restarts=settings.max_restarts, max_task_retries=-1, max_concurrency=1000, **options
     )
-    started = actor.remote()
+    started: Any = actor.remote()
     return Process(started, started.is_up.remote(), kind, settings, session, group)
 
 

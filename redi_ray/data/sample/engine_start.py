@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +17,7 @@ from redi_ray.data.sample.engines import engine_kwargs
 
 WEIGHTS_ONLY = ("generation_config.json", "model.safetensors.index.json")
 """Small files of a model's folder that may differ where weights are reloaded."""
+WATCH_SECONDS = 0.5
 FLOAT32 = 4
 """Bytes; transformers scores the check of reloaded weights in this type."""
 
@@ -38,9 +41,23 @@ def start_vllm(path: str, settings: EngineSettings) -> Any:
     more = {field.name for field in fields(AsyncEngineArgs)} - {field.name for field in fields(EngineArgs)}
     kwargs = {name: value for name, value in engine_kwargs(settings).items() if name not in more}
     llm = LLM(model=path, **kwargs)
+    _watch_core(llm.llm_engine.engine_core)
     scheduler = llm.llm_engine.vllm_config.scheduler_config
     log_limits(SchedulerLimits(scheduler.max_num_seqs, scheduler.max_num_batched_tokens), settings)
     return llm
+
+
+def _watch_core(core: Any) -> None:
+    """Let a step fail when the core's process has died: vLLM's synchronous client notices, and waits for its outputs for ever."""
+    if not hasattr(core, "outputs_queue"):  # the core is in this process
+        return
+
+    def watch() -> None:
+        while not core.resources.engine_dead:
+            time.sleep(WATCH_SECONDS)
+        core.outputs_queue.put(RuntimeError("the engine's core process has ended"))
+
+    threading.Thread(target=watch, daemon=True, name="engine-core-watch").start()
 
 
 def log_limits(limits: SchedulerLimits, settings: EngineSettings) -> None:
