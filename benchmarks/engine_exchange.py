@@ -24,9 +24,9 @@ import pyarrow as pa
 import ray
 
 from redi_ray.cluster.runtime import ray_connection
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings, RaySettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample import engine_pool
 from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model

@@ -67,7 +67,7 @@ def limits_of(vllm_config: Any) -> list[int]:
 
 def make_model(folder: Path) -> str:
     """A model whose completions end by chance after a few hundred tokens: the vocabulary is small and the weights random."""
-    from redi_ray.config.experiment import Architecture
+    from redi_ray.config.student import Architecture
     from redi_ray.modeling.scratch import save_scratch_model
     from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 

@@ -20,9 +20,9 @@ import torch
 from transformers import GenerationConfig
 
 from redi_ray.config.data import ArithmeticSource
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.objectives import DpoObjective, Objective, RediObjective, SftObjective, SimpoObjective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.student import Architecture
 from redi_ray.config.training import CollapseGuard, ModelOverrides, TrainSettings
 from redi_ray.data.sources.world import answer, build_world, corpus
 from redi_ray.modeling.policy import Policy, load_policy

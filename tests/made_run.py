@@ -94,7 +94,7 @@ def write_evaluation(run: str, arm: str, benchmarks: dict[str, int], num_samples
     stage = Stage(run, f"eval/{arm}", {"arm": arm}, {})
     entries, samples = [], []
     for name, size in benchmarks.items():
-        skill = np.clip(ACCURACY[arm] + 0.2 * hardness.standard_normal((size, 1)), 0, 1)
+        skill = np.clip(ACCURACY.get(arm, 0.9) + 0.2 * hardness.standard_normal((size, 1)), 0, 1)
         verdicts = generator.random((size, num_samples)) < skill
         tokens = generator.integers(40, 90, verdicts.shape) + 30 * ~verdicts
         ids = [f"{name}-{index}" for index in range(size)]

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from redi_ray.config.experiment import Architecture
+from redi_ray.config.student import Architecture
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 

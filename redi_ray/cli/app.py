@@ -57,12 +57,13 @@ def graph(
     config: Config,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="A list of steps: name, kind, inputs, state.")] = False,
+    picture: Annotated[str | None, typer.Option(help="Draw it to this file: .svg, .png or .html.")] = None,
 ) -> None:
     """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
     from redi_ray.cli.graph import show_graph
 
     with clear_errors():
-        show_graph(load_config(config, overrides), as_json=as_json)
+        show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
 
 
 @app.command()
@@ -204,6 +205,7 @@ def inspect_traces(
     target: Annotated[
         str, typer.Argument(help="A run's folder or config, a stage's folder, or any Parquet.", metavar="RUN")
     ],
+    step: Annotated[str | None, typer.Option(help="The rows of this step, see `redi-ray graph`.")] = None,
     verdict: Annotated[list[str] | None, typer.Option(help="Only these; again for several.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     problem: Annotated[list[str] | None, typer.Option(help="Only traces of these problem ids.")] = None,
@@ -214,13 +216,13 @@ def inspect_traces(
     whole: Annotated[bool, typer.Option(help="All of each completion, not only its end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, every column.")] = False,
 ) -> None:
-    """Look at traces: problem, completion, answers, votes. Paged on a terminal, plain text in a pipe."""
+    """Look at traces, or any step's rows: problem, completion, answers, votes. Paged on a terminal, plain text in a pipe."""
     from redi_ray.cli.inspect import inspect_traces as show
     from redi_ray.report.browse import TraceFilter
 
     with clear_errors():
         wanted = TraceFilter(verdict or [], source or [], problem or [], min_length, max_length, text)
-        count = show(target, wanted, limit=limit, whole=whole, as_json=as_json)
+        count = show(target, wanted, step=step, limit=limit, whole=whole, as_json=as_json)
         if count in (0, limit):
             told = "no trace matches" if not count else f"stopped at --limit {limit}; there may be more"
             typer.echo(told, err=True)
@@ -290,7 +292,8 @@ def show_config(
 
 def everything(pipeline: Pipeline) -> str:
     """Run all stages and report on them; print the arms' table -> the line that says where the report is."""
-    from redi_ray.report.page import build_report, print_summary
+    from redi_ray.report.page import build_report
+    from redi_ray.report.summary import print_summary
     from redi_ray.store.storage import read_json
 
     pipeline.run_all()

@@ -12,9 +12,10 @@ from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
-from redi_ray.config.experiment import ExperimentConfig, PretrainedModel
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.student import PretrainedModel
 from redi_ray.modeling.limits import Bound
 from redi_ray.store import storage
 from redi_ray.store.lock import run_lock

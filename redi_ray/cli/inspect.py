@@ -1,4 +1,4 @@
-"""`redi-ray inspect`: traces on the terminal, with everything that led to their verdict."""
+"""`redi-ray inspect`: traces on the terminal, with everything that led to their verdict, or the rows of any step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from redi_ray.report.browse import TraceFilter, details, find_traces, read_trace
 
 TAIL_CHARS = 1500
 """Characters of a completion shown, from its end, where all of it is not asked for."""
+IDS = ("trace_id", "pair_id", "example_id", "problem_id")
+"""What a row is called by, the narrowest first."""
+MESSAGES = ("prompt", "chosen", "rejected", "messages")
+"""Columns of what trainings see."""
 STYLES = {"correct": "bold green", "wrong": "bold red"}
 CONTROL = {code: code + 0x2400 for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 CONTROL |= {code: 0xFFFD for code in range(0x80, 0xA0)}
@@ -22,14 +26,21 @@ CONTROL |= {code: 0xFFFD for code in range(0x80, 0xA0)}
 
 
 def inspect_traces(
-    target: str, wanted: TraceFilter, *, limit: int, whole: bool, as_json: bool, console: Console | None = None
+    target: str,
+    wanted: TraceFilter,
+    *,
+    step: str | None = None,
+    limit: int,
+    whole: bool,
+    as_json: bool,
+    console: Console | None = None,
 ) -> int:
     """Print the first `limit` matches, paged on a terminal; how many there were.
 
     Raises BrowseError (see `redi_ray.report.browse`).
     """
     console = console or Console()
-    rows = read_traces(find_traces(target), wanted, limit)
+    rows = read_traces(find_traces(target, step), wanted, limit)
     if as_json:
         return _print_json(rows, console)
     if not console.is_terminal:
@@ -56,10 +67,11 @@ def _print_all(rows: Iterable[dict[str, Any]], console: Console, whole: bool) ->
 
 
 def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -> None:
-    """One trace: ids and verdict, where it comes from, votes, problem, answers, and its completion's end or all of it."""
-    verdict = str(row.get("verdict") or "no verdict")
-    heading = Text(visible(row.get("trace_id") or row.get("problem_id") or "?"))
-    heading.append(f"  {verdict}", STYLES.get(verdict, "bold yellow"))
+    """One row: ids and verdict, where it comes from, votes, problem, answers, messages; of long texts the end, or all of it."""
+    heading = Text(visible(next((row[name] for name in IDS if row.get(name)), "?")))
+    if "completion" in row or "verdict" in row:
+        verdict = str(row.get("verdict") or "no verdict")
+        heading.append(f"  {verdict}", STYLES.get(verdict, "bold yellow"))
     console.print(Rule(heading, align="left"))
 
     def tell(name: str, value: Any) -> None:
@@ -73,6 +85,10 @@ def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -
     for name, column in (("gold", "answer"), ("extracted", "extracted_answer")):
         if column in row:
             tell(name, "-" if row[column] is None else row[column])
+    for name in (name for name in MESSAGES if row.get(name)):
+        tell(name, "")
+        for message in row[name]:
+            tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
     completion = row.get("completion")
     if completion is None:
         return

@@ -42,7 +42,8 @@ def run_winner(outcome: Outcome, arm: str) -> str:
     """Put the winner's model in force, score it on the benchmarks, which nothing has looked at before, and report."""
     from redi_ray.pipeline.runner import Pipeline
     from redi_ray.pipeline.standard import SCORES
-    from redi_ray.report.page import build_report, print_summary
+    from redi_ray.report.page import build_report
+    from redi_ray.report.summary import print_summary
     from redi_ray.store.storage import read_json
 
     if outcome.winner is None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 
@@ -189,7 +190,7 @@ class VllmTraces(SampledTraces):
     """Sample traces with vLLM, loaded here."""
 
     kind: Literal["vllm"] = "vllm"
-    model: str = "base"
+    model: str = BASE
     """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
     engine: EngineSettings | None = None
     """The teacher's engines, in place of `resources.engine` as a whole: what is left out here has its default."""

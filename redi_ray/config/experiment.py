@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.arms import RediConfig, SftConfig
 from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
@@ -22,144 +22,17 @@ from redi_ray.config.data import (
     VllmTraces,
 )
 from redi_ray.config.evaluation import EvaluateSettings
-from redi_ray.config.objectives import Objective, RediObjective, SftObjective
-from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.names import BASE, SFT
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.steps import AnyStep, Name, Repeat, SampleStep
-from redi_ray.config.training import ModelOverrides, TrainSettings
-
-RESERVED_ARMS = ("base", "sft")
-TRAIN_SETTINGS = TypeAdapter(TrainSettings)
-
-
-class Architecture(Strict):
-    """The size of a small Qwen2 that starts from random weights."""
-
-    hidden_size: int = Field(96, ge=8)
-    """Width."""
-    num_layers: int = Field(3, ge=1)
-    """Decoder layers."""
-    num_heads: int = Field(3, ge=1)
-    """Attention heads (vLLM on CPU wants heads of 32 or more)."""
-    num_kv_heads: int = Field(1, ge=1)
-    """Key-value heads."""
-    intermediate_size: int = Field(256, ge=8)
-    """Width inside the MLP."""
-    max_position_embeddings: int = Field(512, ge=8)
-    """Longest sequence."""
-    seed: int = 0
-    """Of the random weights."""
-
-
-class PretrainedModel(Strict):
-    """A model that exists."""
-
-    kind: Literal["pretrained"] = "pretrained"
-    path: str
-    """Hugging Face folder (local or s3://) or hub name."""
-
-
-class ArithmeticModel(Strict):
-    """The built-in world's base model: from scratch, its own tokenizer, trained on the world's unfiltered corpus."""
-
-    kind: Literal["arithmetic"] = "arithmetic"
-    architecture: Architecture = Architecture()
-    """About 0.3 million parameters."""
-    corpus_size: int = Field(16000, ge=1)
-    """Solutions in the corpus, misconceptions included."""
-    train: TrainSettings = TrainSettings(
-        learning_rate=3e-3, batch_size=16, epochs=2, max_length=512, tokens_per_pack=4096, weight_decay=0.01
-    )
-    """How it is trained."""
-
-
-class ScratchModel(Strict):
-    """Random weights and a byte-level BPE tokenizer learnt from the problems and traces: for runs on real data in small."""
-
-    kind: Literal["scratch"] = "scratch"
-    architecture: Architecture = Architecture()
-    """Its size."""
-    vocab_size: int = Field(2048, ge=300)
-    """Of the tokenizer."""
-
-
-ModelInit = Annotated[PretrainedModel | ArithmeticModel | ScratchModel, Field(discriminator="kind")]
-
-
-class ModelConfig(Strict):
-    """The student: where it starts, how it is asked."""
-
-    init: ModelInit = ArithmeticModel()
-    """`pretrained`, `arithmetic` or `scratch`."""
-    overrides: ModelOverrides = ModelOverrides()
-    """Changes to the loaded architecture, LoRA."""
-    prompt: PromptSettings = PromptSettings()
-    """The prompt of training and evaluation, and of generation unless `generate.prompt` says otherwise."""
-
-
-class SftConfig(Strict):
-    """Stage 1: supervised fine-tuning on the positives."""
-
-    objective: SftObjective = SftObjective()
-    """Token mean, as in the paper's code, or sequence mean."""
-    train: TrainSettings = TrainSettings(learning_rate=5e-5, batch_size=128, epochs=3)
-    """Optimizer, batches, checkpoints."""
-
-
-class Arm(Strict):
-    """One variant of stage 2. It starts from the SFT checkpoint and sees the same pairs in the same order."""
-
-    objective: Annotated[Objective, Field(discriminator="name")] = RediObjective()
-    """The loss: `name` picks it, and the other keys are its own (`redi-ray config --schema` lists all of both)."""
-    train: dict[str, Any] = {}
-    """What differs from `redi.train`; of a section such as `guard`, only the fields that differ."""
-
-
-def merged(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """`shared` with `own` in its place, section by section, field by field.
-
-    Example: {"guard": {"window": 8, "action": "warn"}} and {"guard": {"action": "stop"}} -> both changes in one `guard`.
-    """
-    found = dict(shared)
-    for name, value in own.items():
-        below = found.get(name)
-        found[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return found
+from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
+from redi_ray.config.training import TrainSettings
 
 
 def field_of(section: Any, name: str) -> Any:
     """A field of a section that is built, or that is still raw and may be anything; None where there is no such field."""
     return section.get(name) if isinstance(section, dict) else getattr(section, name, None)
-
-
-class RediConfig(Strict):
-    """Stage 2: the pairs. Run an alpha = 0 arm too, or the gain of negatives is confounded with more SFT."""
-
-    train: TrainSettings = TrainSettings(learning_rate=1e-6, batch_size=32, epochs=1)
-    """Shared by all arms."""
-    arms: dict[str, Arm] = {"redi": Arm()}
-    """Name -> variant."""
-    trainer: TrainerSettings | None = None
-    """Workers of the arms' training, in place of `resources.trainer` as a whole: what is left out here has its default."""
-
-    def settings(self, arm: str) -> TrainSettings:
-        """`train` with the arm's own changes."""
-        return TRAIN_SETTINGS.validate_python(merged(asdict(self.train), self.arms[arm].train))
-
-    @model_validator(mode="after")
-    def _arms_are_sound(self) -> RediConfig:
-        for name in self.arms:
-            if name in RESERVED_ARMS:
-                raise ValueError(f"arm {name!r}: the names {', '.join(RESERVED_ARMS)} are taken")
-            if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
-                raise ValueError(f"arm {name!r}: use letters, digits, '-', '_' and '.', the name becomes a folder")
-            try:
-                self.settings(name)
-            except ValidationError as error:
-                lines = [".".join(["train", *map(str, e["loc"])]) + f": {e['msg']}" for e in error.errors()]
-                raise ValueError(f"arm {name!r}: " + "; ".join(lines).replace("Value error, ", "")) from error
-        return self
 
 
 class StorageConfig(Strict):
@@ -264,12 +137,12 @@ class ExperimentConfig(Strict):
     @property
     def teacher_is_base(self) -> bool:
         """Whether this run's own base model writes the traces."""
-        return isinstance(self.generate, VllmTraces) and self.generate.model == "base"
+        return isinstance(self.generate, VllmTraces) and self.generate.model == BASE
 
     @property
     def probes(self) -> list[str]:
         """The trainings that measure development accuracy: `sft`, and arms of stage 2."""
-        trained = {"sft": self.sft.train, **{arm: self.redi.settings(arm) for arm in self.redi.arms}}
+        trained = {SFT: self.sft.train, **{arm: self.redi.settings(arm) for arm in self.redi.arms}}
         return [name for name, settings in trained.items() if settings.probe is not None]
 
     @model_validator(mode="after")

@@ -14,6 +14,10 @@ RENDERING = frozenset(
 """Arguments of rendering that are not the template's own."""
 
 
+THINK, END_THINK = "<think>", "</think>"
+"""The tags around a thought, in what is prompted and trained here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptSettings:
     """How a problem becomes a prompt."""
@@ -24,7 +28,7 @@ class PromptSettings:
     """The user message; `{problem}` is replaced by the problem's text."""
     system: str | None = None
     """System message, if any. Null leaves it to the chat template, which may have a default."""
-    prefix: str = "<think>\n"
+    prefix: str = f"{THINK}\n"
     """Forced start of every completion (part of the prompt, never scored). Empty for models that do not think aloud. Where
     the chat template opens the thought itself, it is not opened again."""
     date: str | datetime.date = "2024-07-26"

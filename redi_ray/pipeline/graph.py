@@ -10,6 +10,7 @@ from typing import Any
 
 from redi_ray.errors import UserError
 from redi_ray.pipeline.kinds import KINDS
+from redi_ray.stages.run import folder_of
 
 
 class GraphError(UserError):
@@ -36,6 +37,19 @@ class Step:
     def gives(self) -> str:
         """The type of its output."""
         return KINDS[self.kind].gives
+
+    @property
+    def stage(self) -> str:
+        """Where its output lies in a run's folder."""
+        return self._folder(KINDS[self.kind].stage.format(name=self.name))
+
+    @property
+    def parts(self) -> dict[str, str | None]:
+        """The stages that it makes on the way; see `Kind.parts`."""
+        return {self._folder(stage): role for stage, role in KINDS[self.kind].parts.items()}
+
+    def _folder(self, stage: str) -> str:
+        return folder_of(stage, self.name if self.own else "")
 
 
 class Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,22 +10,30 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.config.arms import TRAIN_SETTINGS, merged
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
-from redi_ray.config.experiment import TRAIN_SETTINGS, ExperimentConfig, ScratchModel, merged
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.identity import plain
 from redi_ray.config.load import ConfigError, readable_errors
+from redi_ray.config.names import BASE, SFT
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
+from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
-BASE, SFT = "base", "sft"
 ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {VerifySettings: TypeAdapter(VerifySettings)}
 """Of sections that are plain dataclasses; building one takes longer than the rest of a graph, and a search asks for many."""
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
 """Stands between a repeated step's name and its round."""
+
+
+def round_of(name: str) -> tuple[str, int | None]:
+    """A step's name without its round, and that: own@2 -> (own, 2)."""
+    found = re.fullmatch(rf"(.+?){ROUND}(\d+)(.*)", name)
+    return (found[1] + found[3], int(found[2])) if found else (name, None)
 
 
 def graph_of(config: ExperimentConfig) -> Graph:
@@ -49,7 +58,7 @@ def last_round(config: ExperimentConfig, name: str) -> str:
 
 def written(name: str) -> str:
     """The name of a step as `steps` has it, whatever the round."""
-    return name.partition(ROUND)[0]
+    return round_of(name)[0]
 
 
 def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

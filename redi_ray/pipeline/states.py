@@ -52,7 +52,7 @@ def _place(run: Run, step: Step, places: dict[str, Manifest | Stage]) -> Stage |
         return None
     inputs = {role: places[name] for role, name in step.inputs.items()}
     place = KINDS[step.kind].place(run, step, inputs)
-    if place is None and (current := _current(run, step.name)) is not None:
+    if place is None and (current := _current(run, step.stage)) is not None:
         return current if current.inputs == {role: of.key for role, of in inputs.items()} else None
     return place
 

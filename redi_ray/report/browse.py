@@ -13,16 +13,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import yaml
 
 from redi_ray.config.load import load_config
 from redi_ray.errors import UserError
+from redi_ray.pipeline.graph import Graph, Step
+from redi_ray.pipeline.kinds import KINDS
+from redi_ray.report.lineage import graph_of_record
 from redi_ray.schemas import UNFINISHED, Verdict
 from redi_ray.store import storage
 
 TABLES = ("verified", "verdicts", "traces")
 """Tables that hold traces, the one that says most first."""
-STAGES = ("verified", "checked", "traces")
-"""Stages of a run that hold traces, the latest first."""
+TRACES = ("verified", "traces")
+"""Types of outputs that do."""
 ROWS_AT_A_TIME = 64
 
 
@@ -91,29 +95,65 @@ def require_column(schema: pa.Schema, column: str) -> None:
         )
 
 
-def find_traces(target: str) -> list[str]:
+def find_traces(target: str, step: str | None = None) -> list[str]:
     """The Parquet shards of a run (its folder or its config), of a stage's folder, or of any folder or file.
 
-    Raises BrowseError if there are none.
+    step: whose rows of a run; None takes the latest traces of the standard line. Raises BrowseError if there are none.
     """
     if target.endswith((".yaml", ".yml")):
         target = load_config(target).run_uri
     if not storage.exists(target):
         raise BrowseError(f"{target} is not there; name a run's folder, its config, or a folder of Parquet files")
-    for stage in STAGES:
-        if storage.exists(storage.join(target, stage, "manifest.json")):
-            target = storage.join(target, stage)
-            break
+    graph = _graph(target)
+    tables: tuple[str, ...] = TABLES
+    if step is None:
+        stages = [
+            stage for one in reversed(list(graph)) if one.gives in TRACES and not one.own for stage in _stages(one)
+        ]
+    else:
+        tables = _tables(graph, step)
+        stages = [graph[step].stage]
+    finished = [stage for stage in stages if storage.exists(storage.join(target, stage, "manifest.json"))]
+    if step is not None and not finished:
+        raise BrowseError(
+            f"{storage.join(target, stages[0])}: step {step} is not finished (redi-ray run CONFIG --until {step})"
+        )
+    if finished:
+        target = storage.join(target, finished[0])
     if storage.exists(storage.join(target, "manifest.json")):
         key = storage.read_json(storage.join(target, "manifest.json")).get("key", "")
         if key and storage.exists(storage.join(target, key, "manifest.json")):
             target = storage.join(target, key)
-    folders = [storage.join(target, table) for table in TABLES]
-    target = next((folder for folder in folders if storage.exists(folder)), target)
+    folders = [storage.join(target, table) for table in tables]
+    target = next((folder for folder in folders if storage.list_files(folder, ".parquet")), target)
     shards = [uri for uri in storage.list_files(target, ".parquet") if "/rejects/" not in uri]
     if not shards:
         raise BrowseError(f"{target}: no Parquet file below; has the run got to its traces? (redi-ray verify CONFIG)")
     return shards
+
+
+def _graph(run_uri: str) -> Graph:
+    """Of the config that a run's folder holds; where there is none, of any run."""
+    uri = storage.join(run_uri, "config.yaml")
+    try:
+        config = yaml.safe_load(storage.read_bytes(uri)) if storage.exists(uri) else {}
+    except yaml.YAMLError:
+        config = {}
+    return graph_of_record(config if isinstance(config, dict) else {})[0]
+
+
+def _stages(step: Step) -> list[str]:
+    """Where the traces of a step lie: its output, else what was made for that."""
+    return [step.stage, *(stage for stage in step.parts if stage.endswith("checked"))]
+
+
+def _tables(graph: Graph, step: str) -> tuple[str, ...]:
+    """Raises BrowseError where the output of the step has no rows, GraphError where there is no such step."""
+    kind = KINDS[graph[step].kind]
+    if not kind.tables:
+        having = [one.name for one in graph if KINDS[one.kind].tables]
+        raise BrowseError(f"step {step} gives a {kind.gives}, which has no rows; these have: {', '.join(having)}")
+    return kind.tables
 
 
 def read_traces(shards: list[str], wanted: TraceFilter, limit: int | None = None) -> Iterator[dict[str, Any]]:

@@ -26,7 +26,6 @@ INK = "#3b3b3c"
 MUTED = "#8a8a8c"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
-FIXED_COLOURS = {"base": MUTED, "sft": INK}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
@@ -87,12 +86,12 @@ class Line:
         return "" if self.dash == "-" else " ".join(f"{2 * length:g}" for length in self.dash[1])
 
 
-def arm_lines(arms: Sequence[str]) -> dict[str, Line]:
-    """A colour for each arm; when they run out, colours repeat with another dash."""
+def arm_lines(arms: Sequence[str], plain: Mapping[str, str]) -> dict[str, Line]:
+    """A colour for each arm, in `plain` or of the palette; when they run out, colours repeat with another dash."""
     lines, used = {}, 0
     for arm in arms:
-        if arm in FIXED_COLOURS:
-            lines[arm] = Line(FIXED_COLOURS[arm], "-")
+        if arm in plain:
+            lines[arm] = Line(plain[arm], "-")
         else:
             cycle, index = divmod(used, len(PALETTE))
             # Neighbours differ in dash too: curves that lie on each other stay visible, and so do they in grey.
@@ -225,12 +224,16 @@ def _moving_mean(values: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full_like(total, np.nan), where=present)
 
 
-def to_svg(figure: Figure, name: str) -> str:
-    """An <svg> element for inlining. `name` salts its internal ids, which must differ between the figures of a page."""
+def to_svg(figure: Figure, name: str, inline: bool = True) -> str:
+    """An <svg> element for inlining, or a file of its own on white. `name` salts its internal ids, which must differ between
+    the figures of a page."""
     buffer = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        ground = "none" if inline else "white"
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor=ground)
     text = buffer.getvalue()
+    if not inline:
+        return text
     element = text[text.index("<svg") :].replace(INK, "currentColor")
     return element.replace('id="', f'id="{name}-', 1)
 

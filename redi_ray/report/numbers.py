@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from statistics import fmean, median
 from typing import Any
 
 from redi_ray.eval.metrics import compare
-from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, control_arm
+from redi_ray.pipeline.graph import Step
+from redi_ray.report.lineage import ancestors, graph_of_record
+from redi_ray.report.runs import ArmRecord, RunRecord
 from redi_ray.store.manifests import Manifest
 from redi_ray.store.storage import finite
 
@@ -32,14 +34,14 @@ DETAILS = ("num_correct", "problem_ids", "sample_scores")
 """Fields of a BenchmarkResult that stay in the evaluation's own file: they are long."""
 
 
-def report_data(run: Run) -> dict[str, Any]:
+def report_data(run: RunRecord) -> dict[str, Any]:
     """What `report.json` holds: arms, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
     return finite(
         {
             "run": run.name,
             "arms": _arm_rows(run),
             "averages": _averages(run),
-            "control": control_arm(run),
+            "control": run.control,
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -50,9 +52,9 @@ def report_data(run: Run) -> dict[str, Any]:
     )
 
 
-def _arm_rows(run: Run) -> list[dict[str, Any]]:
+def _arm_rows(run: RunRecord) -> list[dict[str, Any]]:
     """One row per benchmark and arm."""
-    control = control_arm(run)
+    control = run.control
     rows = []
     for benchmark in run.benchmarks:
         results = run.results(benchmark)
@@ -65,7 +67,7 @@ def _arm_rows(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
-def _averages(run: Run) -> dict[str, dict[str, float | None]]:
+def _averages(run: RunRecord) -> dict[str, dict[str, float | None]]:
     """Mean pass@1 over the benchmarks, each counting once, for arms that have them all; empty with a single benchmark.
 
     Benchmarks are sampled independently, so that the SEMs add in squares.
@@ -81,15 +83,19 @@ def _averages(run: Run) -> dict[str, dict[str, float | None]]:
     return averages
 
 
-def funnel(run: Run) -> list[dict[str, Any]]:
-    """The stages from problems to pairs: how many rows came out, and why others did not (count None: not run)."""
+def funnel(run: RunRecord) -> list[dict[str, Any]]:
+    """From problems to pairs, branch by branch: how many rows came out, and why others did not (count None: not run)."""
+    return [row for step in run.steps("problems", "traces", "verified", "groups") for row in _rows_of(run, step)]
 
-    def entry(stage: str, unit: str, source: str, count: str) -> dict[str, Any]:
-        manifest = run.stages[source]
+
+def _rows_of(run: RunRecord, step: Step) -> Iterator[dict[str, Any]]:
+    manifest = run.stages[step.stage]
+
+    def row(name: str, unit: str, count: str) -> dict[str, Any]:
         if manifest is None:
-            return {"stage": stage, "unit": unit, "count": None, "dropped": {}, "rejected": {}, "counts": {}}
+            return {"stage": name, "unit": unit, "count": None, "dropped": {}, "rejected": {}, "counts": {}}
         return {
-            "stage": stage,
+            "stage": name,
             "unit": unit,
             "count": manifest.counts.get(count),
             "dropped": dict(manifest.dropped),
@@ -97,20 +103,18 @@ def funnel(run: Run) -> list[dict[str, Any]]:
             "counts": {**manifest.counts, **manifest.facts.get("verdicts", {})},
         }
 
-    pairs = entry("pairs", "positives with a rejected trace", "curated", "pairs")
-    curated = run.stages["curated"]
+    if step.gives != "groups":
+        yield row(step.name, "problems" if step.gives == "problems" else "traces", "out")
+        return
+    branch = f"{step.name}: " if step.own else ""
+    yield row(f"{branch}positives", "problems", "positives")
     # The manifest accounts for problems that gave no positive; why a positive gave no pair is told beside it.
-    pairs_dropped = dict(curated.facts.get("pairs_dropped", {})) if curated else {}
-    return [
-        entry("problems", "problems", "problems", "out"),
-        entry("traces", "traces", "traces", "out"),
-        entry("verified", "traces", "verified", "out"),
-        entry("positives", "problems", "curated", "positives"),
-        {**pairs, "dropped": pairs_dropped, "rejected": {}, "counts": {}},
-    ]
+    why = dict(manifest.facts.get("pairs_dropped", {})) if manifest else {}
+    pairs = row(f"{branch}pairs", "positives with a rejected trace", "pairs")
+    yield {**pairs, "dropped": why, "rejected": {}, "counts": {}}
 
 
-def _training_summary(arm: ArmRun) -> dict[str, Any]:
+def _training_summary(arm: ArmRecord) -> dict[str, Any]:
     """First and last values of a run, `last` being the mean over its last tenth."""
     tail = arm.steps[-max(1, len(arm.steps) // 10) :]
 
@@ -141,9 +145,10 @@ def _stage_row(name: str, manifest: Manifest) -> dict[str, Any]:
 def findings(report: Mapping[str, Any]) -> list[str]:
     """A sentence per arm and benchmark about its difference from the control, stated no stronger than it is."""
     sentences = []
+    before = ancestors(graph_of_record(report["config"])[0], report["control"]) if report["control"] else set()
     for row in report["arms"]:
         difference = row["difference"]
-        if difference is None or row["name"] in FIRST_ARMS:
+        if difference is None or row["name"] in before:
             continue
         low, high = difference["ci95"]
         clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear difference"

@@ -7,7 +7,9 @@ wrote, and everything but our own figures is escaped.
 from __future__ import annotations
 
 import json
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,13 +17,25 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from redi_ray.report.figures import Line, Panel, arm_lines, curves_figure, funnel_figure, score_figure, to_png, to_svg
+from redi_ray.report.figures import (
+    INK,
+    MUTED,
+    Line,
+    Panel,
+    arm_lines,
+    curves_figure,
+    funnel_figure,
+    score_figure,
+    to_png,
+    to_svg,
+)
+from redi_ray.report.formats import FILTERS
+from redi_ray.report.graph_picture import graph_figure
+from redi_ray.report.lineage import alike
+from redi_ray.report.notes import missing_and_odd, standings
 from redi_ray.report.numbers import PANELS, findings, report_data
-from redi_ray.report.runs import FIRST_ARMS, ArmRun, Run, read_run
+from redi_ray.report.runs import ArmRecord, RunRecord, read_run
 from redi_ray.report.search import SearchReport, read_search
 from redi_ray.report.traces import write_trace_page
 from redi_ray.schemas import Verdict
@@ -31,8 +45,6 @@ from redi_ray.store.storage import content_hash, finite, join, write_bytes, writ
 
 SAMPLES_PER_VERDICT: dict[str, int] = {Verdict.CORRECT: 2, Verdict.WRONG: 3}
 """Completions shown for each arm; one for any other verdict."""
-LONGEST_TEXT = 12_000
-"""Characters of one shown completion; the middle of a longer one is left out, with a note."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ def build_report(run_uri: str) -> ReportPaths:
     """
     started = time.monotonic()
     run = read_run(run_uri)
+    run.notes.extend(missing_and_odd(run))
     target, environment = join(run_uri, "report"), _environment()
     traces = _trace_page(run, target, environment)
     search = read_search(run_uri, run.notes)
@@ -96,14 +109,17 @@ class _Figures:
     lines: dict[str, Line]
 
 
-def _figures(run: Run, report: Mapping[str, Any]) -> _Figures:
-    lines = arm_lines([arm.name for arm in run.arms])
+def _figures(run: RunRecord, report: Mapping[str, Any]) -> _Figures:
+    lines = arm_lines([arm.name for arm in run.arms], _plain_colours(run))
     svg, pictures, groups = {}, {}, []
     scores = {benchmark: run.results(benchmark) for benchmark in run.benchmarks}
     if scores:
         pictures["scores"] = to_png(score_figure(scores, lines))
     for number, (benchmark, results) in enumerate(scores.items()):
         svg[f"score-{number}"] = to_svg(score_figure({benchmark: results}, lines), f"score-{number}")
+    if (found := standings(run)) is not None:
+        figure = graph_figure(run.graph, found)
+        svg["graph"], pictures["graph"] = to_svg(figure, "graph"), to_png(figure)
     if any(entry["count"] is not None for entry in report["funnel"]):
         figure = funnel_figure(report["funnel"])
         svg["funnel"], pictures["funnel"] = to_svg(figure, "funnel"), to_png(figure)
@@ -117,16 +133,23 @@ def _figures(run: Run, report: Mapping[str, Any]) -> _Figures:
     return _Figures({name: Markup(text) for name, text in svg.items()}, pictures, groups, lines)
 
 
-def _training_groups(run: Run) -> list[tuple[str, str, list[ArmRun]]]:
-    """Stage 2's arms share their panels; the others differ too much in scale to."""
-    trained = [arm for arm in run.arms if any(len(step) > 1 for step in arm.steps)]
-    second = [arm for arm in trained if arm.name not in FIRST_ARMS]
-    groups = [("stage2", "Stage 2", second)] if second else []
-    titles = {"sft": "Stage 1: SFT", "base": "Base model"}
-    return groups + [(arm.name, titles[arm.name], [arm]) for arm in reversed(trained) if arm.name in FIRST_ARMS]
+def _plain_colours(run: RunRecord) -> dict[str, str]:
+    """Grey for the model before any training, ink for the first that was trained: what others are seen against."""
+    kinds = {"base": MUTED, "train": INK}
+    return {step.name: kinds.pop(step.kind) for step in run.steps("model") if step.kind in kinds}
 
 
-def _panels(arms: list[ArmRun]) -> list[Panel]:
+def _training_groups(run: RunRecord) -> list[tuple[str, str, list[ArmRecord]]]:
+    """What shares its panels: a word for file names, a title, the arms. Others differ too much in scale to."""
+    trained = {arm.name: arm for arm in run.arms if any(len(step) > 1 for step in arm.steps)}
+    groups = []
+    for title, names in alike(run.graph, trained):
+        word = re.sub(r"[^\w.@-]+", "_", title if len(names) > 1 else names[0])
+        groups.append((word, title, [trained[name] for name in names]))
+    return groups
+
+
+def _panels(arms: list[ArmRecord]) -> list[Panel]:
     panels = []
     for key, title, options in PANELS:
         series = {}
@@ -139,15 +162,17 @@ def _panels(arms: list[ArmRun]) -> list[Panel]:
     return panels
 
 
-def _trace_page(run: Run, target: str, environment: Environment) -> str | None:
-    verified = run.stages["verified"]
-    if verified is None:
-        return None
+def _trace_page(run: RunRecord, target: str, environment: Environment) -> str | None:
+    verified = [made for step in run.steps("verified") if step.kind == "verify" and (made := run.stages[step.stage])]
+    counts: Counter[str] = Counter()
+    for made in verified:
+        counts.update(made.facts.get("verdicts", {}))
     try:
-        counts = verified.facts.get("verdicts", {})
-        return write_trace_page(target, verified.files("verified"), counts, environment, run.name)
+        shards = [shard for made in verified for shard in made.files("verified")]
+        return write_trace_page(target, shards, counts, environment, run.name) if verified else None
     except (OSError, KeyError, pa.ArrowException) as error:
-        run.notes.append(f"{verified.uri}: verified traces cannot be read ({type(error).__name__}: {error}).")
+        places = ", ".join(made.uri for made in verified)
+        run.notes.append(f"{places}: verified traces cannot be read ({type(error).__name__}: {error}).")
         return None
 
 
@@ -159,15 +184,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=_number, tokens=_tokens, percent=_percent, duration=_duration, shorten=_shorten, jsonify=_jsonify
-    )
+    environment.filters.update(FILTERS)
     return environment
 
 
 def _render(
     environment: Environment,
-    run: Run,
+    run: RunRecord,
     report: Mapping[str, Any],
     figures: _Figures,
     *,
@@ -203,75 +226,3 @@ def _pick_samples(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
             shown.append(sample)
     order = [Verdict.CORRECT, Verdict.WRONG, *sorted(set(by_verdict) - {Verdict.CORRECT, Verdict.WRONG})]
     return [sample for verdict in order for sample in by_verdict.get(verdict, [])]
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    """Few significant digits; thousands with commas."""
-    if value is None:
-        return "-"
-    if value == int(value) and abs(value) < 1e15:
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
-
-
-def _tokens(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
-def _shorten(text: Any) -> str:
-    text = "" if text is None else str(text)
-    if len(text) <= LONGEST_TEXT:
-        return text
-    half = LONGEST_TEXT // 2
-    return f"{text[:half]}\n\n[... {len(text) - 2 * half:,} characters left out ...]\n\n{text[-half:]}"
-
-
-def _jsonify(value: Any) -> str:
-    return _shorten(json.dumps(finite(value), indent=1, ensure_ascii=False))
-
-
-# -------------------------------------------------------------------------------------------------------- the terminal
-
-
-def print_summary(report: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the scores of a `report.json`, a table per benchmark (80 columns suffice), and what has not been run."""
-    console = console or Console()
-    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"]):
-        console.print(_score_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
-    if not report["arms"]:
-        console.print("Evaluation: not run.")
-    for line in (*findings(report), *report["notes"]):
-        console.print(line, markup=False, highlight=False)
-
-
-def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
-    largest = max(rows[0]["pass@k"], key=int, default="1")
-    title = f"{benchmark}: {rows[0]['num_problems']} problems x {rows[0]['num_samples']} samples"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("arm", no_wrap=True)
-    for column in ("pass@1, %", "SEM", "95% interval", f"pass@{largest}", "tokens", "truncated"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            _percent(row["pass@1"]),
-            _percent(row["sem"], 2),
-            f"{_percent(row['ci95'][0])} to {_percent(row['ci95'][1])}",
-            _percent(row["pass@k"].get(largest)),
-            _tokens(row["mean_tokens"]),
-            _percent(row["truncated"]),
-        )
-    return table

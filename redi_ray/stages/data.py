@@ -72,11 +72,11 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     table = storage.join(stage.uri, "traces")
     if isinstance(config, ImportTraces):
         import_traces(problems.files("imported"), table)
-        told = problems.facts["traces"]
-        if not told.get("out"):
-            raise DataError(f"no trace in the problems' rows ({told}); check problems.source.columns.completion")
-        counts = {"in": told["in"], "out": told["out"]}
-        return run.publish(stage, started, counts=counts, dropped=told["dropped"], rejected=told["rejected"])
+        imported = problems.facts["traces"]
+        if not imported.get("out"):
+            raise DataError(f"no trace in the problems' rows ({imported}); check problems.source.columns.completion")
+        counts = {"in": imported["in"], "out": imported["out"]}
+        return run.publish(stage, started, counts=counts, dropped=imported["dropped"], rejected=imported["rejected"])
     return _sample(run, config, stage, problems, base, started)
 
 
@@ -84,13 +84,15 @@ def traces_stage(run: Run, problems: Made, base: Made | None) -> Stage:
     config = run.config.generate
     if isinstance(config, ImportTraces):
         return run.stage("traces", config, {"problems": problems})
-    told: dict[str, Any] = {
+    deciding: dict[str, Any] = {
         "generate": config,
         **(_of_the_teacher(run, config) if isinstance(config, VllmTraces) else {}),
         "prompt": config.prompt or run.config.model.prompt,
         "verify": run.config.verify.first_pass() if config.max_rounds > 1 else None,
     }
-    return run.stage("traces", told, {"problems": problems} if base is None else {"problems": problems, "base": base})
+    return run.stage(
+        "traces", deciding, {"problems": problems} if base is None else {"problems": problems, "base": base}
+    )
 
 
 def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
@@ -150,12 +152,12 @@ def _sample(
 
 def curated_stage(run: Run, problems: Made, verified: Made, base: Made) -> Stage:
     contamination = run.config.curate.contamination
-    told: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
+    deciding: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
     if contamination is not None:
-        told["files"] = [content_of(file.path) for file in contamination.files]
+        deciding["files"] = [content_of(file.path) for file in contamination.files]
     if contamination is not None and contamination.benchmarks:
-        told["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
-    return run.stage("curated", told, {"problems": problems, "verified": verified, "base": base})
+        deciding["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
+    return run.stage("curated", deciding, {"problems": problems, "verified": verified, "base": base})
 
 
 def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) -> Manifest:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.evaluation import BenchmarkSettings
+from redi_ray.config.names import BASE
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
@@ -42,14 +43,14 @@ def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
 
 def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage) -> Stage:
     config = run.config
-    told = {
+    deciding = {
         "evaluate": config.evaluate,
         "contents": [content_of_benchmark(benchmark) for benchmark in config.evaluate.benchmarks],
         "engine": _engine(run, name),
         "verify": benchmark_verification(config.verify),
         "prompt": config.model.prompt,
     }
-    return run.stage(f"eval/{name}", told, {"checkpoint": checkpoint, "problems": problems})
+    return run.stage(f"eval/{name}", deciding, {"checkpoint": checkpoint, "problems": problems})
 
 
 def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:
@@ -90,4 +91,4 @@ def _engine(run: Run, name: str) -> EngineSettings:
     """The engine's settings; the base model keeps its own length limit where the student's is stretched."""
     engine = run.config.resources.engine
     stretched = run.config.model.overrides.max_position_embeddings is not None
-    return replace(engine, max_model_len=None) if name == "base" and stretched else engine
+    return replace(engine, max_model_len=None) if name == BASE and stretched else engine

@@ -11,9 +11,10 @@ from typing import Any
 import ray
 
 from redi_ray.config.data import ArithmeticSource
-from redi_ray.config.experiment import ArithmeticModel, PretrainedModel, ScratchModel
+from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.training import ModelOverrides
 from redi_ray.data.sources.world import OPERATORS, corpus
 from redi_ray.modeling.tokenizer import (
@@ -59,13 +60,13 @@ def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
 
 def base_stage(run: Run, traces: Manifest | Stage | None) -> Stage:
     init = run.config.model.init
-    told: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
+    deciding: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
     if isinstance(init, PretrainedModel):
-        told["content"] = content_of_model(init.path)
+        deciding["content"] = content_of_model(init.path)
     if isinstance(init, ArithmeticModel):
-        told["source"] = run.config.problems.source
+        deciding["source"] = run.config.problems.source
     inputs = {"traces": traces} if isinstance(init, ScratchModel) and traces is not None else {}
-    return run.stage("checkpoints/base", told, inputs)
+    return run.stage(f"checkpoints/{BASE}", deciding, inputs)
 
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
@@ -78,7 +79,7 @@ def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
     prepare = ray.remote(num_cpus=1, max_retries=2)(_prepare_world_training)
     parameters, recorded = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
     outcome = train_with_progress(
-        label="train base",
+        label=f"train {BASE}",
         model=initial,
         overrides=ModelOverrides(),
         arrays=arrays,

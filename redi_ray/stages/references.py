@@ -61,9 +61,9 @@ def references_stage(
     *,
     mismatched: bool = False,
 ) -> Stage:
-    told = {"overrides": run.config.model.overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
+    deciding = {"overrides": run.config.model.overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
     name = "references/mismatched" if mismatched else "references"
-    return run.stage(name, told, {"sequences": sequences, "reference": reference})
+    return run.stage(name, deciding, {"sequences": sequences, "reference": reference})
 
 
 def references(run: Run, sequences: Manifest, reference: Manifest, settings: TrainSettings) -> Manifest:

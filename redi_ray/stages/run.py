@@ -18,6 +18,11 @@ MODELS = ("checkpoints/", "eval/")
 """Where models and their scores lie by name, whatever step makes them."""
 
 
+def folder_of(stage: str, step: str) -> str:
+    """Where a stage's output lies in the run's folder; step: a named one, whose outputs lie in folders of their own."""
+    return f"steps/{step}/{stage}" if step and not stage.startswith(MODELS) else stage
+
+
 @dataclass(frozen=True)
 class Run:
     """An experiment and where it lives."""
@@ -36,9 +41,9 @@ class Run:
     def stage(self, name: str, config: Any, inputs: Mapping[str, Manifest | Stage], *, version: int = 1) -> Stage:
         """The stage's folder for what decides its output (settings lose what only says how) and these inputs."""
         keys = {label: source.key for label, source in inputs.items()}
-        if self.step and not name.startswith(MODELS):
-            name = f"steps/{self.step}/{name}"
-        return Stage(self.uri, name, identity(config), keys, version=version, in_force=self.in_force)
+        return Stage(
+            self.uri, folder_of(name, self.step), identity(config), keys, version=version, in_force=self.in_force
+        )
 
     def within(self, step: str, **sections: Any) -> Run:
         """The same run for a step of its own, some sections of the config replaced by what the step says."""

@@ -38,13 +38,13 @@ ARRAYS_FORMAT = 3
 def sequences_stage(
     run: Run, kind: Kind, curated: Manifest | Stage, base: Manifest | Stage, settings: TrainSettings
 ) -> Stage:
-    told = {
+    deciding = {
         "kind": kind,
         "prompt": run.config.model.prompt,
         "masks": masks_of(settings) if kind == "pairs" else None,
         "format": ARRAYS_FORMAT,
     }
-    return run.stage(f"sequences/{kind}", told, {"curated": curated, "base": base})
+    return run.stage(f"sequences/{kind}", deciding, {"curated": curated, "base": base})
 
 
 def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:

@@ -188,11 +188,11 @@ def training_stage(
     inputs: Mapping[str, Manifest | Stage],
 ) -> Stage:
     """The stage of one training; its key holds all that decides the weights, but for the order of sums over ranks."""
-    told: dict[str, Any] = {
+    deciding: dict[str, Any] = {
         "objective": objective,
         "train": settings,
         "overrides": run.config.model.overrides,
     }
     if settings.probe is not None:  # what it finds can end the run, through the guard
-        told["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}
-    return run.stage(f"checkpoints/{name}", told, inputs)
+        deciding["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}
+    return run.stage(f"checkpoints/{name}", deciding, inputs)

@@ -87,10 +87,10 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
 
 
 def _judged_stage(run: Run, checked: Manifest | Stage, judge: JudgeSettings) -> Stage:
-    told: dict[str, Any] = {"judge": judge, "reuse_votes": run.config.verify.reuse_votes}
+    deciding: dict[str, Any] = {"judge": judge, "reuse_votes": run.config.verify.reuse_votes}
     if judge.model is not None:
-        told |= {"engine": judge.engine or run.config.resources.engine, "content": content_of_model(judge.model)}
-    return run.stage("judged", told, {"checked": checked})
+        deciding |= {"engine": judge.engine or run.config.resources.engine, "content": content_of_model(judge.model)}
+    return run.stage("judged", deciding, {"checked": checked})
 
 
 def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from redi_ray.config.judges import JudgeSettings
+from redi_ray.config.prompts import END_THINK, THINK
 from redi_ray.schemas import Verdict
 
 _TEMPLATE_TOKENS = re.compile(
@@ -78,10 +79,10 @@ def read_judgement(output: str, settings: JudgeSettings, *, finished: bool) -> J
     """
     if not finished:
         return Judgement(None, "truncated")
-    spoken = output.rpartition("</think>")[2]
+    spoken = output.rpartition(END_THINK)[2]
     lines = [line.translate(_EMPHASIS).strip() for line in spoken.split("\n")]
     lines = [line for line in lines if line]
-    if not lines or "<think>" in spoken:
+    if not lines or THINK in spoken:
         return Judgement(None, "unparseable")
     words = {word.casefold(): meaning for word, meaning in settings.verdict_words.items()}
     matches = [re.fullmatch(settings.verdict_pattern, line, re.IGNORECASE) for line in lines]

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.prompts import END_THINK, THINK, PromptSettings
 from redi_ray.text.templates import Message, forced_text, render, turn_of
 from redi_ray.text.thoughts import (
     DEFAULT_OPENING,
-    END_THINK,
     begins_inside,
     last_thought,
     opened_once,
@@ -42,7 +41,7 @@ def fold_reasoning(text: str, reasoning: str, settings: PromptSettings) -> str:
     template had opened it, gets its beginning back. Tags that the server has left on the reasoning, and a text that repeats
     it, make no second thought.
     """
-    opening = settings.prefix if opening_tag(settings.prefix) == "<think>" else DEFAULT_OPENING
+    opening = settings.prefix if opening_tag(settings.prefix) == THINK else DEFAULT_OPENING
     if not reasoning.strip():
         return opened_once(text, opening)
     text, reasoning = told_once(text, reasoning)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zlib
 
+from redi_ray.config.prompts import END_THINK, THINK
 from redi_ray.text.boxes import BOX_OPENING
-from redi_ray.text.thoughts import END_THINK, THINK
 
 
 def thinks_once(completion: str) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-THINK, END_THINK = THINK_TAGS = ("<think>", "</think>")
+from redi_ray.config.prompts import END_THINK, THINK
+
+THINK_TAGS = (THINK, END_THINK)
 THOUGHTS = (
     THINK_TAGS,
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
@@ -22,7 +24,7 @@ THOUGHTS = (
     ("<|channel|>analysis", "<|channel|>final"),
 )
 """Pairs of tags around a thought."""
-DEFAULT_OPENING = "<think>\n"
+DEFAULT_OPENING = f"{THINK}\n"
 _TAGS = {tag: (pair, tag == pair[0]) for pair in THOUGHTS for tag in pair}
 _TAG = re.compile("|".join(map(re.escape, _TAGS)))
 _EMPTY = re.compile("|".join(rf"\A\s*{re.escape(opening)}\s*{re.escape(closing)}\s*" for opening, closing in THOUGHTS))

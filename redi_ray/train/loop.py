@@ -28,7 +28,7 @@ from redi_ray.train.guard import Guard, reach
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
 from redi_ray.train.process import peak_memory_gib
-from redi_ray.train.progress import Progress, Status, TrainResult
+from redi_ray.train.progress import LoopState, Status, TrainResult
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
@@ -121,7 +121,7 @@ class _Run:
         self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
         self.plan = plan_batches(store, settings, who.world_size, objective)
         self.optimizer = make_optimizer(policy, settings)
-        self.progress = Progress()
+        self.progress = LoopState()
         self.guard, self.early_stop = Guard(settings.guard), EarlyStop(settings)
         self.status: Status = "running"
         self.reason = ""
@@ -133,7 +133,7 @@ class _Run:
         """Go on from the newest valid checkpoint, if there is one."""
         restored = self.checkpoints.load(self.policy, self.optimizer) if self.checkpoints else None
         if restored is not None:
-            self.progress = Progress(**restored.state)
+            self.progress = LoopState(**restored.state)
             self.guard = Guard(self.settings.guard, self.progress.guard)
             self.early_stop = EarlyStop(self.settings, **self.progress.best)
             self.status, self.reason = self.progress.ended or "running", self.progress.reason
@@ -286,7 +286,7 @@ class _Run:
         """The progress of a restored checkpoint, with the metrics of the last step that ran and what the guard has seen."""
         last = self.progress
         seen = {"metrics": last.metrics, "trips": last.trips, "first_trip": last.first_trip}
-        self.progress = Progress(**{**restored.state, **seen})
+        self.progress = LoopState(**{**restored.state, **seen})
 
     def result(self) -> TrainResult:
         done = self.progress

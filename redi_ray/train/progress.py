@@ -15,7 +15,7 @@ class NonfiniteError(UserError):
 
 
 @dataclass
-class Progress:
+class LoopState:
     """The loop's own state, part of every checkpoint."""
 
     step: int = 0

@@ -21,10 +21,10 @@ from tiny_runs import PLAIN_SETTINGS, write_inputs
 from redi_ray.cluster.capacity import CapacityError, alive_nodes, check_capacity, stands_still
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
+from redi_ray.config.student import Architecture
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.curate.curate import curate
 from redi_ray.data.sample.collect import Verification, collect

@@ -13,8 +13,8 @@ import pyarrow as pa
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.contamination import BENCHMARKS
-from redi_ray.data.curate.curate import CurateCounts, Worker, make_job, run_passes
-from redi_ray.data.curate.work import Job
+from redi_ray.data.curate.curate import CurateCounts, Worker, make_curation, run_passes
+from redi_ray.data.curate.work import Curation
 from redi_ray.schemas import VERIFIED_TRACE, trace_id
 from redi_ray.store import storage
 
@@ -65,12 +65,12 @@ def read_out(folder: Path | str) -> dict[str, Rows]:
 
 def plan(
     folder: Path | str, tokenizer: str, shards: list[Rows], benchmarks: dict[str, str] | None = None, **config: Any
-) -> Job:
-    """A job with a task for every shard and two partitions, however small they are."""
+) -> Curation:
+    """A curation with a task for every shard and two partitions, however small they are."""
     told = pa.Table.from_pylist(
         [{"problem_id": k, "problem": v} for k, v in (benchmarks or {}).items()], schema=BENCHMARKS
     )
-    job = make_job(
+    curation = make_curation(
         write_shards(folder, shards),
         f"{folder}/out",
         CurateConfig(**config),
@@ -78,21 +78,21 @@ def plan(
         prompt=PROMPT,
         benchmarks=told if benchmarks else None,
     )
-    return replace(job, borders=tuple(range(len(shards) + 1)), partitions=2, part_problems=3)
+    return replace(curation, borders=tuple(range(len(shards) + 1)), partitions=2, part_problems=3)
 
 
-def run_here(job: Job, num_problems: int = 0) -> CurateCounts:
-    worker = Worker(job)
+def run_here(curation: Curation, num_problems: int = 0) -> CurateCounts:
+    worker = Worker(curation)
 
     def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
         for task in tasks:
             yield worker.work(name, task)
 
-    return run_passes(job, run, num_problems or len({row["problem_id"] for row in read_in(job)}))
+    return run_passes(curation, run, num_problems or len({row["problem_id"] for row in read_in(curation)}))
 
 
-def read_in(job: Job) -> Rows:
-    return [row for t in storage.read_tables(list(job.verified), ["problem_id"]) for row in t.to_pylist()]
+def read_in(curation: Curation) -> Rows:
+    return [row for t in storage.read_tables(list(curation.verified), ["problem_id"]) for row in t.to_pylist()]
 
 
 def curate_here(folder: Path, tokenizer: str, rows: Rows, **config: Any) -> tuple[CurateCounts, dict[str, Rows]]:

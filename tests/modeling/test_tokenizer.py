@@ -10,8 +10,8 @@ from tiny_families import CHATML, family
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.student import Architecture
 from redi_ray.config.training import ModelOverrides
 from redi_ray.modeling.preflight import student_problems
 from redi_ray.modeling.scratch import save_scratch_model

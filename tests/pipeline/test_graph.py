@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import pytest
 
-from redi_ray.cli.graph import show_graph
 from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.standard import graph_of
@@ -116,13 +114,3 @@ def test_a_step_nobody_makes_and_two_of_one_name() -> None:
     assert [
         line for line in ("a: two steps have this name", "a: `of: b` is no step") if line not in str(error.value)
     ] == []
-
-
-def test_the_command_draws_every_config(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"])
-    show_graph(config, as_json=True)
-    steps = json.loads(capsys.readouterr().out)
-    assert {"name", "kind", "inputs", "state"} <= set(steps[0])
-    assert {step["state"] for step in steps} == {"missing"}
-    show_graph(config, as_json=False)
-    assert "eval/redi" in capsys.readouterr().out

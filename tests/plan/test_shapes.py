@@ -8,7 +8,7 @@ import pytest
 from tiny_models import tiny_config, tiny_model
 from transformers import LlamaConfig, MixtralConfig, Phi3Config, PretrainedConfig, Qwen2Config, Qwen3Config
 
-from redi_ray.config.experiment import Architecture
+from redi_ray.config.student import Architecture
 from redi_ray.config.training import LoraSettings
 from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.scratch import save_scratch_model

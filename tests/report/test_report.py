@@ -16,7 +16,8 @@ import yaml
 from made_run import ACCURACY, CONFIG, write_data_stages, write_evaluation, write_run, write_training
 from rich.console import Console
 
-from redi_ray.report.page import build_report, print_summary
+from redi_ray.report.page import build_report
+from redi_ray.report.summary import print_summary
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import StorageError, join, write_bytes, write_json
 
@@ -119,7 +120,10 @@ def test_every_figure_is_there(run: str) -> None:
     """Inline on the page with distinct ids inside, and as PNG files."""
     found = page(run)
     pictures = sorted(path.name for path in (Path(run) / "report" / "figures").glob("*.png"))
-    assert pictures == ["funnel.png", "scores.png", "training_base.png", "training_sft.png", "training_stage2.png"]
+    assert pictures == [
+        *("funnel.png", "graph.png", "scores.png"),
+        *("training_base.png", "training_pairs_from_sft.png", "training_sft.png"),
+    ]
     words = " ".join(found.words)
     for title in (
         "Development accuracy",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.load import load_config
+from redi_ray.config.student import Architecture
 from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer

@@ -19,8 +19,8 @@ from redi_ray.data.curate.difficulty import PASS_RATE, bucket_of, count_rates, d
 from redi_ray.data.curate.duplicates import FINGERPRINT
 from redi_ray.data.curate.scan import PROBLEMS, rules_for
 from redi_ray.data.curate.work import (
+    Curation,
     Drops,
-    Job,
     finish,
     finished,
     order_key,
@@ -57,51 +57,51 @@ Traces = list[dict[str, Any]]
 """The rows of SCANNED of one problem, in generation order."""
 
 
-def decide(job: Job, partition: int) -> Counter[str]:
+def decide(curation: Curation, partition: int) -> Counter[str]:
     """Write the partition's tables; returns the counts of its problems and drops."""
-    mark = job.work("choice", f"{partition:05d}.json")
+    mark = curation.work("choice", f"{partition:05d}.json")
     if (known := finished(mark)) is not None:
         return known
-    config, drops, counts = job.config, Drops(), Counter[str]()
-    judged = _judged(job, partition)
-    choices: list[list[dict[str, Any]]] = [[] for _ in range(job.groups)]
+    config, drops, counts = curation.config, Drops(), Counter[str]()
+    judged = _judged(curation, partition)
+    choices: list[list[dict[str, Any]]] = [[] for _ in range(curation.groups)]
     rates, survivors = [], []
-    for problem_id, traces in _problems(job, partition, drops):
+    for problem_id, traces in _problems(curation, partition, drops):
         counts["problems"] += 1
         judgement = judged.get(problem_id, {})
         rate = pass_rate(config.difficulty, problem_id, traces)
         rates.append(rate)
-        choice = decide_problem(job, problem_id, traces, judgement, rate, drops)
+        choice = decide_problem(curation, problem_id, traces, judgement, rate, drops)
         if choice is None:
             continue
-        choices[job.group_of[choice["home"]["shard"]]].append(choice)
-        if job.needs_select:
+        choices[curation.group_of[choice["home"]["shard"]]].append(choice)
+        if curation.needs_select:
             print_of = {name: judgement.get(name) for name in FINGERPRINT.names}
             key, bucket = order_key(config.seed, problem_id), bucket_of(config.difficulty, rate["pass_rate"])
             survivors.append({"problem_id": problem_id, "key": key, "bucket": bucket, **print_of})
-    write_row_groups(job.work("choice", part_name(partition)), choices, CHOICE)
-    if job.needs_select:
+    write_row_groups(curation.work("choice", part_name(partition)), choices, CHOICE)
+    if curation.needs_select:
         table = pa.Table.from_pylist(survivors, schema=SURVIVOR)
-        storage.write_table(job.work("survivors", part_name(partition)), table)
+        storage.write_table(curation.work("survivors", part_name(partition)), table)
     if config.difficulty is not None:
-        write_rows(job, "pass_rates", part_name(partition), rates, PASS_RATE)
+        write_rows(curation, "pass_rates", part_name(partition), rates, PASS_RATE)
         counts.update(count_rates(rates))
-    drops.write(job, f"decide-{part_name(partition)}")
+    drops.write(curation, f"decide-{part_name(partition)}")
     return finish(mark, counts + drops.counts)
 
 
-def _judged(job: Job, partition: int) -> dict[str, dict[str, Any]]:
+def _judged(curation: Curation, partition: int) -> dict[str, dict[str, Any]]:
     """What the scan found out about the texts of the problems; groups that share a problem agree about it."""
-    if not job.judges_problems:
+    if not curation.judges_problems:
         return {}
-    table = read_row_group(job.work_files("problems", job.groups), partition)
+    table = read_row_group(curation.work_files("problems", curation.groups), partition)
     return {row["problem_id"]: row for row in table.select(PROBLEMS.names).to_pylist()}
 
 
-def _problems(job: Job, partition: int, drops: Drops) -> Iterator[tuple[str, Traces]]:
+def _problems(curation: Curation, partition: int, drops: Drops) -> Iterator[tuple[str, Traces]]:
     """The problems of a partition with their traces. Of traces with the same `sample_index`, which a repeated write could
     leave, the first counts."""
-    table = read_row_group(job.work_files("scanned", job.groups), partition)
+    table = read_row_group(curation.work_files("scanned", curation.groups), partition)
     by = ("problem_id", "sample_index", "shard", "row")
     rows = table.sort_by([(name, "ascending") for name in by]).to_pylist()
     for problem_id, group in groupby(rows, key=lambda row: row["problem_id"]):
@@ -115,10 +115,10 @@ def _problems(job: Job, partition: int, drops: Drops) -> Iterator[tuple[str, Tra
 
 
 def decide_problem(
-    job: Job, problem_id: str, traces: Traces, judgement: dict[str, Any], rate: dict[str, Any], drops: Drops
+    curation: Curation, problem_id: str, traces: Traces, judgement: dict[str, Any], rate: dict[str, Any], drops: Drops
 ) -> dict[str, Any] | None:
     """A row of CHOICE, or None if the problem goes, which is noted in `drops`."""
-    config = job.config
+    config = curation.config
     if judgement.get("reason"):
         drops.add("problem", judgement["reason"], problem_id, detail=judgement["detail"])
         return None
@@ -130,7 +130,7 @@ def decide_problem(
     if not chosen:
         drops.add("problem", "no_usable_correct_trace" if correct else "no_correct_trace", problem_id)
         return None
-    wrong = [trace for trace in traces if (rules_for(job, trace["verdict"]) or ("",))[0] == "rejected"]
+    wrong = [trace for trace in traces if (rules_for(curation, trace["verdict"]) or ("",))[0] == "rejected"]
     rejected = ranked([trace for trace in wrong if trace["candidate"]], config.rejected.pick, config.seed)
     pairs = combinations(len(chosen), len(rejected), config.pairs_per_problem)
     used = max([config.positives_per_problem, *(pair[0] + 1 for pair in pairs)])

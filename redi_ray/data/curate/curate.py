@@ -29,12 +29,12 @@ from redi_ray.data.curate.choice import decide
 from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.scan import ProblemJudge, scan
 from redi_ray.data.curate.select import select
-from redi_ray.data.curate.work import Job, count_partitions, cut
+from redi_ray.data.curate.work import Curation, count_partitions, cut
 from redi_ray.data.curate.write import write_group
 from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.store import storage
 
-Run = Callable[[str, list[int]], Iterable[Counter[str]]]
+PassRunner = Callable[[str, list[int]], Iterable[Counter[str]]]
 """Runs the named pass for each task; yields the counts of tasks as they finish."""
 
 
@@ -85,13 +85,13 @@ def curate(
 
     Raises DataError if a file of `contamination` cannot be read.
     """
-    job = make_job(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
-    job = replace(job, trust_remote_code=trust_remote_code)
-    with ray_workers(job, workers, label_selector) as run:
-        return run_passes(job, run, num_problems)
+    curation = make_curation(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
+    curation = replace(curation, trust_remote_code=trust_remote_code)
+    with ray_workers(curation, workers, label_selector) as run:
+        return run_passes(curation, run, num_problems)
 
 
-def make_job(
+def make_curation(
     verified: list[str],
     out_uri: str,
     config: CurateConfig,
@@ -99,18 +99,18 @@ def make_job(
     tokenizer: str,
     prompt: PromptSettings,
     benchmarks: pa.Table | None = None,
-) -> Job:
+) -> Curation:
     """The plan of the work, the same for the same shards."""
     sizes = storage.file_sizes(verified)
     shards = tuple(map(storage.resolve, verified))
     borders, partitions = cut(sizes), count_partitions(sizes)
-    job = Job(shards, storage.resolve(out_uri), config, tokenizer, prompt, borders, partitions)
+    curation = Curation(shards, storage.resolve(out_uri), config, tokenizer, prompt, borders, partitions)
     if config.contamination is not None:
         tables = [_read_benchmark(file) for file in config.contamination.files]
         if benchmarks is not None and config.contamination.benchmarks:
             tables.append(benchmarks.select(BENCHMARKS.names).cast(BENCHMARKS))
-        storage.write_table(job.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
-    return job
+        storage.write_table(curation.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
+    return curation
 
 
 def _read_benchmark(file: BenchmarkFile) -> pa.Table:
@@ -128,14 +128,14 @@ def _read_benchmark(file: BenchmarkFile) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=BENCHMARKS)
 
 
-def run_passes(job: Job, run: Run, num_problems: int) -> CurateCounts:
+def run_passes(curation: Curation, run: PassRunner, num_problems: int) -> CurateCounts:
     """The four passes, and the sum of their counts."""
     sums: Counter[str] = Counter()
     passes = (
-        ("scan", job.groups),
-        ("decide", job.partitions),
-        ("select", int(job.needs_select)),
-        ("write", job.groups),
+        ("scan", curation.groups),
+        ("decide", curation.partitions),
+        ("select", int(curation.needs_select)),
+        ("write", curation.groups),
     )
     for name, tasks in passes:
         for counts in run(name, list(range(tasks))):
@@ -167,31 +167,33 @@ def _counted(sums: Counter[str], what: str) -> dict[str, int]:
 class Worker:
     """Does the tasks of any pass."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, curation: Curation) -> None:
+        self.curation = curation
 
     @cached_property
     def judge(self) -> ProblemJudge:
-        return ProblemJudge(self.job)
+        return ProblemJudge(self.curation)
 
     def work(self, name: str, task: int) -> Counter[str]:
         """One task of the named pass."""
         if name == "scan":
-            return scan(self.job, task, self.judge)
+            return scan(self.curation, task, self.judge)
         if name == "decide":
-            return decide(self.job, task)
+            return decide(self.curation, task)
         if name == "select":
-            return select(self.job)
+            return select(self.curation)
         assert name == "write", name
-        return write_group(self.job, task)
+        return write_group(self.curation, task)
 
 
 @contextmanager
-def ray_workers(job: Job, count: int, label_selector: Mapping[str, str] | None = None) -> Iterator[Run]:
+def ray_workers(
+    curation: Curation, count: int, label_selector: Mapping[str, str] | None = None
+) -> Iterator[PassRunner]:
     """Actors that do the tasks. One that dies is started again, and so are its tasks."""
     labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
     actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(Worker)
-    actors: list[Any] = [actor.remote(job) for _ in range(min(count, max(job.groups, 1)))]
+    actors: list[Any] = [actor.remote(curation) for _ in range(min(count, max(curation.groups, 1)))]
     pool = ActorPool(actors)
 
     def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from redi_ray.config.curation import TraceRules
-from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.prompts import END_THINK, THINK, PromptSettings
 from redi_ray.schemas import CUT_OFF
 from redi_ray.text.quality import count_final_boxes, repetition, thinks_once
-from redi_ray.text.thoughts import END_THINK, THINK, opened_once
+from redi_ray.text.thoughts import opened_once
 
 
 def trace_problem(row: dict[str, Any], rules: TraceRules, prompt: PromptSettings) -> tuple[str, str] | None:

@@ -15,7 +15,7 @@ from redi_ray.config.curation import TraceRules
 from redi_ray.data.curate.contamination import BENCHMARKS, BenchmarkIndex
 from redi_ray.data.curate.duplicates import FINGERPRINT, Fingerprinter
 from redi_ray.data.curate.quality import trace_problem
-from redi_ray.data.curate.work import Drops, Job, finish, finished, part_name, stream_rows, write_row_groups
+from redi_ray.data.curate.work import Curation, Drops, finish, finished, part_name, stream_rows, write_row_groups
 from redi_ray.schemas import Verdict
 from redi_ray.store import storage
 from redi_ray.text.language import identify
@@ -50,13 +50,13 @@ MAX_ANSWER_CHARS = 500
 class ProblemJudge:
     """The blocks that look at a problem's text, with what they need."""
 
-    def __init__(self, job: Job) -> None:
-        config = job.config
+    def __init__(self, curation: Curation) -> None:
+        config = curation.config
         self.language = config.language
         self.fingerprinter = Fingerprinter(config.duplicates) if config.duplicates is not None else None
         self.index: BenchmarkIndex | None = None
         if config.contamination is not None:
-            rows = next(storage.read_tables([job.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
+            rows = next(storage.read_tables([curation.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
             self.index = BenchmarkIndex(((row["problem_id"], row["problem"]) for row in rows), config.contamination)
 
     def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
@@ -70,61 +70,63 @@ class ProblemJudge:
         return {} if self.fingerprinter is None else self.fingerprinter.fingerprint(problem, answer)
 
 
-def columns_of(job: Job, judge: ProblemJudge) -> list[str]:
+def columns_of(curation: Curation, judge: ProblemJudge) -> list[str]:
     """What must be read of the shards."""
-    config = job.config
+    config = curation.config
     sides = (config.chosen, config.rejected)
     wanted = {
         "completion": any(side.read_text or side.pick in ("shortest", "longest") for side in sides),
         "finish_reason": any(not side.truncated for side in sides),
         "model": config.difficulty is not None and config.difficulty.model is not None,
         "extracted_answer": config.rejected.pick == "most_frequent_wrong",
-        "problem": job.judges_problems,
+        "problem": curation.judges_problems,
         "answer": judge.fingerprinter is not None,
     }
     return ["problem_id", "trace_id", "sample_index", "verdict", *(name for name, on in wanted.items() if on)]
 
 
-def scan(job: Job, group: int, judge: ProblemJudge) -> Counter[str]:
+def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
     """Write the group's tables; returns the counts of its traces and drops."""
-    mark = job.work("scanned", f"{group:05d}.json")
+    mark = curation.work("scanned", f"{group:05d}.json")
     if (known := finished(mark)) is not None:
         return known
-    columns = columns_of(job, judge)
+    columns = columns_of(curation, judge)
     counts: Counter[str] = Counter()
     drops = Drops()
-    traces: list[list[dict[str, Any]]] = [[] for _ in range(job.partitions)]
+    traces: list[list[dict[str, Any]]] = [[] for _ in range(curation.partitions)]
     problems: dict[str, dict[str, Any]] = {}
-    for shard in range(job.borders[group], job.borders[group + 1]):
-        for number, row in stream_rows(job.verified[shard], columns):
+    for shard in range(curation.borders[group], curation.borders[group + 1]):
+        for number, row in stream_rows(curation.verified[shard], columns):
             counts["traces"] += 1
-            traces[job.partition_of(row["problem_id"])].append(_scanned(job, row, drops, shard=shard, row=number))
-            if job.judges_problems and row["problem_id"] not in problems:
+            traces[curation.partition_of(row["problem_id"])].append(
+                _scanned(curation, row, drops, shard=shard, row=number)
+            )
+            if curation.judges_problems and row["problem_id"] not in problems:
                 problems[row["problem_id"]] = judge.judge(row["problem"], row.get("answer"))
-    write_row_groups(job.work("scanned", part_name(group)), traces, SCANNED)
-    if job.judges_problems:
-        parts: list[list[dict[str, Any]]] = [[] for _ in range(job.partitions)]
+    write_row_groups(curation.work("scanned", part_name(group)), traces, SCANNED)
+    if curation.judges_problems:
+        parts: list[list[dict[str, Any]]] = [[] for _ in range(curation.partitions)]
         for problem_id, found in problems.items():
-            parts[job.partition_of(problem_id)].append({"problem_id": problem_id, **found})
-        write_row_groups(job.work("problems", part_name(group)), parts, PROBLEMS)
-    drops.write(job, f"scan-{part_name(group)}")
+            parts[curation.partition_of(problem_id)].append({"problem_id": problem_id, **found})
+        write_row_groups(curation.work("problems", part_name(group)), parts, PROBLEMS)
+    drops.write(curation, f"scan-{part_name(group)}")
     return finish(mark, counts + drops.counts)
 
 
-def rules_for(job: Job, verdict: str) -> tuple[str, TraceRules] | None:
+def rules_for(curation: Curation, verdict: str) -> tuple[str, TraceRules] | None:
     """The side that a verdict allows, and its rules."""
     if verdict == Verdict.CORRECT:
-        return "chosen", job.config.chosen
-    return ("rejected", job.config.rejected) if verdict in job.config.rejected_verdicts else None
+        return "chosen", curation.config.chosen
+    return ("rejected", curation.config.rejected) if verdict in curation.config.rejected_verdicts else None
 
 
-def _scanned(job: Job, source: dict[str, Any], drops: Drops, *, shard: int, row: int) -> dict[str, Any]:
+def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard: int, row: int) -> dict[str, Any]:
     """A row of SCANNED; a trace that may not be picked for its side is noted in `drops`."""
-    side = rules_for(job, source["verdict"])
-    found = None if side is None else trace_problem(source, side[1], job.prompt)
+    side = rules_for(curation, source["verdict"])
+    found = None if side is None else trace_problem(source, side[1], curation.prompt)
     if side is not None and found is not None:
         drops.add("trace", f"{side[0]}_{found[0]}", source["problem_id"], source["trace_id"], found[1])
-    difficulty, answer = job.config.difficulty, source.get("extracted_answer")
+    difficulty, answer = curation.config.difficulty, source.get("extracted_answer")
     named = difficulty is None or difficulty.model is None or source["model"] == difficulty.model
     return {
         "problem_id": source["problem_id"],

@@ -10,46 +10,46 @@ from collections import Counter
 import pyarrow as pa
 
 from redi_ray.data.curate.duplicates import exact_duplicates, near_duplicates
-from redi_ray.data.curate.work import Drops, Job, finish, finished, part_name
+from redi_ray.data.curate.work import Curation, Drops, finish, finished, part_name
 from redi_ray.store import storage
 
 EXCLUDED = pa.schema([pa.field("problem_id", pa.string(), nullable=False)])
 
 
-def select(job: Job) -> Counter[str]:
+def select(curation: Curation) -> Counter[str]:
     """Write `excluded` (EXCLUDED), the problems that go; returns the counts of drops."""
-    mark = job.work("excluded.json")
+    mark = curation.work("excluded.json")
     if (known := finished(mark)) is not None:
         return known
     # the id breaks ties, which a key of 48 bits has once in a hundred million problems or so
-    table = pa.concat_tables(storage.read_tables(job.work_files("survivors", job.partitions)))
+    table = pa.concat_tables(storage.read_tables(curation.work_files("survivors", curation.partitions)))
     table = table.sort_by([("key", "ascending"), ("problem_id", "ascending")])
     drops = Drops()
-    if job.config.duplicates is not None:
-        table = drop_duplicates(job, table, drops)
-    cap_buckets(job, table, drops)
+    if curation.config.duplicates is not None:
+        table = drop_duplicates(curation, table, drops)
+    cap_buckets(curation, table, drops)
     gone = pa.Table.from_pylist([{"problem_id": row["problem_id"]} for row in drops.rows], schema=EXCLUDED)
-    storage.write_table(job.work("excluded.parquet"), gone)
-    drops.write(job, f"select-{part_name(0)}")
+    storage.write_table(curation.work("excluded.parquet"), gone)
+    drops.write(curation, f"select-{part_name(0)}")
     return finish(mark, drops.counts)
 
 
-def drop_duplicates(job: Job, table: pa.Table, drops: Drops) -> pa.Table:
+def drop_duplicates(curation: Curation, table: pa.Table, drops: Drops) -> pa.Table:
     """The rows that are no duplicates of an earlier one."""
-    assert job.config.duplicates is not None
-    if job.config.duplicates.exact:
+    assert curation.config.duplicates is not None
+    if curation.config.duplicates.exact:
         same = exact_duplicates(table)
         table = _without(table, {row: f"of {_id(table, first)}" for row, first in same.items()}, "duplicate", drops)
-    if job.config.duplicates.near is not None:
-        near = near_duplicates(table, job.config.duplicates.near)
+    if curation.config.duplicates.near is not None:
+        near = near_duplicates(table, curation.config.duplicates.near)
         told = {row: f"of {_id(table, first)}, similarity {found:.2f}" for row, (first, found) in near.items()}
         table = _without(table, told, "near_duplicate", drops)
     return table
 
 
-def cap_buckets(job: Job, table: pa.Table, drops: Drops) -> None:
+def cap_buckets(curation: Curation, table: pa.Table, drops: Drops) -> None:
     """Note the problems over their bucket's cap."""
-    difficulty = job.config.difficulty
+    difficulty = curation.config.difficulty
     if difficulty is None or not difficulty.buckets:
         return
     kept: Counter[int] = Counter()

@@ -41,7 +41,7 @@ BATCH_ROWS = 512
 
 
 @dataclass(frozen=True)
-class Job:
+class Curation:
     """One curation, as every worker sees it."""
 
     verified: tuple[str, ...]
@@ -117,10 +117,10 @@ def order_key(seed: int, problem_id: str) -> str:
     return hashlib.sha256(f"{seed}/{problem_id}".encode()).hexdigest()[:12]
 
 
-def write_rows(job: Job, table: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+def write_rows(curation: Curation, table: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     """One shard of a published table, if it has any rows: not every reader takes a Parquet file without."""
     if rows:
-        storage.write_table(storage.join(job.out_uri, table, name), pa.Table.from_pylist(rows, schema=schema))
+        storage.write_table(storage.join(curation.out_uri, table, name), pa.Table.from_pylist(rows, schema=schema))
 
 
 def write_row_groups(uri: str, parts: Iterable[list[dict[str, Any]]], schema: pa.Schema) -> None:
@@ -167,8 +167,8 @@ class Drops:
         row = {"problem_id": problem_id, "trace_id": trace_id, "what": what, "reason": reason, "detail": detail}
         self.rows.append(row)
 
-    def write(self, job: Job, name: str) -> None:
-        write_rows(job, "dropped", name, self.rows, DROPPED)
+    def write(self, curation: Curation, name: str) -> None:
+        write_rows(curation, "dropped", name, self.rows, DROPPED)
 
 
 def finished(uri: str) -> Counter[str] | None:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from redi_ray.data.curate.choice import CHOICE
 from redi_ray.data.curate.work import (
     BATCH_ROWS,
+    Curation,
     Drops,
-    Job,
     finish,
     finished,
     order_key,
@@ -42,17 +42,17 @@ SHOWN = 40
 """Characters of a dropped trace in the table `dropped`."""
 
 
-def write_group(job: Job, group: int) -> Counter[str]:
+def write_group(curation: Curation, group: int) -> Counter[str]:
     """Write the group's shards of `examples`, `pairs` and `dropped`, PART_PROBLEMS at a time; returns their counts."""
-    table = read_row_group(job.work_files("choice", job.partitions), group).select(CHOICE.names)
-    if job.needs_select:
-        gone = next(storage.read_tables([job.work("excluded.parquet")]))["problem_id"].combine_chunks()
+    table = read_row_group(curation.work_files("choice", curation.partitions), group).select(CHOICE.names)
+    if curation.needs_select:
+        gone = next(storage.read_tables([curation.work("excluded.parquet")]))["problem_id"].combine_chunks()
         table = table.filter(pc.invert(pc.is_in(table["problem_id"], value_set=gone)))
     choices = sorted(table.to_pylist(), key=lambda row: (_place(row["home"]), row["problem_id"]))
     counts: Counter[str] = Counter()
-    for number in range(-(-len(choices) // job.part_problems)):
-        part = choices[number * job.part_problems : (number + 1) * job.part_problems]
-        counts += Writer(job).write_part(part_name(group, number), part)
+    for number in range(-(-len(choices) // curation.part_problems)):
+        part = choices[number * curation.part_problems : (number + 1) * curation.part_problems]
+        counts += Writer(curation).write_part(part_name(group, number), part)
     return counts
 
 
@@ -104,9 +104,9 @@ def beginning(reason: str, trace: Row) -> str | None:
 class Writer:
     """Writes one part."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.tokenizer = load_tokenizer(job.tokenizer, job.trust_remote_code)
+    def __init__(self, curation: Curation) -> None:
+        self.curation = curation
+        self.tokenizer = load_tokenizer(curation.tokenizer, curation.trust_remote_code)
         self.examples: list[Row] = []
         self.pairs: list[Row] = []
         self.drops = Drops()
@@ -114,36 +114,36 @@ class Writer:
 
     def write_part(self, name: str, choices: list[Row]) -> Counter[str]:
         """Write the part's tables unless they are there; returns its counts."""
-        mark = self.job.work("written", f"{name}.json")
+        mark = self.curation.work("written", f"{name}.json")
         if (known := finished(mark)) is not None:
             return known
         places = {_place(place) for row in choices for place in (row["home"], *row["chosen"], *row["rejected"])}
-        texts = fetch(self.job.verified, places)
-        for row in sorted(choices, key=lambda row: order_key(self.job.config.seed, row["problem_id"])):
+        texts = fetch(self.curation.verified, places)
+        for row in sorted(choices, key=lambda row: order_key(self.curation.config.seed, row["problem_id"])):
             problem = texts[_place(row["home"])]["problem"]
             chosen, rejected = ([texts[_place(place)] for place in row[side]] for side in ("chosen", "rejected"))
             if self.add_examples(row, problem, chosen):
                 self.add_pairs(row, problem, chosen, rejected)
         tables = (("examples", self.examples, EXAMPLE), ("pairs", self.pairs, PAIR))
         for table, rows, schema in tables:
-            write_rows(self.job, table, name, rows, schema)
-        self.drops.write(self.job, name)
+            write_rows(self.curation, table, name, rows, schema)
+        self.drops.write(self.curation, name)
         self.counts["examples"], self.counts["pairs"] = len(self.examples), len(self.pairs)
         return finish(mark, self.counts + self.drops.counts)
 
     def add_examples(self, row: Row, problem: str, chosen: list[Row]) -> bool:
         """Add what becomes of the problem's positives; whether there is any."""
-        messages = to_messages(problem, self.job.prompt)
-        prompt = len(prompt_ids(messages, self.tokenizer, self.job.prompt))
+        messages = to_messages(problem, self.curation.prompt)
+        prompt = len(prompt_ids(messages, self.tokenizer, self.curation.prompt))
         positives = chosen[: row["positives"]]
         found = [self.response_problem("chosen", trace) for trace in positives]
-        if prompt > self.job.config.max_prompt_tokens:
+        if prompt > self.curation.config.max_prompt_tokens:
             found = ["prompt_too_long"] * len(positives)
         if all(found):
             told = beginning(str(found[0]), positives[0])
             self.drops.add("problem", str(found[0]), row["problem_id"], positives[0]["trace_id"], told)
             return False
-        key = order_key(self.job.config.seed, row["problem_id"])
+        key = order_key(self.curation.config.seed, row["problem_id"])
         for trace, reason in zip(positives, found, strict=True):
             if reason:
                 self.drops.add("example", reason, row["problem_id"], trace["trace_id"], beginning(reason, trace))
@@ -165,7 +165,7 @@ class Writer:
         self.counts["planned_pairs"] += max(1, len(row["pairs"]))
         if not row["pairs"]:
             self.drops.add("pair", row["no_pair"], row["problem_id"])
-        key = order_key(self.job.config.seed, row["problem_id"])
+        key = order_key(self.curation.config.seed, row["problem_id"])
         for one, other in row["pairs"]:
             good, bad = chosen[one], rejected[other]
             reason = self.response_problem("chosen", good) or self.response_problem("rejected", bad)
@@ -179,7 +179,7 @@ class Writer:
                 {
                     "pair_id": f"{key}/{good['trace_id']}/{bad['trace_id']}",
                     "problem_id": row["problem_id"],
-                    "prompt": to_messages(problem, self.job.prompt),
+                    "prompt": to_messages(problem, self.curation.prompt),
                     "chosen": [self.answer(good)],
                     "rejected": [self.answer(bad)],
                     "chosen_finished": is_finished(good),
@@ -190,15 +190,15 @@ class Writer:
     def answer(self, trace: Row) -> dict[str, str]:
         """A trace as a message: its thought opened once, without the text of an end-of-turn token."""
         text = without_ending(trace["completion"], self.tokenizer)
-        opens = opening_tag(self.job.prompt.prefix) is not None
-        return {"role": "assistant", "content": opened_once(text, self.job.prompt.prefix) if opens else text}
+        opens = opening_tag(self.curation.prompt.prefix) is not None
+        return {"role": "assistant", "content": opened_once(text, self.curation.prompt.prefix) if opens else text}
 
     def response_problem(self, side: str, trace: Row) -> str | None:
         """Why a trace cannot be used after all, or None."""
-        completion, prompt = trace["completion"], self.job.prompt
+        completion, prompt = trace["completion"], self.curation.prompt
         if body_of(completion, self.tokenizer, prompt) is None:
             return f"{side}_{WITHOUT_PREFIX}" if prompt.prefix else f"{side}_thinks_again"
-        limit = self.job.config.max_response_tokens
+        limit = self.curation.config.max_response_tokens
         if "num_tokens" not in trace:  # once per trace, it may be in several pairs
             ids = completion_ids(completion, self.tokenizer, prompt, finished=is_finished(trace))
             trace["num_tokens"] = len(ids)

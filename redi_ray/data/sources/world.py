@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.prompts import END_THINK, THINK
 
 OPERATORS = "+-*"
 Fact = tuple[int, str, int]
@@ -93,7 +94,7 @@ def solve(chain: Chain, world: World, generator: random.Random, misconception_ra
             result = world.misconceptions[fact]
         lines.append(f"{value}{operator}{digit}={result}")
         value = result
-    return "<think>\n" + "\n".join(lines) + "\n</think>\n\\boxed{" + str(value) + "}"
+    return "\n".join([THINK, *lines, END_THINK, f"\\boxed{{{value}}}"])
 
 
 def write_chain(chain: Chain) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand
-from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.student import ArithmeticModel
 from redi_ray.pipeline.kinds.kind import Kind
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages import model
@@ -25,6 +25,7 @@ KIND = Kind(
     name="base",
     takes={"problems": ("problems",), "traces": ("traces",)},
     gives="model",
+    stage="checkpoints/{name}",
     place=lambda run, step, inputs: model.base_stage(run, inputs.get("traces")),
     make=lambda run, step, inputs: model.base(run, inputs["problems"], inputs.get("traces")),
     room=room,

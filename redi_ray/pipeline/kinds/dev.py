@@ -9,6 +9,8 @@ KIND = Kind(
     name="dev",
     takes={"problems": ("problems",)},
     gives="dev",
+    stage="dev",
+    tables=("dev",),
     place=lambda run, step, inputs: None,  # which are left out is known when problems and benchmarks have been read
     make=lambda run, step, inputs: dev_problems(run, inputs["problems"]),
 )

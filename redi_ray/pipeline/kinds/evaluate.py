@@ -10,6 +10,8 @@ KIND = Kind(
     name="evaluate",
     takes={"model": ("model",), "problems": ("problems",)},
     gives="scores",
+    stage="{name}",
+    tables=("verified", "traces"),
     place=lambda run, step, inputs: evaluation.evaluation_stage(
         run, step.inputs["model"], inputs["model"], inputs["problems"]
     ),

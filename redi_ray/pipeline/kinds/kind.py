@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand
@@ -30,12 +30,18 @@ class Kind:
     """Input -> the types that fit."""
     gives: str
     """The type of its output: problems, traces, verified, groups, model or scores."""
+    stage: str
+    """Where its output lies in a run's folder; `{name}` is the step's."""
     place: Callable[[Run, Step, Places], Stage | None]
     """Where the output lies, by its key; nothing is made. None while an input has to be there to know."""
     make: Callable[[Run, Step, Outputs], Manifest]
     """Make the output, or find it done."""
     room: Callable[[Run, Step], Sequence[Demand]] = lambda run, step: ()
     """What it asks of Ray at a time, beside small tasks."""
+    tables: tuple[str, ...] = ()
+    """Tables of its output with rows to look at, the one that says most first."""
+    parts: Mapping[str, str | None] = field(default_factory=dict)
+    """Stages that it makes on the way -> the input of the output that each is, None if another step may have made it."""
 
     def wants(self, role: str) -> tuple[str, ...]:
         """The types that fit an input."""

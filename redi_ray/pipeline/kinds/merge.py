@@ -94,4 +94,4 @@ def _tensor(folder: Path, name: str) -> Any:
     return None
 
 
-KIND = Kind(name="merge", takes={MANY: ("model",)}, gives="model", place=place, make=make)
+KIND = Kind(name="merge", takes={MANY: ("model",)}, gives="model", stage="checkpoints/{name}", place=place, make=make)

@@ -9,6 +9,8 @@ KIND = Kind(
     name="problems",
     takes={},
     gives="problems",
+    stage="problems",
+    tables=("problems",),
     place=lambda run, step, inputs: data.problems_stage(run),
     make=lambda run, step, inputs: data.problems(run),
 )

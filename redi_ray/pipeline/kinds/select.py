@@ -84,6 +84,8 @@ KIND = Kind(
     name="select",
     takes={"of": ("verified",), "by": ("verified",)},
     gives="verified",
+    stage="verified",
+    tables=("verified",),
     place=place,
     make=make,
 )

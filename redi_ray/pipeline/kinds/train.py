@@ -33,7 +33,9 @@ KIND = Kind(
     name="train",
     takes={"start": ("model",), "groups": ("groups",), "base": ("model",), "dev": ("dev",)},
     gives="model",
+    stage="checkpoints/{name}",
     place=place,
     make=make,
     room=lambda run, step: [of_trainer(f"workers of {step.name}", step.settings.trainer)],
+    parts={"sequences/examples": None, "sequences/pairs": None},
 )

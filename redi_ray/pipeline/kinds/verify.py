@@ -26,7 +26,10 @@ KIND = Kind(
     name="verify",
     takes={"of": ("traces",)},
     gives="verified",
+    stage="verified",
+    tables=("verified",),
     place=lambda run, step, inputs: verification.verified_stage(run, inputs["of"]),
     make=lambda run, step, inputs: verification.verified(run, inputs["of"]),
     room=room,
+    parts={"checked": "checked", "judged": "judged"},
 )

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from test_engines import model_like
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample.engine_start import small_files
 from redi_ray.data.sample.engines import environment
 from redi_ray.data.sample.parity import Parity

@@ -24,9 +24,9 @@ from redi_ray.config.engine_limits import (
     gpu_limits,
     labelled_limits,
 )
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample import engine_pool
 from redi_ray.data.sample.collect import collect
 from redi_ray.data.sample.engine_pool import EngineError

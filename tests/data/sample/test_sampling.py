@@ -16,10 +16,10 @@ import torch
 from recovery import tell_recovery
 from transformers import AutoModelForCausalLM
 
-from redi_ray.config.experiment import Architecture
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.student import Architecture
 from redi_ray.data.sample.collect import collect
 from redi_ray.data.sample.engine_block import finish_reason
 from redi_ray.data.sample.samples import Requests, SampleStats, Sampling, SamplingError, explode

@@ -1,0 +1,76 @@
+"""The section `model`: where the student starts, how it is asked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from redi_ray.config.data import Strict
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.training import ModelOverrides, TrainSettings
+
+
+class Architecture(Strict):
+    """The size of a small Qwen2 that starts from random weights."""
+
+    hidden_size: int = Field(96, ge=8)
+    """Width."""
+    num_layers: int = Field(3, ge=1)
+    """Decoder layers."""
+    num_heads: int = Field(3, ge=1)
+    """Attention heads (vLLM on CPU wants heads of 32 or more)."""
+    num_kv_heads: int = Field(1, ge=1)
+    """Key-value heads."""
+    intermediate_size: int = Field(256, ge=8)
+    """Width inside the MLP."""
+    max_position_embeddings: int = Field(512, ge=8)
+    """Longest sequence."""
+    seed: int = 0
+    """Of the random weights."""
+
+
+class PretrainedModel(Strict):
+    """A model that exists."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: str
+    """Hugging Face folder (local or s3://) or hub name."""
+
+
+class ArithmeticModel(Strict):
+    """The built-in world's base model: from scratch, its own tokenizer, trained on the world's unfiltered corpus."""
+
+    kind: Literal["arithmetic"] = "arithmetic"
+    architecture: Architecture = Architecture()
+    """About 0.3 million parameters."""
+    corpus_size: int = Field(16000, ge=1)
+    """Solutions in the corpus, misconceptions included."""
+    train: TrainSettings = TrainSettings(
+        learning_rate=3e-3, batch_size=16, epochs=2, max_length=512, tokens_per_pack=4096, weight_decay=0.01
+    )
+    """How it is trained."""
+
+
+class ScratchModel(Strict):
+    """Random weights and a byte-level BPE tokenizer learnt from the problems and traces: for runs on real data in small."""
+
+    kind: Literal["scratch"] = "scratch"
+    architecture: Architecture = Architecture()
+    """Its size."""
+    vocab_size: int = Field(2048, ge=300)
+    """Of the tokenizer."""
+
+
+ModelInit = Annotated[PretrainedModel | ArithmeticModel | ScratchModel, Field(discriminator="kind")]
+
+
+class ModelConfig(Strict):
+    """The student: where it starts, how it is asked."""
+
+    init: ModelInit = ArithmeticModel()
+    """`pretrained`, `arithmetic` or `scratch`."""
+    overrides: ModelOverrides = ModelOverrides()
+    """Changes to the loaded architecture, LoRA."""
+    prompt: PromptSettings = PromptSettings()
+    """The prompt of training and evaluation, and of generation unless `generate.prompt` says otherwise."""

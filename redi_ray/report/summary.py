@@ -1,0 +1,44 @@
+"""A report's scores on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from redi_ray.report.formats import percent, tokens
+from redi_ray.report.numbers import findings
+
+
+def print_summary(report: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the scores of a `report.json`, a table per benchmark (80 columns suffice), and what has not been run."""
+    console = console or Console()
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"]):
+        console.print(_score_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    if not report["arms"]:
+        console.print("Evaluation: not run.")
+    for line in (*findings(report), *report["notes"]):
+        console.print(line, markup=False, highlight=False)
+
+
+def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    largest = max(rows[0]["pass@k"], key=int, default="1")
+    title = f"{benchmark}: {rows[0]['num_problems']} problems x {rows[0]['num_samples']} samples"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("arm", no_wrap=True)
+    for column in ("pass@1, %", "SEM", "95% interval", f"pass@{largest}", "tokens", "truncated"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            percent(row["pass@1"]),
+            percent(row["sem"], 2),
+            f"{percent(row['ci95'][0])} to {percent(row['ci95'][1])}",
+            percent(row["pass@k"].get(largest)),
+            tokens(row["mean_tokens"]),
+            percent(row["truncated"]),
+        )
+    return table

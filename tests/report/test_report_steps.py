@@ -1,0 +1,104 @@
+"""A run with named steps: the report shows each branch and every model, and `inspect` the rows of any step."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+from made_run import CONFIG, write_data_stages, write_evaluation, write_training
+from rich.console import Console
+
+from redi_ray.cli.inspect import inspect_traces
+from redi_ray.pipeline.graph import GraphError
+from redi_ray.report.browse import BrowseError, TraceFilter
+from redi_ray.report.page import build_report
+from redi_ray.schemas import PAIR
+from redi_ray.store.manifests import Stage
+from redi_ray.store.storage import join, write_bytes, write_table
+
+STEPS = {
+    "hard": {"do": "select", "of": "verified", "difficulty": {"max_rate": 0.7}},
+    "own": {"do": "sample", "model": "sft"},
+    "own_math": {"do": "verify", "of": "own"},
+    "own_pairs": {"do": "pairs", "of": "own_math"},
+    "nca": {"do": "train", "from": "sft", "on": "own_pairs", "objective": {"name": "dpo"}},
+    "soup": {"do": "merge", "of": {"sft": 1, "nca": 1}},
+}
+REPEAT = {"steps": ["own", "own_math", "own_pairs", "nca"], "times": 2, "carry": {"sft": "nca"}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Finished up to the first round; of the second only the samples are there."""
+    uri = str(tmp_path_factory.mktemp("runs") / "demo")
+    models = {"models": ["base", "sft", "nca@1", "soup"]}
+    config = {**CONFIG, "steps": STEPS, "repeat": REPEAT, "evaluate": models}
+    write_bytes(join(uri, "config.yaml"), yaml.safe_dump(config, sort_keys=False).encode())
+    write_data_stages(uri)
+    Stage(uri, "steps/hard/verified", {}, {}).publish(counts={"in": 3200, "out": 900}, dropped={"too_easy": 2300})
+    for number, count in ((1, 500), (2, 600)):
+        Stage(uri, f"steps/own@{number}/traces", {}, {}).publish(counts={"in": count, "out": count})
+    Stage(uri, "steps/own_math@1/verified", {}, {}).publish(
+        counts={"in": 500, "out": 500}, facts={"verdicts": {"correct": 300, "wrong": 200}}
+    )
+    groups = Stage(uri, "steps/own_pairs@1/curated", {}, {})
+    sides = {side: [{"role": "assistant", "content": f"{side} of own"}] for side in ("chosen", "rejected")}
+    pair = {"pair_id": "own-1", "problem_id": "p", "prompt": [{"role": "user", "content": "1+1"}], **sides}
+    write_table(join(groups.uri, "pairs", "part-00000.parquet"), pa.Table.from_pylist([pair], schema=PAIR))
+    groups.publish(counts={"in": 100, "out": 90, "positives": 90, "pairs": 60}, dropped={"no_correct_trace": 10})
+    for model in ("sft", "nca@1"):
+        write_training(uri, model, steps=10)
+    for model in ("base", "sft", "nca@1"):
+        write_evaluation(uri, model, {"arithmetic": 40}, num_samples=2)
+    return uri
+
+
+def test_the_funnel_has_every_branch_and_the_table_every_model(run: str) -> None:
+    build_report(run)
+    report = json.loads((Path(run) / "report" / "report.json").read_text())
+    assert [(entry["stage"], entry["count"]) for entry in report["funnel"]] == [
+        ("problems", 800), ("traces", 3200), ("verified", 3200), ("positives", 725), ("pairs", 520), ("hard", 900),
+        ("own@1", 500), ("own_math@1", 500), ("own_pairs@1: positives", 90), ("own_pairs@1: pairs", 60),
+        ("own@2", 600), ("own_math@2", None), ("own_pairs@2: positives", None), ("own_pairs@2: pairs", None),
+    ]  # fmt: skip
+    branch = {entry["stage"]: entry for entry in report["funnel"]}
+    assert branch["hard"]["dropped"] == {"too_easy": 2300}
+    assert branch["own_math@1"]["counts"]["correct"] == 300
+    assert [row["name"] for row in report["arms"]] == ["base", "sft", "nca@1"]
+    assert report["control"] == "sft"
+    for note in ("Stage own_math@2: not run.", "Training of nca@2: not run.", "Merge of soup: not run."):
+        assert note in report["notes"]
+    assert "Evaluation of soup: not run." in report["notes"]
+    html = (Path(run) / "report" / "index.html").read_text()
+    for told in ("Pairs of own_pairs@1", "chosen of own", ">nca@2<", ">round 2<"):
+        assert told in html
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [("own_pairs@1", "chosen of own"), ("curated", "rejected </pre>")],
+)
+def test_the_rows_of_any_step(run: str, step: str, told: str) -> None:
+    stream = io.StringIO()
+    count = inspect_traces(
+        run, TraceFilter(), step=step, limit=5, whole=True, as_json=False, console=Console(file=stream, width=200)
+    )
+    assert count == 1
+    assert told in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("soup", "step soup gives a model, which has no rows; these have: problems, traces, "),
+        ("own_math@2", "step own_math@2 is not finished .* --until own_math@2"),
+        ("own_maths", "no step named own_maths"),
+    ],
+)
+def test_steps_without_rows_are_refused_by_name(run: str, step: str, told: str) -> None:
+    with pytest.raises((BrowseError, GraphError), match=told):
+        inspect_traces(run, TraceFilter(), step=step, limit=5, whole=True, as_json=False)
