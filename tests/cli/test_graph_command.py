@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -95,9 +96,13 @@ def test_states_are_told_with_their_reason() -> None:
 def test_no_ray_is_started_and_other_endings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"\.svg, \.png, \.html"):
         show_graph(load_config("configs/demo.yaml"), as_json=False, picture=str(tmp_path / "graph.pdf"))
-    show_graph(
-        load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]), as_json=False, picture=str(tmp_path / "g.html")
-    )
+    arguments = ["graph", "configs/demo.yaml", f"storage.root={tmp_path}", "--picture", str(tmp_path / "g.html")]
+    script = f"""
+import sys
+from redi_ray.cli.app import app
+app({arguments}, standalone_mode=False)
+print("ray" in sys.modules and sys.modules["ray"].is_initialized())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
     assert "<svg" in (tmp_path / "g.html").read_text()
-    ray = sys.modules.get("ray")
-    assert ray is None or not ray.is_initialized()
