@@ -2,8 +2,8 @@
 
     python benchmarks/engine_reload.py [--quick] [--device cpu|gpu] [--models N]
 
-Checkpoints of one architecture with different random weights go through the search's own engine, each checked against
-transformers (`redi_ray/search/engine.py`). Side by side: the same checkpoints with a fresh engine for each. The last line
+Checkpoints of one architecture with different random weights go through one engine (`redi_ray/data/sample/engine.py`), each
+reload checked against transformers. Side by side: the same checkpoints with a fresh engine for each. The last line
 is JSON: `seconds_per_swap` and `seconds_per_start` (medians, the first start left out), `reload_over_start` their ratio
 (null where no reload passed the check, as with vLLM's CPU build, whose packed weights a reload does not reach), `how` each
 checkpoint came into the engine, `same_tokens` whether both ways sampled the same.
@@ -25,11 +25,11 @@ import pyarrow as pa
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.data.sample.engine import Engine
 from redi_ray.data.sample.engines import environment
 from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
-from redi_ray.search.engine import SwappingEngine
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 
@@ -59,18 +59,18 @@ def requests() -> pa.Table:
 
 def visit(models: list[str], settings: EngineSettings, reload: bool) -> tuple[list[dict[str, Any]], list[list[str]]]:
     """Each model in turn: how it came into the engine, and what it sampled."""
-    engine, swaps, texts = SwappingEngine(settings), [], []
+    engine, swaps, texts = Engine(), [], []
     try:
         for model in models:
             engine.can_reload = engine.can_reload and reload
             tokenizer = load_tokenizer(model)
             asked = [prompt_ids(to_messages(problem, PROMPT), tokenizer, PROMPT) for problem in PROBLEMS[:4]]
-            swap = engine.use(model, asked)
+            swap = engine.use(model, settings, asked).result()
             swaps.append({"how": swap.how, "seconds": swap.seconds})
-            sampled = engine.sample(requests(), Sampling(0.7, 1.0, 32, 0), PROMPT)
+            sampled = engine.submit(requests(), Sampling(0.7, 1.0, 32, 0), PROMPT).result()
             texts.append(sampled["completion"].to_pylist())
     finally:
-        engine.close()
+        engine.close().result()
     return swaps, texts
 
 

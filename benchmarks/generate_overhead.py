@@ -98,12 +98,13 @@ def engine_main(model: str, size: int) -> None:
     from vllm import SamplingParams, TokensPrompt
 
     from redi_ray.config.prompts import PromptSettings
-    from redi_ray.data.sample.engines import sampling_params, start_engine
+    from redi_ray.data.sample.engine_start import start_vllm
+    from redi_ray.data.sample.engines import sampling_params
     from redi_ray.modeling.tokenizer import load_tokenizer
     from redi_ray.text.prompts import to_messages
     from redi_ray.text.tokens import prompt_ids
 
-    llm = start_engine(model, engine_settings())
+    llm = start_vllm(model, engine_settings())
     limits = limits_of(llm.llm_engine.vllm_config)
     tokenizer, settings = load_tokenizer(model), PromptSettings()
     print("ready", flush=True)
@@ -212,15 +213,16 @@ class StageArm:
             partial(wave_rows, folder=str(self.folder), size=self.size), batch_size=1, num_cpus=0.1
         )
         try:
-            collect(
-                Requests(gated, waves * self.size),
-                vllm_sampler(model, engine_settings(in_flight), sampling(), PromptSettings()),
-                model="benchmark",
-                sampling=sampling(),
-                out_uri=str(self.folder / "traces"),
-                shard_rows=SHARD_ROWS,
-                on_progress=self._hear,
-            )
+            with vllm_sampler(model, engine_settings(in_flight), sampling(), PromptSettings()) as sampler:
+                collect(
+                    Requests(gated, waves * self.size),
+                    sampler,
+                    model="benchmark",
+                    sampling=sampling(),
+                    out_uri=str(self.folder / "traces"),
+                    shard_rows=SHARD_ROWS,
+                    on_progress=self._hear,
+                )
         except BaseException as error:
             self.error = error
             with self.heard:

@@ -23,7 +23,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def sample(out: Path, sampler: Sampler, problems: int) -> float:
 SAMPLING = Sampling(1.0, 1.0, 96, 0)
 
 
-def engines(model: str, replicas: int) -> Sampler:
+def engines(model: str, replicas: int) -> AbstractContextManager[Sampler]:
     settings = EngineSettings(
         device="cpu", dtype="float32", max_model_len=256, concurrency=replicas, label_selector=WORKERS
     )
@@ -139,7 +139,8 @@ def measure(count: int, model: str, folder: Path, sizes: tuple[int, int], proble
         small, large = (verify(folder, rows, count) for rows in sizes)
         actors_seconds = count * (large.seconds - small.seconds) - (large.verify_seconds - small.verify_seconds)
         instant_seconds = [sample(folder / f"instant-{rows}-{count}", instant, rows // 4) for rows in sizes]
-        sample_seconds = sample(folder / f"sampled-{count}", engines(model, count), problems)
+        with engines(model, count) as sampler:
+            sample_seconds = sample(folder / f"sampled-{count}", sampler, problems)
     thousands = (sizes[1] - sizes[0]) / 1000
     return {
         "nodes": count,

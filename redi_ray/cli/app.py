@@ -312,4 +312,3 @@ def _scores(manifests: dict) -> str:
 def main() -> None:
     """Run the command that the process was given."""
     app()
-

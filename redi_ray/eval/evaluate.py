@@ -7,6 +7,7 @@ training recorded, because a template that differs by a newline costs accuracy s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -75,15 +76,18 @@ def evaluate_model(
     """
     check_prompt(recorded, model, prompt, engine.trusts_code)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
-    stats = collect(
-        Requests.of_table(requests(benchmarks, settings)),
-        sampler or vllm_sampler(model, engine, sampling, prompt),
-        model=model,
-        sampling=sampling,
-        out_uri=storage.join(out_uri, "traces"),
-        shard_rows=512,
-        on_progress=on_progress,
-    )
+    asked = requests(benchmarks, settings)
+    own = vllm_sampler(model, engine, sampling, prompt, asked.num_rows)
+    with own if sampler is None else nullcontext(sampler) as drawing:
+        stats = collect(
+            Requests.of_table(asked),
+            drawing,
+            model=model,
+            sampling=sampling,
+            out_uri=storage.join(out_uri, "traces"),
+            shard_rows=512,
+            on_progress=on_progress,
+        )
     if stats.rejected:
         raise EvaluationError(
             f"{sum(stats.rejected.values())} of {stats.asked} samples failed ({stats.rejected}); see "

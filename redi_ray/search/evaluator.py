@@ -14,11 +14,11 @@ from redi_ray.cluster.runtime import quiet_libraries
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.search import DevEvaluation
+from redi_ray.data.sample.engine import Engine, Swap
 from redi_ray.data.sample.engines import actor_options
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.data.sample.samples import Sampler, Sampling
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.search.engine import Swap, SwappingEngine
 from redi_ray.search.trial import Score, Scorer, dev_pass_at_1, some_problems
 from redi_ray.stages.run import Run
 from redi_ray.store.manifests import Manifest
@@ -29,9 +29,9 @@ from redi_ray.text.tokens import prompt_ids
 class Evaluator:
     """Holds the engine. Calls come one at a time, each with all that it needs, so a restarted actor can repeat one."""
 
-    def __init__(self, engine: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings) -> None:
         quiet_libraries()
-        self.engine = SwappingEngine(engine)
+        self.settings, self.engine = settings, Engine()
         self.swap: Swap | None = None
 
     def score(self, run: Run, checkpoint: Manifest, dev: Manifest, settings: DevEvaluation) -> Score:
@@ -44,12 +44,12 @@ class Evaluator:
         prompt, evaluate, model = run.config.model.prompt, run.config.evaluate, checkpoint.facts["export"]
 
         def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
-            tokenizer = load_tokenizer(model, self.engine.settings.trusts_code)
+            tokenizer = load_tokenizer(model, self.settings.trusts_code)
             some = some_problems(read_problems(dev.files("dev")), settings.parity_prompts)
             asked = [prompt_ids(to_messages(text, prompt), tokenizer, prompt) for text in some["problem"].to_pylist()]
-            self.swap = self.engine.use(model, asked)
+            self.swap = self.engine.use(model, self.settings, asked).result()
             rows = pa.concat_tables(requests.iter_batches(batch_size=None, batch_format="pyarrow"))
-            return ray.data.from_arrow(self.engine.sample(rows, sampling_of(evaluate), prompt))
+            return ray.data.from_arrow(self.engine.submit(rows, sampling_of(evaluate), prompt).result())
 
         return sample
 

@@ -114,15 +114,17 @@ def _sample(
     started: float,
 ) -> Manifest:
     resources = run.config.resources
-    sampler, model = make_sampler(
-        config, base.facts["export"] if base is not None else None, resources.engine, run.config.model.prompt
-    )
+    num_problems = problems.counts["out"]
+    teacher = base.facts["export"] if base is not None else None
     checked = storage.join(checked_stage(run, stage).uri, "verified")
-    with LiveCounters(problems.counts["out"]) as live:
+    sampling = make_sampler(
+        config, teacher, resources.engine, run.config.model.prompt, num_problems * config.samples_per_round
+    )
+    with sampling as (sampler, model), LiveCounters(num_problems) as live:
         result = generate_rounds(
             config,
             problems.files("problems"),
-            problems.counts["out"],
+            num_problems,
             sampler,
             model=model,
             traces_uri=storage.join(stage.uri, "traces"),

@@ -98,12 +98,13 @@ def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
-    with Progress("judge", 0, "traces") as progress:
+    asking = judge_sampler(judge, run.config.resources.engine, checked.counts["out"])
+    with Progress("judge", 0, "traces") as progress, asking as sampler:
         judge_traces(
             checked.table("verified"),
             stage.uri,
             run.config.verify,
-            judge_sampler(judge, run.config.resources.engine),
+            sampler,
             on_total=progress.set_total,
             on_progress=progress,
             trust_remote_code=(judge.engine or run.config.resources.engine).trusts_code,

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -29,8 +28,9 @@ from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSetti
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.curate.curate import curate
 from redi_ray.data.sample.collect import Verification, collect
+from redi_ray.data.sample.engines import actor_options
 from redi_ray.data.sample.samples import Sampling
-from redi_ray.data.sample.sampling import _engine_processor, vllm_sampler
+from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
@@ -143,22 +143,19 @@ def test_an_engine(there: str, tmp_path: Path):
     model = tiny_speaker(tmp_path)
     engine = EngineSettings(device="cpu", dtype="float32", max_model_len=512, label_selector=THERE)
     requests = forty().dataset.limit(4)
-    with actors("vLLMEngineStage") as nodes:
-        sampler = vllm_sampler(model, engine, FEW_TOKENS, PROMPT)
+    with actors("EngineActor") as nodes, vllm_sampler(model, engine, FEW_TOKENS, PROMPT) as sampler:
         drawn = pa.concat_tables(sampler(requests).iter_batches(batch_size=None, batch_format="pyarrow"))
     assert drawn.num_rows == 4
     assert drawn["failure"].to_pylist() == [None] * 4
     assert nodes == {there}
 
 
-def test_an_engine_of_several_gpus_is_there_with_all_of_them(there: str, tmp_path: Path):
+def test_an_engine_of_several_gpus_is_there_with_all_of_them(there: str):
     """The GPUs are Ray's word only: what is looked at is where Ray starts an actor with the engine's options."""
     import ray
 
-    model = tiny_speaker(tmp_path)
     engine = EngineSettings(device="gpu", tensor_parallel_size=2, label_selector=THERE)
-    processor: Any = _engine_processor(model, engine, FEW_TOKENS, "")
-    options = processor.get_stage_by_name("vLLMEngineStage").map_batches_kwargs
+    options = actor_options(engine)
 
     class Where:
         def look(self) -> tuple[str, int]:

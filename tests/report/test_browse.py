@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from redi_ray.cli.inspect import inspect_traces
 from redi_ray.cli.app import app
+from redi_ray.cli.inspect import inspect_traces
 from redi_ray.report.browse import BrowseError, TraceFilter, find_traces, read_traces
 from redi_ray.schemas import VERIFIED_TRACE
 from redi_ray.store.manifests import Stage

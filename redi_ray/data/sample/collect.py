@@ -31,21 +31,17 @@ from redi_ray.data.sample.samples import (
     Sampler,
     SampleStats,
     Sampling,
+    SamplingError,
     sample_seed,
 )
 from redi_ray.data.sample.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
-from redi_ray.errors import UserError
 from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
 from redi_ray.store import storage
 
 TRIES = 3
 """How often a request is asked whose failure may be the engine's."""
-
-
-class SamplingError(UserError):
-    """Sampling cannot go on; the message says why. What is written stays."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,8 @@ def _run(
         raise
     except ray.exceptions.RayActorError as error:
         raise SamplingError(
-            "an actor of the sampling stage died and could not be started again (an engine is started max_restarts "
-            f"times, see resources.engine). Finished shards are kept, so the same command goes on. Ray says: {error}"
+            "an actor of the sampling stage died and could not be started again. Finished shards are kept, so the same "
+            f"command goes on. Ray says: {error}"
         ) from error
     return total
 

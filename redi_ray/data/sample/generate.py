@@ -8,6 +8,8 @@ it does; the failures stay, they are what the rejected traces are made of. Trace
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,21 +49,25 @@ def import_traces(imported: list[str], traces_uri: str) -> None:
         storage.write_bytes(storage.join(traces_uri, round_name(0), name), storage.read_bytes(uri))
 
 
+@contextmanager
 def make_sampler(
-    config: VllmTraces | EndpointTraces, base: str | None, engine: EngineSettings, prompt: PromptSettings
-) -> tuple[Sampler, str]:
-    """The sampler of `generate.kind`, and the name of its model.
+    config: VllmTraces | EndpointTraces, base: str | None, engine: EngineSettings, prompt: PromptSettings, rows: int
+) -> Iterator[tuple[Sampler, str]]:
+    """The sampler of `generate.kind`, for the block, and the name of its model.
 
     base: the base model's folder, which takes the place of a teacher. engine, prompt: the run's, where the config has none.
+    rows: the most that a round asks for.
     """
     prompt = config.prompt or prompt
     if isinstance(config, EndpointTraces):
         sampler = endpoint_sampler(
             "generate.endpoint", config.endpoint, sampling_of(config), prompt, force_prefix=config.force_prefix
         )
-        return sampler, config.endpoint.model
+        yield sampler, config.endpoint.model
+        return
     model = base or config.model
-    return vllm_sampler(model, config.engine or engine, sampling_of(config), prompt), model
+    with vllm_sampler(model, config.engine or engine, sampling_of(config), prompt, rows) as sampler:
+        yield sampler, model
 
 
 def sampling_of(config: SampledTraces) -> Sampling:

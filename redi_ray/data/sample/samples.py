@@ -20,6 +20,7 @@ import ray.data
 
 from redi_ray.config.loops import LoopSettings
 from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
+from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM, trace_id
 from redi_ray.store import storage
 
@@ -44,6 +45,10 @@ TASK_CPUS = 0.5
 
 Sampler = Callable[[ray.data.Dataset], ray.data.Dataset]
 """REQUEST rows -> as many COMPLETION rows."""
+
+
+class SamplingError(UserError):
+    """Sampling cannot go on; the message says why. What is written stays."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ traces' order shard by shard (`judged`). The driver holds names of shards, no ro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,14 +38,17 @@ TRIES = 3
 READ = ("trace_id", "problem", "answer", "completion", "extracted_answer", "votes", "verdict_by")
 
 
-def judge_sampler(judge: JudgeSettings, engine: EngineSettings) -> Sampler:
-    """What asks the judge. engine: the run's, where the judge has none of its own."""
+@contextmanager
+def judge_sampler(judge: JudgeSettings, engine: EngineSettings, rows: int | None = None) -> Iterator[Sampler]:
+    """What asks the judge, for the block. engine: the run's, where the judge has none of its own. rows: the most it is asked."""
     sampling = Sampling(judge.temperature, judge.top_p, judge.max_tokens, judge.seed)
     prompt = PromptSettings(system=judge.system, prefix="")
     if judge.endpoint is not None:
-        return endpoint_sampler("verify.judge.endpoint", judge.endpoint, sampling, prompt)
+        yield endpoint_sampler("verify.judge.endpoint", judge.endpoint, sampling, prompt)
+        return
     assert judge.model is not None
-    return vllm_sampler(judge.model, judge.engine or engine, sampling, prompt)
+    with vllm_sampler(judge.model, judge.engine or engine, sampling, prompt, rows) as sampler:
+        yield sampler
 
 
 def judge_traces(

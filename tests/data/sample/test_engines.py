@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 
 import redi_ray
 from redi_ray.cluster import notices
+from redi_ray.cluster.capacity import alive_nodes, demand
 from redi_ray.cluster.runtime import log
 from redi_ray.config.engine_limits import (
     ON_CPU,
@@ -25,19 +28,18 @@ from redi_ray.config.engine_limits import (
 from redi_ray.config.experiment import Architecture
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.data.sample import engine_pool
+from redi_ray.data.sample.engine_pool import EngineError
 from redi_ray.data.sample.engines import (
-    TOO_FEW,
-    Limit,
     actor_options,
-    device_limits,
     engine_kwargs,
     environment,
     expected_sequences,
-    limited,
     sampling_params,
+    spreads,
 )
 from redi_ray.data.sample.samples import REQUEST, Sampling, explode
-from redi_ray.data.sample.sampling import _engine_processor, vllm_sampler
+from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import THINK_TAGS, character_tokenizer, load_tokenizer
 from redi_ray.plan.hardware import GPUS
@@ -153,10 +155,17 @@ def test_every_engine_gets_the_same_environment_and_resources():
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
-    large = EngineSettings(tensor_parallel_size=2, engine_kwargs={"pipeline_parallel_size": 2, "max_num_seqs": 7})
-    assert actor_options(large)["num_gpus"] == 4.0
-    assert limited(engine_kwargs(large), "model", large)["max_num_seqs"] == 7
-    assert isinstance(limited({"max_num_seqs": None}, "model", large)["max_num_seqs"], Limit)
+    large = EngineSettings(
+        tensor_parallel_size=2,
+        label_selector={"pool": "a"},
+        engine_kwargs={"pipeline_parallel_size": 2, "max_num_seqs": 7},
+    )
+    options = actor_options(large)
+    assert (options["num_gpus"], options["label_selector"]) == (4.0, {"pool": "a"})
+    assert engine_kwargs(large)["max_num_seqs"] == 7
+    assert engine_kwargs(large)["distributed_executor_backend"] == "mp", "one actor holds all of the GPUs"
+    assert not spreads(large)
+    assert spreads(EngineSettings(tensor_parallel_size=2, engine_kwargs={"distributed_executor_backend": "ray"}))
     row = {"problem_id": "p", "sample_index": 1}
     told = sampling_params(row, Sampling(0.5, 0.9, 8, 3), {7, 2})
     assert (told["skip_special_tokens"], told["spaces_between_special_tokens"]) == (False, False)
@@ -176,24 +185,14 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_vllm_works_the_limits_out_with_the_models_own_length(thinker: str):
-    """128 tokens here, which the settings do not say."""
-    given = EngineSettings(device="cpu", dtype="float32", engine_kwargs={"max_num_seqs": 2})
-    assert device_limits(thinker, given) == SchedulerLimits(2, 256)
-    given = EngineSettings(device="cpu", dtype="float32", engine_kwargs={"max_num_batched_tokens": 200})
-    assert device_limits(thinker, given) == SchedulerLimits(200, 200)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_both_kinds_of_engine_keep_special_tokens_and_say_their_limits(
+def test_leased_engines_keep_special_tokens_and_say_their_limits(
     ray_session: None, thinker: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """ray.data.llm's engine and a search's: the same texts to the letter, which tokenise to what was sampled; the limits that
-    `vllm.LLM` takes; and Ray's warning about 16 rows in flight for 256 places."""
+    """Texts tokenise to what was sampled; the limits are those that `vllm.LLM` takes with the model's own length; 16 rows in
+    flight for 256 places are warned of. A second lease has the same process, another model in seconds, and the first one's
+    texts when it comes back to it."""
     import ray
-
-    from redi_ray.search.engine import SwappingEngine
 
     heard: list[str] = []
     monkeypatch.setattr(log, "handlers", [_Listener(heard)])
@@ -201,33 +200,32 @@ def test_both_kinds_of_engine_keep_special_tokens_and_say_their_limits(
     problems = [{"problem_id": f"p{n}", "problem": f"{n} + 1", "answer": "1", "source": "test"} for n in range(24)]
     rows = explode(pa.Table.from_pylist(problems, schema=PROBLEM), range(1))
     settings = EngineSettings(device="cpu", dtype="float32", max_model_len=64, batch_size=8, max_concurrent_batches=2)
-    sampling = Sampling(1.0, 1.0, 24, 5)
+    other = str(Path(thinker) / "other")
+    model_like(thinker, other)
 
-    class Searcher:
-        def sample(self) -> list[dict[str, Any]]:
-            engine = SwappingEngine(settings)
-            engine.use(thinker, [[5, 6, 7]])
-            try:
-                return engine.sample(rows, sampling, PROMPT).to_pylist()
-            finally:
-                engine.close()
+    def draw(model: str) -> tuple[dict[str, dict[str, Any]], str]:
+        with vllm_sampler(model, settings, Sampling(1.0, 1.0, 24, 5), PROMPT) as sampler:
+            drawn = sampler(ray.data.from_arrow(rows)).take_all()
+            (process,) = (actor for actor in actors_of("EngineActor") if actor["State"] == "ALIVE")
+        return {row["problem_id"]: row for row in drawn}, process["Pid"]
 
     try:
-        drawn = vllm_sampler(thinker, settings, sampling, PROMPT)(ray.data.from_arrow(rows)).take_all()
-        searcher = ray.remote(Searcher).options(**actor_options(settings)).remote()
-        searched = ray.get(searcher.sample.remote())
-        wait_until(lambda: len(heard) >= 3)
+        drawn, first = draw(thinker)
+        others, second = draw(other)
+        again, third = draw(thinker)
+        wait_until(lambda: len(heard) >= 6)
     finally:
         notices.stop()
-    line = "engine on cpu: up to 256 sequences at a time and 4096 tokens a step"
-    assert heard.count(line) == 2, heard
-    assert sum(TOO_FEW in said for said in heard) == 1, heard
+    assert first == second == third
+    assert drawn == again
+    assert drawn != others
+    assert heard.count("engine on cpu: up to 256 sequences at a time and 4096 tokens a step") == 3, heard
+    assert sum("16 rows in flight, too few for the engine's 256 places" in said for said in heard) == 3, heard
 
     tokenizer, ends = load_tokenizer(thinker), 0
-    texts = {row["problem_id"]: row["completion"] for row in drawn}
-    assert texts == {row["problem_id"]: row["completion"] for row in searched}
-    assert sum(text.count(tag) for text in texts.values() for tag in THINK_TAGS) > 5
-    for row in drawn:
+    texts = [row["completion"] for row in drawn.values()]
+    assert sum(text.count(tag) for text in texts for tag in THINK_TAGS) > 5
+    for row in drawn.values():
         assert row["failure"] is None, row
         ids = tokenizer(row["completion"], add_special_tokens=False)["input_ids"]
         ended = row["finish_reason"] == "stop"
@@ -235,6 +233,50 @@ def test_both_kinds_of_engine_keep_special_tokens_and_say_their_limits(
         assert len(ids) == row["num_tokens"] - ended, "the text is what was sampled, to the token"
         assert tokenizer.eos_token not in row["completion"]
     assert 0 < ends < len(drawn)
+
+
+def model_like(source: str, target: str) -> None:
+    """The same tokenizer, other random weights."""
+    size = Architecture(hidden_size=64, num_layers=1, num_heads=2, num_kv_heads=1, max_position_embeddings=128, seed=1)
+    save_scratch_model(size, load_tokenizer(source), Path(target))
+
+
+def actors_of(name: str) -> list[dict[str, Any]]:
+    import ray
+
+    return [actor for actor in ray._private.state.actors().values() if actor["ActorClassName"] == name]
+
+
+@pytest.mark.slow
+def test_an_engine_that_cannot_start_says_why_and_rows_wait_for_nothing(
+    ray_session: None, thinker: str, tmp_path: Path
+):
+    import ray
+
+    config = json.loads((Path(thinker) / "config.json").read_text())
+    broken = shutil.copytree(thinker, tmp_path / "broken")
+    (broken / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
+    rows = explode(to_one_problem("1 + 1"), range(2))
+    with pytest.raises(EngineError, match=f"vLLM does not start on {broken}: "):
+        with vllm_sampler(str(broken), EngineSettings(device="cpu"), Sampling(1.0, 1.0, 4, 0), PROMPT) as sampler:
+            sampler(ray.data.from_arrow(rows)).take_all()
+
+
+def to_one_problem(text: str) -> pa.Table:
+    return pa.Table.from_pylist([{"problem_id": "p", "problem": text, "answer": "1", "source": "t"}], schema=PROBLEM)
+
+
+def test_idle_engines_go_where_something_else_needs_their_room(ray_session: None):
+    """One of 2 CPUs stays beside what fits; a demand for all that there is ends it. Nothing is loaded: what counts is Ray's."""
+    settings = EngineSettings(device="cpu", cpu_threads=2, max_restarts=0)
+    total = sum(node["Resources"].get("CPU", 0) for node in alive_nodes())
+    before = len(engine_pool._idle)
+    engine_pool.start_one(settings)
+    assert len(engine_pool._idle) == before + 1
+    engine_pool.make_room([demand("small", [{"CPU": 1.0}], {})])
+    assert len(engine_pool._idle) == before + 1
+    engine_pool.make_room([demand("all", [{"CPU": total}], {})])
+    assert engine_pool._idle == []
 
 
 class _Listener(logging.Handler):
@@ -250,18 +292,6 @@ def wait_until(done: Any) -> None:
     deadline = time.monotonic() + 20
     while not done() and time.monotonic() < deadline:
         time.sleep(0.05)
-
-
-def test_labels_reach_an_engine_by_rays_public_arguments(ray_session: None, thinker: str):
-    """One GPU or several; what Ray drops in 2.64 is not touched."""
-    for gpus in (1, 2):
-        engine = EngineSettings(tensor_parallel_size=gpus, label_selector={"pool": "a"})
-        options: Any = _engine_processor(thinker, engine, Sampling(1.0, 1.0, 8, 0), "").get_stage_by_name(
-            "vLLMEngineStage"
-        )
-        told = options.map_batches_kwargs
-        assert (told["label_selector"], told["num_gpus"], "ray_remote_args_fn" in told) == ({"pool": "a"}, gpus, False)
-        assert options.fn_constructor_kwargs["engine_kwargs"]["distributed_executor_backend"] == ("uni", "mp")[gpus - 1]
 
 
 def test_no_call_of_ray_data_uses_what_goes_away_in_2_64():

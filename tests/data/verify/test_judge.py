@@ -58,7 +58,8 @@ def read(folder: Path, pattern: str = "*/*.parquet") -> list[dict]:
 def whole(checked: str, out: Path, settings: VerifySettings) -> JudgeCounts:
     """Both passes after the first."""
     assert settings.judge is not None
-    judge_traces(checked, str(out), settings, judge_sampler(settings.judge, EngineSettings()), rows_per_part=16)
+    with judge_sampler(settings.judge, EngineSettings()) as sampler:
+        judge_traces(checked, str(out), settings, sampler, rows_per_part=16)
     return decide_traces(checked, str(out / "judged"), str(out / "verified"), settings)
 
 

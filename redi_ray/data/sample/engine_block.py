@@ -1,0 +1,84 @@
+"""Requests that an engine answers together: from REQUEST rows to what vLLM is asked, and from its outputs to COMPLETION rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+
+from redi_ray.config.loops import LoopSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sample.engine_start import Held
+from redi_ray.data.sample.engines import sampling_params
+from redi_ray.data.sample.samples import COMPLETION, Sampling
+from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
+from redi_ray.text.loops import token_loop
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import prompt_ids
+
+
+class Block:
+    """Requests that are answered together."""
+
+    def __init__(self, rows: list[dict[str, Any]], held: Held, sampling: Sampling, prompt: PromptSettings) -> None:
+        self.rows, self.sampling, self.prompt = rows, sampling, prompt
+        self.future: Future[pa.Table] = Future()
+        trusted = held.settings.trusts_code
+        self._tokenizer, self._ends = load_tokenizer(held.path, trusted), end_of_turn_ids(held.path, trusted)
+        self._left = len(rows)
+        if not rows:
+            self.future.set_result(COMPLETION.empty_table())
+
+    def asked(self) -> list[tuple[list[int], Any]]:
+        """Each row's prompt, in token ids, and vLLM's sampling parameters."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        @lru_cache(maxsize=1)
+        def ids_of(problem: str) -> list[int]:
+            return prompt_ids(to_messages(problem, self.prompt), self._tokenizer, self.prompt)
+
+        # by default the engine makes an output of each request at every step, which costs as much as detokenising it
+        kind = {"output_kind": RequestOutputKind.FINAL_ONLY}
+        told = [sampling_params(row, self.sampling, self._ends) | kind for row in self.rows]
+        return [(ids_of(row["problem"]), SamplingParams(**t)) for row, t in zip(self.rows, told, strict=True)]
+
+    def answer(self, place: int, output: Any) -> None:
+        """Take up vLLM's final output of one request."""
+        tokens = list(output.outputs[0].token_ids)
+        told = {
+            "completion": self.prompt.prefix + output.outputs[0].text,
+            "num_tokens": len(tokens),
+            "prompt_tokens": len(output.prompt_token_ids),
+            "finish_reason": finish_reason(tokens, self._ends, self.sampling.loops),
+        }
+        self._take(place, told)
+
+    def refuse(self, place: int, error: Exception) -> None:
+        """A request that no engine takes; it is not asked again."""
+        detail = f"{type(error).__name__}: {error}"
+        self._take(place, {"failure": "refused_by_engine", "detail": detail, "retry": False})
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def fail_with(self, entered: Future[None]) -> None:
+        """If the requests could not even be entered."""
+        if (error := entered.exception()) is not None:
+            self.fail(error)
+
+    def _take(self, place: int, told: dict[str, Any]) -> None:
+        self.rows[place] |= told
+        self._left -= 1
+        if not self._left and not self.future.done():
+            self.future.set_result(pa.Table.from_pylist(self.rows, schema=COMPLETION))
+
+
+def finish_reason(tokens: list[int], end_ids: frozenset[int], loops: LoopSettings) -> str:
+    """`stop`, `length` or `loop`: a completion is whole if its last token ends it."""
+    if tokens and tokens[-1] in end_ids:
+        return "stop"
+    return "loop" if token_loop(tokens, loops) else "length"
