@@ -67,7 +67,9 @@ class World:
             save_scratch_model(self.init.architecture.model_copy(update={"seed": self.seed}), TOKENIZER, folder)
             return load_policy(folder, ModelOverrides())
 
-    def kept(self, name: str, start: Policy | None, store: Any, objective: Objective, settings: TrainSettings) -> Policy:
+    def kept(
+        self, name: str, start: Policy | None, store: Any, objective: Objective, settings: TrainSettings
+    ) -> Policy:
         """A trained model; its weights lie in the folder from then on."""
         path, policy = self.folder / f"{name}-{self.seed}.pt", copy.deepcopy(start) if start else self.fresh()
         if path.exists():
@@ -150,7 +152,9 @@ def choose(worlds: Sequence[World], rates: Sequence[float]) -> tuple[dict[str, f
 def check(world: World, rates: dict[str, float]) -> dict[str, Any]:
     """One world's row of the table."""
     models = {"sft": world.sft} | {f"{arm}-{rates[arm]:g}": world.arm(arm, rates[arm]) for arm in ARMS}
-    dev, test = ({name: world.scores(name, model, split) for name, model in models.items()} for split in ("dev", "test"))
+    dev, test = (
+        {name: world.scores(name, model, split) for name, model in models.items()} for split in ("dev", "test")
+    )
     _, alpha0, redi = test.values()
     compared = compare_scores(alpha0, redi)
     row: dict[str, Any] = {"seed": world.seed, "problems_with_pairs": world.pairs().num_groups}
