@@ -2,8 +2,8 @@
 
     python benchmarks/demo_world.py [--quick] [--out DIR] [--config configs/demo.yaml]
 
-Every number is the config's, but for the seeds and what is chosen here: the learning rate of each arm, the same few for
-both, by mean pass@1 on the development problems of `CHOICE` worlds. Then worlds that took no part in the choice (`CHECK`;
+Every number is the config's, but for the seeds and what is chosen here: the learning rate of each arm, of the same few for
+both, by mean pass@1 on the development problems of the `CHOICE` worlds. Then worlds that took no part in the choice (`CHECK`;
 the demo's own seed is in neither) are made with the chosen rates, and their test problems touched once: pass@1 of every
 model, and `redi` against `alpha0` by the report's own paired test over problems. One process, no Ray and no engine.
 What is finished in DIR is not computed again. The last line is JSON.
