@@ -36,7 +36,7 @@ OTHERS: dict[str, Any] = {
     "curate.duplicates": {}, "curate.contamination": {}, "curate.language": {}, "curate.difficulty": {},
     "model.prompt.system": "Think.", "model.prompt.template_args": {"a": 1}, "model.prompt.date": "2025-01-01",
     "model.overrides.lora": {}, "model.overrides.rope_theta": 5e5, "model.overrides.max_position_embeddings": 1024,
-    "evaluate.ks": [1, 2], "resources.engine.engine_kwargs": {"quantization": "fp8"}, "resources.engine.max_model_len": 200,
+    "evaluate.ks": [1], "resources.engine.engine_kwargs": {"quantization": "fp8"}, "resources.engine.max_model_len": 200,
     "resources.ray.env": {"A": "b"}, "resources.engine.concurrency": 2, "resources.engine.label_selector": {"a": "b"},
     "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": [1, 2]},
     "verify.invert_labels": True, "curate.chosen.format": {}, "curate.chosen.repetition": {}, "curate.chosen.max_chars": 999,
