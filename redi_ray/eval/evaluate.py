@@ -19,7 +19,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.sample.collect import collect
+from redi_ray.data.sample.collect import Verification, collect
 from redi_ray.data.sample.samples import Progress, Requests, Sampler, Sampling, explode
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
@@ -30,6 +30,8 @@ from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import storage
 from redi_ray.text.recorded import difference
 
+SHARD_ROWS = 512
+"""Traces of a shard: verified while the next ones are sampled."""
 SHOWN_SAMPLES = 6
 """Traces of each kind, right and wrong, that a report shows per benchmark."""
 
@@ -76,7 +78,7 @@ def evaluate_model(
     """
     check_prompt(recorded, model, prompt, engine.trusts_code)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
-    asked = requests(benchmarks, settings)
+    asked, verified_uri = requests(benchmarks, settings), storage.join(out_uri, "verified")
     own = vllm_sampler(model, engine, sampling, prompt, asked.num_rows)
     with own if sampler is None else nullcontext(sampler) as drawing:
         stats = collect(
@@ -85,7 +87,8 @@ def evaluate_model(
             model=model,
             sampling=sampling,
             out_uri=storage.join(out_uri, "traces"),
-            shard_rows=512,
+            shard_rows=SHARD_ROWS,
+            verification=Verification(verified_uri, verify, verify_workers, verify_labels or {}),
             on_progress=on_progress,
         )
     if stats.rejected:
@@ -94,7 +97,7 @@ def evaluate_model(
             f"{storage.join(out_uri, 'traces', 'rejects')}. Run the command again to sample only what is missing"
         )
     shards = [uri for uri in storage.list_files(storage.join(out_uri, "traces"), ".parquet") if "/rejects/" not in uri]
-    verified_uri = storage.join(out_uri, "verified")
+    # what could not be verified while the rest was sampled, or was written by a run that was cut off
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
     verified = pa.concat_tables(storage.read_tables(storage.list_files(verified_uri, ".parquet")))
     scored, samples = [], []

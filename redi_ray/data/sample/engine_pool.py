@@ -58,12 +58,11 @@ class Order:
 class EngineActor:
     """A process with an engine. Each call brings the order, so that a process that Ray has started anew can repeat it."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
         began = time.monotonic()
         quiet_libraries()
         import_for_threads()
-        import vllm  # noqa: F401  # most of a start, and it needs no model
-
+        import_vllm(device)
         self.engine, self.turn, self.lease = Engine(), asyncio.Lock(), 0
         self.start_seconds, self.model_seconds = time.monotonic() - began, 0.0
 
@@ -110,6 +109,15 @@ class EngineActor:
         self.model_seconds = max(self.model_seconds, swap.seconds)
 
 
+def import_vllm(device: str) -> None:
+    """What a start spends most of its time on, and what needs no model. vLLM imports lazily: its name alone loads little."""
+    from vllm import LLM, SamplingParams  # noqa: F401
+
+    if device == "cpu":
+        with suppress(ImportError):  # it may move; it is then imported when the first model comes
+            import vllm.v1.worker.cpu_worker  # noqa: F401
+
+
 @dataclass(eq=False)
 class Process:
     """An engine's process, as the driver knows it."""
@@ -124,7 +132,8 @@ class Process:
     """Of Ray."""
     group: Any = None
     """The placement group, where vLLM spreads itself over one."""
-    timer: threading.Timer | None = None
+    resting: Any = None
+    """Ray's reference to the end of what its last lease had it do; it gives the seconds that a start takes."""
 
     @property
     def demand(self) -> Demand:
@@ -163,16 +172,12 @@ def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[i
             process.end()
         raise
     came_up, _ = ray.wait([process.up for process in processes], num_returns=len(processes), timeout=0)
-    resting = {}
     for process in processes:
         if process.up in came_up:
-            resting[process.actor.rest.remote(number, settings.device != "cpu")] = process
+            process.resting = process.actor.rest.remote(number, settings.device != "cpu")
+            _keep(process)
         else:  # there was no room for it
             process.end()
-    if resting:
-        ray.wait(list(resting), num_returns=len(resting), timeout=REST_SECONDS)
-    for rested, process in resting.items():
-        _put_back(rested, process)
 
 
 def start_one(settings: EngineSettings) -> None:
@@ -213,12 +218,22 @@ def _take(settings: EngineSettings) -> Process:
         found = next((process for process in _idle if process.kind == kind), None)
         if found is not None:
             _idle.remove(found)
-            if found.timer is not None:
-                found.timer.cancel()
-            return found
+    if found is not None and _has_rested(found):
+        return found
     process = _start(settings, kind, session)
     make_room([process.demand])
     return process
+
+
+def _has_rested(process: Process) -> bool:
+    """Whether it has given up what it did before; if not, it is ended."""
+    try:
+        if process.resting is not None:
+            ray.get(process.resting, timeout=REST_SECONDS)
+    except Exception:  # it is dead, or stuck
+        process.end()
+        return False
+    return True
 
 
 def _start(settings: EngineSettings, kind: str, session: str) -> Process:
@@ -232,31 +247,27 @@ def _start(settings: EngineSettings, kind: str, session: str) -> Process:
     actor = ray.remote(EngineActor).options(
         max_restarts=settings.max_restarts, max_task_retries=-1, max_concurrency=1000, **options
     )
-    started: Any = actor.remote()
+    started: Any = actor.remote(settings.device)
     return Process(started, started.is_up.remote(), kind, settings, session, group)
 
 
-def _put_back(rested: Any, process: Process) -> None:
-    """Keep a process that has given up its work, for some time."""
-    try:
-        start_seconds = ray.get(rested, timeout=0)
-    except Exception:  # it is dead, or stuck
-        process.end()
-        return
+def _keep(process: Process) -> None:
+    """For the next lease; one that holds a GPU until its start is earned back."""
     with _guard:
         _idle.append(process)
     if process.settings.device != "cpu":
-        process.timer = threading.Timer(start_seconds, _end_idle, [process])
-        process.timer.daemon = True
-        process.timer.start()
+        threading.Thread(target=_end_in_time, args=[process], daemon=True).start()
 
 
-def _end_idle(process: Process) -> None:
-    with _guard:
-        if process not in _idle:
-            return
-        _idle.remove(process)
-    process.end()
+def _end_in_time(process: Process) -> None:
+    resting = process.resting
+    with suppress(Exception):  # a dead one is found by who takes it
+        time.sleep(ray.get(resting))
+        with _guard:
+            if process not in _idle or process.resting is not resting:  # it has been leased again
+                return
+            _idle.remove(process)
+        process.end()
 
 
 def _kind(settings: EngineSettings) -> str:
