@@ -54,8 +54,10 @@ class Pipeline:
             checked = {step.name for step in steps} >= {"verified", "curated"} and "curated" not in self._done
 
             def waits_for(step: Step) -> set[str]:
-                """Traces that are to be trained on are compared with the model before a judge is asked about them."""
-                return {*step.inputs.values(), *([BASE] if checked and step.name == "verified" else [])}
+                """All else waits for the development problems, even where there is room beside them. Traces that are to be
+                trained on are compared with the model before a judge is asked about them."""
+                first = [] if step.gives in ("problems", "dev") else self.graph.giving("dev")
+                return {*step.inputs.values(), *first, *([BASE] if checked and step.name == "verified" else [])}
 
             def make(step: Step) -> Manifest:
                 inputs = {role: self._done[of] for role, of in step.inputs.items()}
