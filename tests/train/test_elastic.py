@@ -36,7 +36,7 @@ from redi_ray.train.on_ray.elastic import GivingWayPolicy, SavingPolicy
 from redi_ray.train.on_ray.job import RESIZE, Job
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
 from redi_ray.train.on_ray.outside import GivingWay, Outside
-from redi_ray.train.progress import Progress
+from redi_ray.train.progress import LoopState
 
 SETTINGS = PLAIN_SETTINGS | {"batch_size": 16, "epochs": 200, "learning_rate": 1e-4}
 STEPS = 600
@@ -115,7 +115,7 @@ def test_ranks_give_way_where_enough_are_left(tmp_path: Path):
 
 def test_the_record_of_ranks_is_of_the_steps_behind_the_weights():
     """Steps that were taken again count as they were taken last."""
-    progress = Progress()
+    progress = LoopState()
     for step, ranks in ((0, 2), (10, 2), (20, 1), (20, 2), (30, 3)):
         progress.step = step
         progress.on_ranks(ranks)
