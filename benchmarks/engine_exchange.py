@@ -28,6 +28,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings, RaySettings
 from redi_ray.config.student import Architecture
 from redi_ray.data.sample import engine_pool
+from redi_ray.data.sample.engine_actor import Order
 from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
@@ -62,7 +63,7 @@ def visit(model: str, settings: EngineSettings) -> dict[str, Any]:
     """A lease for a model: seconds until its engine has it, seconds until all is drawn, and what was drawn."""
     started = time.monotonic()
     with engine_pool.lease(settings) as (number, (engine,)):
-        order = engine_pool.Order(number, model, settings, SAMPLING, PromptSettings())
+        order = Order(number, model, settings, SAMPLING, PromptSettings())
         ray.get(engine.prepare.remote(order))
         ready = time.monotonic() - started
         drawn = ray.get(engine.answer.remote(order, requests()))["completion"].to_pylist()

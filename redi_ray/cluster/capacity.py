@@ -241,6 +241,19 @@ def alive_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def nodes_to_come(nodes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The nodes that the autoscaler may still start, by what it has told the cluster."""
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    there = Counter(node["Labels"].get(NODE_GROUP_LABEL) for node in nodes)
+    for group in config.node_group_configs if config is not None else ():
+        labels = {NODE_GROUP_LABEL: group.name}
+        yield from [{"Resources": dict(group.resources), "Labels": labels}] * max(
+            0, group.max_count - there[group.name]
+        )
+
+
 def free_resources(selector: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """What is free on each node that has such labels, answers, and is not about to go, by node id. Ray's count lags by a
     moment, and its word of a node that has gone by many seconds."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from redi_ray.cluster.capacity import (
-    NODE_GROUP_LABEL,
     SMALL_TASKS_CPUS,
     Demand,
     alive_nodes,
     demand,
+    nodes_to_come,
     packs,
     stands_still,
 )
@@ -46,21 +44,8 @@ def of_verifiers(config: ExperimentConfig, workers: int | None = None) -> Demand
 def has_room(demands: Iterable[Demand], config: ExperimentConfig) -> bool:
     """Whether all of it finds room at a time on the connected Ray, or on what it can grow to."""
     nodes = alive_nodes()
-    grown = list(_nodes_to_come(nodes))
+    grown = list(nodes_to_come(nodes))
     joined = bool(config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
     if joined and not grown and not stands_still(nodes):  # an autoscaler that tells nothing
         return True
     return packs([*nodes, *grown], demands)
-
-
-def _nodes_to_come(nodes: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The nodes that the autoscaler may still start, by what it has told the cluster."""
-    from ray._private.state import state
-
-    config = state.get_cluster_config()
-    there = Counter(node["Labels"].get(NODE_GROUP_LABEL) for node in nodes)
-    for group in config.node_group_configs if config is not None else ():
-        labels = {NODE_GROUP_LABEL: group.name}
-        yield from [{"Resources": dict(group.resources), "Labels": labels}] * max(
-            0, group.max_count - there[group.name]
-        )

@@ -17,6 +17,7 @@ from ray import tune
 from redi_ray.cluster.runtime import log, quiet
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.search import NoScheduler
+from redi_ray.data.sample import engine_pool
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.search.bookkeeper import Bookkeeper
@@ -71,6 +72,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     ended = [n for n in range(len(specs)) if n not in pending] if scheduler is not None else []
     todo = [*ended, *pending] if pending else []
     if todo or plan.open_ended:
+        engine_pool.end_idle()  # trials ask Ray for its whole room, from processes of their own
         evaluator = start_evaluator(engine, copy) if engine is not None else None
         job = TrialJob(plan, specs, run.uri, rule, shared, evaluator)
         watch = Bookkeeper(job, plan.num_trials)

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import queue
+import shutil
 import tempfile
 import threading
 import time
@@ -34,6 +36,8 @@ from redi_ray.data.sample.engine_start import Held, computed_in, kwargs_of, room
 from redi_ray.data.sample.parity import Parity, parity
 from redi_ray.data.sample.samples import REQUEST, Sampling
 from redi_ray.store import storage
+
+FOLDER = "redi_ray-engine-"
 
 
 class EngineDied(RuntimeError):
@@ -65,7 +69,7 @@ class Engine:
         """Request -> what is called with its final output."""
         self._blocks: set[Block] = set()
         self._ids = count()
-        self._folder = tempfile.TemporaryDirectory(prefix="redi_ray-engine-")
+        self._folder = own_folder()
         threading.Thread(target=self._run, daemon=True, name="engine").start()
 
     # ---------------------------------------------------------------------------------------------------- what is asked for
@@ -165,6 +169,7 @@ class Engine:
             gc.freeze()  # vLLM collects garbage five times while it starts, over all that has been imported
             self.llm = start_vllm(wanted.path, settings)
         self.held = wanted
+        self._forget_others()
         return Swap("started" if check is None else "reloaded", round(time.monotonic() - started, 1), check)
 
     def _may_reload(self, wanted: Held) -> bool:
@@ -182,10 +187,11 @@ class Engine:
     def _reload(self, wanted: Held, prompts: Sequence[Sequence[int]]) -> Parity | None:
         """Reload and check; None if vLLM itself refused."""
         assert self.held is not None
+        previous, self.held = self.held.path, None  # whatever happens, it is not that model any more
         try:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_path": wanted.path})
             self.llm.reset_prefix_cache()
-            return parity(self.llm, wanted.path, self.held.path, prompts, wanted.settings.trusts_code)
+            return parity(self.llm, wanted.path, previous, prompts, wanted.settings.trusts_code)
         except Exception as error:  # whatever it is, a fresh engine is the way on
             tell(f"vLLM could not reload weights ({type(error).__name__}: {error})", logging.WARNING)
             self.can_reload = False
@@ -194,10 +200,19 @@ class Engine:
     def _local(self, model: str) -> str:
         if not model.startswith("s3://"):
             return model
-        folder = Path(self._folder.name) / storage.content_hash(model)[:16]
+        folder = self._folder / storage.content_hash(model)[:16]
         if not folder.exists():
-            storage.download(model, folder)
+            part = folder.with_suffix(".part")  # a download that fails is not taken for the model
+            shutil.rmtree(part, ignore_errors=True)
+            storage.download(model, part)
+            part.rename(folder)
         return str(folder)
+
+    def _forget_others(self) -> None:
+        """Delete the copies of models that the engine no longer holds."""
+        for folder in self._folder.iterdir():
+            if self.held is None or str(folder) != self.held.path:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _close(self) -> None:
         if self.llm is None:
@@ -206,6 +221,16 @@ class Engine:
         self.llm.llm_engine.engine_core.shutdown()
         self.llm = self.held = None
         gc.collect()
+
+
+def own_folder() -> Path:
+    """An empty folder for this process, whose name has its number; those of processes that are gone are deleted."""
+    place = Path(tempfile.gettempdir())
+    for left in place.glob(f"{FOLDER}*-*"):
+        owner = left.name.removeprefix(FOLDER).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-"))
 
 
 def refusals() -> tuple[type[Exception], ...]:

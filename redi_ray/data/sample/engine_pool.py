@@ -7,115 +7,38 @@ idle for as long as its start took: nothing is then paid twice over.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-import pyarrow as pa
 import ray
 
-from redi_ray.cluster.capacity import Demand, alive_nodes, demand, packs
-from redi_ray.cluster.notices import listen, tell
-from redi_ray.cluster.runtime import quiet_libraries
-from redi_ray.config.prompts import PromptSettings
+from redi_ray.cluster.capacity import (
+    SMALL_TASKS_CPUS,
+    Demand,
+    alive_nodes,
+    demand,
+    free_resources,
+    nodes_to_come,
+    packs,
+)
+from redi_ray.cluster.notices import listen
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.sample.engine import Engine, EngineDied
+from redi_ray.data.sample.engine_actor import EngineActor
 from redi_ray.data.sample.engines import actor_options, expected_sequences, spreads
-from redi_ray.data.sample.samples import Sampling
-from redi_ray.errors import UserError
-from redi_ray.modeling.tokenizer import import_for_threads, load_tokenizer
-from redi_ray.text.prompts import to_messages
-from redi_ray.text.tokens import prompt_ids
 
-PARITY_PROMPTS = 4
-"""Requests whose prompts check reloaded weights."""
+AROUND = demand("work around engines", [{"CPU": SMALL_TASKS_CPUS}, {"CPU": 1.0}], {})
+"""Small tasks, and a verifier, which a pool of engines that grows must leave room for."""
+LAG_SECONDS = 3.0
+"""How late Ray's count of free resources may be."""
 REST_SECONDS = 30.0
 """An engine that takes longer to give up its work is ended."""
-
-
-class EngineError(UserError):
-    """vLLM does not start on a model; the message says which, and what vLLM said."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the engines of one lease do. A later lease has a greater number, and what an earlier one still asks is refused."""
-
-    lease: int
-    model: str
-    settings: EngineSettings
-    sampling: Sampling
-    prompt: PromptSettings
-
-
-class EngineActor:
-    """A process with an engine. Each call brings the order, so that a process that Ray has started anew can repeat it."""
-
-    def __init__(self, device: str) -> None:
-        began = time.monotonic()
-        quiet_libraries()
-        import_for_threads()
-        import_vllm(device)
-        self.engine, self.turn, self.lease = Engine(), asyncio.Lock(), 0
-        self.start_seconds, self.model_seconds = time.monotonic() - began, 0.0
-
-    async def is_up(self) -> bool:
-        return True
-
-    async def prepare(self, order: Order) -> None:
-        """Have the model before the first request; where weights may be reloaded, that waits for prompts to check them."""
-        async with self.turn:
-            if self.engine.held is None:
-                await self._use(order, [])
-
-    async def answer(self, order: Order, requests: pa.Table) -> pa.Table:
-        """REQUEST rows -> COMPLETION rows."""
-        async with self.turn:
-            await self._use(order, requests["problem"].slice(0, PARITY_PROMPTS).to_pylist())
-            answers = self.engine.submit(requests, order.sampling, order.prompt)
-        try:
-            return await asyncio.wrap_future(answers)
-        except EngineDied as error:
-            tell(f"an engine ends, and its requests are asked again: {error}")
-            await asyncio.sleep(0.5)  # or nobody would read that
-            os._exit(1)  # Ray starts another process, which repeats this call
-
-    async def rest(self, lease: int, keep: bool) -> float:
-        """The lease has ended. keep: whether the model may stay. The seconds that a start takes."""
-        async with self.turn:
-            self.lease = lease + 1
-            await asyncio.wrap_future(self.engine.abort() if keep else self.engine.close())
-        return self.start_seconds + self.model_seconds
-
-    async def _use(self, order: Order, problems: Sequence[str]) -> None:
-        if order.lease < self.lease:
-            raise RuntimeError(f"lease {order.lease} has ended")
-        self.lease = order.lease
-        if self.engine.holds(order.model, order.settings):
-            return
-        try:
-            tokenizer = load_tokenizer(order.model, order.settings.trusts_code) if problems else None
-            asked = [prompt_ids(to_messages(text, order.prompt), tokenizer, order.prompt) for text in problems]
-            swap = await asyncio.wrap_future(self.engine.use(order.model, order.settings, asked))
-        except Exception as error:
-            raise EngineError(f"vLLM does not start on {order.model}: {type(error).__name__}: {error}") from error
-        self.model_seconds = max(self.model_seconds, swap.seconds)
-
-
-def import_vllm(device: str) -> None:
-    """What a start spends most of its time on, and what needs no model. vLLM imports lazily: its name alone loads little."""
-    from vllm import LLM, SamplingParams  # noqa: F401
-
-    if device == "cpu":
-        with suppress(ImportError):  # it may move; it is then imported when the first model comes
-            import vllm.v1.worker.cpu_worker  # noqa: F401
 
 
 @dataclass(eq=False)
@@ -135,12 +58,6 @@ class Process:
     resting: Any = None
     """Ray's reference to the end of what its last lease had it do; it gives the seconds that a start takes."""
 
-    @property
-    def demand(self) -> Demand:
-        """What it holds."""
-        pieces = self.settings.bundles if spreads(self.settings) else [self.settings.demand]
-        return demand("an engine", pieces, self.settings.label_selector)
-
     def end(self) -> None:
         """Kill it, unless its Ray is gone already."""
         with suppress(Exception):
@@ -158,12 +75,19 @@ _leases = count(1)
 def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[int, list[Any]]]:
     """The lease's number and its engines' actors, for the block alone. rows: how many there are to sample, if that is known.
 
-    Of a pool of [min, max] there are as many as the rows can fill. Those without room yet come up when there is some.
+    Of a pool of [min, max] there are as many as the rows can fill and as find room, also on nodes that may come, beside what
+    hands them their work; those without room yet come up when there is some.
     """
     listen()
     low, high = settings.pool
     filled = high if rows is None else math.ceil(rows / expected_sequences(settings))
-    processes = [_take(settings) for _ in range(min(high, max(low, filled)))]
+    processes, new = list[Process](), 0
+    while len(processes) < min(high, max(low, filled)):
+        if not _is_idle(settings):
+            new += 1  # Ray's count of what is free does not know of these yet
+            if len(processes) >= low and not _has_room([*[_demand(settings)] * new, AROUND]):
+                break
+        processes.append(_take(settings))
     number = next(_leases)
     try:
         yield number, [process.actor for process in processes]
@@ -189,17 +113,31 @@ def start_one(settings: EngineSettings) -> None:
 
 
 def make_room(demands: Iterable[Demand]) -> None:
-    """End idle engines, if these demands, all at a time, would not find room beside them. They serve those of engines."""
+    """End idle engines, if these demands, all at a time, find no room as long as they are there. They serve those of engines."""
     with _guard:
-        beside, ended = [process.demand for process in _idle], list[Process]()
-        unserved = [piece for held in beside for piece in held.pieces]
-        for wanted in demands:
-            served = wanted.engine is not None and all(piece in unserved for piece in wanted.pieces)
-            beside += [] if served else [wanted]
-        if _idle and not packs(alive_nodes(), beside):
-            ended, _idle[:] = list(_idle), []
-    for process in ended:
-        process.end()
+        kinds = Counter(process.kind for process in _idle)
+    if not kinds:
+        return
+    left = []
+    for wanted in demands:
+        served = kinds[_kind(wanted.engine)] if wanted.engine is not None else 0
+        left.append(replace(wanted, pieces=wanted.pieces[served:]))
+        if wanted.engine is not None:
+            kinds[_kind(wanted.engine)] -= min(served, len(wanted.pieces))
+    deadline = time.monotonic() + LAG_SECONDS  # Ray's count of what is free comes late
+    while not _has_room(left):
+        if time.monotonic() > deadline:
+            end_idle()
+            return
+        time.sleep(LAG_SECONDS / 10)
+
+
+def _has_room(demands: Iterable[Demand]) -> bool:
+    """Whether all of it fits on what is free now, or on nodes that may come."""
+    nodes = alive_nodes()
+    free = free_resources({})
+    there = [{**node, "Resources": free[node["NodeID"]]} for node in nodes if node["NodeID"] in free]
+    return packs([*there, *nodes_to_come(nodes)], demands)
 
 
 def end_idle() -> None:
@@ -220,20 +158,25 @@ def _take(settings: EngineSettings) -> Process:
             _idle.remove(found)
     if found is not None and _has_rested(found):
         return found
-    process = _start(settings, kind, session)
-    make_room([process.demand])
-    return process
+    make_room([_demand(settings)])
+    return _start(settings, kind, session)
+
+
+def _is_idle(settings: EngineSettings) -> bool:
+    """Whether there is a process to take."""
+    with _guard:
+        return any(process.kind == _kind(settings) for process in _idle)
 
 
 def _has_rested(process: Process) -> bool:
     """Whether it has given up what it did before; if not, it is ended."""
     try:
-        if process.resting is not None:
-            ray.get(process.resting, timeout=REST_SECONDS)
+        if process.resting is None or ray.get(process.resting, timeout=REST_SECONDS) is not None:
+            return True
     except Exception:  # it is dead, or stuck
-        process.end()
-        return False
-    return True
+        pass
+    process.end()
+    return False
 
 
 def _start(settings: EngineSettings, kind: str, session: str) -> Process:
@@ -262,12 +205,18 @@ def _keep(process: Process) -> None:
 def _end_in_time(process: Process) -> None:
     resting = process.resting
     with suppress(Exception):  # a dead one is found by who takes it
-        time.sleep(ray.get(resting))
+        time.sleep(ray.get(resting) or 0.0)
         with _guard:
             if process not in _idle or process.resting is not resting:  # it has been leased again
                 return
             _idle.remove(process)
         process.end()
+
+
+def _demand(settings: EngineSettings) -> Demand:
+    """Of one engine."""
+    pieces = settings.bundles if spreads(settings) else [settings.demand]
+    return demand("an engine", pieces, settings.label_selector)
 
 
 def _kind(settings: EngineSettings) -> str:

@@ -20,7 +20,8 @@ import ray.data
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.data.sample.engine_pool import Order, lease
+from redi_ray.data.sample.engine_actor import Order
+from redi_ray.data.sample.engine_pool import lease
 from redi_ray.data.sample.engines import expected_sequences
 from redi_ray.data.sample.samples import TASK_CPUS, Sampler, Sampling, SamplingError
 
@@ -72,10 +73,10 @@ class Dispatch:
             self.in_flight[engine] += 1
             try:
                 return await engine.answer.remote(self.order, requests)
-            except ray.exceptions.RayActorError as error:
-                await self._lose(engine, error)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            except ray.exceptions.RayError as error:  # its process is gone for good, whatever took it
+                self._lose(engine, error)
             finally:
                 if engine in self.in_flight:
                     self.in_flight[engine] -= 1
@@ -98,13 +99,13 @@ class Dispatch:
             self.in_flight[engine] = 0
         except ray.exceptions.RayTaskError as error:
             self.last: Exception = error.cause
-        except ray.exceptions.RayActorError as error:
+        except Exception as error:
             self.last = lost(error)
         async with self.changed:
             self.coming.remove(engine)
             self.changed.notify_all()
 
-    async def _lose(self, engine: Any, error: Exception) -> None:
+    def _lose(self, engine: Any, error: Exception) -> None:
         """Go on without it."""
         self.in_flight.pop(engine, None)
         self.last = lost(error)

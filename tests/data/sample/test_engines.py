@@ -29,7 +29,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.config.student import Architecture
 from redi_ray.data.sample import engine_pool
 from redi_ray.data.sample.collect import collect
-from redi_ray.data.sample.engine_pool import EngineError
+from redi_ray.data.sample.engine_actor import EngineError
 from redi_ray.data.sample.engines import (
     actor_options,
     engine_kwargs,
