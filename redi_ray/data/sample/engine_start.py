@@ -15,7 +15,7 @@ from redi_ray.config.engine_limits import SchedulerLimits
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.engines import engine_kwargs
 
-WEIGHTS_ONLY = ("generation_config.json", "model.safetensors.index.json")
+WEIGHTS_ONLY = ("generation_config.json", "manifest.json", "model.safetensors.index.json")
 """Small files of a model's folder that may differ where weights are reloaded."""
 WATCH_SECONDS = 0.5
 FLOAT32 = 4

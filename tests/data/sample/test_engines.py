@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import redi_ray
 from redi_ray.cluster import notices
-from redi_ray.cluster.capacity import alive_nodes, demand
+from redi_ray.cluster.capacity import alive_nodes, demand, free_resources
 from redi_ray.cluster.runtime import log
 from redi_ray.config.engine_limits import (
     ON_CPU,
@@ -187,7 +190,7 @@ def thinker(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_leased_engines_keep_special_tokens_and_say_their_limits(
-    ray_session: None, thinker: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ray_session: None, thinker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     """Texts tokenise to what was sampled; the limits are those that `vllm.LLM` takes with the model's own length; 16 rows in
     flight for 256 places are warned of. A second lease has the same process, another model in seconds, and the first one's
@@ -200,7 +203,7 @@ def test_leased_engines_keep_special_tokens_and_say_their_limits(
     problems = [{"problem_id": f"p{n}", "problem": f"{n} + 1", "answer": "1", "source": "test"} for n in range(24)]
     rows = explode(pa.Table.from_pylist(problems, schema=PROBLEM), range(1))
     settings = EngineSettings(device="cpu", dtype="float32", max_model_len=64, batch_size=8, max_concurrent_batches=2)
-    other = str(Path(thinker) / "other")
+    other = str(tmp_path / "other")
     model_like(thinker, other)
 
     def draw(model: str) -> tuple[dict[str, dict[str, Any]], str]:
@@ -236,9 +239,11 @@ def test_leased_engines_keep_special_tokens_and_say_their_limits(
 
 
 def model_like(source: str, target: str) -> None:
-    """The same tokenizer, other random weights."""
-    size = Architecture(hidden_size=64, num_layers=1, num_heads=2, num_kv_heads=1, max_position_embeddings=128, seed=1)
-    save_scratch_model(size, load_tokenizer(source), Path(target))
+    """The same but for its weights, whose rows change places."""
+    path = Path(shutil.copytree(source, target)) / "model.safetensors"
+    places = torch.Generator().manual_seed(1)
+    mixed = {name: rows[torch.randperm(len(rows), generator=places)] for name, rows in load_file(path).items()}
+    save_file(mixed, path, metadata={"format": "pt"})
 
 
 def actors_of(name: str) -> list[dict[str, Any]]:
@@ -271,9 +276,13 @@ def test_idle_engines_go_where_something_else_needs_their_room(ray_session: None
     before = len(engine_pool._idle)
     engine_pool.start_one(settings)
     assert len(engine_pool._idle) == before + 1
+    wait_until(lambda: sum(node.get("CPU", 0.0) for node in free_resources({}).values()) <= total - 2)
     engine_pool.make_room([demand("small", [{"CPU": 1.0}], {})])
     assert len(engine_pool._idle) == before + 1
-    engine_pool.make_room([demand("all", [{"CPU": total}], {})])
+    own = replace(demand("an engine", [settings.demand], {}), engine=settings)
+    engine_pool.make_room([own, demand("the rest", [{"CPU": total - 2}], {})])
+    assert len(engine_pool._idle) == before + 1, "it is the engine that is asked for"
+    engine_pool.make_room([own, own, demand("too much", [{"CPU": total - 2}], {})])
     assert engine_pool._idle == []
 
 
