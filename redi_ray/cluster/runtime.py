@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redi_ray.cluster.preemption import keeps_handler
 from redi_ray.config.resources import RaySettings
@@ -36,7 +37,14 @@ LOG_LEVEL_LINE = b"Set ray log level from environment variable"
 
 
 class AboveBars(logging.StreamHandler):
-    """Writes to stderr; on a terminal above the progress bars, which would else be torn."""
+    """Writes to what stderr is at the time; on a terminal above the progress bars, which would else be torn."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)  # StreamHandler's own would keep the stream of this moment
+
+    @property
+    def stream(self) -> Any:  # type: ignore[override]
+        return sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
         if not sys.stderr.isatty():

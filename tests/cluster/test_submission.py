@@ -36,7 +36,7 @@ def test_the_package_and_the_resolved_config_travel(tmp_path: Path):
     config = load_config(str(write_imported(tmp_path, 2)), ["sft.train.epochs=7"])
     with packed(config) as folder:
         assert load_config(f"{folder}/config.yaml", []) == config
-        assert (Path(folder) / "redi_ray" / "cli" / "main.py").exists()
+        assert (Path(folder) / "redi_ray" / "cli" / "app.py").exists()
         assert not list(Path(folder).rglob("__pycache__"))
 
 
