@@ -7,23 +7,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from redi_ray.config.answers import VerifySettings
-from redi_ray.config.arms import TRAIN_SETTINGS, merged
-from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.identity import plain
 from redi_ray.config.load import ConfigError, readable_errors
 from redi_ray.config.names import BASE, SFT
+from redi_ray.config.step_sections import section_of
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
-ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {VerifySettings: TypeAdapter(VerifySettings)}
-"""Of sections that are plain dataclasses; building one takes longer than the rest of a graph, and a search asks for many."""
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
@@ -149,14 +143,11 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     inputs = {role: called.get(of, of) for role, of in inputs_of(settings).items()}
     curation = {"problems": "problems", "base": BASE}
     if isinstance(settings, SampleStep):
-        traces = _changed(name, VllmTraces, config.generate, settings.changes | {"kind": "vllm", "model": BASE})
-        yield Step(name, "sample", inputs, {"generate": traces}, own=True)
+        yield Step(name, "sample", inputs, {"generate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, VerifyStep):
-        verify = _changed(name, VerifySettings, config.verify, settings.changes)
-        yield Step(name, "verify", inputs, {"verify": verify}, own=True)
+        yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
-        curate = _changed(name, CurateConfig, config.curate, settings.changes)
-        yield Step(name, "pairs", inputs | curation, {"curate": curate}, own=True)
+        yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
     elif isinstance(settings, MergeStep):
@@ -169,11 +160,7 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:
     """A training, and before it the curation of verified traces that it learns from as they are."""
     imitates = settings.objective.name == "sft"
-    shared = config.sft.train if imitates else config.redi.train
-    try:
-        train = TRAIN_SETTINGS.validate_python(merged(plain(shared), settings.train))
-    except ValidationError as error:
-        raise ConfigError(f"steps.{name}.train: {readable_errors(error)}") from None
+    train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
     recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
     source = config.steps.get(settings.on)
@@ -184,15 +171,10 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     yield replace(_training(name, recipe, inputs["start"], groups), own=True)
 
 
-def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) -> Any:
+def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
     """A section of the config with a step's changes; ConfigError names the step and the key."""
-    fits = isinstance(section, kind) or (kind is VllmTraces and isinstance(section, SampledTraces))
-    given = plain(section) if fits else {}
-    if kind is VllmTraces:
-        given = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
     try:
-        if issubclass(kind, BaseModel):
-            return kind.model_validate(merged(given, changes))
-        return ADAPTERS[kind].validate_python(merged(given, changes))
+        return section_of(config, settings)
     except ValidationError as error:
-        raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None
+        path = f"steps.{written(name)}" + (".train" if isinstance(settings, TrainStep) else "")
+        raise ConfigError(f"{path}: {readable_errors(error)}") from None
