@@ -151,7 +151,9 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
     elif isinstance(settings, MergeStep):
-        shares = {called.get(of, of): share for of, share in settings.of.items()}
+        shares = dict[str, float]()
+        for of, share in settings.of.items():  # two names may mean one step in this round
+            shares[called.get(of, of)] = shares.get(called.get(of, of), 0.0) + share
         yield Step(name, "merge", {of: of for of in shares}, settings=shares)
     else:
         yield from _named_training(config, name, settings, inputs)

@@ -98,6 +98,8 @@ def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> 
         ({"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}, "train": {"epochs": 0}},
          "steps.x.train: .*epochs must be >= 1"),
         ({"do": "merge", "of": {"sft": 0}}, "must add up to more than 0"),
+        ({"do": "merge", "of": {"sft": 1, "base": float("nan")}}, "must be finite numbers, got base: nan"),
+        ({"do": "merge", "of": {"sft": float("inf")}}, "must be finite numbers, got sft: inf"),
         ({"do": "fly"}, r"steps\.x.*'fly'"),
         ({"do": "select", "of": "verified", "difficulty": {"buckets": [{"up_to": 1}]}}, "belong to a step `pairs`"),
     ],
