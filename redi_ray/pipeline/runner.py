@@ -9,13 +9,14 @@ from redi_ray.cluster.capacity import Demand, with_devices
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
+from redi_ray.config.names import BASE, DEV
 from redi_ray.data.sample import engine_pool
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.room import SMALL, has_room
 from redi_ray.pipeline.schedule import Limits, walk
-from redi_ray.pipeline.standard import BASE, SCORES, graph_of
+from redi_ray.pipeline.standard import SCORES, graph_of
 from redi_ray.pipeline.states import run_of, states
 from redi_ray.stages import data, training
 from redi_ray.stages.run import Run
@@ -99,9 +100,9 @@ class Pipeline:
 
     def dev(self) -> Manifest:
         """The development problems, whether the config's own trainings are measured on them or not."""
-        if "dev" in self.graph.steps:
-            return self.output("dev")
-        return KINDS["dev"].make(self.run, Step("dev", "dev"), {"problems": self.problems()})
+        if DEV in self.graph.steps:
+            return self.output(DEV)
+        return KINDS["dev"].make(self.run, Step(DEV, "dev"), {"problems": self.problems()})
 
     def base(self) -> Manifest:
         return self.output(BASE)

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError, readable_errors
-from redi_ray.config.names import BASE, SFT
+from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.step_sections import section_of
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
 from redi_ray.config.student import ScratchModel
-from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -34,7 +34,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
     """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong."""
     steps = [*standard_line(config), *named_steps(config)]
     if any("dev" in step.inputs for step in steps):
-        steps.append(Step("dev", "dev", {"problems": "problems"}))
+        steps.append(Step(DEV, "dev", {"problems": "problems"}))
     models = config.evaluate.models
     if models is None:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
@@ -83,12 +83,15 @@ def standard_line(config: ExperimentConfig) -> Iterator[Step]:
 
 
 def _training(name: str, recipe: Recipe, start: str, groups: str) -> Step:
-    measured = {"dev": "dev"} if recipe.settings.probe is not None else {}
+    measured = {"dev": DEV} if recipe.settings.probe is not None else {}
     return Step(name, "train", {"start": start, "groups": groups, "base": BASE, **measured}, settings=recipe)
 
 
 def named_steps(config: ExperimentConfig) -> Iterator[Step]:
     """The steps of `steps`, those of `repeat` once for every round."""
+    whose = TAKEN | {arm: f"the arm redi.arms.{arm}" for arm in config.redi.arms}
+    if taken := [f"steps.{name}: the name is that of {whose[name]}" for name in config.steps if name in whose]:
+        raise GraphError("; ".join(taken) + "; give the step another one")
     repeat = config.repeat
     rounds = repeat.steps if repeat is not None else []
     unknown = [name for name in rounds if name not in config.steps]
@@ -154,7 +157,9 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         shares = dict[str, float]()
         for of, share in settings.of.items():  # two names may mean one step in this round
             shares[called.get(of, of)] = shares.get(called.get(of, of), 0.0) + share
-        yield Step(name, "merge", {of: of for of in shares}, settings=shares)
+        yield Step(
+            name, "merge", {of: of for of in shares}, settings=shares, wording=Wording(dict.fromkeys(shares, "of"))
+        )
     else:
         yield from _named_training(config, name, settings, inputs)
 
@@ -165,12 +170,15 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
     recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
-    source = config.steps.get(settings.on)
-    groups = inputs["groups"]
+    groups, traces = inputs["groups"], ("groups", "verified")
+    source = config.steps.get(written(groups))
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
-        yield Step(groups, "pairs", {"of": inputs["groups"], "problems": "problems", "base": BASE}, own=True)
-    yield replace(_training(name, recipe, inputs["start"], groups), own=True)
+        said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
+        curation = {"of": inputs["groups"], "problems": "problems", "base": BASE}
+        yield Step(groups, "pairs", curation, own=True, wording=said)
+    said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
+    yield replace(_training(name, recipe, inputs["start"], groups), own=True, wording=said)
 
 
 def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
