@@ -22,6 +22,7 @@ from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
 
 if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
 
@@ -37,8 +38,16 @@ def writing(run_uri: str) -> Iterator[None]:
         yield
 
 
-def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline], str]) -> None:
-    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns."""
+def run_stages(
+    config_uri: str,
+    overrides: list[str],
+    call: Callable[[Pipeline], str],
+    check: Callable[[ExperimentConfig, Graph], object] | None = None,
+) -> None:
+    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns.
+
+    check: what must be there in the config and its graph, or it raises before anything starts.
+    """
     setup_logging()
     with clear_errors():
         config = load_config(config_uri, overrides)
@@ -47,7 +56,9 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         from redi_ray.pipeline.runner import Pipeline
         from redi_ray.pipeline.standard import graph_of
 
-        graph_of(config)  # whose mistakes are told first
+        graph = graph_of(config)  # whose mistakes are told first
+        if check is not None:
+            check(config, graph)
         preflight(config)
 
         with writing(config.run_uri), ray_connection(config.resources.ray):

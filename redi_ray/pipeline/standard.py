@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -53,6 +54,35 @@ def last_round(config: ExperimentConfig, name: str) -> str:
 def written(name: str) -> str:
     """The name of a step as `steps` has it, whatever the round."""
     return round_of(name)[0]
+
+
+def step_named(config: ExperimentConfig, graph: Graph, name: str) -> str:
+    """The step that a user means by a name: of a repeated one, its last round. Raises GraphError where there is none."""
+    times = config.repeat.times if config.repeat is not None else None
+    rounds = [step for step in graph.steps if times is not None and round_of(step) == (name, times)]
+    return rounds[0] if rounds and name not in graph.steps else graph[name].name
+
+
+def models_named(config: ExperimentConfig, graph: Graph, names: Sequence[str]) -> list[str]:
+    """The models that a user means by `--arm`. Raises GraphError for what is none."""
+    models = graph.giving("model")
+    known = dict.fromkeys([*models, *map(written, models)])
+    if unknown := [name for name in names if name not in known]:
+        near = {match: None for name in unknown for match in get_close_matches(name, known, 1)}
+        meant = f"; did you mean {', '.join(near)}?" if near else ""
+        raise GraphError(f"no arm named {', '.join(unknown)}{meant}; this config has {', '.join(models)}")
+    return [step_named(config, graph, name) for name in names]
+
+
+def scored_models(config: ExperimentConfig, graph: Graph, names: Sequence[str] = ()) -> list[str]:
+    """Of the models that the config wants scored those that a user names, or all. Raises GraphError for others."""
+    scored = [step.inputs["model"] for step in graph if step.gives == "scores"]
+    if not scored:
+        raise GraphError("evaluate.benchmarks is empty: name at least one benchmark")
+    models = models_named(config, graph, names)
+    if missing := [name for name in models if name not in scored]:
+        raise GraphError(f"evaluate.models leaves out {', '.join(missing)}; it names {', '.join(scored)}")
+    return models or scored
 
 
 def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

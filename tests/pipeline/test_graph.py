@@ -9,7 +9,7 @@ import pytest
 
 from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
 from redi_ray.pipeline.graph import Graph, GraphError, Step
-from redi_ray.pipeline.standard import graph_of
+from redi_ray.pipeline.standard import graph_of, models_named, step_named
 
 SFT2 = {"do": "train", "from": "sft", "on": "hard", "objective": {"name": "sft"}}
 STEPS = """
@@ -80,7 +80,7 @@ def test_named_steps_and_rounds() -> None:
         ({"steps": {"sft2": {"do": "merge", "of": {"soup": 1}}}}, "own output; use `repeat`"),
         ({"steps": {"sft": {"do": "merge", "of": {"base": 1}}}}, "steps.sft: the name is that of the section `sft`; give"),
         ({"steps": {"redi": {"do": "verify", "of": "traces"}}}, "steps.redi: the name is that of the arm redi.arms.redi"),
-        ({"steps": {"dev": {"do": "sample", "model": "sft"}}}, "steps.dev: the name is that of the run's own development problems"),
+        ({"steps": {"dev": {"do": "sample", "model": "sft"}}}, "steps.dev: the name is that of the run's own dev"),
         ({"steps": {"sft2-pairs": {"do": "merge", "of": {"base": 1}}}},
          "two steps have this name, one of kind pairs that steps.sft2 needs and one of kind merge"),
         ({"steps": {"sft2": {**SFT2, "on": "sft"}}},
@@ -142,3 +142,15 @@ def test_what_a_training_learns_from_is_what_stands_there_in_its_round() -> None
     found = graph_of(parse_config({"name": "x", "steps": steps, "repeat": repeat}))
     assert found["a@1-pairs"].inputs["of"] == "verified"
     assert found["a@2-pairs"].inputs["of"] == found["b-pairs"].inputs["of"] == "judged@1"
+
+
+def test_a_bare_name_means_the_last_round() -> None:
+    raw = read_yaml(STEPS) | {"name": "x"}
+    config = parse_config(raw)
+    found = graph_of(config)
+    assert [step_named(config, found, name) for name in ("own", "own@1", "soup")] == ["own@3", "own@1", "soup"]
+    assert models_named(config, found, ["nca", "nca@2", "sft"]) == ["nca@3", "nca@2", "sft"]
+    with pytest.raises(GraphError, match=r"no step named own@4; did you mean own@\d\?"):
+        step_named(config, found, "own@4")
+    with pytest.raises(GraphError, match="no step named eval/nca"):  # whose first round alone is scored
+        step_named(config, found, "eval/nca")
