@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -49,7 +50,10 @@ def run(
     if until is None:
         run_stages(config, overrides or [], everything)
     else:
-        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}")
+        from redi_ray.pipeline.standard import step_named
+
+        made = partial(step_named, name=until)
+        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}", made)
 
 
 @app.command()
@@ -148,13 +152,24 @@ def curate(config: Config, overrides: Overrides = None) -> None:
 @app.command()
 def train(config: Config, overrides: Overrides = None, arm: Arms = None) -> None:
     """SFT and every arm of stage 2, or the named ones."""
-    run_stages(config, overrides or [], lambda pipeline: _exports(pipeline.train(arm)))
+    from redi_ray.pipeline.standard import models_named
+
+    run_stages(
+        config, overrides or [], lambda pipeline: _exports(pipeline.train(arm)), partial(models_named, names=arm or [])
+    )
 
 
 @app.command()
 def evaluate(config: Config, overrides: Overrides = None, arm: Arms = None) -> None:
     """Score every model on the benchmarks, or the named ones."""
-    run_stages(config, overrides or [], lambda pipeline: _scores(pipeline.evaluate(arm)))
+    from redi_ray.pipeline.standard import scored_models
+
+    run_stages(
+        config,
+        overrides or [],
+        lambda pipeline: _scores(pipeline.evaluate(arm)),
+        partial(scored_models, names=arm or []),
+    )
 
 
 @app.command()

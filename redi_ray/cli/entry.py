@@ -11,16 +11,18 @@ from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import EndpointTraces, FilesSource, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.steps import TrainStep
 from redi_ray.config.student import PretrainedModel
 from redi_ray.modeling.limits import Bound
 from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
 
 if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
 
@@ -36,8 +38,16 @@ def writing(run_uri: str) -> Iterator[None]:
         yield
 
 
-def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline], str]) -> None:
-    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns."""
+def run_stages(
+    config_uri: str,
+    overrides: list[str],
+    call: Callable[[Pipeline], str],
+    check: Callable[[ExperimentConfig, Graph], object] | None = None,
+) -> None:
+    """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns.
+
+    check: what must be there in the config and its graph, or it raises before anything starts.
+    """
     setup_logging()
     with clear_errors():
         config = load_config(config_uri, overrides)
@@ -46,7 +56,9 @@ def run_stages(config_uri: str, overrides: list[str], call: Callable[[Pipeline],
         from redi_ray.pipeline.runner import Pipeline
         from redi_ray.pipeline.standard import graph_of
 
-        graph_of(config)  # whose mistakes are told first
+        graph = graph_of(config)  # whose mistakes are told first
+        if check is not None:
+            check(config, graph)
         preflight(config)
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
@@ -97,12 +109,12 @@ def preflight(config: ExperimentConfig) -> None:
         raise ModelError("\n".join(["the model and this config do not fit:", *problems]))
     if isinstance(config.generate, EndpointTraces):
         endpoint_key("generate.endpoint", config.generate.endpoint)
-    if (judge := config.verify.judge) is not None:
+    for field, judge in config.judges.items():
         if judge.model is not None:
             trusted = (judge.engine or config.resources.engine).trusts_code
-            check_model("verify.judge.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
+            check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
         if judge.endpoint is not None:
-            endpoint_key("verify.judge.endpoint", judge.endpoint)
+            endpoint_key(f"{field}.endpoint", judge.endpoint)
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             load_benchmark(benchmark)
@@ -113,20 +125,43 @@ def model_problems(config: ExperimentConfig) -> list[str]:
     from redi_ray.modeling.limits import length_problems
 
     init, prompt = config.model.init, config.model.prompt
-    trainings, bound = config.trainings, sequence_bound(config)
+    trainings, bound, own = config.trainings, sequence_bound(config.curate, config.generate), bounds_of_steps(config)
     if not isinstance(init, PretrainedModel):
-        return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound)
+        return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound, own=own)
     from redi_ray.modeling.preflight import student_problems  # loads torch
 
-    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound)
+    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound, own=own)
 
 
-def sequence_bound(config: ExperimentConfig) -> Bound:
+def bounds_of_steps(config: ExperimentConfig) -> dict[str, Bound]:
+    """Of the sequences that named trainings learn from, by the field of their settings."""
+    from redi_ray.pipeline.standard import graph_of, last_round
+
+    graph, found = graph_of(config), {}
+    for name, settings in config.steps.items():
+        if not isinstance(settings, TrainStep):
+            continue
+        pairs = graph[graph[last_round(config, name)].inputs["groups"]]
+        source = graph[pairs.inputs["of"]]
+        while "of" in source.inputs:
+            source = graph[source.inputs["of"]]
+        curate, generate = pairs.sections.get("curate", config.curate), source.sections.get("generate", config.generate)
+        fields = tuple(
+            f"steps.{step.name}" if step.sections else field
+            for step, field in ((pairs, "curate"), (source, "generate"))
+        )
+        found[f"steps.{name}.train"] = sequence_bound(curate, generate, *fields)
+    return found
+
+
+def sequence_bound(
+    curate: CurateConfig, generate: Generate, curate_field: str = "curate", generate_field: str = "generate"
+) -> Bound:
     """Of prompt and completion, by what curation lets pass and generation samples."""
-    curate, default = config.curate, CurateConfig()
-    response, fields = curate.max_response_tokens, "curate.max_prompt_tokens + curate.max_response_tokens"
-    if isinstance(config.generate, SampledTraces) and config.generate.max_tokens < response:
-        response, fields = config.generate.max_tokens, "curate.max_prompt_tokens + generate.max_tokens"
+    default, response = CurateConfig(), curate.max_response_tokens
+    fields = f"{curate_field}.max_prompt_tokens + {curate_field}.max_response_tokens"
+    if isinstance(generate, SampledTraces) and generate.max_tokens < response:
+        response, fields = generate.max_tokens, f"{curate_field}.max_prompt_tokens + {generate_field}.max_tokens"
     chosen = (curate.max_prompt_tokens, curate.max_response_tokens) != (
         default.max_prompt_tokens,
         default.max_response_tokens,

@@ -54,11 +54,12 @@ def submit_job(
 
 def check_until(config_uri: str, overrides: list[str], command: str, until: str) -> None:
     """Raise SubmissionError where the command has no such option, GraphError where the graph has no such step."""
-    from redi_ray.pipeline.standard import graph_of
+    from redi_ray.pipeline.standard import graph_of, step_named
 
     if command != "run":
         raise SubmissionError(f"--until {until}: `{command}` makes what its name says; leave --command out, or --until")
-    graph_of(load_config(config_uri, overrides))[until]
+    config = load_config(config_uri, overrides)
+    step_named(config, graph_of(config), until)
 
 
 def show_status(config_uri: str, overrides: list[str], address: str | None) -> None:

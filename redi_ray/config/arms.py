@@ -9,12 +9,11 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from redi_ray.config.data import Strict
-from redi_ray.config.names import BASE, SFT
+from redi_ray.config.names import TAKEN
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
 
-RESERVED_ARMS = (BASE, SFT)
 TRAIN_SETTINGS = TypeAdapter(TrainSettings)
 
 
@@ -65,8 +64,8 @@ class RediConfig(Strict):
     @model_validator(mode="after")
     def _arms_are_sound(self) -> RediConfig:
         for name in self.arms:
-            if name in RESERVED_ARMS:
-                raise ValueError(f"arm {name!r}: the names {', '.join(RESERVED_ARMS)} are taken")
+            if name in TAKEN:
+                raise ValueError(f"arm {name!r}: the name is that of {TAKEN[name]}; give the arm another one")
             if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
                 raise ValueError(f"arm {name!r}: use letters, digits, '-', '_' and '.', the name becomes a folder")
             try:

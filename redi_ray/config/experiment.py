@@ -22,10 +22,12 @@ from redi_ray.config.data import (
     VllmTraces,
 )
 from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
-from redi_ray.config.steps import AnyStep, Name, Repeat, SampleStep
+from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
+from redi_ray.config.steps import AnyStep, Name, Repeat, SampleStep, TrainStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
 
@@ -88,11 +90,11 @@ class ExperimentConfig(Strict):
         own = {
             "generate.engine": [self.generate.engine] if isinstance(self.generate, VllmTraces) else [],
             "verify.judge.engine": [judge.engine] if judge is not None and judge.model is not None else [],
+            **{field: [engine] for field, engine in engines_of(self).items()},
         }
         found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}
-        sampled = any(isinstance(step, SampleStep) for step in self.steps.values())
         shared = any(engines == [None] for engines in own.values())
-        if self.evaluate.benchmarks or self.search is not None or sampled or shared:
+        if self.evaluate.benchmarks or self.search is not None or shared:
             found["resources.engine"] = self.resources.engine
         return found
 
@@ -108,6 +110,7 @@ class ExperimentConfig(Strict):
         if self.verify.judge is not None and self.verify.judge.engine is not None:
             judge = replace(self.verify.judge, engine=placed(self.verify.judge.engine))
             changes["verify"] = replace(self.verify, judge=judge)
+        changes["steps"] = placed_steps(self, device)
         return self.model_copy(update=changes)
 
     @model_validator(mode="before")
@@ -132,7 +135,21 @@ class ExperimentConfig(Strict):
     def trainings(self) -> dict[str, TrainSettings]:
         """Settings of each training, by the field that describes them; arms that change nothing share a field."""
         arms = {f"redi.arms.{arm}.train" if self.redi.arms[arm].train else "redi.train": arm for arm in self.redi.arms}
-        return {"sft.train": self.sft.train, **{field: self.redi.settings(arm) for field, arm in arms.items()}}
+        named = {f"steps.{name}.train": train for name, train in self._trained_by_steps().items()}
+        return {"sft.train": self.sft.train, **{field: self.redi.settings(arm) for field, arm in arms.items()}, **named}
+
+    def _trained_by_steps(self) -> dict[str, TrainSettings]:
+        return {name: section for name, _, section in sections_of(self) if isinstance(section, TrainSettings)}
+
+    @property
+    def judges(self) -> dict[str, JudgeSettings]:
+        """Those that vote, by the field that describes them; steps that change nothing share that of `verify`."""
+        settings = {"verify": self.verify} | {
+            f"steps.{name}": section
+            for name, step, section in sections_of(self)
+            if isinstance(section, VerifySettings) and isinstance(step, VerifyStep) and "judge" in step.changes
+        }
+        return {f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None}
 
     @property
     def teacher_is_base(self) -> bool:
@@ -141,8 +158,9 @@ class ExperimentConfig(Strict):
 
     @property
     def probes(self) -> list[str]:
-        """The trainings that measure development accuracy: `sft`, and arms of stage 2."""
-        trained = {SFT: self.sft.train, **{arm: self.redi.settings(arm) for arm in self.redi.arms}}
+        """The trainings that measure development accuracy: `sft`, arms of stage 2, and named steps."""
+        arms = {arm: self.redi.settings(arm) for arm in self.redi.arms}
+        trained = {SFT: self.sft.train, **arms, **self._trained_by_steps()}
         return [name for name, settings in trained.items() if settings.probe is not None]
 
     @model_validator(mode="after")
@@ -210,6 +228,22 @@ class ExperimentConfig(Strict):
             )
         if "judge" in votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
             found.append("verify.votes holds judge, but nothing casts its votes: set verify.judge")
+        return found + self._vote_conflicts_of_steps()
+
+    def _vote_conflicts_of_steps(self) -> list[str]:
+        """Traces of a step are always sampled, and those of `traces` are as `generate` says."""
+        found = []
+        for name, step, section in sections_of(self):
+            if not isinstance(step, VerifyStep) or not isinstance(section, VerifySettings) or section.judge is not None:
+                continue
+            sampled = isinstance(self.generate, SampledTraces) or step.of != "traces"
+            if sampled and "math_verify" not in section.votes:
+                found.append(
+                    f"steps.{name}.votes must hold math_verify when traces are sampled, or steps.{name}.judge must be set: "
+                    "nothing else can judge them"
+                )
+            elif "judge" in section.votes and (sampled or not isinstance(self.problems.source, OpenR1Source)):
+                found.append(f"steps.{name}.votes holds judge, but nothing casts its votes: set steps.{name}.judge")
         return found
 
     def _development_conflicts(self) -> list[str]:
@@ -235,6 +269,7 @@ class ExperimentConfig(Strict):
         if isinstance(init, ScratchModel) and self.teacher_is_base:
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
         students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
+        students |= {f"steps.{name}.engine" for name, step in self.steps.items() if isinstance(step, SampleStep)}
         if isinstance(init, PretrainedModel) and self.model.overrides.trust_remote_code:
             found += [
                 f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the "
@@ -242,10 +277,15 @@ class ExperimentConfig(Strict):
                 for field, engine in self.engines.items()
                 if field in students and not engine.trusts_code
             ]
+        batches = {"sft.train": self.sft.train.batch_size}
+        for name, train in self._trained_by_steps().items():
+            step = self.steps[name]
+            if self.redi.trainer is None or (isinstance(step, TrainStep) and step.objective.name == "sft"):
+                batches[f"steps.{name}.train"] = train.batch_size
         most = self.resources.trainer.pool[1]
-        if most > self.sft.train.batch_size:
-            found.append(
-                f"resources.trainer.num_workers {most} is larger than sft.train.batch_size "
-                f"{self.sft.train.batch_size}: some ranks would never have work"
-            )
+        found += [
+            f"resources.trainer.num_workers {most} is larger than {field}.batch_size {size}: some ranks would never have work"
+            for field, size in batches.items()
+            if most > size
+        ]
         return found

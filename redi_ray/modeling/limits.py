@@ -74,11 +74,13 @@ def length_problems(
     trainings: Mapping[str, TrainSettings],
     bound: Bound | None,
     model: str = "model.init.architecture",
+    own: Mapping[str, Bound] | None = None,
 ) -> list[str]:
     """Where a model's positions end before what the config asks for.
 
     Lengths that nobody has chosen are no contradiction: then the positions are the limit, and a line says so. asked: tokens
-    of a prompt without its problem; trainings: config field -> settings; model: where it is named.
+    of a prompt without its problem; trainings: config field -> settings; model: where it is named; own: a training's bound, where
+    it is not `bound`.
     """
     if longest is None:
         return []
@@ -87,8 +89,9 @@ def length_problems(
             f"{model}: its positions end at {longest}, and a prompt has {asked} tokens before its problem is put in: "
             "reach further with model.overrides.max_position_embeddings (and rope_theta), or shorten model.prompt"
         ]
-    found, silent = [], []
+    found, silent, shared = [], [], bound
     for field, settings in trainings.items():
+        bound = (own or {}).get(field, shared)
         expected = min(settings.max_length, bound.tokens) if bound is not None else settings.max_length
         if expected <= longest or settings.on_too_long != "error":
             continue

@@ -67,6 +67,7 @@ def student_problems(
     trainings: Mapping[str, TrainSettings],
     *,
     bound: Bound | None = None,
+    own: Mapping[str, Bound] | None = None,
     field: str = "model.init.path",
 ) -> list[str]:
     """Everything that would end the run in a worker, one line each.
@@ -75,6 +76,7 @@ def student_problems(
         path: a Hugging Face folder (local or s3://) or hub name, whose tokenizer loads.
         trainings: config field -> settings of each training that starts from it.
         bound: of the sequences that the data stages make.
+        own: of those that a training of this field learns from, where it is not `bound`.
     """
     tokenizer = load_tokenizer(path, overrides.trust_remote_code)
     try:
@@ -93,7 +95,7 @@ def student_problems(
         found += weight_problems(field, path, overridden, None if packed else skeleton)  # such have other names
     found += vocabulary_problems(field, tokenizer, embedding_rows(config))
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
-    found += length_problems(longest_sequence(overridden), asked, trainings, bound, field)
+    found += length_problems(longest_sequence(overridden), asked, trainings, bound, field, own)
     recompute = any(settings.gradient_checkpointing for settings in trainings.values())
     return found + try_in_small(field, path, config, overrides, tokenizer, recompute)
 

@@ -18,6 +18,20 @@ class GraphError(UserError):
 
 
 @dataclass(frozen=True)
+class Wording:
+    """How the config says what a step takes, where the step says it otherwise."""
+
+    words: Mapping[str, str]
+    """Input -> the config's word for it."""
+    takes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Input -> the types that the config may name there, where they are more than the kind takes."""
+    step: str = ""
+    """The step that the config asks for, where this one is made on the way to it."""
+    kind: str = ""
+    """Its kind."""
+
+
+@dataclass(frozen=True)
 class Step:
     """One step: a kind of work under a name, on outputs of other steps."""
 
@@ -32,6 +46,8 @@ class Step:
     """The kind's own."""
     own: bool = False
     """Whether its outputs lie in folders of their own, as those of named steps do."""
+    wording: Wording = Wording({})
+    """For messages."""
 
     @property
     def gives(self) -> str:
@@ -57,8 +73,10 @@ class Graph:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.steps: dict[str, Step] = {}
-        twice = [step.name for step in steps if self.steps.setdefault(step.name, step) is not step]
-        found = [f"{name}: two steps have this name" for name in twice]
+        twice = [step for step in steps if self.steps.setdefault(step.name, step) is not step]
+        found = [
+            f"{step.name}: two steps have this name, {_told(self.steps[step.name])} and {_told(step)}" for step in twice
+        ]
         found += [line for step in self.steps.values() for line in self._misfits(step)]
         found += self._circles()
         if found:
@@ -67,7 +85,9 @@ class Graph:
 
     def __getitem__(self, name: str) -> Step:
         if name not in self.steps:
-            raise GraphError(f"no step named {name}; there are {', '.join(self.steps)}")
+            near = get_close_matches(name, self.steps, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            raise GraphError(f"no step named {name}{meant}; there are {', '.join(self.steps)}")
         return self.steps[name]
 
     def __iter__(self) -> Iterator[Step]:
@@ -88,18 +108,28 @@ class Graph:
         return [step.name for step in self if step.gives == kind_of_output]
 
     def _misfits(self, step: Step) -> Iterator[str]:
+        said = step.wording
         for role, name in step.inputs.items():
             wanted = KINDS[step.kind].wants(role)
-            fitting = [other.name for other in self.steps.values() if other.gives in wanted and other.name != step.name]
+            if name in self.steps and self.steps[name].gives in wanted:
+                continue
+            types = said.takes.get(role, wanted)
+            fitting = self._fitting(step, types)
+            fits = f"what would fit: {', '.join(fitting) or 'nothing'}"
+            here = f"{said.step or step.name}: `{said.words.get(role, role)}: {name}`"
             if name not in self.steps:
                 near = get_close_matches(name, fitting, 1)
-                meant = f"; did you mean {near[0]}?" if near else ""
-                yield f"{step.name}: `{role}: {name}` is no step{meant}; what would fit: {', '.join(fitting) or 'nothing'}"
-            elif self.steps[name].gives not in wanted:
-                yield (
-                    f"{step.name}: `{role}: {name}` gives {self.steps[name].gives}, and {step.kind} takes "
-                    f"{' or '.join(wanted)}; what would fit: {', '.join(fitting) or 'nothing'}"
-                )
+                yield f"{here} is no step{f'; did you mean {near[0]}?' if near else ''}; {fits}"
+            else:
+                kind = said.kind or step.kind
+                yield f"{here} gives {self.steps[name].gives}, and {kind} takes {' or '.join(types)}; {fits}"
+
+    def _fitting(self, step: Step, types: tuple[str, ...]) -> list[str]:
+        """Steps with such an output that do not come from this one."""
+        links, later = self._links(), {step.name}
+        while more := {name for name, before in links.items() if before & later} - later:
+            later |= more
+        return [other.name for other in self.steps.values() if other.gives in types and other.name not in later]
 
     def _links(self) -> dict[str, set[str]]:
         return {name: {i for i in step.inputs.values() if i in self.steps} for name, step in self.steps.items()}
@@ -125,3 +155,8 @@ class Graph:
             if name not in ordered:
                 place(name)
         return list(ordered)
+
+
+def _told(step: Step) -> str:
+    made_for = f" that steps.{step.wording.step} needs" if step.wording.step else ""
+    return f"one of kind {step.kind}{made_for}"

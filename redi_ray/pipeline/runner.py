@@ -9,13 +9,13 @@ from redi_ray.cluster.capacity import Demand, with_devices
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
+from redi_ray.config.names import BASE, DEV
 from redi_ray.data.sample import engine_pool
-from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.room import SMALL, has_room
 from redi_ray.pipeline.schedule import Limits, walk
-from redi_ray.pipeline.standard import BASE, SCORES, graph_of
+from redi_ray.pipeline.standard import SCORES, graph_of, models_named, scored_models, step_named
 from redi_ray.pipeline.states import run_of, states
 from redi_ray.stages import data, training
 from redi_ray.stages.run import Run
@@ -99,9 +99,9 @@ class Pipeline:
 
     def dev(self) -> Manifest:
         """The development problems, whether the config's own trainings are measured on them or not."""
-        if "dev" in self.graph.steps:
-            return self.output("dev")
-        return KINDS["dev"].make(self.run, Step("dev", "dev"), {"problems": self.problems()})
+        if DEV in self.graph.steps:
+            return self.output(DEV)
+        return KINDS["dev"].make(self.run, Step(DEV, "dev"), {"problems": self.problems()})
 
     def base(self) -> Manifest:
         return self.output(BASE)
@@ -133,18 +133,13 @@ class Pipeline:
 
     def train(self, names: list[str] | None = None) -> dict[str, Manifest]:
         """Train the named models, or all."""
-        names = self._known(names)
+        names = models_named(self.config, self.graph, names) if names else self.models
         self.make(names)
         return {name: self._done[name] for name in names}
 
     def evaluate(self, names: list[str] | None = None) -> dict[str, Manifest]:
         """Evaluate the named models, or all that the config wants scored."""
-        scored = [step.inputs["model"] for step in self.graph if step.gives == "scores"]
-        if not scored:
-            raise UserError("evaluate.benchmarks is empty: name at least one benchmark")
-        names = self._known(names) if names else scored
-        if missing := [name for name in names if name not in scored]:
-            raise UserError(f"evaluate.models leaves out {', '.join(missing)}; it names {', '.join(scored)}")
+        names = scored_models(self.config, self.graph, names or [])
         self.make(SCORES + name for name in names)
         return {name: self._done[SCORES + name] for name in names}
 
@@ -155,11 +150,5 @@ class Pipeline:
             log.info("evaluate.benchmarks names none, so nothing is evaluated")
 
     def until(self, name: str) -> Manifest:
-        """Make one step and what it needs."""
-        return self.output(name)
-
-    def _known(self, names: list[str] | None) -> list[str]:
-        unknown = [name for name in names or [] if name not in self.models]
-        if unknown:
-            raise UserError(f"no arm named {', '.join(unknown)}; this config has {', '.join(self.models)}")
-        return names or self.models
+        """Make one step and what it needs; a repeated step's bare name means its last round."""
+        return self.output(step_named(self.config, self.graph, name))

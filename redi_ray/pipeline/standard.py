@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from redi_ray.config.answers import VerifySettings
-from redi_ray.config.arms import TRAIN_SETTINGS, merged
-from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.identity import plain
 from redi_ray.config.load import ConfigError, readable_errors
-from redi_ray.config.names import BASE, SFT
+from redi_ray.config.names import BASE, DEV, SFT, TAKEN
+from redi_ray.config.step_sections import section_of
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
 from redi_ray.config.student import ScratchModel
-from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
-ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {VerifySettings: TypeAdapter(VerifySettings)}
-"""Of sections that are plain dataclasses; building one takes longer than the rest of a graph, and a search asks for many."""
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
 ROUND = "@"
@@ -40,7 +35,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
     """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong."""
     steps = [*standard_line(config), *named_steps(config)]
     if any("dev" in step.inputs for step in steps):
-        steps.append(Step("dev", "dev", {"problems": "problems"}))
+        steps.append(Step(DEV, "dev", {"problems": "problems"}))
     models = config.evaluate.models
     if models is None:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
@@ -59,6 +54,35 @@ def last_round(config: ExperimentConfig, name: str) -> str:
 def written(name: str) -> str:
     """The name of a step as `steps` has it, whatever the round."""
     return round_of(name)[0]
+
+
+def step_named(config: ExperimentConfig, graph: Graph, name: str) -> str:
+    """The step that a user means by a name: of a repeated one, its last round. Raises GraphError where there is none."""
+    times = config.repeat.times if config.repeat is not None else None
+    rounds = [step for step in graph.steps if times is not None and round_of(step) == (name, times)]
+    return rounds[0] if rounds and name not in graph.steps else graph[name].name
+
+
+def models_named(config: ExperimentConfig, graph: Graph, names: Sequence[str]) -> list[str]:
+    """The models that a user means by `--arm`. Raises GraphError for what is none."""
+    models = graph.giving("model")
+    known = dict.fromkeys([*models, *map(written, models)])
+    if unknown := [name for name in names if name not in known]:
+        near = {match: None for name in unknown for match in get_close_matches(name, known, 1)}
+        meant = f"; did you mean {', '.join(near)}?" if near else ""
+        raise GraphError(f"no arm named {', '.join(unknown)}{meant}; this config has {', '.join(models)}")
+    return [step_named(config, graph, name) for name in names]
+
+
+def scored_models(config: ExperimentConfig, graph: Graph, names: Sequence[str] = ()) -> list[str]:
+    """Of the models that the config wants scored those that a user names, or all. Raises GraphError for others."""
+    scored = [step.inputs["model"] for step in graph if step.gives == "scores"]
+    if not scored:
+        raise GraphError("evaluate.benchmarks is empty: name at least one benchmark")
+    models = models_named(config, graph, names)
+    if missing := [name for name in models if name not in scored]:
+        raise GraphError(f"evaluate.models leaves out {', '.join(missing)}; it names {', '.join(scored)}")
+    return models or scored
 
 
 def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -89,12 +113,15 @@ def standard_line(config: ExperimentConfig) -> Iterator[Step]:
 
 
 def _training(name: str, recipe: Recipe, start: str, groups: str) -> Step:
-    measured = {"dev": "dev"} if recipe.settings.probe is not None else {}
+    measured = {"dev": DEV} if recipe.settings.probe is not None else {}
     return Step(name, "train", {"start": start, "groups": groups, "base": BASE, **measured}, settings=recipe)
 
 
 def named_steps(config: ExperimentConfig) -> Iterator[Step]:
     """The steps of `steps`, those of `repeat` once for every round."""
+    whose = TAKEN | {arm: f"the arm redi.arms.{arm}" for arm in config.redi.arms}
+    if taken := [f"steps.{name}: the name is that of {whose[name]}" for name in config.steps if name in whose]:
+        raise GraphError("; ".join(taken) + "; give the step another one")
     repeat = config.repeat
     rounds = repeat.steps if repeat is not None else []
     unknown = [name for name in rounds if name not in config.steps]
@@ -149,19 +176,20 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     inputs = {role: called.get(of, of) for role, of in inputs_of(settings).items()}
     curation = {"problems": "problems", "base": BASE}
     if isinstance(settings, SampleStep):
-        traces = _changed(name, VllmTraces, config.generate, settings.changes | {"kind": "vllm", "model": BASE})
-        yield Step(name, "sample", inputs, {"generate": traces}, own=True)
+        yield Step(name, "sample", inputs, {"generate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, VerifyStep):
-        verify = _changed(name, VerifySettings, config.verify, settings.changes)
-        yield Step(name, "verify", inputs, {"verify": verify}, own=True)
+        yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
-        curate = _changed(name, CurateConfig, config.curate, settings.changes)
-        yield Step(name, "pairs", inputs | curation, {"curate": curate}, own=True)
+        yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
     elif isinstance(settings, MergeStep):
-        shares = {called.get(of, of): share for of, share in settings.of.items()}
-        yield Step(name, "merge", {of: of for of in shares}, settings=shares)
+        shares = dict[str, float]()
+        for of, share in settings.of.items():  # two names may mean one step in this round
+            shares[called.get(of, of)] = shares.get(called.get(of, of), 0.0) + share
+        yield Step(
+            name, "merge", {of: of for of in shares}, settings=shares, wording=Wording(dict.fromkeys(shares, "of"))
+        )
     else:
         yield from _named_training(config, name, settings, inputs)
 
@@ -169,30 +197,24 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:
     """A training, and before it the curation of verified traces that it learns from as they are."""
     imitates = settings.objective.name == "sft"
-    shared = config.sft.train if imitates else config.redi.train
-    try:
-        train = TRAIN_SETTINGS.validate_python(merged(plain(shared), settings.train))
-    except ValidationError as error:
-        raise ConfigError(f"steps.{name}.train: {readable_errors(error)}") from None
+    train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
     recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
-    source = config.steps.get(settings.on)
-    groups = inputs["groups"]
+    groups, traces = inputs["groups"], ("groups", "verified")
+    source = config.steps.get(written(groups))
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
-        yield Step(groups, "pairs", {"of": inputs["groups"], "problems": "problems", "base": BASE}, own=True)
-    yield replace(_training(name, recipe, inputs["start"], groups), own=True)
+        said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
+        curation = {"of": inputs["groups"], "problems": "problems", "base": BASE}
+        yield Step(groups, "pairs", curation, own=True, wording=said)
+    said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
+    yield replace(_training(name, recipe, inputs["start"], groups), own=True, wording=said)
 
 
-def _changed(name: str, kind: type[Any], section: Any, changes: dict[str, Any]) -> Any:
+def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
     """A section of the config with a step's changes; ConfigError names the step and the key."""
-    fits = isinstance(section, kind) or (kind is VllmTraces and isinstance(section, SampledTraces))
-    given = plain(section) if fits else {}
-    if kind is VllmTraces:
-        given = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
     try:
-        if issubclass(kind, BaseModel):
-            return kind.model_validate(merged(given, changes))
-        return ADAPTERS[kind].validate_python(merged(given, changes))
+        return section_of(config, settings)
     except ValidationError as error:
-        raise ConfigError(f"steps.{name}: {readable_errors(error)}") from None
+        path = f"steps.{written(name)}" + (".train" if isinstance(settings, TrainStep) else "")
+        raise ConfigError(f"{path}: {readable_errors(error)}") from None

@@ -15,6 +15,7 @@ from redi_ray.store.manifests import Manifest, Stage, current_manifest
 
 Standing = Literal["finished", "cut off", "stale", "missing"]
 MOST_TOLD = 3
+UNREAD = "storage.root cannot be read"
 
 
 @dataclass(frozen=True)
@@ -31,28 +32,44 @@ class State:
 
 
 def states(graph: Graph, run: Run) -> list[State]:
-    """Of every step, in order."""
+    """Of every step, in order. Where the run's folder cannot be read, all are missing: it is asked once, since each try takes
+    its time, and the first step says why."""
     places: dict[str, Manifest | Stage] = {}
-    found = []
+    found, unread = list[State](), _unreadable(run)
     for step in graph:
+        why = unread if not found else UNREAD
         try:
-            place = _place(run_of(run, step), step, places)
+            place = _place(run_of(run, step), step, places, readable=not unread)
+            state = State(step, "missing", why, place and place.key) if unread else _state(run, step, place)
         except UserError as error:  # a place that cannot be read is no reason to draw nothing
-            found.append(State(step, "missing", str(error).partition(". ")[0]))
+            found.append(State(step, "missing", _reason(error)))
             continue
         if place is not None:
             places[step.name] = place
-        found.append(_state(run, step, place))
+        found.append(state)
     return found
 
 
-def _place(run: Run, step: Step, places: dict[str, Manifest | Stage]) -> Stage | Manifest | None:
+def _unreadable(run: Run) -> str:
+    """Why the run's folder cannot be read; empty where it can, or is not there."""
+    try:
+        storage.exists(run.uri)
+    except UserError as error:
+        return _reason(error)
+    return ""
+
+
+def _reason(error: UserError) -> str:
+    return str(error).partition(". ")[0]
+
+
+def _place(run: Run, step: Step, places: dict[str, Manifest | Stage], *, readable: bool) -> Stage | Manifest | None:
     """Where the output lies; for one that is only known when it is made, the output in force, if its inputs are these."""
     if any(name not in places for name in step.inputs.values()):
         return None
     inputs = {role: places[name] for role, name in step.inputs.items()}
     place = KINDS[step.kind].place(run, step, inputs)
-    if place is None and (current := _current(run, step.stage)) is not None:
+    if place is None and readable and (current := _current(run, step.stage)) is not None:
         return current if current.inputs == {role: of.key for role, of in inputs.items()} else None
     return place
 

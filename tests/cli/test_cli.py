@@ -58,13 +58,34 @@ def test_mistakes_end_with_one_message_before_ray_starts(overrides: list[str], t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["run", "--until", "tracs"], "no step named tracs; did you mean traces?; there are problems"),
+        (["train", "--arm", "rdei"], "no arm named rdei; did you mean redi?; this config has base, sft"),
+        (["evaluate", "--arm", "base"], "evaluate.models leaves out base; it names sft"),
+    ],
+)
+def test_a_name_that_is_no_step_is_refused_before_ray_starts(command: list[str], told: str, tmp_path: Path):
+    running = ray.is_initialized()
+    name, *options = command
+    changes = ["evaluate.models=[sft]", f"storage.root={tmp_path}"]
+    result = RUNNER.invoke(app, [name, "configs/demo.yaml", *changes, *options])
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert ray.is_initialized() == running
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_arm_is_named(tmp_path: Path):
     from redi_ray.config.load import load_config
     from redi_ray.errors import UserError
     from redi_ray.pipeline.runner import Pipeline
 
     pipeline = Pipeline(load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]))
-    with pytest.raises(UserError, match="no arm named rdei; this config has base, sft, alpha0, redi"):
+    with pytest.raises(
+        UserError, match=r"no arm named rdei; did you mean redi\?; this config has base, sft, alpha0, redi"
+    ):
         pipeline.train(["rdei"])
 
 

@@ -15,9 +15,10 @@ from redi_ray.cli.graph import PictureError, draw, show_graph
 from redi_ray.config.load import load_config, parse_config, read_yaml
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.standard import graph_of
-from redi_ray.pipeline.states import State
+from redi_ray.pipeline.states import UNREAD, State, states
 from redi_ray.report.graph_lanes import lanes
 from redi_ray.report.graph_layout import drawn_inputs, layout
+from redi_ray.stages.run import Run
 
 CONFIGS = sorted(map(str, Path("configs").rglob("*.yaml")))
 ROUNDS = """
@@ -106,3 +107,12 @@ print("ray" in sys.modules and sys.modules["ray"].is_initialized())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
     assert "<svg" in (tmp_path / "g.html").read_text()
+
+
+def test_a_graph_is_drawn_where_its_storage_cannot_be_read() -> None:
+    """It is asked once: a bucket that does not answer takes half a minute to be sure of."""
+    config = load_config("configs/demo.yaml")
+    found = states(graph_of(config), Run(config, "nowhere://bucket/demo"))
+    assert {state.standing for state in found} == {"missing"}
+    assert found[0].why.startswith("nowhere://bucket/demo: unknown scheme")
+    assert {state.why for state in found[1:]} == {UNREAD}

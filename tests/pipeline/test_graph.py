@@ -9,8 +9,9 @@ import pytest
 
 from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
 from redi_ray.pipeline.graph import Graph, GraphError, Step
-from redi_ray.pipeline.standard import graph_of
+from redi_ray.pipeline.standard import graph_of, models_named, step_named
 
+SFT2 = {"do": "train", "from": "sft", "on": "hard", "objective": {"name": "sft"}}
 STEPS = """
 steps:
   hard: {do: select, of: verified, difficulty: {max_rate: 0.75}}
@@ -70,21 +71,32 @@ def test_named_steps_and_rounds() -> None:
     [
         (
             {"steps": {"own": {"do": "sample", "model": "sft3"}}},
-            r"own@1: `model: sft3` is no step; did you mean sft\?.*fit: .*sft2, soup",
+            r"own@1: `model: sft3` is no step; did you mean sft\?; what would fit: base, sft, redi, sft2\n",
         ),
         (
             {"steps": {"own_math": {"do": "verify", "of": "verified"}}},
             r"own_math@1: `of: verified` gives verified, and verify takes traces; what would fit: traces, own@1",
         ),
         ({"steps": {"sft2": {"do": "merge", "of": {"soup": 1}}}}, "own output; use `repeat`"),
-        ({"steps": {"sft": {"do": "merge", "of": {"base": 1}}}}, "sft: two steps have this name"),
-        ({"steps": {"soup": {"do": "merge", "of": {"sft": 1, "traces": 1}}}}, "gives traces, and merge takes model"),
+        ({"steps": {"sft": {"do": "merge", "of": {"base": 1}}}}, "steps.sft: the name is that of the section `sft`; give"),
+        ({"steps": {"redi": {"do": "verify", "of": "traces"}}}, "steps.redi: the name is that of the arm redi.arms.redi"),
+        ({"steps": {"dev": {"do": "sample", "model": "sft"}}}, "steps.dev: the name is that of the run's own dev"),
+        ({"steps": {"sft2-pairs": {"do": "merge", "of": {"base": 1}}}},
+         "two steps have this name, one of kind pairs that steps.sft2 needs and one of kind merge"),
+        ({"steps": {"sft2": {**SFT2, "on": "sft"}}},
+         "sft2: `on: sft` gives model, and train takes groups or verified; what would fit: verified, curated, hard$"),
+        ({"steps": {"sft2": {**SFT2, "on": "verified@1"}}}, "sft2: `on: verified@1` is no step; did you mean verified?"),
+        ({"steps": {"sft2": {**SFT2, "on": "hard@1"}}}, "sft2: `on: hard@1` is no step; did you mean hard?"),
+        ({"steps": {"sft2": {**SFT2, "from": "hard"}}}, "sft2: `from: hard` gives verified, and train takes model"),
+        ({"steps": {"soup": {"do": "merge", "of": {"sft": 1, "traces": 1}}}},
+         "soup: `of: traces` gives traces, and merge takes model"),
         ({"repeat": {"steps": ["own", "own_maths"]}}, "repeat: own_maths.* is no repeated step"),
         ({"repeat": {"carry": {"sft": "nca"}}}, r"`carry` replaces sft, which none of .* takes.* they take .*sft2"),
         ({"repeat": {"carry": {"sft2": "soup"}}}, "repeat: soup is no repeated step"),
         ({"evaluate": {"models": ["sft4"]}}, "eval/sft4: `model: sft4` is no step"),
     ],
-    ids=["unknown", "type", "circle", "name", "merge", "round", "idle", "carried", "scored"],
+    ids=["unknown", "type", "circle", "name", "arm", "sometimes", "made", "on", "no round", "round of a step", "from", "merge",
+         "round", "idle", "carried", "scored"],
 )  # fmt: skip
 def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> None:
     with pytest.raises(GraphError, match=told):
@@ -98,6 +110,8 @@ def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> 
         ({"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}, "train": {"epochs": 0}},
          "steps.x.train: .*epochs must be >= 1"),
         ({"do": "merge", "of": {"sft": 0}}, "must add up to more than 0"),
+        ({"do": "merge", "of": {"sft": 1, "base": float("nan")}}, "must be finite numbers, got base: nan"),
+        ({"do": "merge", "of": {"sft": float("inf")}}, "must be finite numbers, got sft: inf"),
         ({"do": "fly"}, r"steps\.x.*'fly'"),
         ({"do": "select", "of": "verified", "difficulty": {"buckets": [{"up_to": 1}]}}, "belong to a step `pairs`"),
     ],
@@ -114,3 +128,29 @@ def test_a_step_nobody_makes_and_two_of_one_name() -> None:
     assert [
         line for line in ("a: two steps have this name", "a: `of: b` is no step") if line not in str(error.value)
     ] == []
+
+
+def test_what_a_training_learns_from_is_what_stands_there_in_its_round() -> None:
+    """A round of verified traces is curated on the way, as a name without its round is."""
+    steps = {
+        "own": {"do": "sample", "model": "sft"},
+        "judged": {"do": "verify", "of": "own"},
+        "a": {**SFT2, "on": "verified"},
+        "b": {**SFT2, "on": "judged@1"},
+    }
+    repeat = {"steps": ["own", "judged", "a"], "times": 2, "carry": {"sft": "a", "verified": "judged"}}
+    found = graph_of(parse_config({"name": "x", "steps": steps, "repeat": repeat}))
+    assert found["a@1-pairs"].inputs["of"] == "verified"
+    assert found["a@2-pairs"].inputs["of"] == found["b-pairs"].inputs["of"] == "judged@1"
+
+
+def test_a_bare_name_means_the_last_round() -> None:
+    raw = read_yaml(STEPS) | {"name": "x"}
+    config = parse_config(raw)
+    found = graph_of(config)
+    assert [step_named(config, found, name) for name in ("own", "own@1", "soup")] == ["own@3", "own@1", "soup"]
+    assert models_named(config, found, ["nca", "nca@2", "sft"]) == ["nca@3", "nca@2", "sft"]
+    with pytest.raises(GraphError, match=r"no step named own@4; did you mean own@\d\?"):
+        step_named(config, found, "own@4")
+    with pytest.raises(GraphError, match="no step named eval/nca"):  # whose first round alone is scored
+        step_named(config, found, "eval/nca")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
 WEIGHTS = ".safetensors"
+COMPUTED = "rotary_emb.inv_freq"
+"""Ends names of tensors that old models have stored, though the config gives them."""
+MOST_TOLD = 3
 
 
 class MergeError(UserError):
@@ -28,9 +31,11 @@ class MergeError(UserError):
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    """The key counts each model by its own key, whatever it is called here."""
-    shares = sorted([inputs[name].key, share] for name, share in shares_of(step.settings).items())
-    return run.stage(f"checkpoints/{step.name}", {"shares": shares}, {})
+    """The key counts each model by its own key, whatever it is called here, and says which comes first: config, tokenizer,
+    prompt and type of the weights are its."""
+    shares = shares_of(step.settings)
+    counted = sorted([inputs[name].key, share] for name, share in shares.items())
+    return run.stage(f"checkpoints/{step.name}", {"shares": counted, "like": inputs[next(iter(shares))].key}, {})
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
@@ -38,8 +43,9 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     if found := run.reuse(stage):
         return found
     started, shares = time.monotonic(), shares_of(step.settings)
-    models = [(start_of(inputs[name]), share) for name, share in shares.items()]
     first = inputs[next(iter(shares))]
+    added = sorted(shares, key=lambda name: (inputs[name].key, shares[name]))  # in one order, so that sums round alike
+    models = [(start_of(inputs[name]), shares[name]) for name in added]
     export = storage.join(stage.uri, "export")
     try:
         ray.get(ray.remote(num_cpus=1, max_retries=2)(merge).remote(models, first.facts["export"], export))
@@ -68,7 +74,16 @@ def merge(models: list[tuple[str, float]], like: str, out_uri: str) -> None:
             folders.append(Path(scratch) / str(number))
         target = Path(scratch) / "merged"
         storage.download(like, target)
-        for file in sorted(target.glob(f"*{WEIGHTS}")):
+        files = sorted(target.glob(f"*{WEIGHTS}"))
+        if not files:
+            raise MergeError(f"{like}: no {WEIGHTS} file there, and a merge reads no other weights")
+        for folder, (uri, _) in zip(folders, models, strict=True):
+            if others := _only_in(folder, target):
+                raise MergeError(
+                    f"{uri} has {', '.join(others[:MOST_TOLD])}{' and more' * (len(others) > MOST_TOLD)}, and {like} has not: "
+                    "they must be of one architecture"
+                )
+        for file in files:
             merged = load_file(file)
             for name, tensor in merged.items():
                 parts = [_tensor(folder, name) for folder in folders]
@@ -81,6 +96,28 @@ def merge(models: list[tuple[str, float]], like: str, out_uri: str) -> None:
                 merged[name] = mean.to(tensor.dtype)
             save_file(merged, file, metadata={"format": "pt"})
         storage.upload(target, out_uri)
+
+
+def _names(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    names = []
+    for file in sorted(folder.glob(f"*{WEIGHTS}")):
+        with safe_open(file, "pt") as tensors:
+            names += list(tensors.keys())
+    return names
+
+
+def _only_in(folder: Path, like: Path) -> list[str]:
+    """Tensors that one model has and the other has not, but for what says nothing: frequencies that the config gives, and a
+    second copy of a tied one."""
+    from torch import equal
+
+    shared = set(_names(like))
+    found = [name for name in _names(folder) if name not in shared and not name.endswith(COMPUTED)]
+    inner = [name for name in shared if "embed" in name] if found else []
+    embeddings = [tensor for name in inner if (tensor := _tensor(folder, name)) is not None]
+    return [name for name in found if not any(equal(_tensor(folder, name), one) for one in embeddings)]
 
 
 def _tensor(folder: Path, name: str) -> Any:

@@ -1,0 +1,97 @@
+"""What named steps make of the config's sections: each its own, with what the step says in place of what the section says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from redi_ray.config.answers import VerifySettings
+from redi_ray.config.arms import TRAIN_SETTINGS, merged
+from redi_ray.config.curation import CurateConfig
+from redi_ray.config.data import SampledTraces, VllmTraces
+from redi_ray.config.identity import plain
+from redi_ray.config.names import BASE
+from redi_ray.config.resources import EngineSettings
+from redi_ray.config.steps import AnyStep, PairsStep, SampleStep, TrainStep, VerifyStep
+from redi_ray.config.training import TrainSettings
+
+if TYPE_CHECKING:
+    from redi_ray.config.experiment import ExperimentConfig
+
+Section = VllmTraces | VerifySettings | CurateConfig | TrainSettings
+VERIFY = TypeAdapter(VerifySettings)
+"""Building one takes longer than the rest of a graph, and a search asks for many."""
+ENGINES = {SampleStep: ("engine",), VerifyStep: ("judge", "engine")}
+"""Where steps of a kind describe engines of their own."""
+
+
+def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
+    """The section that a step works by; None for a kind that has none. Raises ValidationError."""
+    if isinstance(step, SampleStep):
+        given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
+        known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
+        return VllmTraces.model_validate(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
+    if isinstance(step, VerifyStep):
+        return VERIFY.validate_python(merged(plain(config.verify), step.changes))
+    if isinstance(step, PairsStep):
+        return CurateConfig.model_validate(merged(plain(config.curate), step.changes))
+    if isinstance(step, TrainStep):
+        shared = config.sft.train if step.objective.name == "sft" else config.redi.train
+        return TRAIN_SETTINGS.validate_python(merged(plain(shared), step.train))
+    return None
+
+
+def sections_of(config: ExperimentConfig) -> Iterator[tuple[str, AnyStep, Section]]:
+    """Name, step and section of those that have one; a wrong one is left to the graph, which tells what is wrong."""
+    for name, step in config.steps.items():
+        try:
+            section = section_of(config, step)
+        except ValidationError:
+            continue
+        if section is not None:
+            yield name, step, section
+
+
+def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
+    """The engines that named steps start, by the field that describes them; None for those of `resources`. Those that they
+    share with a section are that section's."""
+    found: dict[str, EngineSettings | None] = {}
+    for name, step, section in sections_of(config):
+        if isinstance(section, VllmTraces):
+            engine = section.engine
+        elif isinstance(section, VerifySettings) and section.judge is not None and section.judge.model is not None:
+            engine = section.judge.engine
+        else:
+            continue
+        path = ENGINES[type(step)]
+        assert isinstance(step, SampleStep | VerifyStep)
+        if engine is None or _at(step.changes, path) is not None:
+            found[".".join(("steps", name, *path))] = engine
+    return found
+
+
+def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dict[str, AnyStep]:
+    """The steps with this device wherever an engine of theirs says `auto`. Raises ValueError where the rest does not go with
+    it."""
+    found, engines = dict(config.steps), engines_of(config)
+    for name, step in config.steps.items():
+        if not isinstance(step, SampleStep | VerifyStep):
+            continue
+        path = ENGINES[type(step)]
+        engine = engines.get(".".join(("steps", name, *path)))
+        if engine is not None and engine.device == "auto":
+            replace(engine, device=device)  # whether it may stand there
+            change: dict[str, Any] = {"device": device}
+            for key in reversed(path):
+                change = {key: change}
+            found[name] = step.model_copy(update=merged(step.changes, change))
+    return found
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
