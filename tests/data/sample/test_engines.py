@@ -269,6 +269,18 @@ def to_one_problem(text: str) -> pa.Table:
     return pa.Table.from_pylist([{"problem_id": "p", "problem": text, "answer": "1", "source": "t"}], schema=PROBLEM)
 
 
+def test_a_pool_that_may_grow_leaves_room_for_what_hands_it_its_work(ray_session: None):
+    """Or the engines would hold every CPU, and the requests' tasks would wait for ever."""
+    engine_pool.end_idle()
+    total = int(sum(node["Resources"].get("CPU", 0) for node in alive_nodes()))
+    wait_until(lambda: sum(node.get("CPU", 0.0) for node in free_resources({}).values()) == total)
+    settings = EngineSettings(device="cpu", concurrency=(1, 2 * total))
+    with engine_pool.lease(settings) as (_, engines):
+        assert len(engines) == total - 2
+    with engine_pool.lease(settings, rows=300) as (_, engines):
+        assert len(engines) == 2, "which have 256 places each"
+
+
 def test_idle_engines_go_where_something_else_needs_their_room(ray_session: None):
     """One of 2 CPUs stays beside what fits; a demand for all that there is ends it. Nothing is loaded: what counts is Ray's."""
     settings = EngineSettings(device="cpu", cpu_threads=2, max_restarts=0)
