@@ -6,7 +6,7 @@ import os
 from dataclasses import fields
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -14,8 +14,9 @@ from rich.table import Table
 from redi_ray.cli.entry import writing
 from redi_ray.cluster.runtime import ray_connection, setup_logging
 from redi_ray.config.answers import VerifySettings
-from redi_ray.config.load import describe
+from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import RaySettings
+from redi_ray.config.step_sections import VERIFY
 from redi_ray.config.trace_files import REQUIRED, TraceColumns, check_votes
 from redi_ray.data.verify.files import prepare, verify_files
 from redi_ray.errors import UserError
@@ -44,10 +45,10 @@ def read_settings(options: dict[str, Any], columns: TraceColumns) -> VerifySetti
     given = {name: value for name, value in options.items() if value is not None}
     answers = {name: given.pop(name) for name in ("extract", "gold_extract") if name in given}
     try:
-        settings = TypeAdapter(VerifySettings).validate_python({"answers": answers, **given})
+        settings = VERIFY.validate_python({"answers": answers, **given})
         check_votes(settings, columns)
     except ValidationError as error:
-        raise OptionError("; ".join(describe(item) for item in error.errors(include_url=False))) from error
+        raise OptionError(readable_errors(error, VERIFY.json_schema())) from error
     except ValueError as error:
         raise OptionError(str(error)) from error
     return settings

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from redi_ray.config.data import Strict
 from redi_ray.config.names import TAKEN
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
+from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
 
@@ -71,6 +72,6 @@ class RediConfig(Strict):
             try:
                 self.settings(name)
             except ValidationError as error:
-                lines = [".".join(["train", *map(str, e["loc"])]) + f": {e['msg']}" for e in error.errors()]
-                raise ValueError(f"arm {name!r}: " + "; ".join(lines).replace("Value error, ", "")) from error
+                told = readable_errors(error, TRAIN_SETTINGS.json_schema(), "train")
+                raise ValueError(f"arm {name!r}: {told}") from error
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.readable import describe
 from redi_ray.config.secrets import holds_a_key
 from redi_ray.errors import UserError
 from redi_ray.store import storage
@@ -67,7 +67,8 @@ def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig
     try:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [describe(item) for item in error.errors(include_url=False)]
+        schema = ExperimentConfig.model_json_schema()
+        lines = [describe(item, schema) for item in error.errors(include_url=False)]
         raise ConfigError(f"{where}: {len(lines)} error(s)\n" + "\n".join(f"  - {line}" for line in lines)) from error
 
 
@@ -98,58 +99,3 @@ def set_path(raw: dict[str, Any], path: str, value: Any, where: str) -> None:
 def dump_config(config: ExperimentConfig) -> str:
     """The resolved config as YAML: every field with its value."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-
-
-def describe(error: Any) -> str:
-    """One pydantic error as one line; unknown keys come with the valid ones and the nearest."""
-    location = [part for part in error["loc"] if not str(part).startswith("function-")]
-    path = ".".join(str(part) for part in location) or "config"
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        valid = valid_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), valid, n=1)
-        hint = f" Did you mean `{near[0]}`?" if near else ""
-        return f"{path}: unknown key.{hint} Valid keys: {', '.join(valid)}"
-    message = error["msg"].removeprefix("Value error, ")
-    shown = "" if error["type"] in ("value_error", "missing") else f" (got {error['input']!r})"
-    return f"{path}: {message}{shown}"
-
-
-def readable_errors(error: ValidationError) -> str:
-    """What is wrong with a section that is part of no whole config, in one line."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in one['loc']) or 'value'}: {one['msg'].removeprefix('Value error, ')}"
-        for one in error.errors()
-    )
-
-
-def valid_keys(location: list[Any]) -> list[str]:
-    """The keys that a section knows, found by walking the JSON schema along a pydantic error's location."""
-    schema = ExperimentConfig.model_json_schema()
-    node: dict[str, Any] = schema
-    for part in location:
-        node = _step(schema, _resolve(schema, node), part)
-    node = _resolve(schema, node)
-    choices = [_resolve(schema, choice) for choice in node.get("anyOf", [node])]  # an optional section has two
-    return [key for choice in choices for key in choice.get("properties", {})]
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node:
-        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    return node
-
-
-def _step(schema: dict[str, Any], node: dict[str, Any], part: Any) -> dict[str, Any]:
-    if isinstance(part, int):
-        return node.get("items", {})
-    if part in node.get("properties", {}):
-        return node["properties"][part]
-    if "discriminator" in node and part in node["discriminator"]["mapping"]:
-        return {"$ref": node["discriminator"]["mapping"][part]}
-    choices = [_resolve(schema, choice) for choice in node.get("anyOf", [])]
-    for choice in choices:  # an optional section: its location may name the model, or go straight on to the key
-        if part == choice.get("title"):
-            return choice
-        if part in choice.get("properties", {}):
-            return choice["properties"][part]
-    return node.get("additionalProperties") or {}

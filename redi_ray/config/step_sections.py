@@ -14,6 +14,7 @@ from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.identity import plain
 from redi_ray.config.names import BASE
+from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.steps import AnyStep, PairsStep, SampleStep, TrainStep, VerifyStep
 from redi_ray.config.training import TrainSettings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig
 
 Section = VllmTraces | VerifySettings | CurateConfig | TrainSettings
-VERIFY = TypeAdapter(VerifySettings)
+SAMPLE, VERIFY, CURATE = TypeAdapter(VllmTraces), TypeAdapter(VerifySettings), TypeAdapter(CurateConfig)
 """Building one takes longer than the rest of a graph, and a search asks for many."""
 ENGINES = {SampleStep: ("engine",), VerifyStep: ("judge", "engine")}
 """Where steps of a kind describe engines of their own."""
@@ -33,15 +34,27 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     if isinstance(step, SampleStep):
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
-        return VllmTraces.model_validate(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
+        return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
     if isinstance(step, VerifyStep):
         return VERIFY.validate_python(merged(plain(config.verify), step.changes))
     if isinstance(step, PairsStep):
-        return CurateConfig.model_validate(merged(plain(config.curate), step.changes))
+        return CURATE.validate_python(merged(plain(config.curate), step.changes))
     if isinstance(step, TrainStep):
         shared = config.sft.train if step.objective.name == "sft" else config.redi.train
         return TRAIN_SETTINGS.validate_python(merged(plain(shared), step.train))
     return None
+
+
+def mistakes_of(name: str, step: AnyStep, error: ValidationError) -> str:
+    """What is wrong with a step's section, in one line."""
+    if isinstance(step, TrainStep):
+        return readable_errors(error, TRAIN_SETTINGS.json_schema(), f"steps.{name}.train")
+    of_section: dict[type[Any], TypeAdapter[Any]] = {SampleStep: SAMPLE, VerifyStep: VERIFY, PairsStep: CURATE}
+    schema, own = of_section[type(step)].json_schema(), list(type(step).model_fields)
+    for hidden in ("kind", "model"):
+        if isinstance(step, SampleStep):
+            schema["properties"].pop(hidden)
+    return readable_errors(error, schema, f"steps.{name}", more=own)
 
 
 def sections_of(config: ExperimentConfig) -> Iterator[tuple[str, AnyStep, Section]]:

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.load import ConfigError, readable_errors
+from redi_ray.config.load import ConfigError
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
-from redi_ray.config.step_sections import section_of
+from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
@@ -216,5 +216,4 @@ def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
     try:
         return section_of(config, settings)
     except ValidationError as error:
-        path = f"steps.{written(name)}" + (".train" if isinstance(settings, TrainStep) else "")
-        raise ConfigError(f"{path}: {readable_errors(error)}") from None
+        raise ConfigError(mistakes_of(written(name), settings, error)) from None

@@ -40,7 +40,8 @@ def states(graph: Graph, run: Run) -> list[State]:
         why = unread if not found else UNREAD
         try:
             place = _place(run_of(run, step), step, places, readable=not unread)
-            state = State(step, "missing", why, place.key if place else None) if unread else _state(run, step, place)
+            key = place.key if place is not None else None
+            state = State(step, "missing", why, key) if unread else _state(run, step, place)
         except UserError as error:  # a place that cannot be read is no reason to draw nothing
             found.append(State(step, "missing", _reason(error)))
             continue

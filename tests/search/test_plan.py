@@ -107,7 +107,7 @@ def test_trials_that_would_compute_a_stage_together_run_one_at_a_time():
         ({"space": GRID, "arm": "dpo"}, "no step 'dpo' trains or merges a model; there are sft, alpha0, redi"),
         ({"space": GRID, "seeds": [1, 1]}, "seeds must differ"),
         ({"space": {"redi.train.seed": {"grid": [1, 2]}}, "seeds": [3]}, "varies the seed, and so does search.seeds"),
-        ({"space": GRID, "metric": "margin", "scheduler": {"kind": "asha"}}, "grace_steps: Field required"),
+        ({"space": GRID, "metric": "margin", "scheduler": {"kind": "asha"}}, "grace_steps: it must be set"),
     ],
 )  # fmt: skip
 def test_bad_spaces_are_refused_with_what_and_where(search: dict, told: str):
