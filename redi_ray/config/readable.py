@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 Schema = dict[str, Any]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+SECTION = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 
 
@@ -31,16 +32,21 @@ def describe(error: Any, schema: Schema, path: str = "", more: Iterable[str] = (
     if kind in MISSING:
         return f"{place}: it must be set"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        key, kinds = error["ctx"]["discriminator"].strip("'"), _kinds(schema, node)
-        if kind == "union_tag_not_found":
-            return f"{place}: it needs `{key}`, one of {', '.join(kinds)}"
-        tag = error["ctx"]["tag"]
-        return f"{place}.{key}: there is no {tag!r}.{_near(tag, kinds)} It is one of {', '.join(kinds)}"
+        return place + _no_kind(error["ctx"], _kinds(schema, node))
+    if kind in SECTION:
+        return f"{place}: it must be a section, `key: value` on each line (got {given!r})"
     if written and written[-1] == "[key]":
         return f"{'.'.join(map(str, written[:-1]))}: a name begins with a letter and holds letters, digits, `_`, `.` and `-`"
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if kind == "value_error" else f" (got {given!r})"
     return f"{place}: {message}{shown}"
+
+
+def _no_kind(context: dict[str, Any], kinds: Sequence[str]) -> str:
+    key, tag, told = context["discriminator"].strip("'"), context.get("tag"), ", ".join(kinds)
+    if tag is None:
+        return f": it needs `{key}`, one of {told}"
+    return f".{key}: there is no {tag!r}.{_near(tag, kinds)} It is one of {told}"
 
 
 def _near(name: Any, valid: Sequence[str]) -> str:

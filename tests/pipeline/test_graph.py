@@ -114,6 +114,7 @@ def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> 
          r"steps\.x\.from: it must be set\n.*steps\.x\.frm: unknown key\. Did you mean `from`\? Valid keys: do, from, on"),
         ({"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}, "train": {"epoch": 1}},
          r"steps\.x\.train\.epoch: unknown key\. Did you mean `epochs`"),
+        (3, r"steps\.x: it must be a section, .*got 3"),
         ({"of": "sft"}, "steps.x: it needs `do`, one of merge, pairs, sample"),
         ({"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}, "train": {"epochs": 0}},
          "steps.x.train: .*epochs must be >= 1"),

@@ -114,7 +114,7 @@ def test_which_model_is_started_from_can_be_searched():
     ("search", "told"),
     [
         ({"arm": "nca", "space": {"steps.own.samples_per_rund": {"grid": [1, 2]}}}, "steps.own.samples_per_rund: unknown key"),
-        ({"arm": "nca", "space": {"steps.nca.train.learning_rte": {"grid": [1, 2]}}}, "steps.nca.train.learning_rte: unknown key"),
+        ({"arm": "nca", "space": {"steps.nca.train.learning_rte": {"grid": [1, 2]}}}, "steps.nca.train.learning_rte: unknown"),
         ({"arm": "nca", "space": {"steps.nac.train.epochs": {"grid": [1, 2]}}}, "no section 'nac'; steps has sft2"),
         ({"arm": "nca", "space": {"steps.nca.from": {"grid": ["sft", "sftt"]}}}, "`from: sftt` is no step"),
         ({"arm": "sft2", "space": {RATE: {"grid": [1e-6, 1e-5]}}}, "changes nothing that sft2 is trained with"),
