@@ -47,7 +47,9 @@ def test_what_no_cluster_could_take_is_refused(tmp_path: Path):
     assert "give --address" in run("submit", path, root, environment={"RAY_ADDRESS": ""}, expect=2)
     assert "not a dashboard's address" in run("submit", path, root, "--address", "host:6379", expect=2)
     assert "Is the cluster up" in run("submit", path, root, "--address", "http://127.0.0.1:1", expect=2)
-    assert "no step named sftt; there are problems" in run("submit", path, root, "--until", "sftt", expect=2)
+    assert "no step named sftt; did you mean sft?; there are problems" in run(
+        "submit", path, root, "--until", "sftt", expect=2
+    )
 
 
 @pytest.fixture(scope="module")

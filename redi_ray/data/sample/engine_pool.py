@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -81,13 +81,11 @@ def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[i
     listen()
     low, high = settings.pool
     filled = high if rows is None else math.ceil(rows / expected_sequences(settings))
-    processes, new = list[Process](), 0
-    while len(processes) < min(high, max(low, filled)):
-        if not _is_idle(settings):
-            new += 1  # Ray's count of what is free does not know of these yet
-            if len(processes) >= low and not _has_room([*[_demand(settings)] * new, AROUND]):
-                break
-        processes.append(_take(settings))
+    wanted = min(high, max(low, filled))
+    if wanted > low:
+        idle = min(wanted, _count_idle(settings))
+        wanted = max(low, idle + _room_for(wanted - idle, [AROUND], _demand(settings)))
+    processes = [_take(settings) for _ in range(wanted)]
     number = next(_leases)
     try:
         yield number, [process.actor for process in processes]
@@ -124,20 +122,31 @@ def make_room(demands: Iterable[Demand]) -> None:
         left.append(replace(wanted, pieces=wanted.pieces[served:]))
         if wanted.engine is not None:
             kinds[_kind(wanted.engine)] -= min(served, len(wanted.pieces))
-    deadline = time.monotonic() + LAG_SECONDS  # Ray's count of what is free comes late
-    while not _has_room(left):
-        if time.monotonic() > deadline:
-            end_idle()
-            return
+    if not _fits(left):
+        end_idle()
+
+
+def _fits(demands: Sequence[Demand]) -> bool:
+    """Whether all of it fits on what is free, or on nodes that may come; Ray's count of what is free may come late."""
+    deadline = time.monotonic() + LAG_SECONDS
+    while not (found := packs(_free(), demands)) and time.monotonic() < deadline:
         time.sleep(LAG_SECONDS / 10)
+    return found
 
 
-def _has_room(demands: Iterable[Demand]) -> bool:
-    """Whether all of it fits on what is free now, or on nodes that may come."""
-    nodes = alive_nodes()
-    free = free_resources({})
+def _room_for(most: int, beside: Sequence[Demand], one: Demand) -> int:
+    """How many times, up to `most`, there is room for one beside the others."""
+    if most <= 0 or _fits([*beside, *[one] * most]):
+        return max(most, 0)
+    free = _free()
+    return next((count for count in range(most - 1, 0, -1) if packs(free, [*beside, *[one] * count])), 0)
+
+
+def _free() -> list[dict[str, Any]]:
+    """The nodes with what is free on each now, and those that may come."""
+    nodes, free = alive_nodes(), free_resources({})
     there = [{**node, "Resources": free[node["NodeID"]]} for node in nodes if node["NodeID"] in free]
-    return packs([*there, *nodes_to_come(nodes)], demands)
+    return [*there, *nodes_to_come(nodes)]
 
 
 def end_idle() -> None:
@@ -162,10 +171,10 @@ def _take(settings: EngineSettings) -> Process:
     return _start(settings, kind, session)
 
 
-def _is_idle(settings: EngineSettings) -> bool:
-    """Whether there is a process to take."""
+def _count_idle(settings: EngineSettings) -> int:
+    """How many processes there are to take."""
     with _guard:
-        return any(process.kind == _kind(settings) for process in _idle)
+        return sum(process.kind == _kind(settings) for process in _idle)
 
 
 def _has_rested(process: Process) -> bool:

@@ -273,7 +273,7 @@ def test_a_pool_that_may_grow_leaves_room_for_what_hands_it_its_work(ray_session
     """Or the engines would hold every CPU, and the requests' tasks would wait for ever."""
     engine_pool.end_idle()
     total = int(sum(node["Resources"].get("CPU", 0) for node in alive_nodes()))
-    wait_until(lambda: sum(node.get("CPU", 0.0) for node in free_resources({}).values()) == total)
+    wait_until(lambda: free_cpus() == total)
     settings = EngineSettings(device="cpu", concurrency=(1, 2 * total))
     with engine_pool.lease(settings) as (_, engines):
         assert len(engines) == total - 2
@@ -281,19 +281,24 @@ def test_a_pool_that_may_grow_leaves_room_for_what_hands_it_its_work(ray_session
         assert len(engines) == 2, "which have 256 places each"
 
 
+def free_cpus() -> float:
+    return sum(node.get("CPU", 0.0) for node in free_resources({}).values())
+
+
 def test_idle_engines_go_where_something_else_needs_their_room(ray_session: None):
     """One of 2 CPUs stays beside what fits; a demand for all that there is ends it. Nothing is loaded: what counts is Ray's."""
+    engine_pool.end_idle()
     settings = EngineSettings(device="cpu", cpu_threads=2, max_restarts=0)
     total = sum(node["Resources"].get("CPU", 0) for node in alive_nodes())
-    before = len(engine_pool._idle)
+    wait_until(lambda: free_cpus() == total)
     engine_pool.start_one(settings)
-    assert len(engine_pool._idle) == before + 1
-    wait_until(lambda: sum(node.get("CPU", 0.0) for node in free_resources({}).values()) <= total - 2)
+    assert len(engine_pool._idle) == 1
+    wait_until(lambda: free_cpus() == total - 2)
     engine_pool.make_room([demand("small", [{"CPU": 1.0}], {})])
-    assert len(engine_pool._idle) == before + 1
+    assert len(engine_pool._idle) == 1
     own = replace(demand("an engine", [settings.demand], {}), engine=settings)
     engine_pool.make_room([own, demand("the rest", [{"CPU": total - 2}], {})])
-    assert len(engine_pool._idle) == before + 1, "it is the engine that is asked for"
+    assert len(engine_pool._idle) == 1, "it is the engine that is asked for"
     engine_pool.make_room([own, own, demand("too much", [{"CPU": total - 2}], {})])
     assert engine_pool._idle == []
 
