@@ -100,13 +100,13 @@ def engine_main(model: str, size: int) -> None:
     from redi_ray.config.prompts import PromptSettings
     from redi_ray.data.sample.engine_start import start_vllm
     from redi_ray.data.sample.engines import sampling_params
-    from redi_ray.modeling.tokenizer import load_tokenizer
+    from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
     from redi_ray.text.prompts import to_messages
     from redi_ray.text.tokens import prompt_ids
 
     llm = start_vllm(model, engine_settings())
     limits = limits_of(llm.llm_engine.vllm_config)
-    tokenizer, settings = load_tokenizer(model), PromptSettings()
+    tokenizer, ends, settings = load_tokenizer(model), end_of_turn_ids(model), PromptSettings()
     print("ready", flush=True)
     for line in sys.stdin:
         rows = problem_rows(int(line), size)
@@ -115,7 +115,7 @@ def engine_main(model: str, size: int) -> None:
             TokensPrompt(prompt_token_ids=prompt_ids(to_messages(row["problem"], settings), tokenizer, settings))
             for row in rows
         ]
-        parameters = [SamplingParams(**sampling_params({**row, "sample_index": 0}, sampling())) for row in rows]
+        parameters = [SamplingParams(**sampling_params({**row, "sample_index": 0}, sampling(), ends)) for row in rows]
         outputs = llm.generate(prompts, parameters, use_tqdm=False)
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
         print(json.dumps({"seconds": time.perf_counter() - start, "tokens": tokens, "limits": limits}), flush=True)

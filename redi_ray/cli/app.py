@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -243,34 +244,30 @@ def inspect_traces(
             typer.echo(told, err=True)
 
 
-@app.command()
-def submit(
-    config: Config,
-    overrides: Overrides = None,
-    address: Address = None,
-    follow: Follow = False,
-    command: JobCommand = "run",
-    until: Until = None,
-) -> None:
-    """Run it as a job on a Ray cluster, with the code that lies here. Submitted twice, it runs once."""
-    from redi_ray.cli.submit import submit_job
+def submitting(again: bool) -> Callable[..., None]:
+    """The command that submits a job, or another attempt of it."""
 
-    submit_job(config, overrides or [], address, command=command, until=until, follow=follow, again=False)
+    def command_of(
+        config: Config,
+        overrides: Overrides = None,
+        address: Address = None,
+        follow: Follow = False,
+        command: JobCommand = "run",
+        until: Until = None,
+    ) -> None:
+        from redi_ray.cli.submit import submit_job
+
+        submit_job(config, overrides or [], address, command=command, until=until, follow=follow, again=again)
+
+    return command_of
 
 
-@app.command()
-def resubmit(
-    config: Config,
-    overrides: Overrides = None,
-    address: Address = None,
-    follow: Follow = False,
-    command: JobCommand = "run",
-    until: Until = None,
-) -> None:
-    """Another attempt of a job that has ended: it goes on where that was."""
-    from redi_ray.cli.submit import submit_job
-
-    submit_job(config, overrides or [], address, command=command, until=until, follow=follow, again=True)
+app.command(
+    "submit", help="Run it as a job on a Ray cluster, with the code that lies here. Submitted twice, it runs once."
+)(submitting(again=False))
+app.command("resubmit", help="Another attempt of a job that has ended: it goes on where that was.")(
+    submitting(again=True)
+)
 
 
 @app.command()

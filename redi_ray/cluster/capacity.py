@@ -113,29 +113,31 @@ def without_a_node(
     room: Sequence[Mapping[str, float]], pieces: Sequence[Mapping[str, float]]
 ) -> list[Mapping[str, float]]:
     """The pieces that are left when each, the largest first, has gone to the first node with room for it."""
-    free, left = [dict(resources) for resources in room], []
-    for piece in sorted(pieces, key=lambda piece: (-piece.get("GPU", 0.0), -piece.get("CPU", 0.0))):
-        node = next((node for node in free if all(node.get(name, 0.0) >= n - 1e-9 for name, n in piece.items())), None)
-        if node is None:
-            left.append(piece)
-            continue
-        for name, amount in piece.items():
-            node[name] = node.get(name, 0.0) - amount
-    return left
+    return homeless([{"Resources": resources} for resources in room], [Demand("", {}, {}, pieces)])
 
 
 def packs(nodes: Sequence[Mapping[str, Any]], demands: Iterable[Demand]) -> bool:
-    """Whether each piece, the largest first, finds a node (its `Resources` and `Labels`) with room for it."""
-    free = [(node, dict(node["Resources"])) for node in nodes]
+    """Whether each piece finds a node with room for it."""
+    return not homeless(nodes, demands)
+
+
+def homeless(nodes: Sequence[Mapping[str, Any]], demands: Iterable[Demand]) -> list[Mapping[str, float]]:
+    """The pieces that are left when each, the largest first, has gone to the first node (its `Resources` and `Labels`) that has
+    room for it and the labels."""
+    free, left = [(node, dict(node["Resources"])) for node in nodes], []
     pieces = [(piece, demand.selector) for demand in demands for piece in demand.pieces]
     for piece, selector in sorted(pieces, key=lambda item: (-item[0].get("GPU", 0.0), -item[0].get("CPU", 0.0))):
-        for node, left in free:
-            if selected(node, selector) and all(left.get(name, 0.0) >= n - 1e-9 for name, n in piece.items()):
-                left.update({name: left.get(name, 0.0) - n for name, n in piece.items()})
-                break
-        else:
-            return False
-    return True
+        home = next((have for node, have in free if selected(node, selector) and holds(have, piece)), None)
+        if home is None:
+            left.append(piece)
+            continue
+        home.update({name: home.get(name, 0.0) - amount for name, amount in piece.items()})
+    return left
+
+
+def holds(have: Mapping[str, float], piece: Mapping[str, float]) -> bool:
+    """Whether there is so much of everything."""
+    return all(have.get(name, 0.0) >= amount - 1e-9 for name, amount in piece.items())
 
 
 def described(resources: Mapping[str, float]) -> str:
@@ -197,9 +199,7 @@ def _demands(
     yield demand("resources.verify_workers", [verifier] * resources.verify_workers, cpu)
     yield demand("resources.curate_workers", [{"CPU": 1.0}] * resources.curate_workers, cpu)
     for field, engine in engines.items():
-        # the GPUs of a replica are on one node, unless vLLM itself spreads it over a placement group
-        spread = engine.engine_kwargs.get("distributed_executor_backend") == "ray"
-        replicas = (engine.bundles if spread else [engine.demand]) * engine.pool[0]
+        replicas = engine.pieces * engine.pool[0]
         if engine.label_selector:
             yield demand(field, replicas, engine.label_selector)
         yield demand(f"{field} (with the tasks beside it)", [*replicas, verifier, {"CPU": SMALL_TASKS_CPUS}], {})

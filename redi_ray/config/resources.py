@@ -197,6 +197,17 @@ class EngineSettings:
         return [{"CPU": 1.0, "GPU": 1.0}] * self.world_size
 
     @property
+    def spreads(self) -> bool:
+        """Whether vLLM itself spreads a replica over a placement group of Ray's, on several nodes if need be; else all of its
+        GPUs are on one node."""
+        return self.world_size > 1 and self.engine_kwargs.get("distributed_executor_backend") == "ray"
+
+    @property
+    def pieces(self) -> list[dict[str, float]]:
+        """What Ray sets aside for one replica, each on one node."""
+        return self.bundles if self.spreads else [self.demand]
+
+    @property
     def demand(self) -> dict[str, float]:
         """The bundles' sums: CPU, and GPU where there is one."""
         names = dict.fromkeys(name for bundle in self.bundles for name in bundle)

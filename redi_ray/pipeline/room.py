@@ -30,9 +30,7 @@ def of_trainer(field: str, trainer: TrainerSettings) -> Demand:
 
 def of_engines(field: str, engine: EngineSettings) -> Demand:
     """The fewest replicas of a pool."""
-    spread = engine.engine_kwargs.get("distributed_executor_backend") == "ray"
-    pieces = (engine.bundles if spread else [engine.demand]) * engine.pool[0]
-    return replace(demand(field, pieces, engine.label_selector), engine=engine)
+    return replace(demand(field, engine.pieces * engine.pool[0], engine.label_selector), engine=engine)
 
 
 def of_verifiers(config: ExperimentConfig, workers: int | None = None) -> Demand:

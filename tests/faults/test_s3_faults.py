@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import ray
-from conftest import LIMITS, Measured
+from measured import LIMITS, Measured
 from proxy import FaultProxy, Kind
 from typer.testing import CliRunner
 

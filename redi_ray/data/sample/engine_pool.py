@@ -31,7 +31,7 @@ from redi_ray.cluster.capacity import (
 from redi_ray.cluster.notices import listen
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.engine_actor import EngineActor
-from redi_ray.data.sample.engines import actor_options, expected_sequences, spreads
+from redi_ray.data.sample.engines import actor_options, expected_sequences
 
 AROUND = demand("work around engines", [{"CPU": SMALL_TASKS_CPUS}, {"CPU": 1.0}], {})
 """Small tasks, and a verifier, which a pool of engines that grows must leave room for."""
@@ -190,7 +190,7 @@ def _has_rested(process: Process) -> bool:
 
 def _start(settings: EngineSettings, kind: str, session: str) -> Process:
     options, group = actor_options(settings), None
-    if spreads(settings):
+    if settings.spreads:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         group = ray.util.placement_group(settings.bundles)
@@ -224,9 +224,8 @@ def _end_in_time(process: Process) -> None:
 
 def _demand(settings: EngineSettings) -> Demand:
     """Of one engine."""
-    pieces = settings.bundles if spreads(settings) else [settings.demand]
-    return demand("an engine", pieces, settings.label_selector)
+    return demand("an engine", settings.pieces, settings.label_selector)
 
 
 def _kind(settings: EngineSettings) -> str:
-    return repr((actor_options(settings), spreads(settings) and settings.bundles, settings.max_restarts))
+    return repr((actor_options(settings), settings.pieces, settings.max_restarts))

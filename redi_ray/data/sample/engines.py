@@ -51,11 +51,6 @@ def environment(engine: EngineSettings) -> dict[str, str]:
     return found
 
 
-def spreads(engine: EngineSettings) -> bool:
-    """Whether vLLM itself spreads a replica's GPUs over a placement group of Ray's, on several nodes if need be."""
-    return engine.world_size > 1 and engine_kwargs(engine)["distributed_executor_backend"] == "ray"
-
-
 def actor_options(engine: EngineSettings) -> dict[str, Any]:
     """Ray's options for an actor with a whole replica in it: CPUs, GPUs, labels, environment."""
     options: dict[str, Any] = {"num_cpus": engine.demand["CPU"], "runtime_env": {"env_vars": environment(engine)}}

@@ -39,7 +39,6 @@ from redi_ray.data.sample.engines import (
     environment,
     expected_sequences,
     sampling_params,
-    spreads,
 )
 from redi_ray.data.sample.samples import REQUEST, Requests, Sampling, explode
 from redi_ray.data.sample.sampling import vllm_sampler
@@ -167,8 +166,8 @@ def test_every_engine_gets_the_same_environment_and_resources():
     assert (options["num_gpus"], options["label_selector"]) == (4.0, {"pool": "a"})
     assert engine_kwargs(large)["max_num_seqs"] == 7
     assert engine_kwargs(large)["distributed_executor_backend"] == "mp", "one actor holds all of the GPUs"
-    assert not spreads(large)
-    assert spreads(EngineSettings(tensor_parallel_size=2, engine_kwargs={"distributed_executor_backend": "ray"}))
+    assert not large.spreads
+    assert EngineSettings(tensor_parallel_size=2, engine_kwargs={"distributed_executor_backend": "ray"}).spreads
     row = {"problem_id": "p", "sample_index": 1}
     told = sampling_params(row, Sampling(0.5, 0.9, 8, 3), {7, 2})
     assert (told["skip_special_tokens"], told["spaces_between_special_tokens"]) == (False, False)
