@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
@@ -53,7 +52,7 @@ def train_with_progress(
             name=label,
             keep_float32=keep_float32,
             callbacks=callbacks,
-            **asdict(trainer),
+            trainer=trainer,
         )
 
 

@@ -106,7 +106,8 @@ def test_training_and_the_reference(there: str, tmp_path: Path):
     with actors("RayTrainWorker") as nodes:
         outcome = launch_training(
             model_path=model, overrides=ModelOverrides(), sequences_uri=sequences, objective=RediObjective(),
-            settings=settings, out_uri=str(tmp_path / "run"), num_workers=2, label_selector=THERE,
+            settings=settings, out_uri=str(tmp_path / "run"),
+            trainer=TrainerSettings(num_workers=2, label_selector=THERE, trackers=[]),
         )  # fmt: skip
     assert outcome.status == "done"
     assert nodes == {there}

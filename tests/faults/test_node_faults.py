@@ -20,6 +20,7 @@ from trace_shards import write_trace_shards
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.objectives import RediObjective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.store import storage
@@ -75,9 +76,9 @@ def train(inputs: tuple[str, str], out: Path, collective_timeout_s: int = 900) -
         objective=RediObjective(),
         settings=TrainSettings(**(PLAIN_SETTINGS | {"checkpoint_every": 5})),  # type: ignore[arg-type]
         out_uri=str(out),
-        num_workers=2,
-        label_selector=WORKERS,
-        collective_timeout_s=collective_timeout_s,
+        trainer=TrainerSettings(
+            num_workers=2, label_selector=WORKERS, collective_timeout_s=collective_timeout_s, trackers=[]
+        ),
     )
 
 

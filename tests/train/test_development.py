@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import RediObjective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSettings
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import PROBLEM, Verdict
@@ -110,7 +111,7 @@ def test_an_empty_table_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     arguments = (job.model_path, job.overrides, job.sequences_uri, job.objective, job.settings, job.out_uri)
     names = ("model_path", "overrides", "sequences_uri", "objective", "settings", "out_uri")
     with pytest.raises(ValueError, match=r"settings.probe needs `development`"):
-        launch_training(**dict(zip(names, arguments, strict=True)))  # type: ignore[arg-type]
+        launch_training(**dict(zip(names, arguments, strict=True)), trainer=TrainerSettings())  # type: ignore[arg-type]
 
 
 def test_a_checkpoint_knows_what_it_was_measured_by(tmp_path: Path) -> None:

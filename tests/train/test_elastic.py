@@ -29,6 +29,7 @@ from tiny_runs import PLAIN_SETTINGS
 
 from redi_ray.cluster.spot_drain import NodeDrainer, Notice
 from redi_ray.config.objectives import RediObjective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.monitors import read_metrics
@@ -130,10 +131,9 @@ def train(inputs: tuple[str, str], out: Path) -> TrainOutcome:
         objective=RediObjective(),
         settings=TrainSettings(**SETTINGS, checkpoint_every=10),  # type: ignore[arg-type]
         out_uri=str(out),
-        num_workers=(1, 2),
-        label_selector=WORKERS,
-        max_failures=1,
-        resize_check_s=0.5,
+        trainer=TrainerSettings(
+            num_workers=(1, 2), label_selector=WORKERS, max_failures=1, resize_check_s=0.5, trackers=[]
+        ),
     )
 
 

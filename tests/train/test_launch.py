@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from tiny_runs import PLAIN_SETTINGS, TOTAL_STEPS, assert_same_run
 from transformers import AutoModelForCausalLM
 
 from redi_ray.config.objectives import RediObjective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import EXIT_BAD_INPUT
 from redi_ray.train.monitors import read_metrics
@@ -26,6 +28,10 @@ SETTINGS = PLAIN_SETTINGS | {"checkpoint_every": 5}
 
 
 def launch(inputs: tuple[str, str], out: Path, **changes: object) -> TrainOutcome:
+    """changes: of the launch's arguments, or of the trainer's settings."""
+    trainer = {"num_workers": 2, "cpus_per_worker": 0.5, "trackers": []}
+    names = {field.name for field in fields(TrainerSettings)}
+    trainer |= {name: changes.pop(name) for name in names & set(changes)}
     options: dict[str, object] = {
         "model_path": inputs[0],
         "overrides": ModelOverrides(),
@@ -33,8 +39,7 @@ def launch(inputs: tuple[str, str], out: Path, **changes: object) -> TrainOutcom
         "objective": RediObjective(),
         "settings": TrainSettings(**SETTINGS),  # type: ignore[arg-type]
         "out_uri": str(out),
-        "num_workers": 2,
-        "cpus_per_worker": 0.5,
+        "trainer": TrainerSettings(**trainer),  # type: ignore[arg-type]
     }
     return launch_training(**(options | changes))  # type: ignore[arg-type]
 

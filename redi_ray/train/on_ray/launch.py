@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from redi_ray.cluster.capacity import require_room
 from redi_ray.cluster.preemption import saving_first
 from redi_ray.config.objectives import Objective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.modeling.limits import count_parameters
@@ -74,19 +75,10 @@ def launch_training(
     settings: TrainSettings,
     out_uri: str,
     development: Development | None = None,
-    num_workers: int | tuple[int, int] = 1,
-    use_gpu: bool = False,
-    cpus_per_worker: float = 1.0,
-    max_failures: int = 3,
-    max_preemption_failures: int = -1,
-    preemption_grace_s: float = 0.0,
-    resize_check_s: float = 60.0,
-    label_selector: Mapping[str, str] | None = None,
-    trackers: Sequence[str] = (),
+    trainer: TrainerSettings,
     name: str = "redi_ray",
     keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
-    collective_timeout_s: int = 900,
 ) -> TrainOutcome:
     """Train on Ray and export. Call it again with the same `out_uri` to go on, or to get a finished run's outcome.
 
@@ -98,32 +90,25 @@ def launch_training(
         mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
         development: needed where `settings.probe` is set.
-        num_workers: ranks; (fewest, most) for a training that changes size with the cluster, see `elastic.py`.
-        cpus_per_worker: logical CPUs per rank; also its number of threads.
-        max_failures ... resize_check_s: see `redi_ray.config.resources.TrainerSettings`.
-        label_selector: labels of the nodes that ranks may run on.
+        trainer: the ranks, and what they survive; for a number that changes with the cluster see `elastic.py`.
         name: of the run in trackers and on the model card.
         keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
         callbacks: for Ray's RunConfig, such as Tune's report callback; metrics are reported at every checkpoint and probe.
-        collective_timeout_s: a rank that waits longer for the others fails, and the run restarts.
 
     Raises ValueError for a tracker, model or development that is not there; TrainRefused where settings and data do not fit
     (at once, whichever rank finds it); NonfiniteError where a step was not finite and the settings stop there; TrainError
-    when more than `max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM,
+    when more than `trainer.max_failures` attempts failed; StorageError where `out_uri` cannot be written; Preempted after SIGTERM
     when a checkpoint has been saved; CapacityError where the workers, with the memory that they take, would wait for ever.
     """
-    require_trackers(trackers)
+    require_trackers(trainer.trackers)
     if settings.probe is not None and development is None:
         raise ValueError("settings.probe needs `development`: the problems to measure on")
     out_uri = storage.resolve(out_uri)
     if (finished := read_outcome(out_uri)) is not None:
         return finished
-    fewest, most = num_workers if isinstance(num_workers, tuple) else (num_workers, num_workers)
-    resources = {"CPU": cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
-    model_path = resolve_model(model_path)
-    if (parameters := count_parameters(model_path)) is not None:
-        resources["memory"] = rank_bytes(parameters, fewest, use_gpu, overrides.lora is not None)
-    require_room(f"workers of {name}", [resources] * fewest, label_selector or {})
+    model_path, (fewest, most) = resolve_model(model_path), trainer.pool
+    resources = resources_of_rank(model_path, trainer, overrides)
+    require_room(f"workers of {name}", [resources] * fewest, trainer.label_selector)
     job = Job(
         model_path=model_path,
         overrides=overrides,
@@ -133,8 +118,8 @@ def launch_training(
         settings=settings,
         out_uri=out_uri,
         name=name,
-        threads=max(1, int(cpus_per_worker)),
-        trackers=tuple(trackers),
+        threads=max(1, int(trainer.cpus_per_worker)),
+        trackers=tuple(trainer.trackers),
         watch_nodes=not fits_on_one_node(resources, most),
         fewest_ranks=fewest,
         grows=fewest < most,
@@ -142,34 +127,48 @@ def launch_training(
         development=development if settings.probe is not None else None,
         keep_float32=keep_float32,
     )
-    from ray.train import FailureConfig, ScalingConfig
-
-    scaling = ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
-        num_workers=(fewest, most) if job.grows else most,  # type: ignore[arg-type]
-        elastic_resize_monitor_interval_s=resize_check_s,
-        use_gpu=use_gpu,
-        resources_per_worker=resources,
-        label_selector=dict(label_selector) if label_selector else None,
-    )
-    failures = FailureConfig(  # type: ignore[call-arg]
-        max_failures=max_failures,
-        max_preemption_failures=max_preemption_failures,
-        preemption_grace_s=preemption_grace_s,
-    )
-    run_on_ray(job, scaling, failures, callbacks, collective_timeout_s)
+    run_on_ray(job, trainer, resources, callbacks)
     outcome = read_outcome(out_uri)
     if outcome is None:
         raise TrainError(f"{out_uri}: the workers ended without an export")
     return outcome
 
 
-def run_on_ray(
-    job: Job,
-    scaling: ScalingConfig,
-    failures: FailureConfig,
-    callbacks: Sequence[Any],
-    collective_timeout_s: int,
-) -> None:
+def resources_of_rank(model_path: str, trainer: TrainerSettings, overrides: ModelOverrides) -> dict[str, float]:
+    """What Ray sets aside for one rank; bytes of memory too, where the model's size can be told."""
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    if (parameters := count_parameters(model_path)) is not None:
+        held = rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, overrides.lora is not None)
+        resources["memory"] = held
+    return resources
+
+
+def scaling_of(trainer: TrainerSettings, resources: Mapping[str, float]) -> ScalingConfig:
+    """Ray Train's word for how many ranks there are, and where."""
+    from ray.train import ScalingConfig
+
+    fewest, most = trainer.pool
+    return ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
+        num_workers=(fewest, most) if fewest < most else most,  # type: ignore[arg-type]
+        elastic_resize_monitor_interval_s=trainer.resize_check_s,
+        use_gpu=trainer.use_gpu,
+        resources_per_worker=dict(resources),
+        label_selector=dict(trainer.label_selector) or None,
+    )
+
+
+def failures_of(trainer: TrainerSettings) -> FailureConfig:
+    """Ray Train's word for what the ranks survive."""
+    from ray.train import FailureConfig
+
+    return FailureConfig(  # type: ignore[call-arg]
+        max_failures=trainer.max_failures,
+        max_preemption_failures=trainer.max_preemption_failures,
+        preemption_grace_s=trainer.preemption_grace_s,
+    )
+
+
+def run_on_ray(job: Job, settings: TrainerSettings, resources: Mapping[str, float], callbacks: Sequence[Any]) -> None:
     """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
     from ray.train import RunConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -181,12 +180,14 @@ def run_on_ray(
     trainer = make(
         worker_entry,
         train_loop_config={"job": job},
-        torch_config=TorchConfig(backend="nccl" if scaling.use_gpu else "gloo", timeout_s=collective_timeout_s),
-        scaling_config=scaling,
+        torch_config=TorchConfig(
+            backend="nccl" if settings.use_gpu else "gloo", timeout_s=settings.collective_timeout_s
+        ),
+        scaling_config=scaling_of(settings, resources),
         run_config=RunConfig(
             name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
             storage_path=job.bookkeeping,
-            failure_config=failures,
+            failure_config=failures_of(settings),
             callbacks=list(callbacks),
         ),
     )
