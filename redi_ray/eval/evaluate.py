@@ -77,7 +77,7 @@ def evaluate_model(
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
     check_prompt(recorded, model, prompt, engine.trusts_code)
-    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
+    sampling = sampling_of(settings)
     asked, verified_uri = requests(benchmarks, settings), storage.join(out_uri, "verified")
     own = vllm_sampler(model, engine, sampling, prompt, asked.num_rows)
     with own if sampler is None else nullcontext(sampler) as drawing:
@@ -106,6 +106,11 @@ def evaluate_model(
         scored.append({"name": name, **asdict(score(rows, problems, settings))})
         samples += shown_samples(rows, name)
     return {"benchmarks": scored, "samples": samples}
+
+
+def sampling_of(settings: EvaluateSettings) -> Sampling:
+    """How one sample is drawn."""
+    return Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
 
 
 def num_samples(name: str, settings: EvaluateSettings) -> int:

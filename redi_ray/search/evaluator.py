@@ -11,13 +11,13 @@ import ray.data
 
 from redi_ray.cluster.notices import listen
 from redi_ray.cluster.runtime import quiet_libraries
-from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.search import DevEvaluation
 from redi_ray.data.sample.engine import Engine, Swap
 from redi_ray.data.sample.engines import actor_options
 from redi_ray.data.sample.generate import read_problems
-from redi_ray.data.sample.samples import Sampler, Sampling
+from redi_ray.data.sample.samples import Sampler
+from redi_ray.eval.evaluate import sampling_of
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.search.trial import Score, Scorer, dev_pass_at_1, some_problems
 from redi_ray.stages.run import Run
@@ -52,11 +52,6 @@ class Evaluator:
             return ray.data.from_arrow(self.engine.submit(rows, sampling_of(evaluate), prompt).result())
 
         return sample
-
-
-def sampling_of(evaluate: EvaluateSettings) -> Sampling:
-    """How one sample is drawn."""
-    return Sampling(evaluate.temperature, evaluate.top_p, evaluate.max_tokens, evaluate.seed)
 
 
 def start_evaluator(engine: EngineSettings, checks_with: float = 0.0) -> Any:
