@@ -7,6 +7,7 @@ idle for as long as its start took: nothing is then paid twice over.
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
@@ -128,6 +129,9 @@ def make_room(demands: Iterable[Demand]) -> None:
 
 def _fits(demands: Sequence[Demand]) -> bool:
     """Whether all of it fits on what is free, or on nodes that may come; Ray's count of what is free may come late."""
+    if packs(_free(), demands):
+        return True
+    gc.collect()  # workers of a dataset that ended early hold their CPUs as long as a cycle of references holds the dataset
     deadline = time.monotonic() + LAG_SECONDS
     while not (found := packs(_free(), demands)) and time.monotonic() < deadline:
         time.sleep(LAG_SECONDS / 10)
