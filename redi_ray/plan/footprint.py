@@ -7,7 +7,7 @@ import math
 from redi_ray.pipeline.graph import Step
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
-from redi_ray.plan.trainings import MISMATCHED, REFERENCES, Training, training_of, trainings
+from redi_ray.plan.trainings import MISMATCHED, REFERENCES, PlannedTraining, training_of, trainings
 from redi_ray.plan.workload import Workload, workload_of
 
 TOKEN_BYTES = 5.0
@@ -16,7 +16,7 @@ REFERENCE_BYTES = 4.0 + 12.0
 """A scored token's log-prob in the arrays, and in the shard before it, with its place."""
 
 
-def stage_memory(inputs: Inputs, work: Workload, stage: Training) -> StageMemory:
+def stage_memory(inputs: Inputs, work: Workload, stage: PlannedTraining) -> StageMemory:
     """What a rank of a training holds, and whether that fits; of a range with the fewest ranks, when each holds most.
 
     work: of its data.
@@ -97,13 +97,13 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
     return {f"{place}{step.gives}": work.traces * (work.trace_tokens + work.prompt) * text}
 
 
-def export_bytes(inputs: Inputs, training: Training) -> int:
+def export_bytes(inputs: Inputs, training: PlannedTraining) -> int:
     """Of a parameter in the exported model."""
     value = training.setup(inputs.student).value_bytes
     return {"auto": value, "float32": 4, "bfloat16": 2}[training.settings.export_dtype]
 
 
-def is_kept_exact(inputs: Inputs, training: Training) -> bool:
+def is_kept_exact(inputs: Inputs, training: PlannedTraining) -> bool:
     """Whether its float32 weights lie beside a narrower export, for trainings that start from it."""
     return training.recipe.starts_others and export_bytes(inputs, training) < 4
 

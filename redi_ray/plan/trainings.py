@@ -23,7 +23,7 @@ REFERENCES, MISMATCHED = "references", "references/mismatched"
 
 
 @dataclass(frozen=True)
-class Training:
+class PlannedTraining:
     """One training of a graph."""
 
     name: str
@@ -49,19 +49,19 @@ class Training:
         return Setup.of(shape, self.settings, self.recipe.trainer.use_gpu, self.overrides.lora)
 
 
-def training_of(config: ExperimentConfig, step: Step) -> Training | None:
+def training_of(config: ExperimentConfig, step: Step) -> PlannedTraining | None:
     """The training that a step is, None if it is none."""
     init = config.model.init
     if step.kind == "base" and isinstance(init, ArithmeticModel):
         trainer = config.resources.trainer
         recipe = Recipe(SftObjective(), init.train, trainer, "examples", starts_others=True)
-        return Training(step.name, recipe, ModelOverrides(), None)
+        return PlannedTraining(step.name, recipe, ModelOverrides(), None)
     if step.kind == "train":
-        return Training(step.name, step.settings, config.model.overrides, step.inputs["groups"])
+        return PlannedTraining(step.name, step.settings, config.model.overrides, step.inputs["groups"])
     return None
 
 
-def trainings(inputs: Inputs) -> list[Training]:
+def trainings(inputs: Inputs) -> list[PlannedTraining]:
     """All of a graph, in its order."""
     found = (training_of(inputs.config, step) for step in inputs.graph)
     return [each for each in found if each is not None]
@@ -75,7 +75,7 @@ def corpus_cost(inputs: Inputs, work: Workload, name: str, init: ArithmeticModel
     return _trained(inputs, work, name, [name], groups, tokens, flops.times(groups), trainer)
 
 
-def training_cost(inputs: Inputs, work: Workload, each: Training) -> StageCost:
+def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> StageCost:
     """Of a training on positives or pairs. work: of its data."""
     settings, objective, trainer = each.settings, each.recipe.objective, each.recipe.trainer
     available = work.pairs if each.paired else work.positives

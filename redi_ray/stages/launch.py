@@ -15,8 +15,8 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.stages.bars import terminal_bar
 from redi_ray.store import storage
-from redi_ray.train.on_ray.job import Development
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
+from redi_ray.train.on_ray.orders import Development
 
 TAIL_BYTES = 32_768
 """Read of the metrics at a time: some fifty steps, so that a measurement between two looks is not overlooked."""

@@ -18,7 +18,7 @@ from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import Kind, mismatched, mismatched_stage, sequences, sequences_stage
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
-from redi_ray.train.on_ray.job import Development
+from redi_ray.train.on_ray.orders import Development
 
 LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""

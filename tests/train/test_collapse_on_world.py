@@ -24,7 +24,7 @@ from redi_ray.train.batches import plan_batches
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, read_metrics
 from redi_ray.train.on_ray.development import judge
-from redi_ray.train.on_ray.job import Development
+from redi_ray.train.on_ray.orders import Development
 from redi_ray.train.probe import Probe, choose_problems
 from redi_ray.train.progress import TrainResult
 from redi_ray.train.sequences import SequenceRecord, SequenceStore

@@ -27,16 +27,16 @@ from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.on_ray.development import development_fingerprint, development_problems, judge
-from redi_ray.train.on_ray.job import Development, Job
 from redi_ray.train.on_ray.launch import launch_training
+from redi_ray.train.on_ray.orders import Development, Orders
 from redi_ray.train.on_ray.worker import train_and_export
 
 ALL_OF_IT = AnswerSettings(extract=["regex:(?s)(.+)"])
 PROMPT = PromptSettings(prefix="")
 
 
-def job_of(folder: Path, gold: dict[str, str], **settings: object) -> Job:
-    """A job on a tiny model whose learning rate moves nothing, with development problems of these reference answers."""
+def orders_of(folder: Path, gold: dict[str, str], **settings: object) -> Orders:
+    """Orders on a tiny model whose learning rate moves nothing, with development problems of these reference answers."""
     rows = [{"problem_id": f"id-{p}", "problem": p, "answer": a, "source": None} for p, a in gold.items()]
     storage.write_table(f"{folder}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
     probe = ProbeSettings(every=2, problems=12, max_tokens=8, batch_size=5)
@@ -47,7 +47,7 @@ def job_of(folder: Path, gold: dict[str, str], **settings: object) -> Job:
         "max_steps": 3,
         "probe": probe,
     } | settings
-    return Job(
+    return Orders(
         model_path=f"{folder}/model",
         overrides=ModelOverrides(),
         sequences_uri=f"{folder}/sequences",
@@ -82,11 +82,11 @@ def test_accuracy_is_the_verifiers(tmp_path: Path) -> None:
     right = [verify_answer(answers[p], gold[p], ALL_OF_IT).verdict == Verdict.CORRECT for p in answers]
     assert len(set(answers.values())) > 6
     assert 3 <= sum(right) <= 6
-    job = job_of(tmp_path, gold)
+    orders = orders_of(tmp_path, gold)
     (tmp_path / "scratch").mkdir()
     heard = []
     hooks = Hooks(on_probe=lambda steps, metrics: heard.append((steps, metrics["dev_accuracy"], "loss" in metrics)))
-    train_and_export(job, Distributed(), tmp_path / "scratch", hooks)
+    train_and_export(orders, Distributed(), tmp_path / "scratch", hooks)
     lines = read_metrics(tmp_path / "out" / "metrics.jsonl")
     assert [line.get("dev_accuracy") for line in lines] == [sum(right) / len(right)] * 3
     assert heard == [(steps, sum(right) / len(right), True) for steps in (1, 2, 3)], "what a search listens to"
@@ -104,11 +104,18 @@ def test_a_cut_off_answer_is_no_guess_and_a_hanging_one_ends() -> None:
 
 def test_an_empty_table_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     write_inputs(tmp_path)
-    job = job_of(tmp_path, {})
+    orders = orders_of(tmp_path, {})
     with pytest.raises(ValueError, match="no development problem is there"):
-        development_problems(job, job.model_path)
-    assert development_problems(replace(job, development=None), job.model_path) == []
-    arguments = (job.model_path, job.overrides, job.sequences_uri, job.objective, job.settings, job.out_uri)
+        development_problems(orders, orders.model_path)
+    assert development_problems(replace(orders, development=None), orders.model_path) == []
+    arguments = (
+        orders.model_path,
+        orders.overrides,
+        orders.sequences_uri,
+        orders.objective,
+        orders.settings,
+        orders.out_uri,
+    )
     names = ("model_path", "overrides", "sequences_uri", "objective", "settings", "out_uri")
     with pytest.raises(ValueError, match=r"settings.probe needs `development`"):
         launch_training(**dict(zip(names, arguments, strict=True)), trainer=TrainerSettings())  # type: ignore[arg-type]
@@ -117,11 +124,11 @@ def test_an_empty_table_and_a_missing_one_are_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_knows_what_it_was_measured_by(tmp_path: Path) -> None:
     """Another gold, another way to read answers: not to be resumed from. Without a probe there is nothing to know."""
     write_inputs(tmp_path)
-    job = job_of(tmp_path, {"1": "2"})
-    problems = development_problems(job, job.model_path)
-    found = development_fingerprint(job, problems)
-    assert found == development_fingerprint(job, development_problems(job, job.model_path))
-    assert development_fingerprint(job, [replace(problems[0], answer="3")]) != found
-    other = replace(job.development, answers=AnswerSettings())  # type: ignore[type-var]
-    assert development_fingerprint(replace(job, development=other), problems) != found
-    assert development_fingerprint(job, []) == {}
+    orders = orders_of(tmp_path, {"1": "2"})
+    problems = development_problems(orders, orders.model_path)
+    found = development_fingerprint(orders, problems)
+    assert found == development_fingerprint(orders, development_problems(orders, orders.model_path))
+    assert development_fingerprint(orders, [replace(problems[0], answer="3")]) != found
+    other = replace(orders.development, answers=AnswerSettings())  # type: ignore[type-var]
+    assert development_fingerprint(replace(orders, development=other), problems) != found
+    assert development_fingerprint(orders, []) == {}

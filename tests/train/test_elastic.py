@@ -24,7 +24,7 @@ from ray.train.v2._internal.execution.scaling_policy import NoopDecision
 from ray.train.v2.api.preemption import PreemptionInfo
 from ray_nodes import ray_nodes
 from safetensors.torch import load_file
-from test_worker import make_job
+from test_worker import make_orders
 from tiny_runs import PLAIN_SETTINGS
 
 from redi_ray.cluster.spot_drain import NodeDrainer, Notice
@@ -34,8 +34,8 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.monitors import read_metrics
 from redi_ray.train.on_ray.elastic import GivingWayPolicy, SavingPolicy
-from redi_ray.train.on_ray.job import RESIZE, Job
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
+from redi_ray.train.on_ray.orders import RESIZE, Orders
 from redi_ray.train.on_ray.outside import GivingWay, Outside
 from redi_ray.train.progress import LoopState
 
@@ -72,20 +72,20 @@ def held() -> Iterator[None]:
             rank.resume()
 
 
-def policy_for(job: Job) -> SavingPolicy:
+def policy_for(orders: Orders) -> SavingPolicy:
     """As Ray Train's controller has it, with one running rank."""
     scaling = ScalingConfig(
         num_workers=(1, 2), resources_per_worker={"CPU": 1.0}, elastic_resize_monitor_interval_s=0.0
     )  # type: ignore[arg-type, call-arg]
-    policy = SavingPolicy(scaling, job)
+    policy = SavingPolicy(scaling, orders)
     policy.after_controller_start(SimpleNamespace(run_id="test"))  # type: ignore[arg-type]
     return policy
 
 
 def test_growing_waits_for_a_checkpoint(ray_session: None, tmp_path: Path):
     """However long that takes: ranks that are ended before would lose the steps since the last one."""
-    job = replace(make_job(str(tmp_path)), grows=True)
-    policy, rank = policy_for(job), Outside(job, Distributed())
+    orders = replace(make_orders(str(tmp_path)), grows=True)
+    policy, rank = policy_for(orders), Outside(orders, Distributed())
     group = SimpleNamespace(workers=[], num_workers=1, start_time=0.0)
     decide = partial(policy.make_decision_for_running_worker_group, group, None)
     rank.look()
@@ -97,14 +97,14 @@ def test_growing_waits_for_a_checkpoint(ray_session: None, tmp_path: Path):
     rank.answer()
     assert not rank.save_requested()
     assert decide().num_workers == 2  # type: ignore[attr-defined]
-    assert not Path(job.bookkeeping, RESIZE).exists()
+    assert not Path(orders.bookkeeping, RESIZE).exists()
 
 
 def test_ranks_give_way_where_enough_are_left(tmp_path: Path):
     """Three ranks, one of them on a node that goes: two go on where two are enough, else all stay while they can."""
     notice = PreemptionInfo(deadline_ms=None, preempted_node_to_ranks={"n": [2]})
     for fewest, gives_way in ((1, True), (2, True), (3, False)):
-        rank = Outside(replace(make_job(str(tmp_path)), fewest_ranks=fewest), Distributed(world_size=3))
+        rank = Outside(replace(make_orders(str(tmp_path)), fewest_ranks=fewest), Distributed(world_size=3))
         assert not rank.hooks().stop_requested()
         rank.notice = notice
         assert rank.hooks().stop_requested() == gives_way

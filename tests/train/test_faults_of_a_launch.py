@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from ray.train.v2.api.exceptions import WorkerGroupError
-from test_worker import make_job
+from test_worker import make_orders
 
 from redi_ray.errors import EXIT_FAILED, StorageUnavailable
 from redi_ray.store import storage
@@ -20,8 +20,8 @@ from redi_ray.train.on_ray.worker import refuse
 
 
 def test_the_drivers_word_reaches_the_flag_that_the_loop_asks(tmp_path: Path) -> None:
-    job, asked = make_job(str(tmp_path)), threading.Event()
-    with passing_on(asked, job), listening(job, Distributed()) as outside:
+    orders, asked = make_orders(str(tmp_path)), threading.Event()
+    with passing_on(asked, orders), listening(orders, Distributed()) as outside:
         stop = outside.hooks().stop_requested
         time.sleep(0.5)
         assert not stop()
@@ -44,8 +44,8 @@ def test_an_outage_that_all_attempts_ended_with_is_told_without_rays_traceback()
 
 
 def test_a_refusal_says_whether_storage_is_the_reason(tmp_path: Path) -> None:
-    job = make_job(str(tmp_path))
-    refuse(job, Distributed(), storage.StorageError("the disk is full"))
-    assert storage.read_json(f"{job.bookkeeping}/refused.json")["storage"]
-    refuse(job, Distributed(), ValueError("longer than max_length"))
-    assert not storage.read_json(f"{job.bookkeeping}/refused.json")["storage"]
+    orders = make_orders(str(tmp_path))
+    refuse(orders, Distributed(), storage.StorageError("the disk is full"))
+    assert storage.read_json(f"{orders.bookkeeping}/refused.json")["storage"]
+    refuse(orders, Distributed(), ValueError("longer than max_length"))
+    assert not storage.read_json(f"{orders.bookkeeping}/refused.json")["storage"]

@@ -26,8 +26,8 @@ from redi_ray.train.fingerprints import FingerprintError, data_fingerprint, mode
 from redi_ray.train.loop import Hooks
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
-from redi_ray.train.on_ray.job import Job
 from redi_ray.train.on_ray.launch import read_outcome
+from redi_ray.train.on_ray.orders import Orders
 from redi_ray.train.on_ray.worker import train_and_export
 from redi_ray.train.references import reference_logps
 from redi_ray.train.sequences import SequenceStore
@@ -59,7 +59,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(root: Path, objective: Objective, overrides: ModelOverrides | None = None) -> Path:
-    job = Job(
+    orders = Orders(
         model_path=str(root / "model"),
         overrides=overrides or ModelOverrides(),
         sequences_uri=str(root / "sequences"),
@@ -73,8 +73,8 @@ def train(root: Path, objective: Objective, overrides: ModelOverrides | None = N
         watch_nodes=False,
     )
     (root / "scratch").mkdir()
-    train_and_export(job, Distributed(), root / "scratch", Hooks())
-    return Path(job.out_uri)
+    train_and_export(orders, Distributed(), root / "scratch", Hooks())
+    return Path(orders.out_uri)
 
 
 def test_what_belongs_together_trains(scored: Path, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from redi_ray.store import storage
 from redi_ray.text.answers import verify_answer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks
-from redi_ray.train.on_ray.job import Development, Job
+from redi_ray.train.on_ray.orders import Development, Orders
 from redi_ray.train.probe import DevProblem, Judge, Probe, choose_problems
 
 
-def development_problems(job: Job, model_path: str) -> list[DevProblem]:
-    """The problems that the job's probe asks, none if it has no probe. Raises ValueError if the table is empty."""
-    development, settings = job.development, job.settings.probe
+def development_problems(orders: Orders, model_path: str) -> list[DevProblem]:
+    """The problems that the training's probe asks, none if it has no probe. Raises ValueError if the table is empty."""
+    development, settings = orders.development, orders.settings.probe
     if development is None or settings is None:
         return []
     shards = storage.list_files(development.problems_uri, ".parquet")
@@ -29,13 +29,13 @@ def development_problems(job: Job, model_path: str) -> list[DevProblem]:
     if not rows:
         raise ValueError(f"{development.problems_uri}: no development problem is there")
     return choose_problems(
-        rows, load_tokenizer(model_path, job.overrides.trust_remote_code), development.prompt, settings.problems
+        rows, load_tokenizer(model_path, orders.overrides.trust_remote_code), development.prompt, settings.problems
     )
 
 
 def with_probe(
     hooks: Hooks,
-    job: Job,
+    orders: Orders,
     problems: list[DevProblem],
     policy: Policy,
     *,
@@ -44,7 +44,7 @@ def with_probe(
     who: Distributed,
 ) -> Hooks:
     """`hooks` that measure development accuracy as well, where there are problems to ask."""
-    development, settings = job.development, job.settings.probe
+    development, settings = orders.development, orders.settings.probe
     if not problems or development is None or settings is None:
         return hooks
     probe = Probe(
@@ -52,8 +52,8 @@ def with_probe(
         problems,
         judge(development),
         settings,
-        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
-        end_ids=end_of_turn_ids(model_path, job.overrides.trust_remote_code),
+        tokenizer=load_tokenizer(model_path, orders.overrides.trust_remote_code),
+        end_ids=end_of_turn_ids(model_path, orders.overrides.trust_remote_code),
         prefix=development.prompt.prefix,
         total_steps=total_steps,
         distributed=who,
@@ -79,11 +79,13 @@ def judge(development: Development) -> Judge:
     return is_right
 
 
-def development_fingerprint(job: Job, problems: list[DevProblem]) -> dict[str, str]:
+def development_fingerprint(orders: Orders, problems: list[DevProblem]) -> dict[str, str]:
     """What decides a probe's verdicts beside its settings, for `Checkpointer`: it can end a run through the guard."""
-    if not problems or job.development is None:
+    if not problems or orders.development is None:
         return {}
     asked = [[list(problem.prompt), problem.answer] for problem in problems]
     return {
-        "development": storage.content_hash([asked, asdict(job.development.answers), job.development.prompt.prefix])
+        "development": storage.content_hash(
+            [asked, asdict(orders.development.answers), orders.development.prompt.prefix]
+        )
     }

@@ -36,7 +36,7 @@ from redi_ray.cluster.capacity import free_resources
 from redi_ray.cluster.notices import tell
 from redi_ray.errors import StorageError
 from redi_ray.store import storage
-from redi_ray.train.on_ray.job import RESIZE, RESIZED, Job
+from redi_ray.train.on_ray.orders import RESIZE, RESIZED, Orders
 from redi_ray.train.on_ray.outside import GivingWay
 
 SETTLE_SECONDS = 3.0
@@ -52,10 +52,10 @@ TOLD_SECONDS = 60.0
 class SavingPolicy(ElasticScalingPolicy):
     """Ray Train's policy for a range of ranks, with the differences above. It runs in Ray Train's controller."""
 
-    def __init__(self, scaling: ScalingConfig, job: Job) -> None:
+    def __init__(self, scaling: ScalingConfig, orders: Orders) -> None:
         super().__init__(scaling)  # type: ignore[arg-type]  # Ray Train V2's, put in place at run time
-        self.name, self.selector = job.name, dict(scaling.label_selector or {})  # type: ignore[attr-defined]
-        self.resize, self.resized = (storage.join(job.bookkeeping, file) for file in (RESIZE, RESIZED))
+        self.name, self.selector = orders.name, dict(scaling.label_selector or {})  # type: ignore[attr-defined]
+        self.resize, self.resized = (storage.join(orders.bookkeeping, file) for file in (RESIZE, RESIZED))
         self.ours: Counter[str] = Counter()
         """Ranks by node: those that run, and those that have failed, whose places Ray Train keeps until the next begin."""
         self.asked: str | None = None
@@ -148,11 +148,11 @@ class GivingWayPolicy(DefaultFailurePolicy):
 class ElasticTrainer(TorchTrainer):
     """A TorchTrainer that decides by these policies. There is no public way to give Ray Train any."""
 
-    def __init__(self, *arguments: Any, job: Job, **options: Any) -> None:
+    def __init__(self, *arguments: Any, orders: Orders, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.job = job
+        self.orders = orders
 
     def _initialize_and_run_controller(self, **told: Any) -> Any:
-        told["scaling_policy"] = SavingPolicy(self.scaling_config, self.job)
+        told["scaling_policy"] = SavingPolicy(self.scaling_config, self.orders)
         told["failure_policy"] = GivingWayPolicy(self.run_config.failure_config)  # type: ignore[arg-type]
         return super()._initialize_and_run_controller(**told)  # type: ignore[misc]

@@ -20,7 +20,7 @@ from redi_ray.store import storage
 from redi_ray.train.distributed import Distributed, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
 from redi_ray.train.on_ray.development import development_problems
-from redi_ray.train.on_ray.job import Job
+from redi_ray.train.on_ray.orders import Orders
 from redi_ray.train.probe import DevProblem
 from redi_ray.train.seals import checksum
 from redi_ray.train.sequences import SequenceStore, fit_lengths, require_vocabulary
@@ -32,17 +32,17 @@ NOT_LEARNING = ("checkpoint_every", "keep_last", "keep_best", "export", "export_
 
 
 def read_inputs(
-    job: Job, model_path: str, sequences: str, mismatched: str | None
+    orders: Orders, model_path: str, sequences: str, mismatched: str | None
 ) -> tuple[SequenceStore, dict[str, int], Policy, list[DevProblem]]:
     """The sequences that fit with their counts, the policy, the probe's problems. Calls no other rank."""
-    settings = job.settings
+    settings = orders.settings
     policy = load_policy(
-        model_path, job.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
+        model_path, orders.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
     )
     store = SequenceStore.load(sequences, mismatched=mismatched)
     require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
     store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config))
-    return store, counts, policy, development_problems(job, model_path)
+    return store, counts, policy, development_problems(orders, model_path)
 
 
 def reading(path: str, action: Callable[[], T]) -> T:
@@ -83,23 +83,23 @@ def scratch_folder(out_uri: str, who: Distributed) -> Path:
 
 
 def refuse_what_was_made_otherwise(
-    job: Job, model_path: str, sequences: str, mismatched: str | None, who: Distributed
+    orders: Orders, model_path: str, sequences: str, mismatched: str | None, who: Distributed
 ) -> None:
     """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
     if who.rank:
         return
     check_arrays(
         sequences,
-        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
-        model_path=model_path if OBJECTIVES[job.objective.name].needs_reference else None,
-        overrides=job.overrides,
+        tokenizer=load_tokenizer(model_path, orders.overrides.trust_remote_code),
+        model_path=model_path if OBJECTIVES[orders.objective.name].needs_reference else None,
+        overrides=orders.overrides,
         mismatched=mismatched,
     )
 
 
-def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
+def fingerprint(orders: Orders, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
     """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
-    settings = {name: value for name, value in asdict(job.settings).items() if name not in NOT_LEARNING}
+    settings = {name: value for name, value in asdict(orders.settings).items() if name not in NOT_LEARNING}
 
     def add_up() -> list[dict[str, Any]]:
         return [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
@@ -107,7 +107,7 @@ def fingerprint(job: Job, arrays: Sequence[Path], who: Distributed) -> dict[str,
     sums = together(lambda: add_up() if who.rank == 0 else [])
     return from_rank_zero(
         {
-            "settings": storage.content_hash([settings, asdict(job.objective), asdict(job.overrides)]),
+            "settings": storage.content_hash([settings, asdict(orders.objective), asdict(orders.overrides)]),
             "sequences": storage.content_hash(sums),
         }
     )

@@ -32,7 +32,7 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.modeling.limits import count_parameters
 from redi_ray.store import storage
-from redi_ray.train.on_ray.job import REFUSED, STOP, Development, Job
+from redi_ray.train.on_ray.orders import REFUSED, STOP, Development, Orders
 from redi_ray.train.on_ray.room import fits_on_one_node, rank_bytes
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
@@ -109,7 +109,7 @@ def launch_training(
     model_path, (fewest, most) = resolve_model(model_path), trainer.pool
     resources = resources_of_rank(model_path, trainer, overrides)
     require_room(f"workers of {name}", [resources] * fewest, trainer.label_selector)
-    job = Job(
+    orders = Orders(
         model_path=model_path,
         overrides=overrides,
         sequences_uri=storage.resolve(sequences_uri),
@@ -127,7 +127,7 @@ def launch_training(
         development=development if settings.probe is not None else None,
         keep_float32=keep_float32,
     )
-    run_on_ray(job, trainer, resources, callbacks)
+    run_on_ray(orders, trainer, resources, callbacks)
     outcome = read_outcome(out_uri)
     if outcome is None:
         raise TrainError(f"{out_uri}: the workers ended without an export")
@@ -168,48 +168,50 @@ def failures_of(trainer: TrainerSettings) -> FailureConfig:
     )
 
 
-def run_on_ray(job: Job, settings: TrainerSettings, resources: Mapping[str, float], callbacks: Sequence[Any]) -> None:
+def run_on_ray(
+    orders: Orders, settings: TrainerSettings, resources: Mapping[str, float], callbacks: Sequence[Any]
+) -> None:
     """Run `worker` on all ranks until it returns; attempts after a failure are Ray Train's work."""
     from ray.train import RunConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from redi_ray.train.on_ray.elastic import ElasticTrainer
 
-    storage.delete(job.bookkeeping)
-    make = partial(ElasticTrainer, job=job) if job.grows else TorchTrainer
+    storage.delete(orders.bookkeeping)
+    make = partial(ElasticTrainer, orders=orders) if orders.grows else TorchTrainer
     trainer = make(
         worker_entry,
-        train_loop_config={"job": job},
+        train_loop_config={"orders": orders},
         torch_config=TorchConfig(
             backend="nccl" if settings.use_gpu else "gloo", timeout_s=settings.collective_timeout_s
         ),
         scaling_config=scaling_of(settings, resources),
         run_config=RunConfig(
-            name=f"{Path(job.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
-            storage_path=job.bookkeeping,
+            name=f"{Path(orders.out_uri).name}-{uuid.uuid4().hex[:6]}",  # never an old one: that would restore its state
+            storage_path=orders.bookkeeping,
             failure_config=failures_of(settings),
             callbacks=list(callbacks),
         ),
     )
     try:
-        with ray_train_environment(job), saving_first() as asked, passing_on(asked, job):
+        with ray_train_environment(orders), saving_first() as asked, passing_on(asked, orders):
             trainer.fit()
-        raise_refusal(job)
+        raise_refusal(orders)
         if asked.is_set():
-            raise Preempted(f"ended by SIGTERM; {job.name} is saved, and the same command goes on from there")
+            raise Preempted(f"ended by SIGTERM; {orders.name} is saved, and the same command goes on from there")
     except TrainingFailedError as error:
-        raise_refusal(job)
+        raise_refusal(orders)
         if (failure := storage_failure(error)) is not None:
             raise failure from None
-        raise TrainError(f"{job.out_uri}: training failed: {error}") from error
+        raise TrainError(f"{orders.out_uri}: training failed: {error}") from error
     finally:
         with suppress(StorageError):  # it must not hide what was raised; the next call deletes it first
-            storage.delete(job.bookkeeping)
+            storage.delete(orders.bookkeeping)
 
 
-def raise_refusal(job: Job) -> None:
+def raise_refusal(orders: Orders) -> None:
     """Raise what a worker has left word of, if one has."""
-    refused = storage.join(job.bookkeeping, REFUSED)
+    refused = storage.join(orders.bookkeeping, REFUSED)
     if storage.exists(refused):
         told = storage.read_json(refused)
         kind = StorageError if told["storage"] else NonfiniteError if told["nonfinite"] else TrainRefused
@@ -217,15 +219,17 @@ def raise_refusal(job: Job) -> None:
 
 
 @contextmanager
-def passing_on(asked: threading.Event, job: Job) -> Iterator[None]:
+def passing_on(asked: threading.Event, orders: Orders) -> Iterator[None]:
     """While the block runs, `asked` becomes a file that the workers look for."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
             if asked.wait(0.2):
-                log.warning("SIGTERM: %s saves after its step and stops; a second one does not wait for that", job.name)
-                storage.write_bytes(storage.join(job.bookkeeping, STOP), b"")
+                log.warning(
+                    "SIGTERM: %s saves after its step and stops; a second one does not wait for that", orders.name
+                )
+                storage.write_bytes(storage.join(orders.bookkeeping, STOP), b"")
                 return
 
     thread = threading.Thread(target=watch, name="stop", daemon=True)
@@ -246,15 +250,15 @@ def storage_failure(error: Exception) -> StorageError | None:
 
 
 @contextmanager
-def ray_train_environment(job: Job) -> Iterator[None]:
+def ray_train_environment(orders: Orders) -> Iterator[None]:
     """What Ray Train reads from the environment: poll workers often (its 2 s are a good part of a small run), no process
     that looks out for vanishing nodes where there is but one, and no long wait for room that was there when the number of
     ranks was chosen: a node has gone, and there is another number. What the user has set stays."""
     wanted = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(job.watch_nodes)),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": str(int(orders.watch_nodes)),
     }
-    wanted |= {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"} if job.grows else {}
+    wanted |= {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"} if orders.grows else {}
     added = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -268,7 +272,7 @@ def worker_entry(config: dict[str, Any]) -> None:
     """What Ray pickles by name: the worker's imports stay off the driver."""
     from redi_ray.train.on_ray.worker import run
 
-    run(config["job"])
+    run(config["orders"])
 
 
 def read_outcome(out_uri: str) -> TrainOutcome | None:

@@ -38,7 +38,7 @@ from redi_ray.train.on_ray.inputs import (
     refuse_what_was_made_otherwise,
     scratch_folder,
 )
-from redi_ray.train.on_ray.job import REFUSED, Job
+from redi_ray.train.on_ray.orders import REFUSED, Orders
 from redi_ray.train.on_ray.outside import GivingWay, listening
 from redi_ray.train.on_ray.uri_store import make_store
 from redi_ray.train.progress import NonfiniteError, Status, TrainResult
@@ -49,13 +49,13 @@ LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """What a disk says that it will say again."""
 
 
-def run(job: Job) -> None:
+def run(orders: Orders) -> None:
     """One rank, from the download to the export. What no second attempt can mend is left for the driver to raise.
 
     What all ranks have agreed on ends them all at once. An error of one rank alone is raised: Ray Train then ends the
     others, which may wait for this one, and what it starts in their place finds the refusal and returns.
     """
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(orders.threads)
     context = ray.train.get_context()
     who = Distributed(
         rank=context.get_world_rank(),
@@ -64,25 +64,25 @@ def run(job: Job) -> None:
         local_rank=context.get_local_rank(),
         local_world_size=context.get_local_world_size(),
     )
-    if storage.exists(storage.join(job.bookkeeping, REFUSED)):
+    if storage.exists(storage.join(orders.bookkeeping, REFUSED)):
         return
     scratch: Path | None = None
     try:
-        scratch = scratch_folder(job.out_uri, who)
-        with listening(job, who) as outside:
-            ended = train_and_export(job, who, scratch, outside.hooks())
+        scratch = scratch_folder(orders.out_uri, who)
+        with listening(orders, who) as outside:
+            ended = train_and_export(orders, who, scratch, outside.hooks())
         if ended == "preempted" and outside.gives_way and outside.notice is not None:
             raise GivingWay(outside.notice)
     except StorageUnavailable:
         raise  # the next attempt may find it back
     except (StorageError, ValueError, CheckpointError) as error:
-        refuse(job, who, error)
+        refuse(orders, who, error)
         if not agreed(error) and not isinstance(error, CheckpointError):  # which all ranks find alike
             raise
     except OSError as error:
         if error.errno not in LASTING:
             raise
-        refuse(job, who, explain("written", job.out_uri, error))
+        refuse(orders, who, explain("written", orders.out_uri, error))
         if not agreed(error):
             raise
     finally:
@@ -90,7 +90,7 @@ def run(job: Job) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def refuse(job: Job, who: Distributed, error: Exception) -> None:
+def refuse(orders: Orders, who: Distributed, error: Exception) -> None:
     """Leave word for the driver. Raises the error where there is no room even for that: attempts then end by themselves."""
     notes = [] if agreed(error) or who.world_size == 1 else [f"on rank {who.rank} of {who.world_size}"]
     notes = [*getattr(error, "__notes__", []), *notes]
@@ -101,28 +101,28 @@ def refuse(job: Job, who: Distributed, error: Exception) -> None:
         "rank": who.rank,
     }
     try:
-        storage.write_json(storage.join(job.bookkeeping, REFUSED), told)
+        storage.write_json(storage.join(orders.bookkeeping, REFUSED), told)
     except StorageError:
         raise error from None
 
 
-def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) -> Status:
+def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hooks) -> Status:
     """Load, shard, train (from the newest checkpoint), export, unless asked to stop; how it ended. Runs without Ray too."""
-    started, settings = time.time(), job.settings
-    model_path = local_copy(job.model_path, scratch / "model", who)
-    sequences = local_copy(job.sequences_uri, scratch / "sequences", who)
-    mismatched = local_copy(job.mismatched_uri, scratch / "mismatched", who) if job.mismatched_uri else None
+    started, settings = time.time(), orders.settings
+    model_path = local_copy(orders.model_path, scratch / "model", who)
+    sequences = local_copy(orders.sequences_uri, scratch / "sequences", who)
+    mismatched = local_copy(orders.mismatched_uri, scratch / "mismatched", who) if orders.mismatched_uri else None
     store, counts, policy, problems = together(
-        partial(reading, model_path, partial(read_inputs, job, model_path, sequences, mismatched))
+        partial(reading, model_path, partial(read_inputs, orders, model_path, sequences, mismatched))
     )
-    together(partial(refuse_what_was_made_otherwise, job, model_path, sequences, mismatched, who))
+    together(partial(refuse_what_was_made_otherwise, orders, model_path, sequences, mismatched, who))
     shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
-    total_steps = together(lambda: plan_batches(store, settings, who.world_size, job.objective)).total_steps
-    hooks = with_probe(hooks, job, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
+    total_steps = together(lambda: plan_batches(store, settings, who.world_size, orders.objective)).total_steps
+    hooks = with_probe(hooks, orders, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     checkpoints = Checkpointer(
-        make_store(job.out_uri, scratch),
-        fingerprint(job, [Path(folder) for folder in (sequences, mismatched) if folder], who)
-        | development_fingerprint(job, problems),
+        make_store(orders.out_uri, scratch),
+        fingerprint(orders, [Path(folder) for folder in (sequences, mismatched) if folder], who)
+        | development_fingerprint(orders, problems),
         distributed=who,
         keep_last=settings.keep_last,
         keep_best=settings.keep_best,
@@ -131,17 +131,17 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
     result = train(
         policy,
         store,
-        job.objective,
+        orders.objective,
         settings,
         distributed=who,
         checkpoints=checkpoints,
-        monitors=together(lambda: make_monitors(job, scratch) if who.rank == 0 else None),
+        monitors=together(lambda: make_monitors(orders, scratch) if who.rank == 0 else None),
         hooks=hooks,
     )
     if result.status == "preempted":
         return result.status
     if result.status == "nonfinite":
-        together(partial(refuse_nonfinite, job, result))
+        together(partial(refuse_nonfinite, orders, result))
     facts = counts | {
         "notes": policy.notes,
         "sequences": len(store),
@@ -157,52 +157,54 @@ def train_and_export(job: Job, who: Distributed, scratch: Path, hooks: Hooks) ->
         facts["best_checkpoint"] = {"name": best[0], settings.keep_best: best[1]}
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
     outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
-    export(job, policy, model_path, outcome, who, scratch)
+    export(orders, policy, model_path, outcome, who, scratch)
     return result.status
 
 
-def refuse_nonfinite(job: Job, result: TrainResult) -> None:
-    skip = ", or on_nonfinite: skip where single steps are at fault" if job.settings.on_nonfinite == "stop" else ""
+def refuse_nonfinite(orders: Orders, result: TrainResult) -> None:
+    skip = ", or on_nonfinite: skip where single steps are at fault" if orders.settings.on_nonfinite == "stop" else ""
     raise NonfiniteError(
-        f"{job.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
+        f"{orders.name}: {result.reason}; training ended after {result.steps} of {result.total_steps} steps. Its weights are no "
         f"result: nothing is exported, and nothing starts from them. Mend: a lower learning_rate, a longer warm-up, a lower "
         f"max_grad_norm{skip}"
     )
 
 
-def make_monitors(job: Job, scratch: Path) -> Monitors:
+def make_monitors(orders: Orders, scratch: Path) -> Monitors:
     """Metrics straight into a local `out_uri`; for S3 into the scratch folder, uploaded at every checkpoint."""
-    config = {"objective": asdict(job.objective), "settings": asdict(job.settings), "model": job.model_path}
-    monitors = partial(Monitors, trackers=job.trackers, run_name=job.name, run_id=run_id_of(job.out_uri), config=config)
-    if not job.out_uri.startswith("s3://"):
-        return monitors(Path(job.out_uri))
+    config = {"objective": asdict(orders.objective), "settings": asdict(orders.settings), "model": orders.model_path}
+    monitors = partial(
+        Monitors, trackers=orders.trackers, run_name=orders.name, run_id=run_id_of(orders.out_uri), config=config
+    )
+    if not orders.out_uri.startswith("s3://"):
+        return monitors(Path(orders.out_uri))
     folder = scratch / "monitors"
     folder.mkdir(exist_ok=True)
-    earlier = storage.join(job.out_uri, "metrics.jsonl")
+    earlier = storage.join(orders.out_uri, "metrics.jsonl")
     if storage.exists(earlier):
         (folder / "metrics.jsonl").write_bytes(storage.read_bytes(earlier))
-    return monitors(folder, upload=partial(storage.upload, uri=job.out_uri))
+    return monitors(folder, upload=partial(storage.upload, uri=orders.out_uri))
 
 
 def export(
-    job: Job, policy: Policy, model_path: str, outcome: Mapping[str, Any], who: Distributed, scratch: Path
+    orders: Orders, policy: Policy, model_path: str, outcome: Mapping[str, Any], who: Distributed, scratch: Path
 ) -> None:
     """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
-    folder, target = scratch / "export", storage.join(job.out_uri, "export")
-    facts = {"start": job.model_path, "objective": job.objective.name, "steps": outcome["steps"]}
-    dtype, found = export_dtype(job.settings, who), dict(outcome["facts"])
+    folder, target = scratch / "export", storage.join(orders.out_uri, "export")
+    facts = {"start": orders.model_path, "objective": orders.objective.name, "steps": outcome["steps"]}
+    dtype, found = export_dtype(orders.settings, who), dict(outcome["facts"])
     write = partial(
         export_policy,
         policy,
-        tokenizer=load_tokenizer(model_path, job.overrides.trust_remote_code),
-        name=job.name,
+        tokenizer=load_tokenizer(model_path, orders.overrides.trust_remote_code),
+        name=orders.name,
         facts=facts,
         rank=who.rank,
     )
-    if dtype is not None and job.keep_float32:
+    if dtype is not None and orders.keep_float32:
         write(scratch / "float32")
         if who.rank == 0:
-            found["float32"] = storage.join(job.out_uri, "float32")
+            found["float32"] = storage.join(orders.out_uri, "float32")
             storage.delete(found["float32"])
             storage.upload(scratch / "float32", found["float32"])
             shutil.rmtree(scratch / "float32")

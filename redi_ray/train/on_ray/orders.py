@@ -11,7 +11,7 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.store import storage
 
 REFUSED = "refused.json"
-"""Left by a worker that found the job impossible: tried again and again, it would fail the same way."""
+"""Left by a worker that found the training impossible: tried again and again, it would fail the same way."""
 STOP = "stop"
 """Left by the driver that got SIGTERM: workers save after their step and end."""
 RESIZE, RESIZED = "resize", "resized"
@@ -32,7 +32,7 @@ class Development:
 
 
 @dataclass(frozen=True)
-class Job:
+class Orders:
     """All that a worker is told. Plain data, since it travels."""
 
     model_path: str
