@@ -200,7 +200,7 @@ def plain_logps(model: Qwen2ForCausalLM, size: Size, device: torch.device) -> to
         with torch.no_grad():
             logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
         logps = logits.log_softmax(-1).gather(1, ids[1:, None])[:, 0]
-        found.append(logps[torch.from_numpy(store.loss_mask[span][1:]).to(device).bool()])
+        found.append(logps[torch.from_numpy(store.weights[span][1:]).to(device).bool()])
     return torch.cat(found).double()
 
 

@@ -283,5 +283,5 @@ class SeedRun:
         )
         filled = np.zeros(len(store.tokens), dtype=np.float32)
         filled[index] = values
-        arrays = ("tokens", "loss_mask", "offsets", "group", "side", "prompt_lengths")
+        arrays = ("tokens", "weights", "offsets", "group", "side", "prompt_lengths")
         return SequenceStore(**{name: getattr(store, name) for name in arrays}, ref_logps=filled)

@@ -241,9 +241,9 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)
-        mask, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("loss_mask", "offsets"))
-        logps = np.zeros(len(mask), np.float32)
-        filled = np.zeros(len(mask), bool)
+        weights, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("weights", "offsets"))
+        logps = np.zeros(len(weights), np.float32)
+        filled = np.zeros(len(weights), bool)
         models, reach = set(), 0
         for shard in shards:
             with tempfile.TemporaryFile() as file:
@@ -257,8 +257,8 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
             raise FingerprintError(
                 f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
             )
-        place = np.arange(len(mask)) - np.repeat(offsets[:-1], np.diff(offsets))
-        expected = mask.astype(bool) & ((place < reach) if reach else True)
+        place = np.arange(len(weights)) - np.repeat(offsets[:-1], np.diff(offsets))
+        expected = (weights != 0) & ((place < reach) if reach else True)
         assert (filled == expected).all(), "reference log-probs do not cover the scored tokens"
         np.save(Path(folder) / "ref_logps.npy", logps)
         write_record(folder, {**read_record(folder), "model": models.pop()})

@@ -31,7 +31,7 @@ from redi_ray.train.sequences import SequenceRecord, SequenceStore
 
 Kind = Literal["examples", "pairs"]
 
-ARRAYS_FORMAT = 3
+ARRAYS_FORMAT = 4
 """Part of the key: raise it when the arrays or the files beside them change."""
 
 
@@ -90,7 +90,7 @@ def build_sequences(
     groups = 0
     for row in rows:
         found = to_records(groups, row)
-        if all(any(record.loss_mask or ()) for record in found):
+        if all(any(record.weights or ()) for record in found):
             records += found
             groups += 1
     if not records:
@@ -109,7 +109,7 @@ def build_sequences(
         "groups": groups,
         "sequences": len(store),
         "tokens": int(store.offsets[-1]),
-        "scored_tokens": int(store.loss_mask.sum()),
+        "scored_tokens": int(store.scored.sum()),
         "cut_off": len(store) - int(sum(ends)),
     }
     dropped = {"nothing_scored": len(rows) - groups} if groups < len(rows) else {}

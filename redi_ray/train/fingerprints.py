@@ -4,7 +4,7 @@
 
     tokenizer   the vocabulary, the merges, what happens before them, and the end-of-turn token
     template    the tokenizer's chat template
-    data        the arrays that say what is scored: tokens, masks, borders, groups, sides
+    data        the arrays that say what is scored: tokens, weights, borders, groups, sides
     model       where there are reference log-probs: the weights and config of the model that gave them, with the
                 overrides under which it computed
     pairs       of mismatched sequences: the `data` of the sequences that they were made from

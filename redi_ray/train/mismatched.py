@@ -36,21 +36,21 @@ def partners(store: SequenceStore) -> np.ndarray:
 def mismatched_sequences(store: SequenceStore) -> SequenceStore:
     """The store's prompts with their partners' completions, in the same order, groups and sides; no reference yet.
 
-    A completion keeps its own mask, so that z is taken over the kind of tokens that the rewards are.
+    A completion keeps its own weights, so that z is taken over the kind of tokens that the rewards are.
 
     Example: prompts [5 6] and [7], completions [1 2] and [3] -> [5 6 3] and [7 1 2].
     """
-    tokens, masks = [], []
+    tokens, weights = [], []
     for sequence, partner in enumerate(partners(store).tolist()):
         start, span = int(store.offsets[sequence]), store.span(partner)
         prompt = store.tokens[start : start + store.prompt_lengths[sequence]]
         completion = slice(span.start + int(store.prompt_lengths[partner]), span.stop)
         tokens.append(np.concatenate([prompt, store.tokens[completion]]))
-        masks.append(np.concatenate([np.zeros(len(prompt), np.uint8), store.loss_mask[completion]]))
-        masks[-1][:1] = 0  # nothing predicts the first token
+        weights.append(np.concatenate([np.zeros(len(prompt), store.weights.dtype), store.weights[completion]]))
+        weights[-1][:1] = 0  # nothing predicts the first token
     return SequenceStore(
         tokens=np.concatenate(tokens),
-        loss_mask=np.concatenate(masks),
+        weights=np.concatenate(weights),
         offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64),
         group=np.asarray(store.group),
         side=np.asarray(store.side),

@@ -4,7 +4,7 @@ A store of a million sequences is a handful of arrays that are memory-mapped, so
 nothing and reads just the tokens of its packs.
 
     records  group 0: chosen [5 6 7], rejected [5 8]      tokens     5 6 7 5 8      offsets 0 3 5
-             (prompt length 1)                            loss_mask  0 1 1 0 1      group   0 0      side 1 -1
+             (prompt length 1)                            weights    0 1 1 0 1      group   0 0      side 1 -1
                                                           prompt_lengths 1 1
 """
 
@@ -22,14 +22,20 @@ from redi_ray.errors import UserError
 
 ARRAYS = {
     "tokens": np.int32,
-    "loss_mask": np.uint8,
+    "weights": np.uint8,
     "offsets": np.int64,
     "group": np.int64,
     "side": np.int8,
     "prompt_lengths": np.int32,
     "ref_logps": np.float32,
 }
-"""Every array of a store with its type; `ref_logps` is optional."""
+"""Every array of a store with its type; `ref_logps` is optional. `weights` are bytes where all are 0 or 1, else float32."""
+
+
+def smallest_weights(weights: np.ndarray) -> np.ndarray:
+    """`weights[T]` as they are stored: a byte each where all are 0 or 1, float32 otherwise."""
+    is_mask = bool(((weights == 0) | (weights == 1)).all())
+    return weights.astype(np.uint8 if is_mask else np.float32)
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class SequenceRecord:
     """Prompt and completion, with the end-of-turn token if there is one."""
     prompt_length: int
     """Tokens of the prompt; none of them is scored."""
-    loss_mask: Sequence[int] | None = None
-    """1 where the token is scored, per token of `input_ids`; None scores the whole completion."""
+    weights: Sequence[float] | None = None
+    """What each token of `input_ids` counts, 0 where it is not scored; None scores the whole completion with weight 1."""
     ref_logps: Sequence[float] | None = None
     """Reference log-prob of each token of `input_ids` (anything where it is not scored)."""
 
@@ -57,7 +63,7 @@ class SequenceStore:
         self,
         *,
         tokens: np.ndarray,
-        loss_mask: np.ndarray,
+        weights: np.ndarray,
         offsets: np.ndarray,
         group: np.ndarray,
         side: np.ndarray,
@@ -67,12 +73,12 @@ class SequenceStore:
     ) -> None:
         """`mismatched`: sequence k there is the prompt of sequence k here with a completion of another group
         (`redi_ray.train.mismatched`). Raises ValueError where the two do not belong together."""
-        self.tokens, self.loss_mask, self.offsets, self.prompt_lengths = tokens, loss_mask, offsets, prompt_lengths
+        self.tokens, self.weights, self.offsets, self.prompt_lengths = tokens, weights, offsets, prompt_lengths
         self.group, self.side, self.ref_logps, self.mismatched = group, side, ref_logps, mismatched
         assert len(offsets) == len(group) + 1 == len(side) + 1, (len(offsets), len(group), len(side))
         if mismatched is not None and not np.array_equal(mismatched.group, group):
             raise ValueError("the mismatched sequences were made of other sequences: their groups differ")
-        assert len(tokens) == len(loss_mask) == offsets[-1], (len(tokens), len(loss_mask), int(offsets[-1]))
+        assert len(tokens) == len(weights) == offsets[-1], (len(tokens), len(weights), int(offsets[-1]))
         self._order = np.argsort(group, kind="stable")  # sequences of a group beside each other
         self._starts = np.searchsorted(group[self._order], np.arange(self.num_groups + 1))
 
@@ -83,25 +89,27 @@ class SequenceStore:
         if not rows:
             raise ValueError("no sequences to train on")
         with_reference = rows[0].ref_logps is not None
-        masks = []
+        found = []
         for i, row in enumerate(rows):
             size = len(row.input_ids)
-            mask = np.zeros(size, dtype=np.uint8)
-            mask[row.prompt_length :] = 1 if row.loss_mask is None else np.asarray(row.loss_mask)[row.prompt_length :]
-            mask[:1] = 0  # nothing predicts the first token
+            weights = np.zeros(size, dtype=np.float32)
+            weights[row.prompt_length :] = 1 if row.weights is None else np.asarray(row.weights)[row.prompt_length :]
+            weights[:1] = 0  # nothing predicts the first token
             if row.side not in (1, -1):
                 raise ValueError(f"sequence {i} (group {row.group}): side must be +1 or -1, got {row.side}")
-            if not mask.any():
+            if not weights.any():
                 raise ValueError(f"sequence {i} (group {row.group}): no token of its {size} is scored")
+            if not np.isfinite(weights).all():
+                raise ValueError(f"sequence {i} (group {row.group}): a weight is not a finite number")
             if (row.ref_logps is not None) != with_reference or (with_reference and len(row.ref_logps or ()) != size):
                 raise ValueError(f"sequence {i} (group {row.group}): needs one reference log-prob per token, like all")
-            masks.append(mask)
+            found.append(smallest_weights(weights))
         group = np.array([row.group for row in rows], dtype=np.int64)
         if len(np.unique(group)) != group.max() + 1 or group.min() < 0:
             raise ValueError("groups must be numbered 0, 1, 2 ... without gaps")
         return cls(
             tokens=np.concatenate([np.asarray(row.input_ids, dtype=np.int32) for row in rows]),
-            loss_mask=np.concatenate(masks),
+            weights=np.concatenate(found),
             offsets=np.concatenate([[0], np.cumsum([len(row.input_ids) for row in rows])]).astype(np.int64),
             group=group,
             side=np.array([row.side for row in rows], dtype=np.int8),
@@ -126,7 +134,7 @@ class SequenceStore:
     @cached_property
     def scored(self) -> np.ndarray:
         """`[n]` scored tokens of each sequence: the |y| of every length-normalised objective."""
-        return np.add.reduceat(self.loss_mask, self.offsets[:-1], dtype=np.int64)
+        return np.add.reduceat(self.weights != 0, self.offsets[:-1], dtype=np.int64)
 
     def span(self, sequence: int) -> slice:
         """Where the sequence lies in the flat arrays."""
@@ -139,7 +147,7 @@ class SequenceStore:
         """Summed reference log-prob of the sequence's scored tokens (nats)."""
         assert self.ref_logps is not None, "the store has no reference log-probs"
         span = self.span(sequence)
-        return float(self.ref_logps[span].astype(np.float64) @ self.loss_mask[span])
+        return float(self.ref_logps[span].astype(np.float64) @ self.weights[span])
 
     def select(self, keep: np.ndarray, lengths: np.ndarray) -> SequenceStore:
         """The sequences `keep[m]`, each cut to its new length `lengths[m]`, groups renumbered in order.
@@ -149,7 +157,7 @@ class SequenceStore:
         index = np.concatenate([np.arange(o, o + n) for o, n in zip(self.offsets[keep], lengths, strict=True)])
         return SequenceStore(
             tokens=self.tokens[index],
-            loss_mask=self.loss_mask[index],
+            weights=self.weights[index],
             offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             group=np.unique(self.group[keep], return_inverse=True)[1].astype(np.int64),
             side=self.side[keep],
@@ -167,7 +175,8 @@ class SequenceStore:
         for name, dtype in ARRAYS.items():
             array = getattr(self, name)
             if array is not None:
-                np.save(Path(folder) / f"{name}.npy", np.asarray(array, dtype=dtype))
+                stored = smallest_weights(array) if name == "weights" else np.asarray(array, dtype=dtype)
+                np.save(Path(folder) / f"{name}.npy", stored)
 
     @classmethod
     def load(cls, folder: str | Path, mmap: bool = True, mismatched: str | Path | None = None) -> SequenceStore:
@@ -239,7 +248,7 @@ def groups_that_fit(
     if settings.on_too_long == "truncate":
         bad = np.zeros_like(too_long)
         for i in np.flatnonzero(too_long):
-            bad[i] = not store.loss_mask[store.offsets[i] : store.offsets[i] + lengths[i]].any()
+            bad[i] = not store.weights[store.offsets[i] : store.offsets[i] + lengths[i]].any()
     keep = np.flatnonzero(~np.isin(store.group, np.unique(store.group[bad])))
     if not len(keep):
         raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")

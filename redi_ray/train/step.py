@@ -71,10 +71,10 @@ def pack_tensors(
     """
     spans = [store.span(i) for i in pack.sequences]
     ids = np.concatenate([store.tokens[s] for s in spans]) if spans else np.zeros(1, dtype=np.int32)
-    mask = np.concatenate([store.loss_mask[s] for s in spans]) if spans else np.zeros(1, dtype=np.uint8)
+    weights = np.concatenate([store.weights[s] for s in spans]) if spans else np.zeros(1, dtype=np.uint8)
     lengths = [s.stop - s.start for s in spans] or [1]
     slots = np.repeat([slot_of.get(i, 0) for i in pack.sequences] or [0], lengths)
-    scored = np.flatnonzero(mask)
+    scored = np.flatnonzero(weights)
 
     def on_device(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)

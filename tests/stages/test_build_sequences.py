@@ -53,7 +53,7 @@ def test_pairs_become_two_sequences_with_masks_on_the_rejected_side(tmp_path: Pa
     assert texts[3].endswith("3</think>3<|end|>")
     assert store.side.tolist() == [1, -1, 1, -1]
     scored = [
-        "".join(tokenizer.decode(t) for t in store.tokens[store.span(i)][store.loss_mask[store.span(i)] == 1])
+        "".join(tokenizer.decode(t) for t in store.tokens[store.span(i)][store.weights[store.span(i)] != 0])
         for i in range(4)
     ]
     assert scored == ["2<|end|>", "1", "2</think>2<|end|>", "33"]
@@ -108,7 +108,7 @@ def test_a_completion_that_was_cut_off_has_no_end_of_turn(tmp_path: Path):
         built = build_sequences(kind, shards, out, f"{tmp_path}/tokenizer", PROMPT, Masks(True, False))
         store = SequenceStore.load(f"{out}/arrays")
         spans = [store.span(number) for number in range(len(store))]
-        assert [tokenizer.decode(store.tokens[span][store.loss_mask[span] == 1]) for span in spans] == scored
+        assert [tokenizer.decode(store.tokens[span][store.weights[span] != 0]) for span in spans] == scored
         assert built["counts"]["cut_off"] == cut_off
 
 
@@ -120,8 +120,8 @@ def test_the_end_of_turn_that_is_masked_is_the_templates(tmp_path: Path):
     good, bad = encoder.pair(0, row)
     assert tokenizer.decode(good.input_ids[good.prompt_length :]) == "1<|im_end|>"
     assert tokenizer.decode(bad.input_ids[bad.prompt_length :]) == "2<|im_end|>"
-    assert (good.loss_mask or [])[-2:] == [1, 1]
-    assert (bad.loss_mask or [])[-2:] == [1, 0]
+    assert (good.weights or [])[-2:] == [1, 1]
+    assert (bad.weights or [])[-2:] == [1, 0]
 
 
 def test_think_tags_cannot_be_masked_by_a_tokenizer_without_offsets():

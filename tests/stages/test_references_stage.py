@@ -79,7 +79,7 @@ def assert_scored_by(model: str, folder: Path) -> None:
         load_policy(model, ModelOverrides()).eval(), store, np.arange(len(store)), tokens_per_pack=99, chunk_tokens=9
     )
     np.testing.assert_allclose(store.ref_logps[index], logps, rtol=1e-4, atol=1e-5)
-    assert (store.ref_logps[store.loss_mask == 0] == 0).all()
+    assert (store.ref_logps[store.weights == 0] == 0).all()
 
 
 def test_an_arm_with_a_mismatched_baseline(ray_session: None, tmp_path: Path) -> None:

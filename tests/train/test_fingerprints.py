@@ -114,9 +114,9 @@ def other_data(root: Path) -> None:
 
 def other_mask(root: Path) -> None:
     """The same tokens with one more of them scored: its reference log-prob would be read as 0."""
-    mask = np.load(root / "sequences" / "loss_mask.npy")
-    mask[np.flatnonzero(mask == 0)[-1]] = 1
-    np.save(root / "sequences" / "loss_mask.npy", mask)
+    weights = np.load(root / "sequences" / "weights.npy")
+    weights[np.flatnonzero(weights == 0)[-1]] = 1
+    np.save(root / "sequences" / "weights.npy", weights)
 
 
 @pytest.mark.parametrize(

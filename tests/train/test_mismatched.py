@@ -19,7 +19,7 @@ def records() -> list[SequenceRecord]:
         SequenceRecord(0, 1, [10, 11, 1, 2], 2),
         SequenceRecord(0, -1, [10, 11, 3], 2),
         SequenceRecord(1, 1, [20, 4], 1),
-        SequenceRecord(1, -1, [20, 5, 6, 7], 1, loss_mask=[1, 0, 1, 1]),
+        SequenceRecord(1, -1, [20, 5, 6, 7], 1, weights=[1, 0, 1, 1]),
     ]
 
 
@@ -28,7 +28,7 @@ def test_by_hand():
     other = mismatched_sequences(SequenceStore.from_records(records()))
     spans = [other.span(i) for i in range(4)]
     assert [other.tokens[s].tolist() for s in spans] == [[10, 11, 4], [10, 11, 5, 6, 7], [20, 1, 2], [20, 3]]
-    assert [other.loss_mask[s].tolist() for s in spans] == [[0, 0, 1], [0, 0, 0, 1, 1], [0, 1, 1], [0, 1]]
+    assert [other.weights[s].tolist() for s in spans] == [[0, 0, 1], [0, 0, 0, 1, 1], [0, 1, 1], [0, 1]]
     assert other.group.tolist() == [0, 0, 1, 1]
     assert other.prompt_lengths.tolist() == [2, 2, 1, 1]
 

@@ -20,7 +20,7 @@ def test_equal_to_a_plain_forward_pass_one_sequence_at_a_time():
         with torch.no_grad():
             hidden = policy.model.model(input_ids=ids[None], attention_mask=None).last_hidden_state[0]
             plain = torch.log_softmax(hidden @ policy.head_weight.T, -1)[:-1].gather(1, ids[1:, None])[:, 0]
-        for position in np.flatnonzero(store.loss_mask[span]):
+        for position in np.flatnonzero(store.weights[span]):
             expected[span.start + position] = plain[position - 1].item()
         np.testing.assert_allclose(other, [expected[i] for i in alone], rtol=1e-5)
     assert sorted(index.tolist()) == sorted(expected)
@@ -34,6 +34,6 @@ def test_beyond_the_models_positions_nothing_is_scored():
     index, logps = reference_logps(policy, store, every, positions=12, **options)
     whole = dict(zip(*(found.tolist() for found in reference_logps(policy, store, every, **options)), strict=True))
     place = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths)
-    assert sorted(index.tolist()) == np.flatnonzero(store.loss_mask.astype(bool) & (place < 12)).tolist()
+    assert sorted(index.tolist()) == np.flatnonzero(store.weights.astype(bool) & (place < 12)).tolist()
     assert store.lengths.max() > 12 > store.lengths.min()
     np.testing.assert_allclose(logps, [whole[i] for i in index.tolist()], rtol=1e-5)

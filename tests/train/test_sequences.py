@@ -16,7 +16,7 @@ def records():
         SequenceRecord(0, 1, [5, 6, 7, 8], 2),
         SequenceRecord(1, 1, [1, 2], 1),
         SequenceRecord(0, -1, [5, 6, 9], 2),
-        SequenceRecord(1, -1, [1, 2, 3, 4, 0], 1, loss_mask=[1, 1, 0, 1, 1]),
+        SequenceRecord(1, -1, [1, 2, 3, 4, 0], 1, weights=[1, 1, 0, 1, 1]),
     ]
 
 
@@ -24,7 +24,7 @@ def test_layout():
     """Prompt tokens are never scored, a mask counts on completion tokens only, groups find their sequences in any order."""
     store = SequenceStore.from_records(records())
     assert store.tokens.tolist() == [5, 6, 7, 8, 1, 2, 5, 6, 9, 1, 2, 3, 4, 0]
-    assert store.loss_mask.tolist() == [0, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1]
+    assert store.weights.tolist() == [0, 0, 1, 1, 0, 1, 0, 0, 1, 0, 1, 0, 1, 1]
     assert store.lengths.tolist() == [4, 2, 3, 5]
     assert store.scored.tolist() == [2, 1, 1, 3]
     assert store.num_groups == 2
@@ -42,7 +42,7 @@ def test_save_and_load(tmp_path):
         store.save(tmp_path / str(reference))
         for mmap in (True, False):
             loaded = SequenceStore.load(tmp_path / str(reference), mmap=mmap)
-            for name in ("tokens", "loss_mask", "offsets", "group", "side"):
+            for name in ("tokens", "weights", "offsets", "group", "side"):
                 np.testing.assert_array_equal(getattr(loaded, name), getattr(store, name))
             assert loaded.prompt_lengths.tolist() == store.prompt_lengths.tolist()
             assert (loaded.ref_logps is not None) == reference

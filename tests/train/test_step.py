@@ -62,7 +62,7 @@ def padded_logps(model, store, group):
             [torch.nn.functional.pad(torch.tensor(array[s]), (0, width - (s.stop - s.start))) for s in sides]
         )
 
-    ids, mask, ref = rows(store.tokens).long(), rows(store.loss_mask)[:, 1:], rows(store.ref_logps)[:, 1:]
+    ids, mask, ref = rows(store.tokens).long(), rows(store.weights)[:, 1:], rows(store.ref_logps)[:, 1:]
     attention = torch.stack([torch.arange(width) < s.stop - s.start for s in sides]).long()
     logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1]
     logps = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
@@ -203,12 +203,12 @@ def test_masked_tokens_and_their_references_do_not_matter():
     store = tiny_store()
     other = SequenceStore(
         tokens=store.tokens,
-        loss_mask=store.loss_mask,
+        weights=store.weights,
         offsets=store.offsets,
         group=store.group,
         side=store.side,
         prompt_lengths=store.prompt_lengths,
-        ref_logps=store.ref_logps + 100 * (store.loss_mask == 0),
+        ref_logps=store.ref_logps + 100 * (store.weights == 0),
     )
     first, second = (run(tiny_policy(), s, DpoObjective()) for s in (store, other))
     assert first[0].loss == second[0].loss
