@@ -2,7 +2,7 @@
 
 The path of data (each arrow is one stage, each table one Parquet dataset):
 
-    Problem -> generate -> Trace -> verify -> VerifiedTrace -> curate -> Example | Pair
+    Problem -> generate -> Trace -> verify -> VerifiedTrace -> curate -> Example | Pair | Group
 
 Left out on purpose: anything a trainer needs beyond messages (token ids, masks, reference log-probs). Those are made
 from these tables in `redi_ray.text.tokens` and never travel back.
@@ -129,6 +129,44 @@ PAIR = pa.schema(
         pa.field("rejected_finished", pa.bool_()),
     ]
 )
+
+SPANS = pa.list_(
+    pa.struct(
+        [
+            pa.field("turn", pa.int32()),
+            pa.field("start", pa.int32()),
+            pa.field("end", pa.int32()),
+            pa.field("value", pa.float32()),
+        ]
+    )
+)
+"""Parts of a member's turns with a weight: characters `[start, end)` of turn number `turn` (0, 1, ...)."""
+
+MEMBER = pa.struct(
+    [
+        pa.field("turns", MESSAGES),
+        pa.field("side", pa.int8()),
+        pa.field("reward", pa.float32()),
+        pa.field("finished", pa.bool_()),
+        pa.field("spans", SPANS),
+    ]
+)
+
+GROUP = pa.schema(
+    [
+        pa.field("group_id", pa.string(), nullable=False),
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("prompt", MESSAGES, nullable=False),
+        pa.field("members", pa.list_(MEMBER), nullable=False),
+    ]
+)
+"""What is trained on: answers to one prompt that are learnt from together. An example is a group of one, a pair of two, n samples
+with rewards one of n.
+
+A member's `turns` go on from the prompt: assistant (the model's own, the only ones that are scored), tool and user (context).
+Its `side` is +1 or -1; `reward` is null where there is none, `spans` where nothing is weighted; `finished` is false where the
+last turn was cut off, so that no end of turn follows it.
+"""
 
 REJECT = pa.schema(
     [
