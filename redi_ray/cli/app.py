@@ -53,8 +53,12 @@ def run(
     else:
         from redi_ray.pipeline.standard import step_named
 
-        made = partial(step_named, name=until)
-        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}", made)
+        run_stages(
+            config,
+            overrides or [],
+            lambda pipeline: f"{until}: {pipeline.until(until).uri}",
+            lambda _, graph: step_named(graph, until),
+        )
 
 
 @app.command()

@@ -59,7 +59,7 @@ def check_until(config_uri: str, overrides: list[str], command: str, until: str)
     if command != "run":
         raise SubmissionError(f"--until {until}: `{command}` makes what its name says; leave --command out, or --until")
     config = load_config(config_uri, overrides)
-    step_named(config, graph_of(config), until)
+    step_named(graph_of(config), until)
 
 
 def show_status(config_uri: str, overrides: list[str], address: str | None) -> None:

@@ -40,6 +40,14 @@ class SampleStep(Differing):
     model: str
     """The model that is asked."""
 
+    @model_validator(mode="after")
+    def _no_kind(self) -> SampleStep:
+        if "kind" in self.changes:
+            raise ValueError(
+                "kind: a step samples from a model of the graph, with vLLM; an endpoint belongs to `generate`"
+            )
+        return self
+
 
 class VerifyStep(Differing):
     """A verdict for every trace; further keys replace those of `verify`."""

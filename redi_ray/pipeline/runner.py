@@ -151,4 +151,4 @@ class Pipeline:
 
     def until(self, name: str) -> Manifest:
         """Make one step and what it needs; a repeated step's bare name means its last round."""
-        return self.output(step_named(self.config, self.graph, name))
+        return self.output(step_named(self.graph, name))

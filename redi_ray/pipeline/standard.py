@@ -56,10 +56,10 @@ def written(name: str) -> str:
     return round_of(name)[0]
 
 
-def step_named(config: ExperimentConfig, graph: Graph, name: str) -> str:
+def step_named(graph: Graph, name: str) -> str:
     """The step that a user means by a name: of a repeated one, its last round. Raises GraphError where there is none."""
-    times = config.repeat.times if config.repeat is not None else None
-    rounds = [step for step in graph.steps if times is not None and round_of(step) == (name, times)]
+    times = max(round_of(step)[1] or 0 for step in graph.steps)
+    rounds = [step for step in graph.steps if round_of(step) == (name, times)]
     return rounds[0] if rounds and name not in graph.steps else graph[name].name
 
 
@@ -71,7 +71,7 @@ def models_named(config: ExperimentConfig, graph: Graph, names: Sequence[str]) -
         near = {match: None for name in unknown for match in get_close_matches(name, known, 1)}
         meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise GraphError(f"no arm named {', '.join(unknown)}{meant}; this config has {', '.join(models)}")
-    return [step_named(config, graph, name) for name in names]
+    return [step_named(graph, name) for name in names]
 
 
 def scored_models(config: ExperimentConfig, graph: Graph, names: Sequence[str] = ()) -> list[str]:

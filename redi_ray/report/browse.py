@@ -19,6 +19,7 @@ from redi_ray.config.load import load_config
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
+from redi_ray.pipeline.standard import step_named
 from redi_ray.report.lineage import graph_of_record
 from redi_ray.schemas import UNFINISHED, Verdict
 from redi_ray.store import storage
@@ -111,6 +112,7 @@ def find_traces(target: str, step: str | None = None) -> list[str]:
             stage for one in reversed(list(graph)) if one.gives in TRACES and not one.own for stage in _stages(one)
         ]
     else:
+        step = step_named(graph, step)
         tables = _tables(graph, step)
         stages = [graph[step].stage]
     finished = [stage for stage in stages if storage.exists(storage.join(target, stage, "manifest.json"))]

@@ -108,6 +108,8 @@ def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> 
     [
         ({"do": "sample", "model": "sft", "samples_per_rond": 3},
          r"steps\.x\.samples_per_rond: unknown key\. Did you mean `samples_per_round`\? Valid keys: do, problems, model"),
+        ({"do": "sample", "model": "sft", "kind": "endpoint"},
+         r"steps\.x: kind: a step samples from a model of the graph, with vLLM; an endpoint belongs to `generate`"),
         ({"do": "verify", "of": "traces", "judge": {"modle": "x"}},
          r"steps\.x\.judge\.modle: unknown key\. Did you mean `model`"),
         ({"do": "train", "frm": "sft", "on": "curated", "objective": {"name": "dpo"}},
@@ -157,9 +159,9 @@ def test_a_bare_name_means_the_last_round() -> None:
     raw = read_yaml(STEPS) | {"name": "x"}
     config = parse_config(raw)
     found = graph_of(config)
-    assert [step_named(config, found, name) for name in ("own", "own@1", "soup")] == ["own@3", "own@1", "soup"]
+    assert [step_named(found, name) for name in ("own", "own@1", "soup")] == ["own@3", "own@1", "soup"]
     assert models_named(config, found, ["nca", "nca@2", "sft"]) == ["nca@3", "nca@2", "sft"]
     with pytest.raises(GraphError, match=r"no step named own@4; did you mean own@\d\?"):
-        step_named(config, found, "own@4")
+        step_named(found, "own@4")
     with pytest.raises(GraphError, match="no step named eval/nca"):  # whose first round alone is scored
-        step_named(config, found, "eval/nca")
+        step_named(found, "eval/nca")

@@ -96,6 +96,7 @@ def test_the_rows_of_any_step(run: str, step: str, told: str) -> None:
     [
         ("soup", "step soup gives a model, which has no rows; these have: problems, traces, "),
         ("own_math@2", "step own_math@2 is not finished .* --until own_math@2"),
+        ("own_math", "step own_math@2 is not finished .* --until own_math@2"),
         ("own_maths", "no step named own_maths"),
     ],
 )
