@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from recovery import recovering
-from test_worker import make_job, work, write_all
+from test_worker import make_orders, work, write_all
 from typer.testing import CliRunner
 
 from redi_ray.cli.app import app
@@ -88,7 +88,7 @@ def test_files_tables_and_manifests(disk: SmallDisk):
 def test_a_training_ends_clearly_and_goes_on_to_the_same_weights(disk: SmallDisk, tmp_path: Path):
     """The checkpoint that does not fit is removed whole; torch says nothing of the disk, we do."""
     write_all(tmp_path, str(tmp_path / "calm"), str(disk.root))
-    calm, tight = make_job(str(tmp_path / "calm")), make_job(str(disk.root))
+    calm, tight = make_orders(str(tmp_path / "calm")), make_orders(str(disk.root))
     work(calm, tmp_path / "1")
     disk.fill(leave=1 << 20)
     with pytest.raises(StorageError, match=r"step-0000000\d\.\w+ cannot be written: the disk is full"):
@@ -100,7 +100,7 @@ def test_a_training_ends_clearly_and_goes_on_to_the_same_weights(disk: SmallDisk
     with recovering("there was room on the disk again"):
         work(replace(tight), tmp_path / "3")
     assert read_outcome(tight.out_uri) is not None
-    weights = [(Path(job.out_uri) / "export" / "model.safetensors").read_bytes() for job in (calm, tight)]
+    weights = [(Path(orders.out_uri) / "export" / "model.safetensors").read_bytes() for orders in (calm, tight)]
     assert weights[0] == weights[1]
 
 
