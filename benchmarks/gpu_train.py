@@ -39,10 +39,12 @@ from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import BatchPlan, Pack, plan_batches
 from redi_ray.train.optim import clip_gradients, make_optimizer
+from redi_ray.train.packs import pack_tensors, run_pack
 from redi_ray.train.process import peak_memory_gib
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.shard import shard_policy
-from redi_ray.train.step import forward_backward, pack_tensors, run_pack
+from redi_ray.train.step import forward_backward
 
 PEAK_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362}
 """Dense bf16 peak by a part of the device's name, from the vendor's data sheets; the first match counts."""
@@ -180,8 +182,9 @@ def logps_and_gradient(policy: Policy, size: Size, device: torch.device) -> tupl
     """Of one pack of the parity lengths: `[N]` log-probs, and the gradient of their signed sum with respect to the second
     layer's value projection, which attention's backward pass decides."""
     store = make_store(size, list(size.parity_lengths), paired=False)
-    pack = Pack(tuple(range(len(store))), int(store.offsets[-1]))
-    tensors = pack_tensors(store, pack, {i: i for i in range(len(store))}, device)
+    pack = Pack(tuple(range(len(store))), len(store.tokens))
+    slots = {i: np.array([i]) for i in range(len(store))}
+    tensors = pack_tensors(store, pack, slots, device)
     signs = torch.where(tensors.slots % 2 == 0, -1.0, 0.8) / len(tensors.slots)
     total, logps = run_pack(policy, tensors, signs, size.chunk_tokens)
     total.backward()

@@ -35,8 +35,9 @@ from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode, prompt_ids
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.probe import answering
+from redi_ray.train.records import SequenceRecord
 from redi_ray.train.references import reference_logps
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.sequences import SequenceStore
 
 PROMPT = PromptSettings()
 TOKENIZER = character_tokenizer(WORLD_ALPHABET)
@@ -283,5 +284,4 @@ class SeedRun:
         )
         filled = np.zeros(len(store.tokens), dtype=np.float32)
         filled[index] = values
-        arrays = ("tokens", "weights", "offsets", "group", "side", "prompt_lengths")
-        return SequenceStore(**{name: getattr(store, name) for name in arrays}, ref_logps=filled)
+        return store.with_column("ref_logps", filled)

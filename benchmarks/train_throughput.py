@@ -42,7 +42,8 @@ from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.products import matmul
 from redi_ray.train.batches import BatchPlan, plan_batches
 from redi_ray.train.optim import make_optimizer
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.shard import shard_policy
 from redi_ray.train.step import forward_backward
 

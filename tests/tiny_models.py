@@ -10,7 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.mismatched import mismatched_sequences
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 VOCABULARY = 61
 
@@ -62,12 +63,20 @@ def tiny_policy(tied: bool = True, dtype: torch.dtype = torch.float64, seed: int
     return Policy(tiny_model(tied, dtype, seed)).train()
 
 
-def tiny_store(num_pairs: int = 6, seed: int = 1, longest: int = 40, reference: bool = True) -> SequenceStore:
-    """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out.
+def tiny_store(
+    num_pairs: int = 6,
+    seed: int = 1,
+    longest: int = 40,
+    reference: bool = True,
+    weighted: bool = False,
+    units: bool = False,
+) -> SequenceStore:
+    """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out, a reward for each side.
 
-    With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences.
+    With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences. `weighted`: tokens
+    weigh between 0.5 and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
     """
-    rng = np.random.default_rng(seed)
+    rng, more = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     records = []
     for group in range(num_pairs):
         prompt = rng.integers(0, VOCABULARY, rng.integers(1, 6)).tolist()
@@ -78,12 +87,21 @@ def tiny_store(num_pairs: int = 6, seed: int = 1, longest: int = 40, reference: 
             mask[-1] = 1
             # Below what random weights give, so that log-ratios are above 0 on the average and KTO's clamp leaves them alone.
             logps = rng.normal(-8, 0.3, len(ids))
+            weights = mask * more.uniform(0.5, 1.5, len(ids)) if weighted else mask
+            unit = np.zeros(len(ids), dtype=int)
+            if units:
+                scored = len(prompt) + np.flatnonzero(mask[len(prompt) :])
+                unit[scored] = np.arange(len(scored)) * min(1 + len(records) % 4, len(scored)) // len(scored)
+            reward = more.normal(0.5 if side > 0 else 0, 0.2, unit.max() + 1).tolist()
+            columns = {"ref_logps": logps.tolist()} if reference else {}
             records.append(
-                SequenceRecord(group, side, ids, len(prompt), mask.tolist(), logps.tolist() if reference else None)
+                SequenceRecord(
+                    group, side, ids, len(prompt), weights.tolist(), unit.tolist(), reward=reward, columns=columns
+                )
             )
     store = SequenceStore.from_records(records)
     if not reference:
         return store
     mismatched = mismatched_sequences(store)
-    mismatched.ref_logps = rng.normal(-8, 0.3, len(mismatched.tokens)).astype(np.float32)
-    return store.with_mismatched(mismatched)
+    column = rng.normal(-8, 0.3, len(mismatched.tokens)).astype(np.float32)
+    return store.with_mismatched(mismatched.with_column("ref_logps", column))

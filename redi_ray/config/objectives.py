@@ -197,6 +197,56 @@ class KtoObjective:
             require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AsymreObjective:
+    """AsymRE (arXiv 2506.20520): `-(reward - V) * s`, s the log-prob; needs rewards, no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["asymre"] = "asymre"
+    baseline: Literal["group_mean", "constant"] = "group_mean"
+    """What V is measured from: the mean reward of a problem's samples, or 0."""
+    shift: float = -0.1
+    """V above that. Below 0 it leans on good samples, and training stays stable; the paper warns of values above 0."""
+    normalization: Literal["sum", "sequence_mean"] = "sum"
+    """s: summed over scored tokens (the paper's), or divided by their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvantageObjective:
+    """Log-likelihood weighted with the advantage over a problem's other samples (RLOO, arXiv 2402.14740; AdvDistill,
+    2507.00054); needs rewards, no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["advantage"] = "advantage"
+    baseline: Literal["leave_one_out", "group_mean", "group_scaled", "none"] = "leave_one_out"
+    """Taken from each reward: the mean of the problem's other samples, that of all of them, the same and then divided by
+    their standard deviation, or nothing."""
+    normalization: Literal["sequence_mean", "sum"] = "sequence_mean"
+    """The log-prob: divided by the number of scored tokens, or summed over them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DphObjective:
+    """The rehearsal term of DPH (arXiv 2509.07430): a divergence from the stored reference on positives, token by token."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["dph"] = "dph"
+    divergence: Literal["nll", "k3", "js", "alpha"] = "js"
+    """`nll` is -log u of the ratio u to the reference (SFT), `k3` another estimate of the same forward KL that starts with
+    no slope, `js` Jensen-Shannon, `alpha` between the two KLs."""
+    alpha: float = 0.2
+    """Of `alpha`: towards 1 it is the forward KL, towards 0 the reverse one."""
+    coefficient: float = 0.05
+    """Factor on the term (eta); the paper has 0.01 to 0.05 for the KL and 0.05 to 0.2 for `js`."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.alpha < 1, f"alpha must be between 0 and 1, got {self.alpha}")
+        require(self.coefficient > 0, f"coefficient must be > 0, got {self.coefficient}")
+
+
 Objective = (
     SftObjective
     | RediObjective
@@ -208,4 +258,7 @@ Objective = (
     | CpoObjective
     | OrpoObjective
     | KtoObjective
+    | AsymreObjective
+    | AdvantageObjective
+    | DphObjective
 )

@@ -6,12 +6,15 @@ are local to a token, so tokens are taken `chunk_tokens` at a time: logits[chunk
 float32 (float64 when the model is), gradients with respect to hidden states and weight at once. What stays alive is
 hidden-sized and weight-sized, never T x V.
 
+Where `c_t` depends on logp_t alone (a loss that is a sum of terms per token) it need not be known beforehand: `local`
+gives it when the token's log-prob is there, before the logits are overwritten with their gradient.
+
     z = hidden @ weight.T + bias;   u = scale * z;   v = softcap * tanh(u / softcap) if softcap else u;   logp = log_softmax(v)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +31,10 @@ PIECE_ROWS = 1024
 
 WIDENED_ROWS = 4096
 """The same where what is copied is a piece of the weight."""
+
+
+Local = Callable[[slice, Tensor], Tensor]
+"""Which rows, and their log-probs `[B]` -> what is added to their coefficients `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +149,14 @@ def _softmax_terms(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Te
     return picked - largest[:, 0] - total[:, 0].log(), total, slope
 
 
-def _weigh(logits: Tensor, targets: Tensor, coefficients: Tensor, head: HeadShape) -> Tensor:
-    """`logits[B, V]` become the gradient of `sum coefficients[B] * logps[B]` in place; returns logps`[B]`."""
+def _weigh(
+    logits: Tensor, targets: Tensor, coefficients: Tensor, head: HeadShape, local: Local | None, rows: slice
+) -> Tensor:
+    """`logits[B, V]` become the gradient of `sum c[B] * logps[B]` in place, c the coefficients and what `local` adds to
+    those of these rows; returns logps`[B]`."""
     logps, total, slope = _softmax_terms(logits, targets, head)
+    if local is not None:
+        coefficients = coefficients + local(rows, logps)
     c = coefficients[:, None]
     logits.mul_(-c / total).scatter_add_(1, targets[:, None], c)
     if slope is not None:
@@ -181,6 +193,7 @@ class _WeightedLogps(torch.autograd.Function):
         head: HeadShape,
         grad_weight: Tensor | None,
         bias: Tensor | None,
+        local: Local | None,
     ) -> tuple[Tensor, Tensor]:
         buffer = _Logits(hidden, weight, bias, head)
         logps = hidden.new_empty(len(targets), dtype=buffer.wide)
@@ -194,7 +207,8 @@ class _WeightedLogps(torch.autograd.Function):
             part = slice(start, start + head.chunk_tokens)
             for rows, logits in buffer.blocks(hidden[part]):
                 c = coefficients[part][rows]
-                logps[part][rows] = _weigh(logits, targets[part][rows], c, head)
+                whole = slice(start + rows.start, start + rows.stop)
+                logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole)
                 if grad_bias is not None:
                     grad_bias.add_(logits.sum(0))
                 buffer.keep(rows, logits)
@@ -209,12 +223,12 @@ class _WeightedLogps(torch.autograd.Function):
         scale = grad_outputs[0]
         if ctx.in_place:
             assert float(scale) == 1.0, f"the weight's gradient is already taken; the loss cannot be scaled by {scale}"
-            return grad_hidden, None, None, None, None, None, grad_bias
+            return grad_hidden, None, None, None, None, None, grad_bias, None
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(scale)
         if grad_bias is not None:
             grad_bias = grad_bias.mul_(scale)
-        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias
+        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias, None
 
 
 def weighted_logps(
@@ -226,6 +240,7 @@ def weighted_logps(
     *,
     grad_weight: Tensor | None = None,
     bias: Tensor | None = None,
+    local: Local | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of log-probs, ready for one `backward()`, and the log-probs themselves.
 
@@ -238,7 +253,9 @@ def weighted_logps(
         grad_weight: `[V, d]` buffer the weight's gradient is added to at once, instead of being returned through
             autograd (which would hold a second buffer of that size). The loss must then not be scaled.
         bias: `[V]` the head's, or None.
+        local: derivatives of a sum of terms that read one log-prob each; called once for every row, some at a time.
 
-    Returns: `sum_n coefficients[n] logps[n]` (a scalar with gradient) and `logps[N]` (without).
+    Returns: `sum_n coefficients[n] logps[n]` (a scalar with gradient, that of the local terms in it) and `logps[N]`
+    (without). The local terms themselves are not in the scalar's value: whoever has them takes them of `logps`.
     """
-    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias)
+    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias, local)

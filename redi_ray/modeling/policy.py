@@ -22,7 +22,7 @@ from redi_ray.config.training import ModelOverrides
 from redi_ray.modeling.attention import PackLayout
 from redi_ray.modeling.dropout import silence
 from redi_ray.modeling.exact import Way, check_exact, reset_positions, way_of
-from redi_ray.modeling.logps import HeadShape, per_token_logps, weighted_logps
+from redi_ray.modeling.logps import HeadShape, Local, per_token_logps, weighted_logps
 from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.products import use_fast_products
 
@@ -114,6 +114,7 @@ class Policy(nn.Module):
         targets: Tensor,
         coefficients: Coefficients | None = None,
         chunk_tokens: int = 512,
+        local: Local | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probs of a pack's scored tokens, and their weighted sum.
 
@@ -126,8 +127,9 @@ class Policy(nn.Module):
             coefficients: `[N]` d loss / d logp; or a function of the log-probs `[N]` that returns them, for losses whose
                 coefficients depend on the scores; or None to score only.
             chunk_tokens: rows whose logits are held at a time.
+            local: derivatives of terms of single log-probs, added to the coefficients (`weighted_logps`).
 
-        Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient.
+        Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient, with that of `local`.
         """
         weight, bias = self.head_weight, self.head_bias
         # some keep what runs past their layers in float32 whatever the weights' type is (Mamba 2)
@@ -139,7 +141,7 @@ class Policy(nn.Module):
         if callable(coefficients):
             coefficients = coefficients(per_token_logps(hidden, weight, targets, head, bias))
         buffer = self._grad_buffer(weight)
-        return weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer, bias=bias)
+        return weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer, bias=bias, local=local)
 
     def _grad_buffer(self, weight: Tensor) -> Tensor | None:
         """The head weight's `.grad` to add to directly, where autograd need not see that gradient."""

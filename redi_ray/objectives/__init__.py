@@ -1,41 +1,54 @@
-"""Objectives as pure functions of per-sequence scores.
+"""Objectives as pure functions of per-unit scores, and of single tokens.
 
-The trainer knows tokens, masks, references and groups; an objective knows one number per sequence. The trainer sums
-each sequence's scored log-probs into `Scores`, calls `psi(scores, settings, progress) -> (loss, metrics)` on tiny
-float64 tensors, takes `d loss / d scores.logps` by autograd, and hands that coefficient to every scored token of the
-sequence: the head's kernel turns it into the gradient (`redi_ray.modeling.logps`). So packing, chunks, ranks and
-sharding are none of an objective's business, and an objective cannot break them.
+The trainer knows tokens, weights, references, rewards and groups; an objective knows one number per unit, normally the
+sequence. The trainer sums each unit's weighted log-probs into `Scores`, calls `psi(scores, settings, progress) -> (loss,
+metrics)` on tiny float64 tensors, takes `d loss / d scores.logps` by autograd, and hands that coefficient, times the
+token's weight, to every scored token of the unit: the head's kernel turns it into the gradient
+(`redi_ray.modeling.logps`). So packing, chunks, ranks and sharding are none of an objective's business, and an objective
+cannot break them.
+
+Beside psi an objective may have a pointwise part, `phi(tokens, settings, progress) -> [n]`: one term per token, whose sum
+over the scored tokens of the global batch is added to the loss. Its derivative is taken inside the kernel's one pass, when
+a token's log-prob is known and before its gradient is needed:
+
+    coefficient of a token = weight * d psi / d score of its unit + d phi / d its log-prob
 
 How to add one
 1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, its `name` a new tag, each hyper-parameter with a
    default and a docstring, its range checked in `__post_init__`; add it to the `Objective` union there.
 2. The function, here, beside its family or in a new file: `def mine(scores, settings, progress)`. Its docstring gives
    the paper, the formula, the symbols and the denominator. `scores.mean_logps()` are per-token, `scores.logps` summed,
-   `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected. Average
-   over what the formula averages over: the scores are those of the *global* batch. Whatever must not carry a gradient
-   is detached in the function. Metrics are detached scalars.
+   `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected,
+   `scores.group_sums(x)` adds up a problem's samples. Average over what the formula averages over: the scores are those of
+   the *global* batch. Whatever must not carry a gradient is detached in the function. Metrics are detached scalars.
+   A loss of single tokens is `def mine(tokens, settings, progress)` with `tokens.num_tokens` and the like as its
+   denominator, and `nothing` for its psi. A weight per token (a mask, a step, a turn, cDPO's critical tokens) needs no
+   objective: it is data.
 3. One line in `OBJECTIVES`: which sides it reads, whether it needs a reference (and log-probs of mismatched sequences,
-   `scores.mismatched`), and whether it is linear in the log-probs (same gradient coefficients at any scores): linear
-   ones skip the scoring pass. A hinge is not linear.
-4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks it against finite differences and
-   what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
-   `formula` of `tests/train/test_step.py`, which check padding, packing, chunks and ranks; write down one identity it
-   must obey (a limit, a special case, a value at policy == reference).
+   `scores.mismatched`), rewards, further token columns, whether sequences may have several units, and whether psi is linear
+   in the log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass. A hinge is not linear.
+   What it reads and the data lack is refused by name before the first step (`redi_ray.train.requirements`).
+4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks psi and phi against finite differences
+   and what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
+   `formula` of `tests/train/test_step.py`, which check padding, packing, chunks and ranks, with weights that are not 0 and 1
+   and several units; write down one identity it must obey (a limit, a special case, a value at policy == reference).
 
 Nothing else changes: the config, its schema, the stages and the monitors take the name and the metrics from here.
 """
 
 from __future__ import annotations
 
-from redi_ray.objectives.base import MismatchedScores, ObjectiveSpec, Scores, always, never
+from redi_ray.objectives.base import MismatchedScores, ObjectiveSpec, Scores, Tokens, always, never, nothing
+from redi_ray.objectives.dph import rehearsal
 from redi_ray.objectives.dpo import dpo, ipo, nca, rpo
 from redi_ray.objectives.kto import kto, kto_is_mismatched
 from redi_ray.objectives.redi import alpha_at, redi, redi_is_linear
+from redi_ray.objectives.rewards import advantage, advantage_compares, asymre
 from redi_ray.objectives.sft import sft
 from redi_ray.objectives.simpo import cpo, orpo, simpo
 
 OBJECTIVES: dict[str, ObjectiveSpec] = {
-    "sft": ObjectiveSpec(sft, sides="chosen", needs_reference=False, linear=always),
+    "sft": ObjectiveSpec(sft, sides="chosen", needs_reference=False, linear=always, several_units=True),
     "redi": ObjectiveSpec(redi, sides="pairs", needs_reference=False, linear=redi_is_linear),
     "dpo": ObjectiveSpec(dpo, sides="pairs", needs_reference=True, linear=never),
     "simpo": ObjectiveSpec(simpo, sides="pairs", needs_reference=False, linear=never),
@@ -45,7 +58,22 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "cpo": ObjectiveSpec(cpo, sides="pairs", needs_reference=False, linear=never),
     "orpo": ObjectiveSpec(orpo, sides="pairs", needs_reference=False, linear=never),
     "kto": ObjectiveSpec(kto, sides="any", needs_reference=True, linear=never, needs_mismatched=kto_is_mismatched),
+    "asymre": ObjectiveSpec(
+        asymre, sides="any", needs_reference=False, linear=always, needs_rewards=True, several_units=True
+    ),
+    "advantage": ObjectiveSpec(
+        advantage,
+        sides="any",
+        needs_reference=False,
+        linear=always,
+        needs_rewards=True,
+        compares_rewards=advantage_compares,
+        several_units=True,
+    ),
+    "dph": ObjectiveSpec(
+        nothing, sides="chosen", needs_reference=True, linear=always, pointwise=rehearsal, several_units=True
+    ),
 }
 """Every objective by the name it has in the config."""
 
-__all__ = ["OBJECTIVES", "MismatchedScores", "ObjectiveSpec", "Scores", "alpha_at"]
+__all__ = ["OBJECTIVES", "MismatchedScores", "ObjectiveSpec", "Scores", "Tokens", "alpha_at"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,43 +29,104 @@ class MismatchedScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """The global batch as an objective sees it: one number per sequence, no tokens.
+    """The global batch as an objective sees it: one number per unit, no tokens.
 
-    K sequences in G groups. A group is a pair (one chosen, one rejected sequence) or a single example.
+    U units in K sequences in G groups. A unit is what has one score: the sequence, or one of several segments of it. A
+    group is a single example, a pair (one chosen, one rejected sequence) or the samples of a problem.
     """
 
     logps: Tensor
-    """`[K]` policy log-prob of each sequence, summed over its scored tokens (nats)."""
+    """`[U]` policy log-prob of each unit: the sum of its scored tokens', each times its weight (nats)."""
     lengths: Tensor
-    """`[K]` number of scored tokens, at least 1: what is counted is what is scored, after shift and truncation."""
+    """`[U]` number of scored tokens, at least 1: what is counted is what is scored, after shift and truncation."""
     sides: Tensor
-    """`[K]` +1 chosen or desirable, -1 rejected or undesirable."""
+    """`[U]` +1 chosen or desirable, -1 rejected or undesirable."""
     chosen: Tensor
     """`[G]` index of each pair's chosen sequence; empty where examples are not paired."""
     rejected: Tensor
     """`[G]` index of each pair's rejected sequence, in the same order."""
+    group: Tensor
+    """`[U]` which of the batch's groups each belongs to, 0 .. G - 1."""
+    sequence: Tensor
+    """`[U]` which of the batch's sequences, 0 .. K - 1."""
     ref_logps: Tensor | None = None
-    """`[K]` reference log-prob of each sequence over the same tokens; None for objectives without a reference."""
+    """`[U]` reference log-prob of each unit, the same sum; None for objectives without a reference."""
+    rewards: Tensor | None = None
+    """`[U]`; None where the data have none."""
     mismatched: MismatchedScores | None = None
     """Of the prompts with other groups' completions; None for objectives without a mismatched baseline."""
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`values[K]` -> (of the chosen sides `[G]`, of the rejected sides `[G]`)."""
+        """`values[U]` -> (of the chosen sides `[G]`, of the rejected sides `[G]`)."""
         return values[self.chosen], values[self.rejected]
 
     def mean_logps(self) -> Tensor:
-        """`[K]` log-prob per scored token."""
+        """`[U]` log-prob per scored token."""
         return self.logps / self.lengths
 
     def log_ratios(self) -> Tensor:
-        """`[K]` summed log-ratio to the reference, `log pi(y|x) - log pi_ref(y|x)`."""
+        """`[U]` summed log-ratio to the reference, `log pi(y|x) - log pi_ref(y|x)`."""
         assert self.ref_logps is not None, "an objective with a reference was given scores without one"
         return self.logps - self.ref_logps
+
+    def group_sums(self, values: Tensor) -> Tensor:
+        """`values[U]` -> `[U]`, for each unit the sum over all units of its group."""
+        groups = int(self.group.max()) + 1 if len(self.group) else 0
+        return values.new_zeros(groups).index_add(0, self.group, values)[self.group]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Some of the global batch's scored tokens, n of them, as a pointwise part sees them.
+
+    Which tokens come together is the kernel's business: a term may read nothing but its own token and the totals.
+    """
+
+    logps: Tensor
+    """`[n]` policy log-probs (nats), with gradient."""
+    weights: Tensor
+    """`[n]` the tokens' own weights, none of them 0."""
+    sides: Tensor
+    """`[n]` +1 or -1, of the token's sequence."""
+    lengths: Tensor
+    """`[n]` scored tokens of the token's unit."""
+    columns: Mapping[str, Tensor]
+    """`[n]` each: what the objective reads by name, `ref_logps` where it has a reference."""
+    rewards: Tensor | None
+    """`[n]` of the token's unit; None where the data have none."""
+    num_tokens: int
+    """Scored tokens of the global batch."""
+    num_sequences: int
+    num_groups: int
+
+    def log_ratios(self) -> Tensor:
+        """`[n]` log-ratio of each token to the reference."""
+        return self.logps - self.columns["ref_logps"]
+
+    def at(self, rows: slice, logps: Tensor) -> Tokens:
+        """The tokens `rows` with these log-probs, all in their type."""
+
+        def part(values: Tensor) -> Tensor:
+            return values[rows].to(logps)
+
+        return Tokens(
+            logps=logps,
+            weights=part(self.weights),
+            sides=part(self.sides),
+            lengths=part(self.lengths),
+            columns={name: part(column) for name, column in self.columns.items()},
+            rewards=None if self.rewards is None else part(self.rewards),
+            num_tokens=self.num_tokens,
+            num_sequences=self.num_sequences,
+            num_groups=self.num_groups,
+        )
 
 
 Metrics = dict[str, Tensor]
 Psi = Callable[[Scores, Any, float], tuple[Tensor, Metrics]]
 """`psi(scores, settings, progress) -> (loss[], metrics)`; `progress` in [0, 1) is step / total steps."""
+Phi = Callable[[Tokens, Any, float], Tensor]
+"""`phi(tokens, settings, progress) -> [n]`, one term of the loss per token; its normalisation is in the terms."""
 
 
 def always(_settings: Any) -> bool:
@@ -74,6 +135,11 @@ def always(_settings: Any) -> bool:
 
 def never(_settings: Any) -> bool:
     return False
+
+
+def nothing(scores: Scores, _settings: Any, _progress: float) -> tuple[Tensor, Metrics]:
+    """The psi of an objective that is pointwise only."""
+    return 0.0 * scores.logps.sum(), {}
 
 
 @dataclass(frozen=True)
@@ -87,10 +153,21 @@ class ObjectiveSpec:
     needs_reference: bool
     """Whether the sequences must carry reference log-probs."""
     linear: Callable[[Any], bool]
-    """Whether, under these settings, the loss is linear in the log-probs: its token weights are then known before the
-    forward pass, and one fused pass is enough."""
+    """Whether, under these settings, psi is linear in the log-probs: its token weights are then known before the
+    forward pass, and one fused pass is enough. The pointwise part has no say in it."""
     needs_mismatched: Callable[[Any], bool] = never
     """Whether, under these settings, the mismatched sequences must be scored too."""
+    pointwise: Phi | None = None
+    """What the loss has beside psi: the sum of these terms over the scored tokens of the global batch. Their derivatives
+    are taken inside the fused pass, so they cost no pass of their own."""
+    columns: tuple[str, ...] = ()
+    """Token columns that the pointwise part reads beside the reference's log-probs."""
+    needs_rewards: bool = False
+    """Whether every unit must have a reward."""
+    compares_rewards: Callable[[Any], bool] = never
+    """Whether, under these settings, only differences of rewards within a group count."""
+    several_units: bool = False
+    """Whether sequences may have several units. Without it a score is a sequence's."""
 
 
 def detached(values: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ def sft(scores: Scores, settings: SftObjective, _progress: float) -> tuple[Tenso
 
     token_mean:     L = -sum_i log pi(y_i|x_i) / sum_i |y_i|        denominator: scored tokens of the global batch
     sequence_mean:  L = -mean_i log pi(y_i|x_i) / |y_i|             denominator: own length, then sequences
+
+    Where sequences have several units, i runs over these.
     """
     if settings.normalization == "token_mean":
         return -scores.logps.sum() / scores.lengths.sum(), {}

@@ -31,7 +31,8 @@ from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.recorded import RECORDED, record_problems
 from redi_ray.text.tokens import encode
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 WORLD_ALPHABET = "0123456789=}\n" + OPERATORS
 TOKENIZER_SAMPLE = 20_000

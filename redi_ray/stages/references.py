@@ -164,7 +164,8 @@ def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> lis
     """
     from transformers import AutoConfig  # loads torch, which the driver does without
 
-    from redi_ray.train.sequences import SequenceStore, require_vocabulary
+    from redi_ray.train.lengths import require_vocabulary
+    from redi_ray.train.sequences import SequenceStore
 
     with tempfile.TemporaryDirectory() as folder:
         storage.download(arrays, folder)

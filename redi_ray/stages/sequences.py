@@ -27,7 +27,8 @@ from redi_ray.text.thoughts import THINK_TAGS
 from redi_ray.text.tokens import Encoded, encode, loss_mask, tag_places
 from redi_ray.train.fingerprints import data_fingerprint, read_record, write_record
 from redi_ray.train.mismatched import CYCLE_SEED, mismatched_sequences
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 Kind = Literal["examples", "pairs"]
 
@@ -102,13 +103,13 @@ def build_sequences(
         store.save(folder)
         write_record(folder, tokenizer_fingerprints(tokenizer))
         storage.upload(folder, storage.join(out_uri, "arrays"))
-    ends = [store.tokens[end - 1] == closing_id(tokenizer) for end in store.offsets[1:]]
+    ends = [store.tokens[end - 1] == closing_id(tokenizer) for end in store.starts + store.lengths]
     counts = {
         "in": len(rows),
         "out": groups,
         "groups": groups,
         "sequences": len(store),
-        "tokens": int(store.offsets[-1]),
+        "tokens": len(store.tokens),
         "scored_tokens": int(store.scored.sum()),
         "cut_off": len(store) - int(sum(ends)),
     }
@@ -148,7 +149,7 @@ def build_mismatched(arrays: str, out_uri: str) -> dict[str, int]:
         store.save(others)
         write_record(others, {**read_record(own), "pairs": data_fingerprint(own)})
         storage.upload(others, storage.join(out_uri, "arrays"))
-    return {"groups": store.num_groups, "sequences": len(store), "tokens": int(store.offsets[-1])}
+    return {"groups": store.num_groups, "sequences": len(store), "tokens": len(store.tokens)}
 
 
 @dataclass(frozen=True)

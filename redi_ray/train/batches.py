@@ -19,7 +19,9 @@ import numpy as np
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
-from redi_ray.train.sequences import SequenceStore, too_long_message
+from redi_ray.train.lengths import too_long_message
+from redi_ray.train.requirements import require_data
+from redi_ray.train.sequences import SequenceStore
 
 EQUAL_COST_LENGTH = 36_000
 """Length (tokens) at which attention costs as much as all linear layers, for the balance between ranks: about 2 N / (L d)
@@ -187,23 +189,8 @@ class BatchPlan:
 
 def plan_batches(store: SequenceStore, settings: TrainSettings, world_size: int, objective: Objective) -> BatchPlan:
     """The plan of an objective. Raises ValueError where the data lack what the objective reads."""
+    require_data(store, objective)
     spec = OBJECTIVES[objective.name]
-    if spec.needs_reference and store.ref_logps is None:
-        raise ValueError(f"{objective.name} needs reference log-probs, and the sequences have none")
     mismatched = store.mismatched if spec.needs_mismatched(objective) else None
-    if spec.needs_mismatched(objective) and (mismatched is None or mismatched.ref_logps is None):
-        raise ValueError(
-            f"{objective.name} with a mismatched baseline needs mismatched sequences with reference log-probs (see "
-            "redi_ray.train.mismatched), and the sequences have none; or set the objective's `baseline`"
-        )
-    if spec.sides == "pairs":
-        chosen = np.bincount(store.group, weights=store.side > 0, minlength=store.num_groups)
-        rejected = np.bincount(store.group, weights=store.side < 0, minlength=store.num_groups)
-        unpaired = np.flatnonzero((chosen != 1) | (rejected != 1))
-        if len(unpaired):
-            raise ValueError(
-                f"{objective.name} needs pairs: {len(unpaired)} of {store.num_groups} groups do not have exactly one "
-                f"chosen and one rejected sequence (the first: group {unpaired[0]})"
-            )
     side_filter = 1 if spec.sides == "chosen" else None
     return BatchPlan(store, settings, world_size, side_filter, mismatched)

@@ -42,16 +42,18 @@ def mismatched_sequences(store: SequenceStore) -> SequenceStore:
     """
     tokens, weights = [], []
     for sequence, partner in enumerate(partners(store).tolist()):
-        start, span = int(store.offsets[sequence]), store.span(partner)
+        start, span = int(store.starts[sequence]), store.span(partner)
         prompt = store.tokens[start : start + store.prompt_lengths[sequence]]
         completion = slice(span.start + int(store.prompt_lengths[partner]), span.stop)
         tokens.append(np.concatenate([prompt, store.tokens[completion]]))
         weights.append(np.concatenate([np.zeros(len(prompt), store.weights.dtype), store.weights[completion]]))
         weights[-1][:1] = 0  # nothing predicts the first token
+    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
     return SequenceStore(
         tokens=np.concatenate(tokens),
         weights=np.concatenate(weights),
-        offsets=np.concatenate([[0], np.cumsum([len(ids) for ids in tokens])]).astype(np.int64),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
         group=np.asarray(store.group),
         side=np.asarray(store.side),
         prompt_lengths=np.asarray(store.prompt_lengths),

@@ -7,8 +7,8 @@ import torch
 
 from redi_ray.modeling.policy import Policy
 from redi_ray.train.batches import Pack, first_fit_decreasing
+from redi_ray.train.packs import pack_tensors, run_pack
 from redi_ray.train.sequences import SequenceStore
-from redi_ray.train.step import pack_tensors, run_pack
 
 
 def reference_logps(
@@ -35,10 +35,10 @@ def reference_logps(
         if (lengths[chosen] < store.lengths[chosen]).any():
             part = store.select(chosen, lengths[chosen])
             pack = Pack(tuple(range(len(chosen))), pack.tokens)
-        tensors = pack_tensors(part, pack, {}, device)
+        tensors = pack_tensors(part, pack, None, device)
         with torch.no_grad():
             _, logps = run_pack(policy, tensors, None, chunk_tokens)
-        flat = np.concatenate([np.arange(store.offsets[i], store.offsets[i] + lengths[i]) for i in chosen])
+        flat = np.concatenate([np.arange(store.starts[i], store.starts[i] + lengths[i]) for i in chosen])
         indices.append(flat[tensors.rows.cpu().numpy() + 1])
         values.append(logps.float().cpu().numpy())
     return np.concatenate(indices), np.concatenate(values)

@@ -1,24 +1,28 @@
 """Token sequences as flat arrays: what the trainer reads, on disk or in memory.
 
 A store of a million sequences is a handful of arrays that are memory-mapped, so every rank opens the whole of it for
-nothing and reads just the tokens of its packs.
+nothing and reads just the tokens of its packs. Choosing and cutting sequences (`select`) moves their borders only.
 
     records  group 0: chosen [5 6 7], rejected [5 8]      tokens     5 6 7 5 8      offsets 0 3 5
              (prompt length 1)                            weights    0 1 1 0 1      group   0 0      side 1 -1
                                                           prompt_lengths 1 1
+
+A unit is what has one score: the sequence, or one of several segments of it. Then `unit` says for every scored token which
+of its sequence's units it counts to, and `unit_offsets` how many each sequence has; `reward` has one number per unit. A
+column has one number per token: the reference's log-prob (`ref_logps`), or whatever else an objective reads by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from redi_ray.config.training import TrainSettings
-from redi_ray.errors import UserError
+from redi_ray.train.records import SequenceRecord, lay_out, smallest_weights
 
 ARRAYS = {
     "tokens": np.int32,
@@ -27,97 +31,80 @@ ARRAYS = {
     "group": np.int64,
     "side": np.int8,
     "prompt_lengths": np.int32,
-    "ref_logps": np.float32,
 }
-"""Every array of a store with its type; `ref_logps` is optional. `weights` are bytes where all are 0 or 1, else float32."""
+"""Every array that a store has on disk, with its type. `weights` are bytes where all are 0 or 1, else float32."""
+
+OPTIONAL_ARRAYS = {"reward": np.float32, "unit": np.int16, "unit_offsets": np.int64}
+"""Those that only some have."""
+
+COLUMNS = "columns"
+"""Folder of the token columns, `<name>.npy` each; the reference's log-probs lie beside the arrays."""
+
+REFERENCE = "ref_logps"
+"""The column of reference log-probs."""
 
 
-def smallest_weights(weights: np.ndarray) -> np.ndarray:
-    """`weights[T]` as they are stored: a byte each where all are 0 or 1, float32 otherwise."""
-    is_mask = bool(((weights == 0) | (weights == 1)).all())
-    return weights.astype(np.uint8 if is_mask else np.float32)
-
-
-@dataclass(frozen=True)
-class SequenceRecord:
-    """One sequence. A group, the unit of a batch, has one (an example) or two (a pair) of them."""
-
-    group: int
-    """0 .. number of groups - 1, dense."""
-    side: int
-    """+1 chosen or positive, -1 rejected or negative."""
-    input_ids: Sequence[int]
-    """Prompt and completion, with the end-of-turn token if there is one."""
-    prompt_length: int
-    """Tokens of the prompt; none of them is scored."""
-    weights: Sequence[float] | None = None
-    """What each token of `input_ids` counts, 0 where it is not scored; None scores the whole completion with weight 1."""
-    ref_logps: Sequence[float] | None = None
-    """Reference log-prob of each token of `input_ids` (anything where it is not scored)."""
-
-
+@dataclass(frozen=True, eq=False, kw_only=True)
 class SequenceStore:
-    """Sequences in flat arrays (see the module's docstring)."""
+    """n sequences in flat arrays of T tokens (see the module's docstring)."""
 
-    def __init__(
-        self,
-        *,
-        tokens: np.ndarray,
-        weights: np.ndarray,
-        offsets: np.ndarray,
-        group: np.ndarray,
-        side: np.ndarray,
-        prompt_lengths: np.ndarray,
-        ref_logps: np.ndarray | None = None,
-        mismatched: SequenceStore | None = None,
-    ) -> None:
-        """`mismatched`: sequence k there is the prompt of sequence k here with a completion of another group
-        (`redi_ray.train.mismatched`). Raises ValueError where the two do not belong together."""
-        self.tokens, self.weights, self.offsets, self.prompt_lengths = tokens, weights, offsets, prompt_lengths
-        self.group, self.side, self.ref_logps, self.mismatched = group, side, ref_logps, mismatched
-        assert len(offsets) == len(group) + 1 == len(side) + 1, (len(offsets), len(group), len(side))
-        if mismatched is not None and not np.array_equal(mismatched.group, group):
+    tokens: np.ndarray
+    """`[T]`"""
+    weights: np.ndarray
+    """`[T]` what a token's log-prob counts in its unit's score; it is scored where that is not 0."""
+    starts: np.ndarray
+    """`[n]` where each sequence begins in the arrays of tokens."""
+    lengths: np.ndarray
+    """`[n]` tokens of each sequence, prompt included."""
+    group: np.ndarray
+    """`[n]`"""
+    side: np.ndarray
+    """`[n]` +1 or -1."""
+    prompt_lengths: np.ndarray
+    """`[n]`"""
+    unit: np.ndarray | None = None
+    """`[T]` which unit of its sequence each scored token counts to; None where every sequence is one unit."""
+    unit_offsets: np.ndarray | None = None
+    """`[n + 1]` where each sequence's units begin among all, beside `unit`."""
+    reward: np.ndarray | None = None
+    """`[units]`"""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """`[T]` each, by name."""
+    mismatched: SequenceStore | None = None
+    """Sequence k there is the prompt of sequence k here with a completion of another group
+    (`redi_ray.train.mismatched`)."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the mismatched sequences do not belong to these, or arrays do not fit each other."""
+        if self.mismatched is not None and not np.array_equal(self.mismatched.group, self.group):
             raise ValueError("the mismatched sequences were made of other sequences: their groups differ")
-        assert len(tokens) == len(weights) == offsets[-1], (len(tokens), len(weights), int(offsets[-1]))
-        self._order = np.argsort(group, kind="stable")  # sequences of a group beside each other
-        self._starts = np.searchsorted(group[self._order], np.arange(self.num_groups + 1))
+        by_token = {"weights": self.weights, "unit": self.unit, **self.columns}
+        units = len(self) if self.unit_offsets is None else int(self.unit_offsets[-1])
+        if (self.unit is None) != (self.unit_offsets is None):
+            raise ValueError("the sequences need both `unit` and `unit_offsets`, or neither")
+        wrong = [name for name, array in by_token.items() if array is not None and len(array) != len(self.tokens)]
+        wrong += ["reward"] if self.reward is not None and len(self.reward) != units else []
+        wrong += ["unit_offsets"] if self.unit_offsets is not None and len(self.unit_offsets) != len(self) + 1 else []
+        if wrong:
+            raise ValueError(
+                f"the sequences' {', '.join(wrong)} have another size than their {len(self.tokens)} tokens and {units} units"
+            )
+        assert len(self.starts) == len(self.lengths) == len(self.side) == len(self), "one of each per sequence"
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray] | None = None
+    ) -> SequenceStore:
+        """Sequences that lie end to end, their arrays by the names that they have on disk."""
+        rest: dict[str, Any] = {name: array for name, array in arrays.items() if name != "offsets"}
+        offsets = arrays["offsets"]
+        assert len(arrays["tokens"]) == offsets[-1], (len(arrays["tokens"]), int(offsets[-1]))
+        return cls(**rest, starts=np.asarray(offsets[:-1]), lengths=np.diff(offsets), columns=dict(columns or {}))
 
     @classmethod
     def from_records(cls, records: Iterable[SequenceRecord]) -> SequenceStore:
         """Lay out records in order. Raises ValueError, naming the record, where one cannot be trained on."""
-        rows = list(records)
-        if not rows:
-            raise ValueError("no sequences to train on")
-        with_reference = rows[0].ref_logps is not None
-        found = []
-        for i, row in enumerate(rows):
-            size = len(row.input_ids)
-            weights = np.zeros(size, dtype=np.float32)
-            weights[row.prompt_length :] = 1 if row.weights is None else np.asarray(row.weights)[row.prompt_length :]
-            weights[:1] = 0  # nothing predicts the first token
-            if row.side not in (1, -1):
-                raise ValueError(f"sequence {i} (group {row.group}): side must be +1 or -1, got {row.side}")
-            if not weights.any():
-                raise ValueError(f"sequence {i} (group {row.group}): no token of its {size} is scored")
-            if not np.isfinite(weights).all():
-                raise ValueError(f"sequence {i} (group {row.group}): a weight is not a finite number")
-            if (row.ref_logps is not None) != with_reference or (with_reference and len(row.ref_logps or ()) != size):
-                raise ValueError(f"sequence {i} (group {row.group}): needs one reference log-prob per token, like all")
-            found.append(smallest_weights(weights))
-        group = np.array([row.group for row in rows], dtype=np.int64)
-        if len(np.unique(group)) != group.max() + 1 or group.min() < 0:
-            raise ValueError("groups must be numbered 0, 1, 2 ... without gaps")
-        return cls(
-            tokens=np.concatenate([np.asarray(row.input_ids, dtype=np.int32) for row in rows]),
-            weights=np.concatenate(found),
-            offsets=np.concatenate([[0], np.cumsum([len(row.input_ids) for row in rows])]).astype(np.int64),
-            group=group,
-            side=np.array([row.side for row in rows], dtype=np.int8),
-            prompt_lengths=np.array([row.prompt_length for row in rows], dtype=np.int32),
-            ref_logps=np.concatenate([np.asarray(row.ref_logps, dtype=np.float32) for row in rows])
-            if with_reference
-            else None,
-        )
+        return cls.from_arrays(*lay_out(list(records)))
 
     def __len__(self) -> int:
         return len(self.group)
@@ -126,57 +113,105 @@ class SequenceStore:
     def num_groups(self) -> int:
         return int(self.group.max()) + 1 if len(self.group) else 0
 
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """`[n]` tokens of each sequence, prompt included."""
-        return np.diff(self.offsets)
+    @property
+    def ref_logps(self) -> np.ndarray | None:
+        """`[T]` the column of reference log-probs, if there is one."""
+        return self.columns.get(REFERENCE)
 
     @cached_property
     def scored(self) -> np.ndarray:
         """`[n]` scored tokens of each sequence: the |y| of every length-normalised objective."""
-        return np.add.reduceat(self.weights != 0, self.offsets[:-1], dtype=np.int64)
+        weights = np.asarray(self.weights)  # a view of the file without the cost of its class
+        spans = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        return np.array([np.count_nonzero(weights[start : start + length]) for start, length in spans], dtype=np.int64)
+
+    @cached_property
+    def _by_group(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sequences of a group beside each other, and where each group begins."""
+        order = np.argsort(self.group, kind="stable")
+        return order, np.searchsorted(self.group[order], np.arange(self.num_groups + 1))
 
     def span(self, sequence: int) -> slice:
-        """Where the sequence lies in the flat arrays."""
-        return slice(int(self.offsets[sequence]), int(self.offsets[sequence + 1]))
+        """Where the sequence lies in the arrays of tokens."""
+        start = int(self.starts[sequence])
+        return slice(start, start + int(self.lengths[sequence]))
 
     def sequences_of_group(self, group: int) -> list[int]:
-        return self._order[self._starts[group] : self._starts[group + 1]].tolist()
+        order, starts = self._by_group
+        return order[starts[group] : starts[group + 1]].tolist()
 
-    def ref_sum(self, sequence: int) -> float:
-        """Summed reference log-prob of the sequence's scored tokens (nats)."""
+    def units(self, sequence: int) -> slice:
+        """Where the sequence's units lie among all, as in `reward`."""
+        if self.unit_offsets is None:
+            return slice(sequence, sequence + 1)
+        return slice(int(self.unit_offsets[sequence]), int(self.unit_offsets[sequence + 1]))
+
+    def unit_lengths(self, sequence: int) -> np.ndarray:
+        """`[units of the sequence]` scored tokens of each; 0 where all of it has been cut off."""
+        if self.unit is None:
+            return self.scored[sequence : sequence + 1]
+        span, units = self.span(sequence), self.units(sequence)
+        return np.bincount(self.unit[span][self.weights[span] != 0], minlength=units.stop - units.start)
+
+    def ref_sums(self, sequence: int) -> np.ndarray:
+        """`[units of the sequence]` weighted sums of the reference's log-probs over the scored tokens (nats)."""
         assert self.ref_logps is not None, "the store has no reference log-probs"
-        span = self.span(sequence)
-        return float(self.ref_logps[span].astype(np.float64) @ self.weights[span])
+        span, units = self.span(sequence), self.units(sequence)
+        logps, weights = self.ref_logps[span].astype(np.float64), self.weights[span]
+        if self.unit is None:
+            return np.array([logps @ weights])
+        scored = weights != 0
+        weighted = logps[scored] * weights[scored]
+        return np.bincount(self.unit[span][scored], weights=weighted, minlength=units.stop - units.start)
 
     def select(self, keep: np.ndarray, lengths: np.ndarray) -> SequenceStore:
         """The sequences `keep[m]`, each cut to its new length `lengths[m]`, groups renumbered in order.
 
-        Mismatched sequences are left out: see `fit_lengths`.
+        The arrays of tokens stay what they are. Mismatched sequences are left out: see `redi_ray.train.lengths`.
         """
-        index = np.concatenate([np.arange(o, o + n) for o, n in zip(self.offsets[keep], lengths, strict=True)])
-        return SequenceStore(
-            tokens=self.tokens[index],
-            weights=self.weights[index],
-            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        reward, unit_offsets = self.reward, self.unit_offsets
+        if reward is not None and unit_offsets is None:
+            reward = reward[keep]
+        if unit_offsets is not None:
+            counts = np.diff(unit_offsets)[keep]
+            first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+            index = np.repeat(unit_offsets[:-1][keep] - first[:-1], counts) + np.arange(first[-1])
+            reward, unit_offsets = None if reward is None else reward[index], first
+        return replace(
+            self,
+            starts=self.starts[keep],
+            lengths=np.asarray(lengths, dtype=np.int64),
             group=np.unique(self.group[keep], return_inverse=True)[1].astype(np.int64),
             side=self.side[keep],
             prompt_lengths=np.minimum(self.prompt_lengths[keep], lengths).astype(np.int32),
-            ref_logps=None if self.ref_logps is None else self.ref_logps[index],
+            reward=reward,
+            unit_offsets=unit_offsets,
+            mismatched=None,
         )
 
     def with_mismatched(self, mismatched: SequenceStore | None) -> SequenceStore:
         """The same arrays beside these mismatched sequences."""
-        return SequenceStore(**{name: getattr(self, name) for name in ARRAYS}, mismatched=mismatched)
+        return replace(self, mismatched=mismatched)
+
+    def with_column(self, name: str, values: np.ndarray) -> SequenceStore:
+        """The same arrays beside this column `[T]`, in place of one of its name."""
+        return replace(self, columns={**self.columns, name: values})
 
     def save(self, folder: str | Path) -> None:
         """Write one `.npy` file per array. Mismatched sequences are a store of their own, saved apart."""
+        offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        whole = np.array_equal(offsets[:-1], self.starts) and offsets[-1] == len(self.tokens)
+        assert whole, "a choice of sequences is not saved: its arrays are those of the whole"
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, dtype in ARRAYS.items():
-            array = getattr(self, name)
+        for name, dtype in (ARRAYS | OPTIONAL_ARRAYS).items():
+            array = offsets if name == "offsets" else getattr(self, name)
             if array is not None:
                 stored = smallest_weights(array) if name == "weights" else np.asarray(array, dtype=dtype)
                 np.save(Path(folder) / f"{name}.npy", stored)
+        for name, column in self.columns.items():
+            path = column_path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            np.save(path, column if column.dtype == np.float16 else np.asarray(column, dtype=np.float32))
 
     @classmethod
     def load(cls, folder: str | Path, mmap: bool = True, mismatched: str | Path | None = None) -> SequenceStore:
@@ -184,84 +219,17 @@ class SequenceStore:
 
         Raises FileNotFoundError where an array is not there.
         """
-        arrays = {
-            name: np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-            for name in ARRAYS
-            if (path := Path(folder) / f"{name}.npy").exists() or name != "ref_logps"
-        }
-        return cls(**arrays, mismatched=None if mismatched is None else cls.load(mismatched, mmap))
+
+        def read(path: Path) -> np.ndarray:
+            return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+
+        paths = {name: Path(folder) / f"{name}.npy" for name in ARRAYS | OPTIONAL_ARRAYS}
+        arrays = {name: read(path) for name, path in paths.items() if name in ARRAYS or path.exists()}
+        named = [column_path(folder, REFERENCE), *sorted((Path(folder) / COLUMNS).glob("*.npy"))]
+        store = cls.from_arrays(arrays, {path.stem: read(path) for path in named if path.exists()})
+        return store if mismatched is None else store.with_mismatched(cls.load(mismatched, mmap))
 
 
-def require_vocabulary(store: SequenceStore, rows: int) -> None:
-    """Raise UserError unless every token of the store, and of its mismatched sequences, is one of the model's `rows`."""
-    for tokens in [store.tokens] + ([store.mismatched.tokens] if store.mismatched is not None else []):
-        low, high = (int(tokens.min()), int(tokens.max())) if len(tokens) else (0, 0)
-        if low < 0 or high >= rows:
-            raise UserError(
-                f"the sequences hold token {high if high >= rows else low}, but the model's embedding has {rows} rows: they "
-                "were made with a tokenizer that is larger than the model. Mend: the model's own tokenizer, or an embedding "
-                "that is resized to it"
-            )
-
-
-def fit_lengths(
-    store: SequenceStore, settings: TrainSettings, positions: int | None = None
-) -> tuple[SequenceStore, dict[str, int]]:
-    """Apply `max_length`, or how far the model's `positions` reach where that is less, by `on_too_long`.
-
-    Returns the store (the same one if everything fits) and counts: `too_long` sequences, `truncated` sequences,
-    `dropped_groups`. A group goes as a whole: half a pair is no pair. One whose truncation leaves a side without a scored
-    token is dropped too. Raises ValueError for `error`, and if nothing is left.
-
-    A mismatched sequence goes with its group, and is cut whatever the setting (`truncated_mismatched`): its prompt and its
-    completion were never meant for each other, so its length says nothing about the data, and it is not trained on.
-    """
-    limit = "max_length"
-    if positions is not None and positions < settings.max_length:
-        settings, limit = replace(settings, max_length=positions), "max_position_embeddings"
-    too_long = store.lengths > settings.max_length
-    counts = {"too_long": int(too_long.sum()), "truncated": 0, "dropped_groups": 0}
-    kept, keep = store, np.arange(len(store))
-    if too_long.any():
-        if settings.on_too_long == "error":
-            raise ValueError(too_long_message(store, too_long, limit, settings.max_length))
-        keep, lengths = groups_that_fit(store, too_long, settings)
-        counts["dropped_groups"] = store.num_groups - len(np.unique(store.group[keep]))
-        counts["truncated"] = int(too_long[keep].sum())
-        kept = store.select(keep, lengths[keep])
-    if store.mismatched is None:
-        return kept, counts
-    longest = store.mismatched.lengths[keep]
-    counts["truncated_mismatched"] = int((longest > settings.max_length).sum())
-    if kept is store and not counts["truncated_mismatched"]:
-        return store, counts
-    cut = store.mismatched.select(keep, np.minimum(longest, settings.max_length))
-    return kept.with_mismatched(cut), counts
-
-
-def groups_that_fit(
-    store: SequenceStore, too_long: np.ndarray, settings: TrainSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences of the groups that stay, and the lengths `[n]` they are cut to. Raises ValueError if none stays."""
-    lengths = np.minimum(store.lengths, settings.max_length)
-    bad = too_long
-    if settings.on_too_long == "truncate":
-        bad = np.zeros_like(too_long)
-        for i in np.flatnonzero(too_long):
-            bad[i] = not store.weights[store.offsets[i] : store.offsets[i] + lengths[i]].any()
-    keep = np.flatnonzero(~np.isin(store.group, np.unique(store.group[bad])))
-    if not len(keep):
-        raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")
-    return keep, lengths
-
-
-def too_long_message(store: SequenceStore, too_long: np.ndarray, limit: str, tokens: int) -> str:
-    """What is over which limit, and the ways out."""
-    first = int(np.flatnonzero(too_long)[0])
-    settings = {"max_length": "on_too_long to drop or truncate", "tokens_per_pack": "on_oversized to own_pack"}
-    settings["max_position_embeddings"] = settings["max_length"]
-    return (
-        f"{int(too_long.sum())} of {len(store)} sequences are longer than {limit} = {tokens} (the first: sequence {first} "
-        f"of group {store.group[first]}, {store.lengths[first]} tokens); raise {limit}, filter by length when curating, "
-        f"or set {settings[limit]}"
-    )
+def column_path(folder: str | Path, name: str) -> Path:
+    """Where a store's column lies on disk."""
+    return Path(folder) / (f"{name}.npy" if name == REFERENCE else f"{COLUMNS}/{name}.npy")

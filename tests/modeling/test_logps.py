@@ -1,4 +1,6 @@
-"""The fused head gives the log-probs and the gradients of plain autograd, whatever the chunk, scale and softcap."""
+"""The fused head gives the log-probs and the gradients of plain autograd, whatever the chunk, scale and softcap, with terms of
+single log-probs too.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,21 @@ def inputs(dtype=torch.float64, tokens=13, size=8, vocabulary=29):
     return hidden, weight, torch.randint(0, vocabulary, (tokens,)), torch.randn(tokens, dtype=dtype)
 
 
+FACTORS = torch.linspace(-1, 2, 23, dtype=torch.float64)
+
+
+def local(rows: slice, logps: torch.Tensor) -> torch.Tensor:
+    """Derivative of factor * logp^2, every row with its own factor."""
+    return 2 * FACTORS[rows].to(logps) * logps
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 13, 512])
 @pytest.mark.parametrize(("scale", "softcap"), [(1.0, None), (0.25, None), (2.0, 3.0)])
 def test_equals_autograd(chunk, scale, softcap):
     hidden, weight, targets, coefficients = inputs()
     head = HeadShape(chunk, scale, softcap)
     expected = plain(hidden, weight, targets, head)
-    grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight))
+    grads = torch.autograd.grad((coefficients * expected).sum(), (hidden, weight), retain_graph=True)
     total, logps = weighted_logps(hidden, weight, targets, coefficients, head)
     ours = torch.autograd.grad(total, (hidden, weight))
     tolerance = {"rtol": 1e-12, "atol": 1e-13}
@@ -39,6 +49,10 @@ def test_equals_autograd(chunk, scale, softcap):
     torch.testing.assert_close(logps, expected, **tolerance)
     torch.testing.assert_close(per_token_logps(hidden, weight, targets, head), expected, **tolerance)
     torch.testing.assert_close(ours, grads, **tolerance)
+
+    grads = torch.autograd.grad((coefficients * expected + FACTORS[:13] * expected.square()).sum(), (hidden, weight))
+    total, _ = weighted_logps(hidden, weight, targets, coefficients, head, local=local)
+    torch.testing.assert_close(torch.autograd.grad(total, (hidden, weight)), grads, **tolerance)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -161,7 +175,7 @@ def test_blocks_of_a_chunk_change_nothing(monkeypatch: pytest.MonkeyPatch, dtype
         hidden, weight = torch.randn(23, 8).to(dtype).requires_grad_(), torch.randn(50, 8).to(dtype).requires_grad_()
         targets, coefficients = torch.randint(0, 50, (23,)), torch.randn(23)
         head = HeadShape(chunk_tokens=10, softcap=3.0)
-        total, found = weighted_logps(hidden, weight, targets, coefficients, head)
+        total, found = weighted_logps(hidden, weight, targets, coefficients, head, local=local)
         total.backward()
         assert hidden.grad is not None
         assert weight.grad is not None

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from redi_ray.config.objectives import (
+    AdvantageObjective,
     AlphaSchedule,
+    AsymreObjective,
     CpoObjective,
+    DphObjective,
     DpoObjective,
     IpoObjective,
     KtoObjective,
@@ -24,7 +27,8 @@ from redi_ray.config.objectives import (
     SftObjective,
     SimpoObjective,
 )
-from redi_ray.objectives import OBJECTIVES, MismatchedScores, Scores, alpha_at
+from redi_ray.objectives import OBJECTIVES, MismatchedScores, Scores, Tokens, alpha_at
+from redi_ray.objectives.dph import divergence
 
 SETTINGS: list[Objective] = [
     SftObjective(),
@@ -42,13 +46,27 @@ SETTINGS: list[Objective] = [
     KtoObjective(normalization="sequence_mean"),
     KtoObjective(baseline="none"),
     KtoObjective(baseline="batch_mean"),
+    AsymreObjective(),
+    AsymreObjective(baseline="constant", normalization="sequence_mean"),
+    AdvantageObjective(),
+    AdvantageObjective(baseline="group_mean", normalization="sum"),
+    AdvantageObjective(baseline="group_scaled"),
+    AdvantageObjective(baseline="none"),
 ]
+DIVERGENCES = [DphObjective(divergence=name) for name in ("nll", "k3", "js", "alpha")]
 
 
 def scores(logps: torch.Tensor, lengths: torch.Tensor, reference: torch.Tensor | None = None) -> Scores:
     """Pairs laid out as chosen, rejected, chosen, rejected ..."""
     index = torch.arange(len(logps))
-    return Scores(logps, lengths, torch.where(index % 2 == 0, 1, -1), index[::2], index[1::2], reference)
+    sides = torch.where(index % 2 == 0, 1, -1)
+    return Scores(logps, lengths, sides, index[::2], index[1::2], index // 2, index, reference)
+
+
+def examples(batch: Scores, kept: slice = slice(None, None, 2)) -> Scores:
+    """Those sequences of the batch, each a group of its own; the chosen ones by default."""
+    index, none = torch.arange(len(batch.logps[kept])), torch.tensor([]).long()
+    return Scores(batch.logps[kept], batch.lengths[kept], batch.sides[kept], none, none, index, index)
 
 
 def random_scores(seed: int = 0, pairs: int = 4, at_reference: bool = False) -> Scores:
@@ -57,7 +75,8 @@ def random_scores(seed: int = 0, pairs: int = 4, at_reference: bool = False) -> 
     logps = -lengths * (0.5 + torch.rand(2 * pairs, generator=generator, dtype=torch.float64))
     reference = logps + (0 if at_reference else torch.randn(2 * pairs, generator=generator, dtype=torch.float64))
     others = MismatchedScores(logps.flip(0), logps.flip(0) - 1 - lengths / 7, lengths.flip(0))
-    return replace(scores(logps, lengths, reference.detach()), mismatched=others)
+    rewards = torch.randn(2 * pairs, generator=generator, dtype=torch.float64)
+    return replace(scores(logps, lengths, reference.detach()), mismatched=others, rewards=rewards)
 
 
 def replaced(batch: Scores, logps: torch.Tensor) -> Scores:
@@ -90,6 +109,98 @@ def test_linear_is_declared_where_the_gradient_does_not_depend_on_the_scores(set
     assert same == OBJECTIVES[settings.name].linear(settings)
 
 
+def tokens(log_ratios: torch.Tensor) -> Tokens:
+    """Made-up tokens with these log-ratios to the reference, and weights that are not 1."""
+    ones, reference = torch.ones_like(log_ratios), torch.linspace(-3, -0.5, len(log_ratios)).to(log_ratios)
+    weights = torch.linspace(0.5, 2, len(log_ratios)).to(log_ratios)
+    columns = {"ref_logps": reference}
+    return Tokens(
+        reference + log_ratios, weights, ones, ones, columns, ones, num_tokens=7, num_sequences=3, num_groups=2
+    )
+
+
+@pytest.mark.parametrize("settings", DIVERGENCES, ids=lambda s: s.divergence)
+def test_pointwise_slopes_agree_with_finite_differences_and_stay_finite(settings):
+    """Terms add up to the loss by themselves: no token's slope depends on another. A ratio that underflows is no NaN."""
+    some = tokens(torch.linspace(-4, 4, 11, dtype=torch.float64))
+    phi = OBJECTIVES[settings.name].pointwise
+    leaf = some.logps.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: phi(replace(some, logps=x), settings, 0.0), leaf, eps=1e-6, atol=1e-8)
+    far = tokens(torch.tensor([-500.0, 0.0, 500.0]))
+    leaf = far.logps.clone().requires_grad_()
+    terms = phi(replace(far, logps=leaf), settings, 0.0)
+    assert torch.isfinite(terms).all()
+    assert torch.isfinite(torch.autograd.grad(terms.sum(), leaf)[0]).all()
+
+
+def test_divergences_by_hand():
+    """Values and slopes of f at u = 1/2, 1 and 2; over Q = (.4, .6) and P = (.7, .3) their means under Q are
+    KL(Q || P) for k3 and nll, and 2 JS for js; `alpha` runs from the reverse KL to it. All but nll start without a slope."""
+    x = torch.log(torch.tensor([0.5, 1, 2]).double()).requires_grad_()
+    u, a = x.detach().exp(), 0.2
+    expected = {
+        "k3": ([0.1931471806, 0, 0.3068528194], u - 1),
+        "js": ([0.0849495184, 0, 0.1698990368], u * torch.log(2 * u / (1 + u))),
+        "alpha": ([0.1603176406, 0, 0.3681179588], u * (1 - u**-a) / a),
+        "nll": ([math.log(2), 0, -math.log(2)], -torch.ones(3).double()),
+    }
+    for name, (values, slopes) in expected.items():
+        found = divergence(x, DphObjective(divergence=name))
+        assert found.tolist() == pytest.approx(values, abs=1e-10)
+        torch.testing.assert_close(torch.autograd.grad(found.sum(), x)[0], slopes, rtol=1e-12, atol=1e-15)
+    p, q = torch.tensor([[0.7, 0.3], [0.4, 0.6]], dtype=torch.float64)
+
+    def mean(**options):
+        return (q * divergence(torch.log(p / q), DphObjective(**options))).sum().item()
+
+    assert mean(divergence="k3") == pytest.approx(0.1920419932, abs=1e-10)
+    assert mean(divergence="nll") == pytest.approx(0.1920419932, abs=1e-10)
+    assert mean(divergence="js") == pytest.approx(0.0924016584, abs=1e-10)
+    assert mean(divergence="alpha") == pytest.approx(0.1844463815, abs=1e-10)
+    assert mean(divergence="alpha", alpha=1 - 1e-6) == pytest.approx(0.1920419932, abs=1e-6)
+    assert mean(divergence="alpha", alpha=1e-6) == pytest.approx(0.1837868974, abs=1e-6)
+
+
+def rewarded(batch: Scores, right: float, wrong: float) -> Scores:
+    return replace(batch, rewards=torch.where(batch.sides > 0, torch.tensor(right).double(), wrong))
+
+
+def test_rewards_on_pairs_are_redi():
+    """AsymRE with rewards 1 and 0 is (1 - V) / 2 of REDI with alpha = V / (1 - V); rewards 1 and -alpha are half of it,
+    since REDI's mean is over pairs."""
+    batch, v, alpha = random_scores(), 0.4, 0.8
+    asymre = AsymreObjective(baseline="constant", shift=v, normalization="sequence_mean")
+    plain = AdvantageObjective(baseline="none")
+    for ours, settings, redi in (
+        (rewarded(batch, 1, 0), asymre, RediObjective(alpha=v / (1 - v))),
+        (rewarded(batch, 1, -alpha), plain, RediObjective(alpha=alpha)),
+    ):
+        scale = 2 / (1 - v) if settings == asymre else 2
+        assert scale * loss(settings, ours).item() == pytest.approx(loss(redi, batch).item(), rel=1e-13)
+        torch.testing.assert_close(scale * gradient(settings, ours), gradient(redi, batch), rtol=1e-13, atol=0)
+
+
+def test_advantages_by_hand():
+    """Rewards 1, 0, 0, 1 of one problem and 1 of another, one log-prob of -2 each, lengths 1. Mean .5 and 1.
+
+    Leave one out: 1 - 1/3, -2/3; nothing for the lone one. Scaled: .5 / .5. AsymRE with V 0.1 below the mean: .6, -.4, .1.
+    """
+    ones = torch.ones(5).double()
+    batch = replace(
+        examples(scores(-2 * ones, ones), slice(None)),
+        group=torch.tensor([0, 0, 0, 0, 1]),
+        rewards=torch.tensor([1.0, 0, 0, 1, 1]).double(),
+    )
+    for settings, advantages in (
+        (AdvantageObjective(), [2 / 3, -2 / 3, -2 / 3, 2 / 3, 0]),
+        (AdvantageObjective(baseline="group_mean"), [0.5, -0.5, -0.5, 0.5, 0]),
+        (AdvantageObjective(baseline="group_scaled"), [1, -1, -1, 1, 0]),
+        (AdvantageObjective(baseline="none"), [1, 0, 0, 1, 1]),
+        (AsymreObjective(), [0.6, -0.4, -0.4, 0.6, 0.1]),
+    ):
+        assert (gradient(settings, batch) * -5).tolist() == pytest.approx(advantages, abs=1e-14)
+
+
 def test_redi_by_hand():
     """Chosen: -6 nats over 3 tokens, -1 over 2; rejected: -8 over 2, -12 over 4.
 
@@ -114,9 +225,7 @@ def test_bounded_redi_by_hand_and_its_bound():
 
 def test_redi_without_its_negative_term_is_length_normalised_sft_on_chosen():
     batch = random_scores()
-    chosen = Scores(
-        batch.logps[::2], batch.lengths[::2], batch.sides[::2], torch.tensor([]).long(), torch.tensor([]).long()
-    )
+    chosen = examples(batch)
     sft = SftObjective(normalization="sequence_mean")
     assert loss(RediObjective(alpha=0), batch).item() == pytest.approx(loss(sft, chosen).item(), rel=1e-14)
     torch.testing.assert_close(gradient(RediObjective(alpha=0), batch)[::2], gradient(sft, chosen), rtol=1e-14, atol=0)
@@ -165,7 +274,7 @@ def test_rpo_and_cpo_are_dpo_plus_nll():
     batch = random_scores()
     nll = SftObjective(normalization="sequence_mean")
     chosen = replaced(batch, batch.logps)
-    chosen_nll = loss(nll, Scores(batch.logps[::2], batch.lengths[::2], *([torch.tensor([])] * 3)))
+    chosen_nll = loss(nll, examples(batch))
     dpo = loss(DpoObjective(beta=0.3), chosen)
     assert loss(RpoObjective(beta=0.3, nll_weight=0.5), batch).item() == pytest.approx((dpo + chosen_nll / 2).item())
     uniform = scores(batch.logps, batch.lengths, torch.zeros_like(batch.logps))
@@ -196,11 +305,11 @@ def test_kto_by_hand():
     1 - sigmoid(beta (s - z)) with beta ln 3: s - z = -1, 1 gives 3/4, 1/4; per token 1, 1 gives 1/4, 1/4.
     Batch mean: z = 3 of sums as well. None: s = 2, 4 gives 1/10, 1/82.
     """
-    none = torch.tensor([]).long()
     lengths, ratios = torch.tensor([1.0, 2.0]).double(), torch.tensor([2.0, 4.0]).double()
     leaf = torch.tensor([-3.0, -7.0]).double().requires_grad_()
     others = MismatchedScores(-lengths, -lengths - torch.tensor([1.0, 5.0]), torch.tensor([1.0, 5.0]).double())
-    batch = Scores(leaf, lengths, torch.tensor([1, 1]), none, none, leaf.detach() - ratios, others)
+    plain = examples(replace(scores(leaf, lengths), sides=torch.tensor([1, 1])), slice(None))
+    batch = replace(plain, ref_logps=leaf.detach() - ratios, mismatched=others)
     beta = math.log(3)
     assert loss(KtoObjective(beta=beta), batch).item() == pytest.approx((3 / 4 + 1 / 4) / 2)
     assert loss(KtoObjective(beta=beta, normalization="sequence_mean"), batch).item() == pytest.approx(1 / 4)

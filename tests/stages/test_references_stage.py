@@ -28,8 +28,9 @@ from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import FingerprintError, read_record
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.monitors import read_metrics
+from redi_ray.train.records import SequenceRecord
 from redi_ray.train.references import reference_logps
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.sequences import SequenceStore
 
 
 def pair(number: int) -> dict:

@@ -12,10 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import tiny_store
 
-from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective, SftObjective
+from redi_ray.config.objectives import (
+    AdvantageObjective,
+    AsymreObjective,
+    DphObjective,
+    DpoObjective,
+    KtoObjective,
+    RediObjective,
+    SftObjective,
+)
 from redi_ray.config.training import TrainSettings
+from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import BatchPlan, cost, first_fit_decreasing, pack, plan_batches
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 
 def store_of(lengths) -> SequenceStore:
@@ -129,7 +139,7 @@ def test_a_mismatched_baseline_changes_nothing_else_of_the_plan(world_size):
         assert all(pack.tokens == store.mismatched.lengths[[*pack.sequences]].sum() for of in packs for pack in of)
 
 
-def test_objectives_choose_their_sequences_and_name_what_is_missing():
+def test_objectives_choose_their_sequences_and_name_what_is_missing(monkeypatch):
     store = store_of([(9, 5), (4, 6)])
     train = TrainSettings()
     assert sorted(plan_batches(store, train, 1, SftObjective())[0].sequences.tolist()) == [0, 2]
@@ -141,6 +151,23 @@ def test_objectives_choose_their_sequences_and_name_what_is_missing():
     with pytest.raises(ValueError, match="mismatched sequences with reference log-probs"):
         plan_batches(with_reference, train, 1, KtoObjective())
     plan_batches(with_reference, train, 1, KtoObjective(baseline="batch_mean"))
+    for objective in (AsymreObjective(), AdvantageObjective()):
+        with pytest.raises(
+            ValueError, match=r"needs a reward for every sequence .* none: the step that makes the groups"
+        ):
+            plan_batches(store, train, 1, objective)
+    alike = replace(store, reward=np.array([1.0, 1, 0, 0]))
+    with pytest.raises(ValueError, match="none of 2 groups has two that differ"):
+        plan_batches(alike, train, 1, AdvantageObjective())
+    plan_batches(alike, train, 1, AdvantageObjective(baseline="none"))
+    plan_batches(replace(store, reward=np.array([1.0, 0, 0, 0])), train, 1, AdvantageObjective())
+    with pytest.raises(ValueError, match="3 of 4 have one"):
+        plan_batches(replace(store, reward=np.array([1.0, np.nan, 0, 0])), train, 1, AsymreObjective())
+    with pytest.raises(ValueError, match=r"redi needs one score per sequence, and .* up to 4 units each"):
+        plan_batches(tiny_store(units=True), train, 1, RediObjective())
+    monkeypatch.setitem(OBJECTIVES, "dph", replace(OBJECTIVES["dph"], columns=("old_logps",)))
+    with pytest.raises(ValueError, match="dph needs the token columns old_logps, and the sequences have ref_logps"):
+        plan_batches(tiny_store(), train, 1, DphObjective())
     unpaired = SequenceStore.from_records([SequenceRecord(0, 1, [1, 2], 1), SequenceRecord(1, -1, [1, 2], 1)])
     with pytest.raises(ValueError, match=r"redi needs pairs: 2 of 2 groups"):
         plan_batches(unpaired, train, 1, RediObjective())

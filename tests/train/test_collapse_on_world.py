@@ -27,7 +27,8 @@ from redi_ray.train.on_ray.development import judge
 from redi_ray.train.on_ray.orders import Development
 from redi_ray.train.probe import Probe, choose_problems
 from redi_ray.train.progress import TrainResult
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

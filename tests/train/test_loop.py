@@ -27,7 +27,8 @@ from redi_ray.train.guard import reach
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
 from redi_ray.train.progress import TrainResult
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import StepResult
 from redi_ray.train.stores import LocalStore
 

@@ -122,8 +122,9 @@ def test_dpo_starts_at_log_2_with_a_model_that_has_dropout(tmp_path):
     store = STORE.with_mismatched(None)
     reference = load_policy(path, ModelOverrides()).eval()
     index, logps = reference_logps(reference, store, np.arange(len(store)), tokens_per_pack=50, chunk_tokens=9)
-    store.ref_logps = np.zeros(len(store.tokens), dtype=np.float32)
-    store.ref_logps[index] = logps
+    column = np.zeros(len(store.tokens), dtype=np.float32)
+    column[index] = logps
+    store = store.with_column("ref_logps", column)
     plan = plan_batches(store, SETTINGS, 1, DpoObjective())[0]
     policy = load_policy(path, ModelOverrides())
     result = forward_backward(policy, store, plan, DpoObjective(), progress=0.5, settings=SETTINGS)

@@ -33,7 +33,7 @@ def test_beyond_the_models_positions_nothing_is_scored():
     every, options = np.arange(len(store)), {"tokens_per_pack": 64, "chunk_tokens": 7}
     index, logps = reference_logps(policy, store, every, positions=12, **options)
     whole = dict(zip(*(found.tolist() for found in reference_logps(policy, store, every, **options)), strict=True))
-    place = np.arange(len(store.tokens)) - np.repeat(store.offsets[:-1], store.lengths)
+    place = np.arange(len(store.tokens)) - np.repeat(store.starts, store.lengths)
     assert sorted(index.tolist()) == np.flatnonzero(store.weights.astype(bool) & (place < 12)).tolist()
     assert store.lengths.max() > 12 > store.lengths.min()
     np.testing.assert_allclose(logps, [whole[i] for i in index.tolist()], rtol=1e-5)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_models import tiny_store
 
 from redi_ray.config.training import TrainSettings
 from redi_ray.errors import UserError
-from redi_ray.train.sequences import SequenceRecord, SequenceStore, fit_lengths, require_vocabulary
+from redi_ray.train.lengths import fit_lengths, require_vocabulary
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 
 
 def records():
@@ -37,16 +41,36 @@ def test_the_first_token_is_never_scored():
 
 
 def test_save_and_load(tmp_path):
-    for reference in (True, False):
-        store = tiny_store(reference=reference)
-        store.save(tmp_path / str(reference))
+    """Every array comes back as it was, those that only some stores have too: a byte per weight where all are 0 or 1."""
+    arrays = (
+        "tokens",
+        "weights",
+        "starts",
+        "lengths",
+        "group",
+        "side",
+        "prompt_lengths",
+        "unit",
+        "unit_offsets",
+        "reward",
+    )
+    plain, all_there = tiny_store(reference=False), tiny_store(weighted=True, units=True)
+    all_there = all_there.with_column("scores", np.linspace(0, 1, len(all_there.tokens)).astype(np.float16))
+    for store, folder in ((plain, tmp_path / "plain"), (all_there, tmp_path / "all")):
+        store.save(folder)
         for mmap in (True, False):
-            loaded = SequenceStore.load(tmp_path / str(reference), mmap=mmap)
-            for name in ("tokens", "weights", "offsets", "group", "side"):
-                np.testing.assert_array_equal(getattr(loaded, name), getattr(store, name))
-            assert loaded.prompt_lengths.tolist() == store.prompt_lengths.tolist()
-            assert (loaded.ref_logps is not None) == reference
-            assert not reference or loaded.ref_sum(3) == store.ref_sum(3)
+            loaded = SequenceStore.load(folder, mmap=mmap)
+            for name in arrays:
+                ours, theirs = getattr(loaded, name), getattr(store, name)
+                np.testing.assert_array_equal(ours, theirs)
+                assert ours is None or ours.dtype == theirs.dtype
+            assert loaded.columns.keys() == store.columns.keys()
+            for name, column in store.columns.items():
+                np.testing.assert_array_equal(loaded.columns[name], column)
+                assert loaded.columns[name].dtype == column.dtype
+    assert (plain.weights.dtype, all_there.weights.dtype) == (np.uint8, np.float32)
+    assert (plain.unit, plain.ref_logps) == (None, None)
+    assert {path.name for path in (tmp_path / "all").rglob("*.npy")} >= {"ref_logps.npy", "scores.npy", "unit.npy"}
     with pytest.raises(FileNotFoundError):
         SequenceStore.load(tmp_path / "nowhere")
 
@@ -58,13 +82,25 @@ def test_save_and_load(tmp_path):
         ([SequenceRecord(0, 1, [5, 6], 2)], "sequence 0 .* no token"),
         ([SequenceRecord(0, 0, [5, 6], 1)], "side must be"),
         ([SequenceRecord(0, 1, [5, 6], 1), SequenceRecord(2, 1, [5, 6], 1)], "without gaps"),
-        ([SequenceRecord(0, 1, [5, 6], 1, ref_logps=[0.0])], "one reference log-prob per token"),
-        ([SequenceRecord(0, 1, [5, 6], 1), SequenceRecord(1, 1, [5, 6], 1, ref_logps=[0, 0])], "like all"),
+        ([SequenceRecord(0, 1, [5, 6], 1, columns={"a": [0.0]})], "one number of a per token, got 1 for 2"),
+        ([SequenceRecord(0, 1, [5, 6], 1), SequenceRecord(1, 1, [5, 6], 1, columns={"a": [0, 0]})], "none, like all"),
+        ([SequenceRecord(0, 1, [5, 6], 1, reward=[1]), SequenceRecord(1, 1, [5, 6], 1)], "needs a reward, like all"),
+        ([SequenceRecord(0, 1, [5, 6], 1, [1, float("nan")])], "not a finite number"),
+        (
+            [SequenceRecord(0, 1, [5, 6, 7], 1, unit=[0, 0, 2])],
+            r"with a scored token each, and those scored are \[0, 2\]",
+        ),
+        ([SequenceRecord(0, 1, [5, 6, 7], 1, [0, 1, 0], unit=[0, 1, 0])], r"those scored are \[1\]"),
+        ([SequenceRecord(0, 1, [5, 6, 7], 1, unit=[0, 0, 1], reward=[1])], "each of its 2 units, got 1"),
     ],
 )
 def test_bad_records_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
         SequenceStore.from_records(bad)
+
+
+def rows(store):
+    return [store.tokens[store.span(i)].tolist() for i in range(len(store))]
 
 
 def fit(on_too_long, max_length, store=None):
@@ -80,11 +116,11 @@ def test_fit_lengths():
         fit("error", 4)
     dropped, counts = fit("drop", 4)
     assert counts == {"too_long": 1, "truncated": 0, "dropped_groups": 1}
-    assert dropped.tokens.tolist() == [5, 6, 7, 8, 5, 6, 9]
+    assert rows(dropped) == [[5, 6, 7, 8], [5, 6, 9]]
     assert dropped.num_groups == 1
     cut, counts = fit("truncate", 4)
     assert counts == {"too_long": 1, "truncated": 1, "dropped_groups": 0}
-    assert cut.tokens.tolist() == [5, 6, 7, 8, 1, 2, 5, 6, 9, 1, 2, 3, 4]
+    assert rows(cut) == [[5, 6, 7, 8], [1, 2], [5, 6, 9], [1, 2, 3, 4]]
     assert cut.scored.tolist() == [2, 1, 1, 2], "lengths count what is scored after truncation"
 
 
@@ -105,16 +141,36 @@ def test_tokens_that_the_model_does_not_have_are_named():
     require_vocabulary(store, 10)
     with pytest.raises(UserError, match="token 9, but the model's embedding has 9 rows"):
         require_vocabulary(store, 9)
-    foreign = store.select(np.arange(4), store.lengths)
-    foreign.tokens = np.where(foreign.tokens == 9, 40, foreign.tokens)
+    foreign = replace(store, tokens=np.where(store.tokens == 9, 40, store.tokens))
     with pytest.raises(UserError, match="token 40"):
         require_vocabulary(store.with_mismatched(foreign), 12)
+
+
+def test_choosing_and_cutting_copies_no_array_of_tokens(tmp_path):
+    """One long sequence must not cost every rank a copy of the corpus; rewards, units and columns follow their sequences."""
+    whole = tiny_store(weighted=True, units=True)
+    whole.save(tmp_path)
+    store, length = SequenceStore.load(tmp_path), int(whole.lengths.max())
+    kept, _ = fit("drop", length - 1, store)
+    assert len(kept) == len(store) - 2
+    for name in ("tokens", "weights", "unit"):
+        assert np.shares_memory(getattr(kept, name), getattr(store, name)), name
+    assert np.shares_memory(kept.ref_logps, store.ref_logps)
+    gone = int(store.group[store.lengths.argmax()])
+    for ours, theirs in zip(range(len(kept)), np.flatnonzero(store.group != gone), strict=True):
+        assert kept.tokens[kept.span(ours)].tolist() == store.tokens[store.span(theirs)].tolist()
+        assert kept.unit_lengths(ours).tolist() == store.unit_lengths(theirs).tolist()
+        assert kept.reward[kept.units(ours)].tolist() == store.reward[store.units(theirs)].tolist()
+        assert kept.ref_sums(ours).tolist() == store.ref_sums(theirs).tolist()
+        assert kept.scored[ours] == store.unit_lengths(theirs).sum()
+    with pytest.raises(AssertionError, match="not saved"):
+        kept.save(tmp_path / "part")
 
 
 def test_truncation_that_leaves_nothing_to_score_drops_the_pair():
     """max_length 2 cuts group 0's completions off entirely; group 1 keeps one scored token on each side."""
     cut, counts = fit("truncate", 2)
     assert counts == {"too_long": 3, "truncated": 1, "dropped_groups": 1}
-    assert cut.tokens.tolist() == [1, 2, 1, 2]
+    assert rows(cut) == [[1, 2], [1, 2]]
     with pytest.raises(ValueError, match="no group is left"):
         fit("truncate", 1)

@@ -7,15 +7,20 @@ gradient checkpointing, number type.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import tiny_policy, tiny_store
 from torch.nn.functional import logsigmoid
 
 from redi_ray.config.objectives import (
+    AdvantageObjective,
     AlphaSchedule,
+    AsymreObjective,
     CpoObjective,
+    DphObjective,
     DpoObjective,
     IpoObjective,
     KtoObjective,
@@ -27,10 +32,32 @@ from redi_ray.config.objectives import (
     SimpoObjective,
 )
 from redi_ray.config.training import TrainSettings
+from redi_ray.modeling import logps as head
+from redi_ray.modeling.policy import Policy
+from redi_ray.objectives import OBJECTIVES as SPECS
+from redi_ray.objectives.dph import divergence
 from redi_ray.train.batches import plan_batches
-from redi_ray.train.sequences import SequenceRecord, SequenceStore
+from redi_ray.train.lengths import fit_lengths
+from redi_ray.train.records import SequenceRecord
+from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
+
+@dataclass(frozen=True)
+class BothParts:
+    """DPO with a pointwise part that reads all there is to read, the batch's own numbers too."""
+
+    name: str = "both"
+    beta: float = 0.1
+
+
+def both_pointwise(tokens, settings, _progress):
+    """Bends at every log-prob; no two tokens have the same factor."""
+    factor = tokens.weights * tokens.rewards * (2 + tokens.sides) / tokens.lengths / tokens.num_sequences
+    return factor * torch.sin(tokens.log_ratios()) + tokens.logps.square() / (tokens.num_groups * tokens.num_tokens)
+
+
+BOTH = replace(SPECS["dpo"], pointwise=both_pointwise, needs_rewards=True)
 OBJECTIVES = [
     SftObjective(),
     SftObjective(normalization="sequence_mean"),
@@ -48,13 +75,39 @@ OBJECTIVES = [
     KtoObjective(normalization="sequence_mean", beta=2.0),
     KtoObjective(baseline="batch_mean"),
     KtoObjective(baseline="none"),
+    AsymreObjective(),
+    AsymreObjective(baseline="constant", shift=0.3, normalization="sequence_mean"),
+    AdvantageObjective(),
+    AdvantageObjective(baseline="group_scaled", normalization="sum"),
+    DphObjective(divergence="nll"),
+    DphObjective(divergence="k3"),
+    DphObjective(),
+    DphObjective(divergence="alpha"),
+    BothParts(),
 ]
 PROGRESS = 0.4
+MASKS, WEIGHTS, UNITS = tiny_store(), tiny_store(weighted=True), tiny_store(weighted=True, units=True)
+
+
+def with_weights(objective):
+    """Weights that are not 0 and 1, and several units to a sequence where the objective takes them."""
+    return UNITS if SPECS[objective.name].several_units else WEIGHTS
+
+
+@pytest.fixture(autouse=True)
+def both_parts(monkeypatch):
+    """`BothParts` is an objective like any other here."""
+    monkeypatch.setitem(SPECS, "both", BOTH)
+
+
+def sides_of(store, group):
+    """The pair's sequences, chosen first."""
+    return sorted(store.sequences_of_group(group), key=lambda i: -store.side[i])
 
 
 def padded_logps(model, store, group):
-    """Per-token log-probs and references of a group, both sides padded to one length: `[2, L - 1]`, and the mask."""
-    sides = [store.span(i) for i in sorted(store.sequences_of_group(group), key=lambda i: -store.side[i])]
+    """Per-token log-probs and references of a group, both sides padded to one length: `[2, L - 1]`, and the weights."""
+    sides = [store.span(i) for i in sides_of(store, group)]
     width = max(s.stop - s.start for s in sides)
 
     def rows(array):
@@ -62,26 +115,76 @@ def padded_logps(model, store, group):
             [torch.nn.functional.pad(torch.tensor(array[s]), (0, width - (s.stop - s.start))) for s in sides]
         )
 
-    ids, mask, ref = rows(store.tokens).long(), rows(store.weights)[:, 1:], rows(store.ref_logps)[:, 1:]
+    ids, weights, ref = rows(store.tokens).long(), rows(store.weights)[:, 1:], rows(store.ref_logps)[:, 1:]
     attention = torch.stack([torch.arange(width) < s.stop - s.start for s in sides]).long()
     logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1]
     logps = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return logps, ref.double(), mask.double()
+    return logps, ref.double(), weights.double()
 
 
-def formula(model, store, groups, o):  # noqa: PLR0911, PLR0912 (one case per objective)
-    """The loss as OBJECTIVES' papers write it, pair by pair."""
+def formula(model, store, groups, o):
+    """The loss as OBJECTIVES' papers write it, one pair or one unit after the other."""
     scored = [padded_logps(model, store, g) for g in groups]
-    sums = torch.stack([(lp * m).sum(1) for lp, _, m in scored])
-    refs = torch.stack([(r * m).sum(1) for _, r, m in scored])
-    size = torch.stack([m.sum(1) for *_, m in scored])
+    if o.name in ("sft", "asymre", "advantage", "dph"):
+        return unit_formula(store, groups, scored, o)
+    if o.name == "both":
+        return pair_formula(model, store, groups, scored, DpoObjective()) + both_formula(store, groups, scored)
+    return pair_formula(model, store, groups, scored, o)
+
+
+def unit_formula(store, groups, scored, o):
+    """Objectives that take several units a sequence."""
+    units, tokens = [], []
+    for group, (lp, r, w) in zip(groups, scored, strict=True):
+        of_group = []
+        for row, i in enumerate(sides_of(store, group)):
+            span, rewards = store.span(i), store.reward[store.units(i)]
+            unit = np.zeros(len(store.tokens), int)[span] if store.unit is None else store.unit[span]
+            for number, reward in enumerate(rewards):
+                mine = [t for t in range(len(unit) - 1) if unit[t + 1] == number and w[row, t] != 0]
+                total = sum(w[row, t] * lp[row, t] for t in mine)
+                of_group.append((total, len(mine), float(reward), row == 0))
+                tokens += [(lp[row, t] - r[row, t], w[row, t]) for t in mine if row == 0]
+        units.append(of_group)
+    chosen = [(total, n) for of in units for total, n, _, is_chosen in of if is_chosen]
+    if o.name == "sft" and o.normalization == "token_mean":
+        return -sum(total for total, _ in chosen) / sum(n for _, n in chosen)
+    if o.name == "sft":
+        return -sum(total / n for total, n in chosen) / len(chosen)
+    if o.name == "dph":
+        x, w = (torch.stack(column) for column in zip(*tokens, strict=True))
+        return o.coefficient * (w * divergence(x, o)).sum() / len(x)
+    terms = []
+    for of in units:
+        rewards = np.array([reward for *_, reward, _ in of])
+        for k, (total, n, reward, _) in enumerate(of):
+            a = {
+                "constant": reward - getattr(o, "shift", 0),
+                "group_mean": reward - rewards.mean() - getattr(o, "shift", 0),
+                "leave_one_out": reward - np.delete(rewards, k).mean(),
+                "group_scaled": (reward - rewards.mean()) / rewards.std(),
+            }[o.baseline]
+            terms.append(-a * (total / n if o.normalization == "sequence_mean" else total))
+    return sum(terms) / len(terms)
+
+
+def both_formula(store, groups, scored):
+    total, num_tokens = 0, sum((w != 0).sum() for *_, w in scored)
+    for group, (lp, r, w) in zip(groups, scored, strict=True):
+        for row, i in enumerate(sides_of(store, group)):
+            factor = w[row] * store.reward[i] * (2 + store.side[i]) / (w[row] != 0).sum() / (2 * len(groups))
+            terms = factor * torch.sin(lp[row] - r[row]) + lp[row].square() / (len(groups) * num_tokens)
+            total = total + terms[w[row] != 0].sum()
+    return total
+
+
+def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911 (one case per objective)
+    sums = torch.stack([(lp * w).sum(1) for lp, _, w in scored])
+    refs = torch.stack([(r * w).sum(1) for _, r, w in scored])
+    size = torch.stack([(w != 0).sum(1) for *_, w in scored])
     s, mean = sums - refs, sums / size
     (s_w, s_l), (m_w, m_l) = s.T, mean.T
     match o.name:
-        case "sft" if o.normalization == "token_mean":
-            return -sums[:, 0].sum() / size[:, 0].sum()
-        case "sft":
-            return -m_w.mean()
         case "redi" if o.exp_gamma is not None:
             return (-m_w + o.alpha * torch.exp(o.exp_gamma * m_l) * m_l).mean()
         case "redi":
@@ -122,7 +225,8 @@ def kto_baseline(model, store, groups, o):
     source = store.mismatched if o.baseline == "mismatched" else store
     with torch.no_grad():
         scored = [padded_logps(model, source, g) for g in groups]
-    ratios = [((lp - r) * m).sum(1) / (m.sum(1) if o.normalization == "sequence_mean" else 1) for lp, r, m in scored]
+    by_length = o.normalization == "sequence_mean"
+    ratios = [((lp - r) * w).sum(1) / ((w != 0).sum(1) if by_length else 1) for lp, r, w in scored]
     z = torch.cat(ratios).mean()
     assert z > 0.1, "at the clamp nothing would be compared"
     return z.clamp(min=0)
@@ -144,10 +248,11 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied-masks", "untied-weights"])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
 def test_equals_padded_autograd_for_any_packing_and_chunk(objective, tied):
-    policy, store = tiny_policy(tied), tiny_store()
+    """Under masks with a tied head; under weights, with several units a sequence, with an untied one."""
+    policy, store = tiny_policy(tied), MASKS if tied else with_weights(objective)
     groups = run(policy, store, objective)[2].groups
     policy.zero_grad()
     expected = formula(policy.model, store, groups, objective)
@@ -198,18 +303,71 @@ def test_accumulating_two_halves_is_the_whole():
     assert relative(flat_grad(policy) / 2, whole) < 1e-10
 
 
+def test_each_token_goes_through_the_head_once_unless_its_coefficient_depends_on_all(monkeypatch):
+    """Terms of single tokens cost no pass, neither alone nor beside a psi: counted in tokens, and in passes of the decoder."""
+    seen, terms, hidden = [], head._softmax_terms, Policy.hidden_states
+    monkeypatch.setattr(
+        head, "_softmax_terms", lambda logits, *rest: (seen.append(len(logits)), terms(logits, *rest))[1]
+    )
+    monkeypatch.setattr(Policy, "hidden_states", lambda *args: (passes.append(1), hidden(*args))[1])
+    for objective, heads, decoders in ((DphObjective(), 1, 1), (DpoObjective(), 2, 2), (BothParts(), 2, 2)):
+        for budget in (70, 10_000):
+            seen.clear()
+            passes: list[int] = []
+            result, _, plan = run(tiny_policy(), MASKS, objective, tokens_per_pack=budget)
+            packs = len(plan.packs_of_rank[0])
+            assert sum(seen) == heads * result.metrics["scored_tokens"]
+            assert len(passes) == (decoders if packs > 1 else 1) * packs
+
+
+def test_rehearsal_by_its_nll_is_sft():
+    """Same gradient, and a loss that differs by the reference's, which is a constant."""
+    store = with_weights(DphObjective())
+    sft, _, plan = run(tiny_policy(), store, SftObjective())
+    sft_gradient = run(tiny_policy(), store, SftObjective())[1]
+    ours, gradient, _ = run(tiny_policy(), store, DphObjective(divergence="nll", coefficient=1.0))
+    constant = sum(store.ref_sums(i).sum() for i in plan.sequences) / store.scored[plan.sequences].sum()
+    assert relative(gradient, sft_gradient) < 1e-12
+    assert ours.loss == pytest.approx(sft.loss + constant, rel=1e-10)
+    assert ours.metrics["pointwise"] == ours.loss
+
+
+@pytest.mark.parametrize("objective", [SftObjective(normalization="sequence_mean"), AsymreObjective(), DphObjective()])
+def test_one_unit_is_the_sequence(objective):
+    sizes = np.arange(len(WEIGHTS) + 1)
+    store = replace(WEIGHTS, unit=np.zeros(len(WEIGHTS.tokens), np.int16), unit_offsets=sizes)
+    (first, gradient, _), (second, same, _) = (run(tiny_policy(), s, objective) for s in (WEIGHTS, store))
+    assert first == second
+    assert torch.equal(gradient, same)
+
+
+def test_a_unit_that_is_cut_off_is_none():
+    """Lengths of 12 leave some sequences without their last units: these are neither scored nor counted."""
+    objective, settings = (
+        AsymreObjective(normalization="sequence_mean"),
+        TrainSettings(max_length=12, on_too_long="truncate"),
+    )
+    store, _ = fit_lengths(UNITS, settings)
+    lost = sum(int((store.unit_lengths(i) == 0).sum()) for i in range(len(store)))
+    assert lost > 0
+    policy = tiny_policy()
+    result, gradient, _ = run(policy, store, objective, tokens_per_pack=30)
+    left = [np.flatnonzero(store.unit_lengths(i)) for i in range(len(store))]
+    records = []
+    for i, group in enumerate(store.group):
+        span = store.span(i)
+        row = (store.tokens[span], store.prompt_lengths[i], store.weights[span], store.unit[span])
+        reward = store.reward[store.units(i)][left[i]]
+        records.append(SequenceRecord(int(group), int(store.side[i]), *row, reward=reward, columns={}))
+    expected, same, _ = run(policy, SequenceStore.from_records(records), objective, tokens_per_pack=30)
+    assert result == expected
+    assert torch.equal(gradient, same)
+
+
 def test_masked_tokens_and_their_references_do_not_matter():
     """What the reference says of prompt and masked tokens is never read."""
     store = tiny_store()
-    other = SequenceStore(
-        tokens=store.tokens,
-        weights=store.weights,
-        offsets=store.offsets,
-        group=store.group,
-        side=store.side,
-        prompt_lengths=store.prompt_lengths,
-        ref_logps=store.ref_logps + 100 * (store.weights == 0),
-    )
+    other = store.with_column("ref_logps", store.ref_logps + 100 * (store.weights == 0))
     first, second = (run(tiny_policy(), s, DpoObjective()) for s in (store, other))
     assert first[0].loss == second[0].loss
     assert torch.equal(first[1], second[1])
@@ -223,7 +381,11 @@ def test_a_shared_prefix_left_unmasked_cancels_in_dpo_only():
         start = 1 + len(prefix) if masked else 1
         return SequenceStore.from_records(
             SequenceRecord(
-                0, side, [1, *prefix, *tail], start, ref_logps=[*([-2.0] * (1 + len(prefix))), *([-3.0] * len(tail))]
+                0,
+                side,
+                [1, *prefix, *tail],
+                start,
+                columns={"ref_logps": [*([-2.0] * (1 + len(prefix))), *([-3.0] * len(tail))]},
             )
             for side, tail in zip((1, -1), tails, strict=True)
         )
@@ -252,5 +414,5 @@ def test_metrics_are_those_of_the_global_batch():
 def test_a_weight_that_is_not_a_number_is_noticed():
     policy, store = tiny_policy(), tiny_store()
     policy.model.get_input_embeddings().weight.data[5] = float("nan")
-    for objective in (RediObjective(), DpoObjective()):
+    for objective in (RediObjective(), DpoObjective(), DphObjective()):
         assert not run(policy, store, objective)[0].finite

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ranks import run_on_ranks
-from test_step import OBJECTIVES, PROGRESS, flat_grad, relative
+from test_step import BOTH, MASKS, OBJECTIVES, PROGRESS, SPECS, BothParts, flat_grad, relative, with_weights
 from tiny_models import tiny_policy, tiny_store
 from torch.distributed.tensor import DTensor
 
@@ -22,17 +22,23 @@ def full_grad(policy) -> torch.Tensor:
     return torch.cat([(g.full_tensor() if isinstance(g, DTensor) else g).flatten() for g in grads])
 
 
-EVERY_PATH = (RediObjective(), SimpoObjective(), KtoObjective())
-"""One objective for each way through a step: known coefficients, a scoring pass, a mismatched baseline before it."""
+EVERY_PATH = (RediObjective(), SimpoObjective(), KtoObjective(), BothParts())
+"""One objective for each way through a step: known coefficients, a scoring pass, a mismatched baseline before it, a
+pointwise part beside it."""
 
 
-def compare(rank: int, world_size: int, tied: bool, all_budgets: bool) -> None:
-    """Every objective with several packs to a rank; with one to a rank, and with fewer than ranks, all or EVERY_PATH."""
-    store = tiny_store(num_pairs=5)
+def compare(rank: int, world_size: int, tied: bool, weighted: bool, all_budgets: bool) -> None:
+    """Every objective with several packs to a rank; with one to a rank, and with fewer than ranks, all or EVERY_PATH.
+
+    All settings of an objective, or those it is listed with first.
+    """
+    SPECS["both"] = BOTH
     sharded, alone = tiny_policy(tied), tiny_policy(tied)
     shard_policy(sharded, world_size=world_size, precision="fp32")
     assert sharded.sharded == (world_size > 1)
-    for objective in OBJECTIVES:
+    once = {objective.name: objective for objective in reversed(OBJECTIVES)}
+    for objective in OBJECTIVES if all_budgets else once.values():
+        store = with_weights(objective) if weighted else MASKS
         for budget in (1, 60, 10_000) if all_budgets or objective in EVERY_PATH else (60,):
             settings = TrainSettings(batch_size=5, tokens_per_pack=budget, head_chunk_tokens=7)
             results = []
@@ -70,10 +76,12 @@ def test_bfloat16_on_one_rank_keeps_float32_master_weights():
 
 
 def test_two_ranks_equal_one_process():
-    run_on_ranks(compare, 2, True, False)
+    run_on_ranks(compare, 2, True, True, False)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("world_size", "tied"), [(1, True), (2, False), (4, True), (4, False)])
-def test_other_world_sizes_and_heads(world_size, tied):
-    run_on_ranks(compare, world_size, tied, True)
+@pytest.mark.parametrize(
+    ("world_size", "tied", "weighted"), [(1, True, True), (2, False, False), (4, True, True), (4, False, True)]
+)
+def test_other_world_sizes_and_heads(world_size, tied, weighted):
+    run_on_ranks(compare, world_size, tied, weighted, True)

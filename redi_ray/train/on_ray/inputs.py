@@ -19,11 +19,12 @@ from redi_ray.objectives import OBJECTIVES
 from redi_ray.store import storage
 from redi_ray.train.distributed import Distributed, from_rank_zero, together
 from redi_ray.train.fingerprints import check_arrays
+from redi_ray.train.lengths import fit_lengths, require_vocabulary
 from redi_ray.train.on_ray.development import development_problems
 from redi_ray.train.on_ray.orders import Orders
 from redi_ray.train.probe import DevProblem
 from redi_ray.train.seals import checksum
-from redi_ray.train.sequences import SequenceStore, fit_lengths, require_vocabulary
+from redi_ray.train.sequences import SequenceStore
 
 T = TypeVar("T")
 
