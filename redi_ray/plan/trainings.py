@@ -102,8 +102,11 @@ def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> Stag
 
 def siblings(graph: Graph, step: Step) -> list[Step]:
     """The trainings that start from the same model on the same data, which share the log-probs of their reference."""
-    of = (step.inputs["start"], step.inputs["groups"])
-    return [other for other in graph if other.kind == "train" and (other.inputs["start"], other.inputs["groups"]) == of]
+
+    def data(one: Step) -> tuple[str, str, str]:
+        return one.inputs["start"], one.inputs["groups"], one.settings.kind
+
+    return [other for other in graph if other.kind == "train" and data(other) == data(step)]
 
 
 def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[StageCost]:
@@ -115,14 +118,17 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
         users = [other for other in together if _needs(other.settings, title)]
         if not users:
             continue
-        flops, sides = Flops(0, 0), [work.chosen, work.rejected]
+        paired = step.settings.kind == "pairs"
+        flops, sides = Flops(0, 0), [work.chosen, work.rejected] if paired else [work.chosen]
         for side in sides:
             flops += scoring(inputs.student, side.lengths, side.scored)
-        groups, names = work.pairs, [other.name for other in users]
+        groups, names = work.pairs if paired else work.positives, [other.name for other in users]
         whose = f" ({step.inputs['start']} on {step.inputs['groups']})" if all(other.own for other in users) else ""
         tokens = groups * sum(side.tokens for side in sides)
         trainer, note = inputs.config.resources.trainer, f"for {', '.join(names)}"
-        yield _trained(inputs, work, title + whose, names, 2 * groups, tokens, flops.times(groups), trainer, note)
+        yield _trained(
+            inputs, work, title + whose, names, len(sides) * groups, tokens, flops.times(groups), trainer, note
+        )
 
 
 def _needs(recipe: Recipe, title: str) -> bool:
