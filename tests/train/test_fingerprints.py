@@ -153,6 +153,7 @@ def test_mismatched_sequences_of_other_data_are_refused(scored: Path, tmp_path: 
     root = Path(shutil.copytree(scored, tmp_path / "run"))
     store = tiny_store(12, seed=9, reference=False)
     store.save(tmp_path / "other")
+    shutil.rmtree(root / "mismatched")
     mismatched_sequences(store).save(root / "mismatched")
     score(str(root / "model"), root / "mismatched", pairs=data_fingerprint(tmp_path / "other"))
     with pytest.raises(FingerprintError, match=r"mismatched: .* another pairs"):
