@@ -8,13 +8,16 @@ import numpy as np
 
 from redi_ray.config.training import TrainSettings
 from redi_ray.errors import UserError
-from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.sequences import PIECE, SequenceStore, count_scored, piece
 
 
 def require_vocabulary(store: SequenceStore, rows: int) -> None:
     """Raise UserError unless every token of the store, and of its mismatched sequences, is one of the model's `rows`."""
     for tokens in [store.tokens] + ([store.mismatched.tokens] if store.mismatched is not None else []):
-        low, high = (int(tokens.min()), int(tokens.max())) if len(tokens) else (0, 0)
+        low = high = 0
+        for start in range(0, len(tokens), PIECE):
+            part = piece(tokens, start, start + PIECE)
+            low, high = min(low, int(part.min())), max(high, int(part.max()))
         if low < 0 or high >= rows:
             raise UserError(
                 f"the sequences hold token {high if high >= rows else low}, but the model's embedding has {rows} rows: they "
@@ -65,9 +68,8 @@ def groups_that_fit(
     lengths = np.minimum(store.lengths, settings.max_length)
     bad = too_long
     if settings.on_too_long == "truncate":
-        bad = np.zeros_like(too_long)
-        for i in np.flatnonzero(too_long):
-            bad[i] = not store.weights[store.starts[i] : store.starts[i] + lengths[i]].any()
+        bad = too_long.copy()
+        bad[too_long] = count_scored(store.weights, store.starts[too_long], lengths[too_long]) == 0
     keep = np.flatnonzero(~np.isin(store.group, np.unique(store.group[bad])))
     if not len(keep):
         raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")

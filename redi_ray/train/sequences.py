@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,30 @@ COLUMNS = "columns"
 
 REFERENCE = "ref_logps"
 """The column of reference log-probs."""
+
+
+PIECE = 1 << 24
+"""Tokens that are looked at at a time where all of them are."""
+
+
+def piece(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """`array[start:stop]`; of a mapped file by a mapping of its own, so that what was read of it does not stay."""
+    stop = min(stop, len(array))
+    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap) or start >= stop:
+        return array[start:stop]
+    place = array.offset + start * array.itemsize
+    return np.asarray(np.memmap(array.filename, array.dtype, "r", place, (stop - start,)))
+
+
+def count_scored(weights: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Of `weights[T]`, those that are not 0 in each of the spans `starts[m]`, `lengths[m]` -> `[m]`."""
+    found = np.zeros(len(starts), dtype=np.int64)
+    first, part = 0, weights[:0]
+    for i, (start, end) in enumerate(zip(starts.tolist(), (starts + lengths).tolist(), strict=True)):
+        if start < first or end > first + len(part):
+            first, part = start, piece(weights, start, max(end, start + PIECE))
+        found[i] = np.count_nonzero(part[start - first : end - first])
+    return found
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,9 +146,7 @@ class SequenceStore:
     @cached_property
     def scored(self) -> np.ndarray:
         """`[n]` scored tokens of each sequence: the |y| of every length-normalised objective."""
-        weights = np.asarray(self.weights)  # a view of the file without the cost of its class
-        spans = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
-        return np.array([np.count_nonzero(weights[start : start + length]) for start, length in spans], dtype=np.int64)
+        return count_scored(self.weights, self.starts, self.lengths)
 
     @cached_property
     def _by_group(self) -> tuple[np.ndarray, np.ndarray]:
