@@ -114,7 +114,7 @@ def _write_small(made: _Made, folder: Path) -> dict[str, int]:
     """The arrays with one number per sequence or unit; returns what was counted on the way."""
     lengths, rewards, unit_counts = made.flat("lengths"), made.flat("rewards"), made.flat("unit_counts")
     without = np.isnan(rewards)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "offsets": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         "group": np.repeat(np.arange(made.groups), made.sizes("lengths")).astype(np.int64),
         "side": made.flat("sides").astype(np.int8),

@@ -132,7 +132,7 @@ def require_role(role: str, tokenizer: Any, settings: PromptSettings) -> None:
 
 
 @lru_cache(maxsize=32)
-def _require_role(role: str, tokenizer: Any, template: str, tool_role: str, date: str, args: str) -> None:
+def _require_role(role: str, tokenizer: Any, template: str, tool_role: Any, date: str, args: str) -> None:
     settings = PromptSettings(tool_role=tool_role, date=date, template_args=json.loads(args))
     said = "TmarkerT7"
     chat = [{"role": USER, "content": ASKED}, {"role": ASSISTANT, "content": ANSWERED}, {"role": role, "content": said}]
