@@ -17,9 +17,9 @@ from redi_ray.data.sources.readers import DataError
 from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import EXAMPLE, PAIR
-from redi_ray.stages.run import Run
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import groups_of
+from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_sequences, sequences
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest
