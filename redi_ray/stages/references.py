@@ -32,6 +32,8 @@ from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import (
+    RECORD,
+    REFERENCE,
     FingerprintError,
     check_record,
     data_fingerprint,
@@ -256,7 +258,8 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
         weights, offsets = np.load(own / "weights.npy", mmap_mode="r"), np.load(own / "offsets.npy")
         models: set[str] = set()
         firsts = [*map(_first_of, shards), len(offsets) - 1]
-        with writing(Path(folder) / "ref_logps.npy", np.float32, len(weights)) as write:
+        written = f"{REFERENCE}.npy"
+        with writing(Path(folder) / written, np.float32, len(weights)) as write:
             for shard, (first, last) in zip(shards, pairwise(firsts), strict=True):
                 model, logps = _read_shard(shard, weights[offsets[first] : offsets[last]], offsets[first : last + 1])
                 models.add(model)
@@ -265,10 +268,12 @@ def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
             raise FingerprintError(
                 f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
             )
-        write_record(folder, {**read_record(own), "model": models.pop()}, data=data_fingerprint(own))
+        target = storage.join(out_uri, "arrays")
         for path in sorted(own.rglob("*.npy")):
-            storage.copy_in(path, storage.join(out_uri, "arrays", path.relative_to(own).as_posix()))
-        storage.upload(folder, storage.join(out_uri, "arrays"))
+            storage.copy_in(path, storage.join(target, path.relative_to(own).as_posix()))
+        storage.copy_in(Path(folder) / written, storage.join(target, written))
+        write_record(folder, {**read_record(own), "model": models.pop()}, data=data_fingerprint(own))
+        storage.copy_in(Path(folder) / RECORD, storage.join(target, RECORD))
 
 
 def _read_shard(shard: str, weights: np.ndarray, offsets: np.ndarray) -> tuple[str, np.ndarray]:

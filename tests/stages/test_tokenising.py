@@ -259,26 +259,26 @@ def test_a_row_group_is_read_in_slices_that_lack_no_row(tmp_path: Path):
         assert [number for one in cut for number, _ in read_piece(one, ["pair_id"])] == list(range(len(whole)))
 
 
-def test_a_rerun_makes_only_the_parts_that_are_not_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_rerun_makes_only_the_parts_that_are_not_whole(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Of a task that was killed before its last file there is no part; a table that is cut otherwise has parts of its own."""
     files = pairs_of(tmp_path, 20)
     monkeypatch.setattr(parts, "PART_BYTES", 500)
-    how = Tokenising("pairs", "pairs", f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, SCORED)
+    how = Tokenising("pairs", "pairs", f"{root}/out", f"{tmp_path}/tokenizer", PROMPT, SCORED)
     planned = plan_parts(files)
-    for part in planned:
-        tokenise_part(part, how)
-    expected = join_parts(planned, how)
-    arrays = {path.name: path.read_bytes() for path in (tmp_path / "out/arrays").iterdir()}
-    Path(how.place(planned[1]), "done.json").unlink()
-    Path(how.place(planned[1]), "tokens.bin").write_bytes(b"half")
-    made = []
+
+    def made() -> tuple[dict[str, Any], list[bytes]]:
+        for part in planned:
+            tokenise_part(part, how)
+        return join_parts(planned, how), [storage.read_bytes(uri) for uri in storage.list_files(f"{root}/out/arrays")]
+
+    expected = made()
+    storage.delete_file(f"{how.place(planned[1])}/done.json")
+    storage.write_bytes(f"{how.place(planned[1])}/tokens.bin", b"half")
+    loaded = []
     original = tokenising.load_tokenizer
-    monkeypatch.setattr(tokenising, "load_tokenizer", lambda *told: made.append(told) or original(*told))
-    for part in planned:
-        tokenise_part(part, how)
-    assert len(made) == 1
-    assert join_parts(planned, how) == expected
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out/arrays").iterdir()} == arrays
+    monkeypatch.setattr(tokenising, "load_tokenizer", lambda *told: loaded.append(told) or original(*told))
+    assert made() == expected
+    assert len(loaded) == 1
     monkeypatch.setattr(parts, "PART_BYTES", 1000)
     cut_otherwise = {part.name: part for part in plan_parts(files)}
     assert len(cut_otherwise) < len(planned)
