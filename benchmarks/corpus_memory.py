@@ -3,6 +3,8 @@
     python benchmarks/corpus_memory.py              200,000 pairs of about 1,000 tokens a side (4 GB of arrays and parts on disk)
     python benchmarks/corpus_memory.py --quick      1,000
     python benchmarks/corpus_memory.py --pairs N --tokens T --data-folder FOLDER
+    python benchmarks/corpus_memory.py --copies K   a K-th of the pairs is tokenised, and its parts stand there K times under
+                                                    other ids: the join and the ranks see all 200,000 in less time
 
 Made-up pairs, a character a token, are written to Parquet a batch at a time. A driver in a process of its own then runs the stage
 that tokenises them, and what two ranks of a training do before their first step: read the arrays, hold their record against them,
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +27,8 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +102,7 @@ def write_pairs(folder: Path, pairs: int, tokens: int) -> None:
 # ------------------------------------------------------------------------------------------------------- the driver
 
 
-def drive(folder: Path, pairs: int) -> None:
+def drive(folder: Path, pairs: int, copies: int) -> None:
     """In a process of its own: the stage, and the ranks' beginning."""
     from redi_ray.cluster.runtime import ray_connection
     from redi_ray.stages.remote import all_remotely, remotely
@@ -112,14 +116,47 @@ def drive(folder: Path, pairs: int) -> None:
     with ray_connection(run.config.resources.ray):
         remotely(save_model, str(model), run.config.model.init.architecture)
         started = time.monotonic()
-        made = sequences(run, "pairs", curated, base, TrainSettings())
-        assert made.counts["groups"] == pairs, made.counts
+        with copied_parts(copies):
+            made = sequences(run, "pairs", curated, base, TrainSettings())
+        assert made.counts["groups"] == pairs * copies, made.counts
         tokenised = time.monotonic()
         arrays = storage.join(made.uri, "arrays")
         calls = [(arrays, str(model), str(folder / f"out-{rank}")) for rank in range(RANKS)]
         steps = list(all_remotely(set_up, calls, at_once=RANKS))
     told = {"tokens": made.counts["tokens"], "steps": steps[0], "tokenise_seconds": round(tokenised - started, 1)}
     print(json.dumps(told | {"set_up_seconds": round(time.monotonic() - tokenised, 1)}))
+
+
+@contextmanager
+def copied_parts(copies: int) -> Iterator[None]:
+    """Inside the block the parts that a join is given are there so many times."""
+    from redi_ray.stages import sequences
+
+    join = sequences.join_parts
+
+    def join_all(parts: list[Any], how: Any) -> Any:
+        return join_copies(join, copies, parts, how)
+
+    sequences.join_parts = join_all if copies > 1 else join
+    try:
+        yield
+    finally:
+        sequences.join_parts = join
+
+
+def join_copies(join: Any, copies: int, parts: list[Any], how: Any) -> Any:
+    every = [part for part in parts for _ in range(copies)]
+    every = [replace(part, name=f"{part.name}-{number % copies}") for number, part in enumerate(every)]
+    for part in every:
+        name, number = part.name.rsplit("-", 1)
+        made, copy = Path(how.place(replace(part, name=name))), Path(how.place(part))
+        copy.mkdir(parents=True)
+        for file in ("done.json", "tokens.bin"):
+            os.link(made / file, copy / file)
+        table = pq.read_table(made / "groups.parquet")
+        ids = pa.array([f"{name}-{number}" for name in table["id"].to_pylist()])
+        pq.write_table(table.set_column(0, table.schema.field(0), ids), copy / "groups.parquet")
+    return join(every, how)
 
 
 def save_model(folder: str, architecture: Any) -> None:
@@ -194,12 +231,12 @@ class Watch:
         self.peaks[name] = [max(before, now) for before, now in zip(self.peaks[name], seen, strict=True)]
 
 
-def measure(folder: Path, pairs: int, tokens: int) -> dict[str, Any]:
-    started = time.monotonic()
+def measure(folder: Path, pairs: int, tokens: int, copies: int) -> dict[str, Any]:
+    started, pairs = time.monotonic(), pairs // copies
     write_pairs(folder / "pairs", pairs, tokens)
     size = sum(path.stat().st_size for path in (folder / "pairs").iterdir())
     print(f"{pairs:,} pairs written in {time.monotonic() - started:.0f} s, {size >> 20} MB of Parquet", flush=True)
-    command = [sys.executable, __file__, "--drive", str(folder), "--pairs", str(pairs)]
+    command = [sys.executable, __file__, "--drive", str(folder), "--pairs", str(pairs), "--copies", str(copies)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     watch = Watch(psutil.Process(process.pid))
     thread = threading.Thread(target=watch.run, daemon=True)
@@ -216,7 +253,14 @@ def measure(folder: Path, pairs: int, tokens: int) -> dict[str, Any]:
     sizes = dict(zip(("largest_own_mb", "largest_uss_mb", "largest_rss_mb"), largest, strict=True))
     peaks = {name: [peak >> 20 for peak in peaks] for name, peaks in watch.peaks.items()}
     told = json.loads(output.strip().splitlines()[-1])
-    return {"pairs": pairs, **told, "array_mb": told["tokens"] * 5 >> 20, **sizes, "peaks_mb": peaks}
+    return {
+        "pairs": pairs * copies,
+        "tokenised": pairs,
+        **told,
+        "array_mb": told["tokens"] * 5 >> 20,
+        **sizes,
+        "peaks_mb": peaks,
+    }
 
 
 def main() -> None:
@@ -224,15 +268,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="1,000 pairs")
     parser.add_argument("--pairs", type=int, default=200_000)
     parser.add_argument("--tokens", type=int, default=1000, help="of a side, about")
+    parser.add_argument("--copies", type=int, default=1, help="how often the parts of the tokenised pairs stand there")
     parser.add_argument("--data-folder", help="where everything goes; a temporary folder by default")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.drive:
-        drive(options.drive, options.pairs)
+        drive(options.drive, options.pairs, options.copies)
         return
     pairs = 1000 if options.quick else options.pairs
     with tempfile.TemporaryDirectory(prefix="corpus", dir=options.data_folder) as scratch:
-        result = {"benchmark": "corpus_memory", "quick": options.quick, **measure(Path(scratch), pairs, options.tokens)}
+        measured = measure(Path(scratch), pairs, options.tokens, options.copies)
+        result = {"benchmark": "corpus_memory", "quick": options.quick, **measured}
     print(json.dumps(result))
 
 

@@ -195,9 +195,9 @@ def copy_in(path: str | Path, uri: str) -> None:
 def copy_out(uri: str, path: str | Path) -> None:
     """Copy a file, local or on S3, to a local place, a piece in memory at a time."""
     fs, source = filesystem(uri)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with storage_errors("written", str(path)), open(path, "wb") as file:
-        with storage_errors("read", uri), fs.open_input_file(source) as stream:
+    with storage_errors("written", str(path)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file, storage_errors("read", uri), fs.open_input_file(source) as stream:
             size = stream.size()
             for start in range(0, size, PIECE):
                 piece = stream.read_at(min(PIECE, size - start), start)
