@@ -18,6 +18,7 @@ is JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,18 @@ def batches(pairs: int, tokens: int) -> Iterator[pa.Table]:
 
 
 def write_pairs(folder: Path, pairs: int, tokens: int) -> None:
-    """FILES files with row groups of ROW_GROUP pairs, at most one of which is in memory."""
+    """FILES files with row groups of ROW_GROUP pairs, one of which is in memory."""
     folder.mkdir(parents=True)
-    made = batches(pairs, tokens)
-    for number in range(FILES):
-        left = pairs * (number + 1) // FILES - pairs * number // FILES
-        with pq.ParquetWriter(folder / f"part-{number}.parquet", PAIR, compression="zstd") as writer:
-            held: list[pa.Table] = []
-            while left > 0 and (table := next(made, None)) is not None:
-                held.append(table)
-                left -= table.num_rows
-                if sum(one.num_rows for one in held) >= ROW_GROUP or left <= 0:
-                    writer.write_table(pa.concat_tables(held), row_group_size=ROW_GROUP)
-                    held = []
+    made, size = batches(pairs, tokens), max(1, min(ROW_GROUP, pairs // FILES) // BATCH)
+    with ExitStack() as stack:
+        files = [
+            pq.ParquetWriter(folder / f"part-{number}.parquet", PAIR, compression="zstd") for number in range(FILES)
+        ]
+        writers = [stack.enter_context(file) for file in files]
+        for number in itertools.count():
+            if not (held := list(itertools.islice(made, size))):
+                return
+            writers[number % FILES].write_table(pa.concat_tables(held), row_group_size=ROW_GROUP)
 
 
 # ------------------------------------------------------------------------------------------------------- the driver
