@@ -4,6 +4,9 @@ Turn by turn, as it was sampled: the prompt; the model's own tokens and the one 
 writes from there to the model's next turn, with what a tool or a user said as plain text, in which nothing is control; its own
 tokens again. So every token of the model's own stands behind exactly what the model saw when it wrote it.
 
+Scored are the model's own tokens and those that close its turns; not the headers of its turns, which the template writes, and
+nothing that a tool or a user said.
+
 Where the template is regular this is the template's rendering of the whole chat, token for token. Where it is not (Qwen3's and
 DeepSeek-R1's drop the thoughts of earlier turns from the whole), what the model saw wins, and the thoughts stay.
 """
