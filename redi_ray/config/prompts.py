@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from redi_ray.config.objectives import STRICT, require
 
@@ -35,6 +35,8 @@ class PromptSettings:
     """What a chat template that asks for the date is told, so that a prompt is the same on every day. ISO 8601."""
     template_args: dict[str, Any] = field(default_factory=dict)
     """Variables of the chat template, such as `enable_thinking: true`."""
+    tool_role: Literal["tool", "user"] = "tool"
+    """As what the chat template is told that a tool's output is: its own role, or, where the template has none, a user's."""
 
     def __post_init__(self) -> None:
         require("{problem}" in self.template, "template must contain {problem}")

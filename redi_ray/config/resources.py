@@ -275,14 +275,14 @@ class ResourceSettings:
     verify_workers: int = 2
     """Verification actors, one core each."""
     curate_workers: int = 2
-    """Curation actors, one core each."""
+    """Curation actors, and tasks that tokenise, one core each."""
     concurrent_evaluations: int = 1
     """Models evaluated side by side, each with engines of its own (`engine.concurrency` replicas). One after the other they share
     engines that are kept warm, so that several at a time gain where there are several accelerators; what finds no room waits."""
     concurrent_steps: int = 1
     """Steps of any kind side by side, where they do not come from each other and Ray has room for all of them."""
     cpu_label_selector: dict[str, str] = field(default_factory=dict)
-    """Labels of the nodes that the actors of verification and curation may run on; see `engine.label_selector`."""
+    """Labels of the nodes that verification, curation and tokenising may run on; see `engine.label_selector`."""
 
     def __post_init__(self) -> None:
         for name in ("verify_workers", "curate_workers", "concurrent_evaluations", "concurrent_steps"):

@@ -144,6 +144,11 @@ class TrainSettings:
     """Do not push down the end-of-turn token of rejected traces."""
     mask_rejected_think_tags: bool = False
     """Do not push down `<think>` and `</think>` in rejected traces: no token that holds a part of one."""
+    outside_spans: Literal[0, 1] = 0
+    """What the tokens weigh that are in none of a member's spans, where it has any: 0 scores the spans alone, 1 the rest too."""
+    units: Literal["sequence", "turns", "spans"] = "sequence"
+    """What has a score of its own, for objectives that read several of a sequence: the sequence, each of the model's turns, or
+    each span, whose value is then its reward."""
     gradient_checkpointing: bool = False
     """Recompute activations layer by layer in the backward pass."""
     compile: bool = False
@@ -199,6 +204,10 @@ class TrainSettings:
         require(0 <= self.min_lr_ratio <= 1, f"min_lr_ratio must be in [0, 1], got {self.min_lr_ratio}")
         require(self.weight_decay >= 0, f"weight_decay must be >= 0, got {self.weight_decay}")
         require(self.max_grad_norm >= 0, f"max_grad_norm must be >= 0, got {self.max_grad_norm}")
+        require(
+            self.units != "spans" or self.outside_spans == 0,
+            "units: spans scores nothing but the spans: outside_spans must be 0",
+        )
         for name in ("batch_size", "epochs", "max_length", "tokens_per_pack", "head_chunk_tokens", "keep_last"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be >= 1, got {self.max_steps}")

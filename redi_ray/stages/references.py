@@ -7,16 +7,16 @@ every shard when it is written, in the joined arrays, and training compares.
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
 import ray.data
 
 from redi_ray.cluster.capacity import CapacityError, require_room
@@ -24,12 +24,16 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.modeling.limits import count_parameters, embedding_rows, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, local_folder, tokenizer_fingerprints
+from redi_ray.stages.arrays import read_range, writing
 from redi_ray.stages.bars import WorkBar, label_of
+from redi_ray.stages.remote import remotely
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import ARRAYS_FORMAT
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import (
+    RECORD,
+    REFERENCE,
     FingerprintError,
     check_record,
     data_fingerprint,
@@ -38,12 +42,11 @@ from redi_ray.train.fingerprints import (
     write_record,
 )
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from redi_ray.train.sequences import SequenceStore
 
 GPU_SHARE = 0.9
 """Of a GPU's memory that weights may take; the rest is for activations."""
-JOINED_BYTES = 32
-"""Memory for each token while shards are joined: log-probs, marks, places."""
 SHARD_TOKENS = 200_000
 """Tokens per task and file."""
 
@@ -78,25 +81,15 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
         return found
     started = time.monotonic()
     arrays = storage.join(sequences.uri, "arrays")
-    ranges = _remotely(split_store, arrays, export, overrides.trust_remote_code)
+    ranges = remotely(split_store, arrays, export, overrides.trust_remote_code)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
     with WorkBar(label_of("reference", run.step), sum(item["tokens"] for item in ranges), "tokens") as progress:
         progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
         if todo:
             for row in _score(todo, stage, arrays, export, overrides, settings, run):
                 progress(row["tokens"])
-    held = JOINED_BYTES * sum(item["tokens"] for item in ranges)
-    require_room("joining the reference's log-probs", [{"CPU": 1.0, "memory": held}], {})
-    _remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri, memory=held)
+    remotely(join_shards, arrays, [_shard(stage.uri, item["first"]) for item in ranges], stage.uri)
     return run.publish(stage, started, counts={"groups": sequences.counts["groups"]}, facts=sequences.facts)
-
-
-def _remotely(function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Run it in a task of its own, where memory and downloads do not weigh on the driver; errors come back as they are."""
-    try:
-        return ray.get(ray.remote(**{"num_cpus": 1, "max_retries": 2, **options})(function).remote(*arguments))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
 
 
 def _score(
@@ -136,7 +129,7 @@ def half_precision(settings: TrainSettings, trainer: TrainerSettings) -> bool:
 
 def require_gpu_memory(weights: int, selector: Mapping[str, str]) -> None:
     """Raise CapacityError where a GPU does not hold the reference, which is scored whole on each."""
-    room = _remotely(gpu_bytes, num_gpus=1, label_selector=dict(selector) or None)
+    room = remotely(gpu_bytes, num_gpus=1, label_selector=dict(selector) or None)
     if weights > GPU_SHARE * room:
         raise CapacityError(
             f"the reference's weights take {weights / 2**30:.1f} GiB, and a GPU here has {room / 2**30:.1f} GiB: it is scored "
@@ -156,6 +149,11 @@ def _shard(uri: str, first: int) -> str:
     return storage.join(uri, "shards", f"from-{first:09d}.npz")
 
 
+def _first_of(shard: str) -> int:
+    """The sequence that a shard begins with."""
+    return int(shard.rpartition("from-")[2].removesuffix(".npz"))
+
+
 def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> list[dict[str, int]]:
     """Ranges of sequences [first, last) of about SHARD_TOKENS tokens.
 
@@ -167,13 +165,12 @@ def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> lis
     from redi_ray.train.lengths import require_vocabulary
     from redi_ray.train.sequences import SequenceStore
 
-    with tempfile.TemporaryDirectory() as folder:
-        storage.download(arrays, folder)
+    with storage.at_hand(arrays) as folder:
         used = {**tokenizer_fingerprints(load_tokenizer(model, trust_remote_code)), "data": data_fingerprint(folder)}
         check_record(arrays, read_record(folder), used)
         config = AutoConfig.from_pretrained(local_folder(model), trust_remote_code=trust_remote_code)
         require_vocabulary(SequenceStore.load(folder), embedding_rows(config))
-        offsets = np.load(Path(folder) / "offsets.npy")
+        offsets = np.load(folder / "offsets.npy")
     borders, start = [0], 0
     for sequence in range(1, len(offsets)):
         if offsets[sequence] - start >= SHARD_TOKENS or sequence == len(offsets) - 1:
@@ -183,7 +180,7 @@ def split_store(arrays: str, model: str, trust_remote_code: bool = False) -> lis
 
 
 class _ScoreShard:
-    """An actor that holds the reference model and the sequences."""
+    """An actor that holds the reference model; of the sequences it reads those that it scores."""
 
     def __init__(
         self, arrays: str, model: str, out_uri: str, overrides: ModelOverrides, settings: TrainSettings
@@ -191,13 +188,10 @@ class _ScoreShard:
         import torch
 
         from redi_ray.modeling.policy import load_policy
-        from redi_ray.train.sequences import SequenceStore
         from redi_ray.train.shard import compute_dtype
 
-        self.out_uri, self.settings = out_uri, settings
+        self.arrays, self.out_uri, self.settings = arrays, out_uri, settings
         self.folder = tempfile.TemporaryDirectory()
-        storage.download(arrays, Path(self.folder.name) / "arrays")
-        self.store = SequenceStore.load(Path(self.folder.name) / "arrays")
         if model.startswith("s3://"):
             storage.download(model, Path(self.folder.name) / "model")
             model = str(Path(self.folder.name) / "model")
@@ -217,10 +211,11 @@ class _ScoreShard:
         from redi_ray.train.references import reference_logps
 
         for first, last in zip(batch["first"], batch["last"], strict=True):
+            before, store = read_sequences(self.arrays, int(first), int(last))
             index, logps = reference_logps(
                 self.policy,
-                self.store,
-                np.arange(first, last),
+                store,
+                np.arange(len(store)),
                 tokens_per_pack=self.settings.tokens_per_pack,
                 chunk_tokens=self.settings.head_chunk_tokens,
                 device=self.device,
@@ -228,39 +223,71 @@ class _ScoreShard:
             )
             with tempfile.TemporaryFile() as file:
                 reach = np.array(self.positions or 0)
-                np.savez(file, index=index, logps=logps, model=np.array(self.model), positions=reach)
+                np.savez(file, index=before + index, logps=logps, model=np.array(self.model), positions=reach)
                 file.seek(0)
                 storage.write_bytes(_shard(self.out_uri, int(first)), file.read())
         return {"tokens": batch["tokens"]}
 
 
+def read_sequences(arrays: str, first: int, last: int) -> tuple[int, SequenceStore]:
+    """Tokens before the sequences `[first, last)`, and these as a store of their own; nothing else is read."""
+    from redi_ray.train.sequences import SequenceStore
+
+    def part(name: str, start: int, stop: int) -> np.ndarray:
+        return read_range(storage.join(arrays, f"{name}.npy"), start, stop)
+
+    offsets = part("offsets", first, last + 1)
+    begin, end = int(offsets[0]), int(offsets[-1])
+    store = SequenceStore(
+        tokens=part("tokens", begin, end),
+        weights=part("weights", begin, end),
+        offsets=offsets - begin,
+        group=np.arange(last - first),  # whose neighbour a sequence is does not matter here
+        side=part("side", first, last),
+        prompt_lengths=part("prompt_lengths", first, last),
+    )
+    return begin, store
+
+
 def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:
     """Write `<out_uri>/arrays`: the sequences' arrays, `ref_logps.npy` (zero where nothing is scored, and beyond the model's
-    positions), and the record.
+    positions), and the record. A shard is in memory at a time.
 
     Raises FingerprintError if not all shards, which an earlier attempt may have left, are of one model.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        storage.download(arrays, folder)
-        weights, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("weights", "offsets"))
-        logps = np.zeros(len(weights), np.float32)
-        filled = np.zeros(len(weights), bool)
-        models, reach = set(), 0
-        for shard in shards:
-            with tempfile.TemporaryFile() as file:
-                file.write(storage.read_bytes(shard))
-                file.seek(0)
-                part = np.load(file)
-                logps[part["index"]], filled[part["index"]] = part["logps"], True
-                models.add(str(part["model"]))
-                reach = int(part["positions"])
+    with storage.at_hand(arrays) as own, tempfile.TemporaryDirectory() as folder:
+        weights, offsets = np.load(own / "weights.npy", mmap_mode="r"), np.load(own / "offsets.npy")
+        models: set[str] = set()
+        firsts = [*map(_first_of, shards), len(offsets) - 1]
+        written = f"{REFERENCE}.npy"
+        with writing(Path(folder) / written, np.float32, len(weights)) as write:
+            for shard, (first, last) in zip(shards, pairwise(firsts), strict=True):
+                model, logps = _read_shard(shard, weights[offsets[first] : offsets[last]], offsets[first : last + 1])
+                models.add(model)
+                write(logps)
         if len(models) > 1:
             raise FingerprintError(
                 f"{out_uri}/shards: the reference model has changed since the first of these were written; remove that folder"
             )
-        place = np.arange(len(weights)) - np.repeat(offsets[:-1], np.diff(offsets))
-        expected = (weights != 0) & ((place < reach) if reach else True)
-        assert (filled == expected).all(), "reference log-probs do not cover the scored tokens"
-        np.save(Path(folder) / "ref_logps.npy", logps)
-        write_record(folder, {**read_record(folder), "model": models.pop()})
-        storage.upload(folder, storage.join(out_uri, "arrays"))
+        target = storage.join(out_uri, "arrays")
+        for path in sorted(own.rglob("*.npy")):
+            storage.copy_in(path, storage.join(target, path.relative_to(own).as_posix()))
+        storage.copy_in(Path(folder) / written, storage.join(target, written))
+        write_record(folder, {**read_record(own), "model": models.pop()}, data=data_fingerprint(own))
+        storage.copy_in(Path(folder) / RECORD, storage.join(target, RECORD))
+
+
+def _read_shard(shard: str, weights: np.ndarray, offsets: np.ndarray) -> tuple[str, np.ndarray]:
+    """The model that made a shard, and its log-probs `[T]`, a number for every token of its sequences.
+
+    weights: `[T]` theirs. offsets: `[n + 1]` where they begin among all.
+    """
+    part = np.load(io.BytesIO(storage.read_bytes(shard)))
+    logps, filled = np.zeros(len(weights), np.float32), np.zeros(len(weights), bool)
+    index = part["index"] - offsets[0]
+    logps[index], filled[index] = part["logps"], True
+    place = np.arange(len(weights)) - np.repeat(offsets[:-1] - offsets[0], np.diff(offsets))
+    reach = int(part["positions"])
+    expected = (np.asarray(weights) != 0) & ((place < reach) if reach else True)
+    assert (filled == expected).all(), f"{shard}: reference log-probs do not cover the scored tokens"
+    return str(part["model"]), logps

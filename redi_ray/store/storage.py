@@ -13,11 +13,13 @@ import hashlib
 import json
 import math
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -28,6 +30,8 @@ from redi_ray.store import s3
 
 LOCK = "run.lock"
 """A driver's lock on its run, see `redi_ray.store.lock`; no output, so it is not listed."""
+PIECE = 8 << 20
+"""Bytes of a file in memory at a time."""
 
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -92,11 +96,18 @@ def write_bytes(uri: str, data: bytes | memoryview | pa.Buffer) -> None:
 
 
 def _write_local(path: str, data: bytes | memoryview | pa.Buffer) -> None:
+    with _written_whole(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def _written_whole(path: str) -> Iterator[BinaryIO]:
+    """A file that takes its place once all of it is on the disk; if that fails, nothing of it is left."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -164,11 +175,43 @@ def read_tables(uris: list[str], columns: list[str] | None = None) -> Iterator[p
         yield table
 
 
+def copy_in(path: str | Path, uri: str) -> None:
+    """Write a local file to `uri`, whole or not at all, a piece in memory at a time."""
+    fs, target = filesystem(uri)
+    with storage_errors("written", uri), open(path, "rb") as source:
+        if isinstance(fs, pafs.LocalFileSystem):
+            with _written_whole(target) as file:
+                shutil.copyfileobj(source, file, PIECE)
+            return
+        try:
+            with fs.open_output_stream(target) as stream:
+                shutil.copyfileobj(source, stream, PIECE)
+        except BaseException:
+            with suppress(OSError):
+                fs.delete_file(target)  # what came so far is no whole file
+            raise
+
+
+def copy_out(uri: str, path: str | Path) -> None:
+    """Copy a file, local or on S3, to a local place, a piece in memory at a time."""
+    fs, source = filesystem(uri)
+    with storage_errors("written", str(path)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file, storage_errors("read", uri), fs.open_input_file(source) as stream:
+            size = stream.size()
+            for start in range(0, size, PIECE):
+                piece = stream.read_at(min(PIECE, size - start), start)
+                if len(piece) != min(PIECE, size - start):
+                    raise OSError(f"{start + len(piece)} bytes came instead of {size}")
+                with storage_errors("written", str(path)):
+                    file.write(piece)
+
+
 def upload(local: str | Path, uri: str) -> None:
     """Copy a local folder to `uri`, file by file, each atomically."""
     root = Path(local)
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        write_bytes(join(uri, path.relative_to(root).as_posix()), path.read_bytes())
+        copy_in(path, join(uri, path.relative_to(root).as_posix()))
 
 
 def download(uri: str, local: str | Path) -> None:
@@ -178,11 +221,18 @@ def download(uri: str, local: str | Path) -> None:
     if not files:
         raise StorageError(f"{uri}: nothing is there")
     for file in files:
-        target = Path(local) / file[len(prefix) + 1 :]
-        data = read_bytes(file)
-        with storage_errors("written", str(target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        copy_out(file, Path(local) / file[len(prefix) + 1 :])
+
+
+@contextmanager
+def at_hand(uri: str) -> Iterator[Path]:
+    """A local folder with what is below `uri`: the folder itself, or for the block a copy of what is on S3, on disk."""
+    if not uri.startswith("s3://"):
+        yield Path(filesystem(uri)[1])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        download(uri, folder)
+        yield Path(folder)
 
 
 def delete(uri: str) -> None:

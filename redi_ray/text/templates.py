@@ -19,6 +19,8 @@ from redi_ray.errors import UserError
 from redi_ray.text.thoughts import THOUGHTS, Thought, last_thought, opening_tag
 
 Message = dict[str, str]
+ASSISTANT, TOOL, USER = "assistant", "tool", "user"
+"""Roles of the turns behind a prompt: the model's own, what a tool gave back, what a user said."""
 
 ASKED, ANSWERED = "QmarkerQ7", "AmarkerA7"
 """Stand for a user's text and an answer, to see what a template writes around them."""
@@ -35,6 +37,10 @@ class PromptError(UserError):
     """The model's chat template cannot make the prompts that the settings ask for; the message says why and what to do."""
 
 
+class RoleError(UserError):
+    """The model's chat template has no turns of a role that the data have; the message says how to do without."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """The assistant's turn, as a template begins it."""
@@ -46,7 +52,12 @@ class Turn:
 
 
 def render(messages: list[Message], tokenizer: Any, settings: PromptSettings, *, opened: bool = True) -> str:
-    """The chat as text; `opened`: with the beginning of an answer. Raises PromptError if the template refuses it."""
+    """The chat as text; `opened`: with the beginning of an answer. Raises PromptError if the template refuses it.
+
+    What a tool said has the role that the settings give it.
+    """
+    if any(message["role"] == TOOL for message in messages):
+        messages = [m if m["role"] != TOOL else {**m, "role": settings.tool_role} for m in messages]
     told = {"strftime_now": partial(_strftime, str(settings.date)), **settings.template_args}
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened, **told)
@@ -106,6 +117,40 @@ def turn_of(text: str, messages: list[Message], tokenizer: Any, settings: Prompt
         return found
     tail = text.rpartition(messages[-1]["content"].strip())[2]
     return Turn(tail, last_thought(tail))
+
+
+def require_role(role: str, tokenizer: Any, settings: PromptSettings) -> None:
+    """Raise RoleError unless the template writes what a turn of this role says, behind an answer."""
+    _require_role(
+        role,
+        tokenizer,
+        _template(tokenizer),
+        settings.tool_role,
+        str(settings.date),
+        json.dumps(settings.template_args),
+    )
+
+
+@lru_cache(maxsize=32)
+def _require_role(role: str, tokenizer: Any, template: str, tool_role: Any, date: str, args: str) -> None:
+    settings = PromptSettings(tool_role=tool_role, date=date, template_args=json.loads(args))
+    said = "TmarkerT7"
+    chat = [{"role": USER, "content": ASKED}, {"role": ASSISTANT, "content": ANSWERED}, {"role": role, "content": said}]
+    try:
+        if said in render(chat, tokenizer, settings).rpartition(ANSWERED)[2]:
+            return
+        why = "leaves out what it says"
+    except PromptError as error:
+        why = f"refuses it ({error.__cause__})"
+    way = (
+        "set `prompt.tool_role` to user, which writes it as what a user says"
+        if role == TOOL and tool_role != USER
+        else ""
+    )
+    raise RoleError(
+        f"the chat template of {name_of(tokenizer)} has no turn of the role `{role}` behind an answer: it {why}. Mend: "
+        + (way or "another chat template, or data of one turn")
+    )
 
 
 def uses_clock(tokenizer: Any, settings: PromptSettings) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -35,11 +35,26 @@ UNWRITTEN = "\ue0ff"
 
 
 @dataclass(frozen=True)
+class OwnTurn:
+    """A turn of the model's own within a sequence."""
+
+    number: int
+    """Which of the turns behind the prompt it is."""
+    start: int
+    """Its first token in `input_ids`, behind what the prompt, or the template, holds of it."""
+    stop: int
+    """Behind its last token, which closes the turn where it was not cut off."""
+    closed: bool
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One sequence: `input_ids` is prompt + completion + end-of-turn; the first `prompt_length` ids are the prompt."""
 
     input_ids: list[int]
     prompt_length: int
+    own: tuple[OwnTurn, ...] = ()
+    """The turns that the model wrote itself, in order; what lies between them is context (`redi_ray.text.turns`)."""
 
 
 def prompt_ids(messages: list[Message], tokenizer: Any, settings: PromptSettings) -> list[int]:
@@ -54,10 +69,10 @@ def prompt_ids(messages: list[Message], tokenizer: Any, settings: PromptSettings
     for mark, (at, content) in zip(marks, said, strict=True):
         hidden[at]["content"] = hidden[at]["content"].replace(content, mark)
     frame = render_prompt(hidden, tokenizer, settings)
-    return _framed_ids(frame, marks, control, tokenizer)
+    return framed_ids(frame, marks, control, tokenizer)
 
 
-def _framed_ids(frame: str, marks: dict[str, str], control: re.Pattern[str], tokenizer: Any) -> list[int]:
+def framed_ids(frame: str, marks: Mapping[str, str], control: re.Pattern[str], tokenizer: Any) -> list[int]:
     """Ids of the rendered chat `frame` with texts in place of its marks: what lies between two of its control tokens is
     tokenised as one piece, in which nothing is control.
 
@@ -76,7 +91,7 @@ def _framed_ids(frame: str, marks: dict[str, str], control: re.Pattern[str], tok
         if number % 2:
             ids += ids_of(piece)
             continue
-        said = re.sub("|".join(marks), lambda match: marks[match.group()], piece)
+        said = re.sub("|".join(marks), lambda match: marks[match.group()], piece) if marks else piece
         if number > 0 and flags[pieces[number - 1]].rstrip:
             said = said.lstrip()
         if number + 1 < len(pieces) and flags[pieces[number + 1]].lstrip:
@@ -109,9 +124,10 @@ def body_of(completion: str, tokenizer: Any, settings: PromptSettings) -> str | 
 def encode(
     messages: list[Message], completion: str, tokenizer: Any, settings: PromptSettings, *, finished: bool = True
 ) -> Encoded:
-    """One training sequence."""
+    """One training sequence of a single turn."""
     prompt = prompt_ids(messages, tokenizer, settings)
-    return Encoded([*prompt, *completion_ids(completion, tokenizer, settings, finished=finished)], len(prompt))
+    ids = [*prompt, *completion_ids(completion, tokenizer, settings, finished=finished)]
+    return Encoded(ids, len(prompt), (OwnTurn(0, len(prompt), len(ids), finished),))
 
 
 def plain_ids(text: str, tokenizer: Any) -> list[int]:
@@ -187,12 +203,17 @@ def tag_places(completion: str, tags: Sequence[str], tokenizer: Any, settings: P
     )
 
 
-def loss_mask(sequence: Encoded, masked_ids: Collection[int] = (), masked_places: Collection[int] = ()) -> list[int]:
-    """1 for every scored token of `input_ids`: the completion, less the tokens in `masked_ids` and those at
-    `masked_places`, counted from the completion's first token.
+def places_in(completion: str, tokenizer: Any, settings: PromptSettings) -> list[tuple[int, int]]:
+    """Characters `[start, end)` of `completion` that each token of its `completion_ids` stands for, the closing one left out.
 
-    Example: prompt of 2, ids [5, 6, 7, 8, 9], masked ids {9}, masked places {0} -> [0, 0, 0, 1, 0].
+    White space that a tokenizer counts to no token belongs to the token behind it. Needs a fast tokenizer. Raises ValueError
+    where the body of the completion is no end of it, so that nothing in it can be placed.
     """
-    places = enumerate(sequence.input_ids[sequence.prompt_length :])
-    scored = [int(token not in masked_ids and place not in masked_places) for place, token in places]
-    return [0] * sequence.prompt_length + scored
+    body, bare = body_of(completion, tokenizer, settings), without_ending(completion, tokenizer)
+    if body is None or not bare.endswith(body):
+        raise ValueError(f"what is trained of the completion is not the end of it: {completion[:60]!r}")
+    before, reached, found = len(bare) - len(body), 0, []
+    for start, end in _anchored(body, tokenizer, offsets=True)[1]:
+        found.append((before + min(start, reached), before + end))
+        reached = max(reached, end)
+    return found

@@ -25,7 +25,6 @@ from redi_ray.config.training import ModelOverrides
 from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import tokenizer_fingerprints
 from redi_ray.train.seals import checksum
-from redi_ray.train.sequences import ARRAYS
 
 RECORD = "made_with.json"
 REFERENCE = "ref_logps"
@@ -37,8 +36,8 @@ class FingerprintError(UserError):
 
 
 def data_fingerprint(folder: str | Path) -> str:
-    """Of the arrays that `SequenceStore.save` wrote, the reference's log-probs left out."""
-    return _hash({name: checksum(Path(folder) / f"{name}.npy") for name in ARRAYS if name != REFERENCE})
+    """Of the arrays that `SequenceStore.save` wrote, token columns left out. Files are read a piece at a time."""
+    return _hash({path.stem: checksum(path) for path in sorted(Path(folder).glob("*.npy")) if path.stem != REFERENCE})
 
 
 def model_fingerprint(path: str, overrides: ModelOverrides) -> str:
@@ -58,9 +57,9 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def write_record(folder: str | Path, made_with: Mapping[str, str]) -> None:
-    """Record what the arrays in `folder` were made with; their `data` is added."""
-    record = {**made_with, "data": data_fingerprint(folder)}
+def write_record(folder: str | Path, made_with: Mapping[str, str], data: str | None = None) -> None:
+    """Record what arrays were made with, in `folder`; the `data` of those that lie there is added, where it is not given."""
+    record = {**made_with, "data": data or data_fingerprint(folder)}
     (Path(folder) / RECORD).write_text(json.dumps(record, indent=1))
 
 

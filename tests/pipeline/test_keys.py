@@ -73,7 +73,7 @@ def others(value: Any) -> list[Any]:
     if isinstance(value, int | float):
         return [value + 1, value * 2, value / 2, value - 1, 0.5]
     words = "linear cosine constant drop error skip stop warn random longest float32 bfloat16 fp32 cpu gpu sequence token off"
-    return [*words.split(), "Solve: {problem}", "<think>", 1, 7, True, 0.5]
+    return [*words.split(), "turns", "user", "Solve: {problem}", "<think>", 1, 7, True, 0.5]
 
 
 def changed(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.sources.readers import DataError
+from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import EXAMPLE, PAIR
+from redi_ray.stages.encoding import Encoder, Weighting
+from redi_ray.stages.groups import groups_of
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import Encoder, Masks, build_sequences, sequences
+from redi_ray.stages.sequences import build_sequences, sequences
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.train.sequences import SequenceStore
@@ -42,9 +45,9 @@ def test_pairs_become_two_sequences_with_masks_on_the_rejected_side(tmp_path: Pa
         [pair("b", "<think>2</think>2", "<think>3</think>3"), pair("a", "<think>2", "<think>1")]
     ):
         storage.write_table(f"{tmp_path}/in/part-{number}.parquet", pa.Table.from_pylist([row], schema=PAIR))
-    masks = Masks(end_of_turn=True, think_tags=True)
+    weighting = Weighting(end_of_turn=True, think_tags=True)
     shards = storage.list_files(f"{tmp_path}/in")
-    built = build_sequences("pairs", shards, f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, masks)
+    built = build_sequences("pairs", shards, f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, weighting)
     store = SequenceStore.load(tmp_path / "out" / "arrays")
     assert built["counts"]["groups"] == store.num_groups == 2
     assert built["facts"]["prompt"]["text"] == "<|user|>1+1<|end|><|assistant|><think>"
@@ -73,7 +76,7 @@ def test_a_pair_whose_rejected_side_is_masked_whole_is_dropped_with_a_count(tmp_
         f"{tmp_path}/out",
         f"{tmp_path}/tokenizer",
         PROMPT,
-        Masks(True, True),
+        Weighting(True, True),
     )
     built = build_sequences("pairs", *arguments)
     assert built["dropped"] == {"nothing_scored": 1}
@@ -105,7 +108,7 @@ def test_a_completion_that_was_cut_off_has_no_end_of_turn(tmp_path: Path):
     }
     for kind, (scored, cut_off) in expected.items():
         shards, out = storage.list_files(f"{tmp_path}/{kind}"), f"{tmp_path}/out-{kind}"
-        built = build_sequences(kind, shards, out, f"{tmp_path}/tokenizer", PROMPT, Masks(True, False))
+        built = build_sequences(kind, shards, out, f"{tmp_path}/tokenizer", PROMPT, Weighting(True, False))
         store = SequenceStore.load(f"{out}/arrays")
         spans = [store.span(number) for number in range(len(store))]
         assert [tokenizer.decode(store.tokens[span][store.weights[span] != 0]) for span in spans] == scored
@@ -115,18 +118,19 @@ def test_a_completion_that_was_cut_off_has_no_end_of_turn(tmp_path: Path):
 def test_the_end_of_turn_that_is_masked_is_the_templates(tmp_path: Path):
     """A base model whose eos ends a document, and whose template closes a turn with another token."""
     tokenizer = family("qwen-base")
-    encoder = Encoder(tokenizer, PromptSettings(), Masks(end_of_turn=True, think_tags=False))
+    encoder = Encoder(tokenizer, PromptSettings(), Weighting(end_of_turn=True, think_tags=False))
     row = {**pair("a", "<think>\n1", "<think>\n2"), "chosen_finished": True, "rejected_finished": True}
-    good, bad = encoder.pair(0, row)
-    assert tokenizer.decode(good.input_ids[good.prompt_length :]) == "1<|im_end|>"
-    assert tokenizer.decode(bad.input_ids[bad.prompt_length :]) == "2<|im_end|>"
-    assert (good.weights or [])[-2:] == [1, 1]
-    assert (bad.weights or [])[-2:] == [1, 0]
+    (group,) = groups_of(row, "pairs", "pairs")
+    good, bad = encoder.group(group)
+    assert tokenizer.decode(good.tokens[good.prompt_length :]) == "1<|im_end|>"
+    assert tokenizer.decode(bad.tokens[bad.prompt_length :]) == "2<|im_end|>"
+    assert good.weights[-2:].tolist() == [1, 1]
+    assert bad.weights[-2:].tolist() == [1, 0]
 
 
 def test_think_tags_cannot_be_masked_by_a_tokenizer_without_offsets():
-    with pytest.raises(DataError, match=r"mask_rejected_think_tags needs .* fast one.*ByT5Tokenizer"):
-        Encoder(ByT5Tokenizer(), PROMPT, Masks(end_of_turn=False, think_tags=True)).check()
+    with pytest.raises(UserError, match=r"mask_rejected_think_tags needs .* fast one.*ByT5Tokenizer"):
+        Encoder(ByT5Tokenizer(), PROMPT, Weighting(end_of_turn=False, think_tags=True)).check()
 
 
 def test_an_empty_pair_set_is_refused_with_the_reasons(tmp_path: Path):

@@ -133,7 +133,7 @@ def test_a_reference_that_no_gpu_holds_is_refused_before_it_is_loaded(
     ray_session: None, monkeypatch: pytest.MonkeyPatch
 ):
     """By the size of its weights in the type that they are scored in."""
-    monkeypatch.setattr("redi_ray.stages.references._remotely", lambda *_, **__: 24 << 30)
+    monkeypatch.setattr("redi_ray.stages.references.remotely", lambda *_, **__: 24 << 30)
     require_gpu_memory(16 << 30, {})
     with pytest.raises(CapacityError, match=r"take 28.0 GiB, and a GPU here has 24.0 GiB.*an objective without"):
         require_gpu_memory(28 << 30, {})

@@ -28,6 +28,21 @@ def test_files_round_trip(root: str, tmp_path: Path):
     assert storage.list_files(f"{root}/again") == []
 
 
+def test_large_files_are_copied_by_pieces(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of any size, also none; a folder on S3 is at hand on disk for a while, one on disk is itself."""
+    monkeypatch.setattr(storage, "PIECE", 7)
+    for size in (0, 7, 20):
+        (tmp_path / "file").write_bytes(bytes(range(size)))
+        storage.copy_in(tmp_path / "file", f"{root}/in/copied-{size}")
+        storage.copy_out(f"{root}/in/copied-{size}", tmp_path / "deep" / "back")
+        assert (tmp_path / "deep" / "back").read_bytes() == bytes(range(size))
+    with storage.at_hand(f"{root}/in") as folder:
+        assert (folder / "copied-20").read_bytes() == bytes(range(20))
+    assert folder.exists() != root.startswith("s3://")
+    with pytest.raises(storage.StorageError, match="it is not there"):
+        storage.copy_out(f"{root}/in/none", tmp_path / "back")
+
+
 def test_a_half_written_file_is_not_listed(tmp_path: Path):
     (tmp_path / "part-0.parquet.1234.tmp").write_bytes(b"half")
     assert storage.list_files(str(tmp_path)) == []

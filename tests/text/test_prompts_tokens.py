@@ -8,7 +8,8 @@ from transformers import Qwen2Tokenizer
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.text.prompts import fold_reasoning, render_prompt, strip_prefix, to_messages
-from redi_ray.text.tokens import completion_ids, encode, loss_mask, prompt_ids, tag_places
+from redi_ray.text.spans import own_weights
+from redi_ray.text.tokens import completion_ids, encode, prompt_ids, tag_places
 
 THINK = PromptSettings(prefix="<think>\n")
 TOKENIZER = character_tokenizer("0123456789+=}\n")
@@ -52,17 +53,9 @@ def test_encoding_is_the_prompt_a_sampler_sends_plus_the_completion_and_its_end(
     sequence = encode(messages, "<think>\n1+1=2\n</think>\n\\boxed{2}", TOKENIZER, THINK)
     assert sequence.input_ids[: sequence.prompt_length] == prompt_ids(messages, TOKENIZER, THINK)
     assert TOKENIZER.decode(sequence.input_ids[sequence.prompt_length :]) == "1+1=2\n</think>\n\\boxed{2}<|end|>"
-    mask = loss_mask(sequence)
+    mask = own_weights(sequence).tolist()
     assert sum(mask) == len(sequence.input_ids) - sequence.prompt_length
     assert not any(mask[: sequence.prompt_length])
-
-
-def test_masked_tokens_are_not_scored():
-    sequence = encode(to_messages("1", THINK), "<think>\n1</think>2", TOKENIZER, THINK)
-    end, places = TOKENIZER.eos_token_id, tag_places("<think>\n1</think>2", ["</think>"], TOKENIZER, THINK)
-    mask = loss_mask(sequence, {end}, places)
-    scored = [token for token, keep in zip(sequence.input_ids, mask, strict=True) if keep]
-    assert TOKENIZER.decode(scored) == "12"
 
 
 def test_tags_of_several_tokens_are_found_with_what_they_are_merged_with():
