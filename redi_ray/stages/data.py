@@ -42,7 +42,9 @@ Made = Manifest | Stage
 
 def problems_stage(run: Run) -> Stage:
     config = run.config.problems
-    return run.stage("problems", {"problems": config, "content": content_of_source(config.source)}, {})
+    deciding = {"problems": config, "content": content_of_source(config.source)}
+    version = 2 if brings_traces(config.source) else 1  # what was sampled for problems alone stays
+    return run.stage("problems", deciding, {}, version=version)
 
 
 def problems(run: Run) -> Manifest:
@@ -99,6 +101,13 @@ def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
     """What of a teacher loaded here decides its traces; a base model of the run's own is an input."""
     content = None if run.config.teacher_is_base else content_of_model(config.model)
     return {"engine": config.engine or run.config.resources.engine, "content": content}
+
+
+def brings_traces(source: Source) -> bool:
+    """Whether its rows hold traces."""
+    if isinstance(source, ArithmeticSource):
+        return False
+    return isinstance(source, OpenR1Source) or source.columns.completion is not None
 
 
 def content_of_source(source: Source) -> str | None:

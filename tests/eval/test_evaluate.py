@@ -16,7 +16,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.eval.evaluate import EvaluationError, check_prompt, requests, score, shown_samples
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
-from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, trace_id
+from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, stored_votes, trace_id
 from redi_ray.text.recorded import record_problems
 
 PROBLEMS = pa.Table.from_pylist(
@@ -28,7 +28,7 @@ def trace(problem: str, index: int, verdict: str, tokens: int, finish_reason: st
     return {
         "problem_id": problem, "problem": problem, "answer": "1", "source": "test", "sample_index": index,
         "trace_id": trace_id(problem, index), "completion": "c", "finish_reason": finish_reason, "num_tokens": tokens,
-        "verdict": verdict, "verdict_by": {"math_verify": verdict},
+        "verdict": verdict, "verdict_by": stored_votes({"math_verify": verdict}),
     }  # fmt: skip
 
 

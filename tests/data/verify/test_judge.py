@@ -20,7 +20,7 @@ from redi_ray.data.verify.decide import JudgeCounts, decide_table, decide_traces
 from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import JUDGEMENT, TRACE, VERIFIED_TRACE
+from redi_ray.schemas import JUDGEMENT, TRACE, VERIFIED_TRACE, votes_of
 from redi_ray.store import storage
 from redi_ray.text.verdicts import POLICIES
 
@@ -117,7 +117,7 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         "h": "no_answer", "i": "gold_unparseable", "j": "no_answer", "k": "error",
         "l": "error", "m": "error",
     }  # fmt: skip
-    assert verified["c"]["verdict_by"] == {"math_verify": "wrong", "judge": "wrong", "label": None}
+    assert votes_of(verified["c"]["verdict_by"]) == {"math_verify": "wrong", "judge": "wrong"}
     judged = {row["trace_id"][0]: row for row in read(tmp_path / "judged")}
     assert judged["b"]["output"] == "<think>\nlet me see\nVERDICT: WRONG\n</think>\n\nThe same value.\nVERDICT: CORRECT"
     assert judged["g"]["failure"].startswith("http_400: ")
