@@ -196,7 +196,8 @@ def test_votes_golds_and_chats_by_their_forms(ray_session, tmp_path):
             for gold in (["4"], 4.0, "N/A", "None", "proof", float("nan"), {"value": 4}, ["4", "5"])
         ),
         row(4, out={"text": chat}),
-        row(4, out={"text": chat * 2}),
+        row(4, out={"text": chat * 2}),  # of several turns the last answer counts
+        row(4, out={"text": [*chat, *chat[1:]]}),
     ]
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps(value) + "\n" for value in rows))
@@ -206,9 +207,9 @@ def test_votes_golds_and_chats_by_their_forms(ray_session, tmp_path):
     assert labels == ["correct"] * 3 + ["wrong"] * 3 + [None] * 2
     golds = [verdicts[number]["verdict"] for number in range(13, 19)]
     assert golds == ["correct"] * 2 + ["gold_unparseable"] * 4
-    assert verdicts[21]["verdict"] == "correct"
+    assert verdicts[21]["verdict"] == verdicts[22]["verdict"] == "correct"
     assert manifest.rejected == {"bad_vote": 4, "bad_answer": 2, "several_turns": 1}
-    assert manifest.counts == {"in": 22, "out": 15}
+    assert manifest.counts == {"in": 23, "out": 16}
 
 
 def test_a_column_may_be_missing_in_the_first_rows_and_files(tmp_path):
