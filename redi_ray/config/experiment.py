@@ -13,6 +13,7 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     ArithmeticSource,
+    Columns,
     Generate,
     ImportTraces,
     OpenR1Source,
@@ -42,7 +43,8 @@ def voters_of(source: Source) -> list[str]:
     """Verifiers whose votes come with a source's traces."""
     if isinstance(source, OpenR1Source):
         return ["judge", "math_verify"]
-    return [] if isinstance(source, ArithmeticSource) else list(source.columns.voted)
+    columns: Columns | None = getattr(source, "columns", None)
+    return [] if columns is None else list(columns.voted)
 
 
 class StorageConfig(Strict):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
     ArithmeticSource,
+    Columns,
     EndpointTraces,
     FilesSource,
     ImportTraces,
@@ -105,9 +106,8 @@ def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
 
 def brings_traces(source: Source) -> bool:
     """Whether its rows hold traces."""
-    if isinstance(source, ArithmeticSource):
-        return False
-    return isinstance(source, OpenR1Source) or source.columns.completion is not None
+    columns: Columns | None = getattr(source, "columns", None)
+    return isinstance(source, OpenR1Source) or (columns is not None and columns.completion is not None)
 
 
 def content_of_source(source: Source) -> str | None:

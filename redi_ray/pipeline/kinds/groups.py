@@ -23,20 +23,9 @@ BY = "column "
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    """Columns count by their keys, whatever they are called."""
-    settings, curate = step.settings, run.config.curate
-    called = {name.removeprefix(BY): made.key for name, made in inputs.items() if name.startswith(BY)}
-    deciding = {
-        "settings": settings.model_copy(
-            update={
-                "scores": {called[name]: weight for name, weight in settings.scores.items()},
-                "spans": called[settings.spans] if settings.spans is not None else None,
-            }
-        ),
-        "limits": [curate.max_prompt_tokens, curate.max_response_tokens],
-        "prompt": run.config.model.prompt,
-    }
-    return run.stage("groups", deciding, {"of": inputs["of"], "base": inputs["base"]})
+    curate = run.config.curate
+    limits = [curate.max_prompt_tokens, curate.max_response_tokens]
+    return run.stage("groups", {"groups": step.settings, "limits": limits, "prompt": run.config.model.prompt}, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
