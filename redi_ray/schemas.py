@@ -4,6 +4,8 @@ The path of data (each arrow is one stage, each table one Parquet dataset):
 
     Problem -> generate -> Trace -> verify -> VerifiedTrace -> curate -> Example | Pair | Group
 
+Beside traces, with or without verdicts, lie columns, which steps such as `score` make: a row for each trace, in the same shards.
+
 Left out on purpose: anything a trainer needs beyond messages (token ids, masks, reference log-probs). Those are made
 from these tables in `redi_ray.text.tokens` and never travel back.
 """
