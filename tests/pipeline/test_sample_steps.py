@@ -47,6 +47,7 @@ def test_columns_and_groups_in_a_graph() -> None:
     assert (found["length"].gives, found["rollouts"].gives) == ("column", "groups")
     assert found["learn"].inputs["groups"] == "rollouts", "it is learnt from as it is, not curated"
     assert found["control"].inputs["like"] == "late"
+    assert graph(length={**LENGTH, "of": "traces"}), "the same samples, before their verdicts"
     tokens = graph(length={**LENGTH, "scorer": {"name": "length", "unit": "tokens"}})
     assert tokens["length"].inputs["base"] == "base"
 
@@ -60,6 +61,8 @@ def test_columns_and_groups_in_a_graph() -> None:
         ({"rollouts": {**STEPS["rollouts"], "scores": {"thoughts": 1}, "spans": None}},
          "rollouts: `scores: thoughts` is a column at grain span, and row is needed there"),
         ({"rollouts": {**STEPS["rollouts"], "spans": "length", "scores": {}}}, "`spans: length` is a column at grain row"),
+        ({"rollouts": {**STEPS["rollouts"], "of": "late"}},
+         "rollouts: `scores: length` is a column of verified, which has other samples than late"),
         ({"length": {**LENGTH, "of": "curated"}}, "score takes traces or verified; what would fit: traces, verified"),
         ({"control": {**STEPS["control"], "random": {"like": "curated"}}}, "`like: curated` gives groups"),
     ],
