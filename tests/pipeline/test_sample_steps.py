@@ -63,7 +63,7 @@ def test_columns_and_groups_in_a_graph() -> None:
         ({"rollouts": {**STEPS["rollouts"], "spans": "length", "scores": {}}}, "`spans: length` is a column at grain row"),
         ({"rollouts": {**STEPS["rollouts"], "of": "late"}},
          "rollouts: `scores: length` is a column of verified, which has other samples than late"),
-        ({"length": {**LENGTH, "of": "curated"}}, "score takes traces or verified; what would fit: traces, verified"),
+        ({"size": {**LENGTH, "of": "curated"}}, "score takes traces or verified; what would fit: traces, verified"),
         ({"control": {**STEPS["control"], "random": {"like": "curated"}}}, "`like: curated` gives groups"),
     ],
 )  # fmt: skip
@@ -92,8 +92,14 @@ def test_settings_that_make_no_sense_are_refused(step: dict[str, Any], told: str
 def test_votes_of_nobody_are_refused_with_those_there_are(tmp_path: Path) -> None:
     raw = load_config(str(write_imported(tmp_path, num_problems=2))).model_dump(mode="json")
     raw["problems"]["source"]["columns"] |= {"votes": {"tests": "passed"}}
-    raw["verify"] |= {"votes": ["math_verify", "tests"]}
-    parse_config(raw)
+    raw["storage"]["root"] = str(tmp_path)
+    found = []
+    for votes in (["math_verify"], ["math_verify", "tests"]):
+        raw["verify"] |= {"votes": votes}
+        config = parse_config(raw)
+        found.append({state.step.name: state.key for state in states(graph_of(config), Run.of(config))})
+    assert found[0]["traces"] == found[1]["traces"]
+    assert found[0]["verified"] != found[1]["verified"], "who votes decides"
     raw["verify"]["votes"] = ["math_verify", "test"]
     with pytest.raises(ConfigError, match=r"verify.votes holds test, but nothing casts.*there are math_verify, tests"):
         parse_config(raw)
@@ -120,6 +126,7 @@ def test_keys_of_columns_and_groups_are_honest(tmp_path: Path) -> None:
     assert {name for name, key in limited.items() if key != after[name]} == {"rollouts"}
 
 
+@pytest.mark.slow
 def test_columns_groups_and_selections_run(ray_session: None, tmp_path: Path) -> None:
     """Traces with labels of a verifier that nobody here knows, to groups: rewards, spans, funnel, and what is shown of them."""
     path = write_imported(tmp_path, num_problems=12)
