@@ -4,13 +4,17 @@ The path of data (each arrow is one stage, each table one Parquet dataset):
 
     Problem -> generate -> Trace -> verify -> VerifiedTrace -> curate -> Example | Pair | Group
 
+Beside traces, with or without verdicts, lie columns, which steps such as `score` make: a row for each trace, in the same shards.
+
 Left out on purpose: anything a trainer needs beyond messages (token ids, masks, reference log-probs). Those are made
 from these tables in `redi_ray.text.tokens` and never travel back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -34,11 +38,9 @@ class Verdict(StrEnum):
     """The verifier failed (out of memory, crashed, wrong types)."""
 
 
-VERIFIERS = ("math_verify", "judge", "label")
-"""Names of the votes in `verdict_by`: our Math-Verify, a language-model judge, and a label that came with the data."""
-
-VOTES = pa.struct([pa.field(name, pa.string()) for name in VERIFIERS])
-"""One vote per verifier: a `Verdict` value, or null where that verifier did not vote."""
+VOTES = pa.list_(pa.struct([pa.field("verifier", pa.string()), pa.field("vote", pa.string())]))
+"""The votes that were cast, each a `Verdict` value. Names of verifiers are open: `math_verify` is our comparison of answers,
+`judge` a language model, all others come with the data. A list and no map, which the hub's data sets do not read."""
 
 UNFINISHED = "unfinished"
 """Finish reason of a completion that the server broke off, or that ended for a reason nobody knows: never `wrong`."""
@@ -47,6 +49,9 @@ FINISH_REASONS = ("stop", "length", "loop", UNFINISHED)
 servers and data call it is read by `redi_ray.text.finish`."""
 CUT_OFF = ("length", "loop", UNFINISHED)
 """Finish reasons of a completion that did not end by itself."""
+
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+"""A chat as TRL and the hub store it: a list of {role, content}."""
 
 PROBLEM = pa.schema(
     [
@@ -62,7 +67,8 @@ TRACE = pa.schema(
         *PROBLEM,
         pa.field("trace_id", pa.string(), nullable=False),  # problem_id#sample_index
         pa.field("sample_index", pa.int64(), nullable=False),  # generation order within the problem
-        pa.field("completion", pa.string(), nullable=False),
+        pa.field("completion", pa.string(), nullable=False),  # the answer, or of several turns the last answer
+        pa.field("turns", MESSAGES),  # where there are several: all that follows the prompt
         pa.field("finish_reason", pa.string()),  # FINISH_REASONS, null where unknown
         pa.field("num_tokens", pa.int64()),
         pa.field("model", pa.string()),
@@ -91,23 +97,51 @@ VERDICT = pa.schema(
 )
 """What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
-JUDGEMENT = pa.schema(
+GRAIN, TOKENIZER = "grain", "tokenizer"
+"""Metadata of a column's schema."""
+
+
+def column(grain: Literal["row", "span", "token"], *values: pa.Field, tokenizer: str | None = None) -> pa.Schema:
+    """Schema of a column (`redi_ray.data.columns`): a row for each sample.
+
+    grain: what of a sample the values say something about. `row`: all of it; `span`: parts of its turns, in characters, whatever
+    the tokenizer; `token`: each token of its turns, by the tokenizer with this fingerprint.
+    """
+    told = {GRAIN: grain} | ({} if tokenizer is None else {TOKENIZER: tokenizer})
+    return pa.schema([pa.field("trace_id", pa.string(), nullable=False), *values], metadata=told)
+
+
+SCORE = column("row", pa.field("value", pa.float64()))
+"""A number for each sample, null where there is none."""
+
+LABELLED_SPAN = pa.struct(
     [
-        pa.field("trace_id", pa.string(), nullable=False),
-        pa.field(
-            "output", pa.string()
-        ),  # what the judge said, reasoning included; null where it was not asked or failed
-        pa.field("finish_reason", pa.string()),  # of the output, as in TRACE
-        pa.field("num_tokens", pa.int64()),
-        pa.field("prompt_tokens", pa.int64()),
-        pa.field("not_asked", pa.string()),  # why it was not asked
-        pa.field("failure", pa.string()),  # why it was asked and did not answer
+        pa.field("turn", pa.int32()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("label", pa.string()),
+        pa.field("value", pa.float32()),
     ]
 )
-"""One row per trace, in the order of the traces. What an output means is read when votes become verdicts."""
+SPAN_SCORE = column("span", pa.field("spans", pa.list_(LABELLED_SPAN)))
+"""Parts of a sample's turns, each characters `[start, end)` of turn number `turn` (0, 1, ...), with a label and a number."""
 
-MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
-"""A chat as TRL and the hub store it: a list of {role, content}."""
+
+def token_scores(tokenizer: str) -> pa.Schema:
+    """A number for each token of a sample's turns, by the tokenizer with this fingerprint."""
+    return column("token", pa.field("values", pa.list_(pa.float32())), tokenizer=tokenizer)
+
+
+JUDGEMENT = column(
+    "row",
+    pa.field("output", pa.string()),  # what the judge said, reasoning included; null where it was not asked or failed
+    pa.field("finish_reason", pa.string()),  # of the output, as in TRACE
+    pa.field("num_tokens", pa.int64()),
+    pa.field("prompt_tokens", pa.int64()),
+    pa.field("not_asked", pa.string()),  # why it was not asked
+    pa.field("failure", pa.string()),  # why it was asked and did not answer
+)
+"""A column of traces. What an output means is read when votes become verdicts."""
 
 EXAMPLE = pa.schema(
     [
@@ -181,3 +215,20 @@ REJECT = pa.schema(
 
 def trace_id(problem_id: str, sample_index: int) -> str:
     return f"{problem_id}#{sample_index}"
+
+
+def turns_of(row: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What follows the prompt in a row of TRACE, a list of {role, content}: assistant (the model's own), tool, user (context)."""
+    return row.get("turns") or [{"role": "assistant", "content": row["completion"]}]
+
+
+def votes_of(stored: Any) -> dict[str, str]:
+    """Verifier -> vote, of a value of VOTES as Python has it, null or not; or of the record with a field for each verifier that
+    tables of earlier versions hold."""
+    cast = stored.items() if isinstance(stored, Mapping) else ((one["verifier"], one["vote"]) for one in stored or ())
+    return {verifier: vote for verifier, vote in cast if vote is not None}
+
+
+def stored_votes(votes: Mapping[str, str | None]) -> list[dict[str, str]]:
+    """The same as a value of VOTES, in this order; those that were not cast are left out."""
+    return [{"verifier": verifier, "vote": str(vote)} for verifier, vote in votes.items() if vote is not None]

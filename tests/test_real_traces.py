@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from processes import rows, run
 
+from redi_ray.schemas import votes_of
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
@@ -35,10 +37,10 @@ def test_every_trace_is_there_once(finished: Path):
 def test_verdicts_agree_with_the_shipped_labels(finished: Path):
     """11 solutions never write `A:`, so they hold no answer; everything else agrees."""
     verified = rows(finished, "verified", "verified", ["trace_id", "verdict", "votes", "completion"])
-    differ = [row for row in verified if row["verdict"] != row["votes"]["label"]]
+    differ = [row for row in verified if row["verdict"] != votes_of(row["votes"])["label"]]
     assert [row["verdict"] for row in differ] == ["no_answer"] * 11
     assert all("A:" not in row["completion"] for row in differ)
-    assert sum(row["votes"]["label"] == "correct" for row in verified) == 2001
+    assert sum(votes_of(row["votes"])["label"] == "correct" for row in verified) == 2001
 
 
 def test_the_funnel_reconciles_down_to_pairs(finished: Path):

@@ -26,6 +26,7 @@ from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 
 from redi_ray.config.load import load_config
 from redi_ray.pipeline.runner import Pipeline
+from redi_ray.schemas import votes_of
 from redi_ray.store import manifests, storage
 from redi_ray.store.manifests import Manifest
 
@@ -169,6 +170,6 @@ def test_a_run_killed_in_judging_goes_on(tmp_path: Path):
         assert len(server.seen) - before == 1200 - len(kept)
     verified = rows_of(folder, "verified", "verified")
     assert sorted(row["problem_id"] for row in verified) == sorted(f"p{number}" for number in range(1200))
-    assert {(row["answer"] == "4", row["verdict_by"]["judge"]) for row in verified} == {(True, "wrong")}
+    assert {(row["answer"] == "4", votes_of(row["verdict_by"])["judge"]) for row in verified} == {(True, "wrong")}
     told = manifests.current_manifest(str(folder), "verified").facts
     assert (told["verdicts"]["correct"], told["verdicts"]["wrong"]) == (600, 600)

@@ -97,8 +97,8 @@ def verify(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=COLUMN, NAME being problem_id, answer, completion, trace_id, finish_reason, label, judge or "
-            "math_verify; dots reach into nested columns."
+            help="NAME=COLUMN, NAME being problem_id, answer, completion, trace_id, finish_reason, label, judge, "
+            "math_verify or votes.VERIFIER; dots reach into nested columns."
         ),
     ] = None,
     extract: Annotated[
@@ -109,7 +109,7 @@ def verify(
     ] = None,
     gold_extract: Annotated[list[str] | None, typer.Option(help="The same for the reference answer.")] = None,
     vote: Annotated[
-        list[str] | None, typer.Option(help="Who votes: math_verify, label, judge; again for several.")
+        list[str] | None, typer.Option(help="Who votes: math_verify, or whose column is named; again for several.")
     ] = None,
     policy: Annotated[
         str | None, typer.Option(help="all, any, drop_disagreement, math_verify_only, both_false or paper.")

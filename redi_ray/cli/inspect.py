@@ -15,10 +15,12 @@ from redi_ray.report.browse import TraceFilter, details, find_traces, read_trace
 
 TAIL_CHARS = 1500
 """Characters of a completion shown, from its end, where all of it is not asked for."""
-IDS = ("trace_id", "pair_id", "example_id", "problem_id")
+IDS = ("trace_id", "pair_id", "example_id", "group_id", "problem_id")
 """What a row is called by, the narrowest first."""
-MESSAGES = ("prompt", "chosen", "rejected", "messages")
-"""Columns of what trainings see."""
+MESSAGES = ("prompt", "chosen", "rejected", "messages", "turns")
+"""Columns of chats."""
+SCORES = ("value", "spans")
+"""Columns of what scorers say."""
 STYLES = {"correct": "bold green", "wrong": "bold red"}
 CONTROL = {code: code + 0x2400 for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 CONTROL |= {code: 0xFFFD for code in range(0x80, 0xA0)}
@@ -89,8 +91,15 @@ def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -
         tell(name, "")
         for message in row[name]:
             tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
+    for member in row.get("members") or ():
+        reward = f", reward {member['reward']:g}" if member["reward"] is not None else ""
+        tell(f"answer {member['side']:+d}{reward}", "")
+        for message in member["turns"]:
+            tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
+    for name in (name for name in SCORES if name in row):
+        tell(name, row[name])
     completion = row.get("completion")
-    if completion is None:
+    if completion is None or row.get("turns"):
         return
     shown = completion if whole else completion[-TAIL_CHARS:]
     cut = f"the last {len(shown):,} of {len(completion):,} characters; --whole shows all" if shown != completion else ""

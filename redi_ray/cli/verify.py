@@ -13,7 +13,7 @@ from rich.table import Table
 
 from redi_ray.cli.entry import writing
 from redi_ray.cluster.runtime import ray_connection, setup_logging
-from redi_ray.config.answers import VerifySettings
+from redi_ray.config.answers import VERIFIER_NAME, VerifySettings
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import RaySettings
 from redi_ray.config.step_sections import VERIFY
@@ -30,14 +30,21 @@ class OptionError(UserError):
 
 def read_columns(given: list[str]) -> TraceColumns:
     """`["answer=gold", ...]` as columns; `trace_id=` is none. Raises OptionError naming the columns that can be set."""
-    known = [field.name for field in fields(TraceColumns)]
+    known = [field.name for field in fields(TraceColumns) if field.name != "others"]
     found: dict[str, Any] = {}
+    others: dict[str, str] = {}
     for item in given:
         name, equals, column = item.partition("=")
+        verifier = name.removeprefix("votes.")
+        if column and verifier != name and VERIFIER_NAME.fullmatch(verifier) and verifier not in known:
+            others[verifier] = column
+            continue
         if name not in known or not equals or (not column and name in REQUIRED):
-            raise OptionError(f"--column {item}: write NAME=COLUMN, where NAME is one of {', '.join(known)}")
+            raise OptionError(
+                f"--column {item}: write NAME=COLUMN, where NAME is one of {', '.join(known)}, or votes.VERIFIER"
+            )
         found[name] = column or None
-    return TraceColumns(**found)
+    return TraceColumns(**found, others=others)
 
 
 def read_settings(options: dict[str, Any], columns: TraceColumns) -> VerifySettings:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.objectives import STRICT, require
 
-Voter = Literal["math_verify", "label", "judge"]
+VERIFIER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 Policy = Literal["all", "any", "drop_disagreement", "math_verify_only", "both_false", "paper"]
 
 PLAIN_EXTRACTORS = ("final_answer", "tagged", "boxed", "stated", "conclusion", "last_number", "whole")
@@ -90,9 +90,9 @@ class VerifySettings:
 
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     """Extraction and comparison."""
-    votes: list[Voter] = field(default_factory=lambda: ["math_verify"])
-    """Verifiers that count. `label` is read from the trace's `votes`, and so is `judge` where the section below is not
-    set."""
+    votes: list[str] = field(default_factory=lambda: ["math_verify"])
+    """Verifiers that count: `math_verify`, `judge` where the section below is set, and those whose votes came with the traces
+    (`label`, or any other name that the data give)."""
     judge: JudgeSettings | None = None
     """A language model that casts the `judge` votes. It is asked once all traces are there: between rounds of sampling,
     Math-Verify alone says which problems are solved."""
@@ -119,6 +119,8 @@ class VerifySettings:
     def __post_init__(self) -> None:
         require(len(self.votes) > 0, "votes needs at least one verifier")
         require(len(set(self.votes)) == len(self.votes), f"votes lists a verifier twice: {self.votes}")
+        for name in self.votes:
+            require(VERIFIER_NAME.fullmatch(name) is not None, f"votes: {name!r} is no verifier's name")
         if self.policy == "math_verify_only":
             require("math_verify" in self.votes, "policy math_verify_only needs math_verify among the votes")
         if self.judge is not None:

@@ -38,6 +38,8 @@ class Columns(Strict):
     label: str | list[str] | None = None
     """Whether each trace is correct according to the data, shaped like `completion`: true or false, 1 or 0, yes or no, correct
     or wrong; null and NaN are no label, and a trace with any other value is rejected."""
+    votes: dict[str, str | list[str]] = {}
+    """Other verifier -> what it said of each trace, in the same form and shape as `label`."""
     finish_reason: str | list[str] | None = None
     """Why each trace ended, in any service's words (`redi_ray.text.finish`; an unknown one is not finished), shaped like
     `completion`. Where the data do not say, a trace that shows signs of being cut off, or of a loop, is marked so
@@ -48,14 +50,18 @@ class Columns(Strict):
     @model_validator(mode="after")
     def _same_shape(self) -> Columns:
         completions = self.completion if isinstance(self.completion, list) else [self.completion]
-        for name in ("label", "finish_reason"):
-            told = getattr(self, name)
+        for name, told in {**self.voted, "finish_reason": self.finish_reason}.items():
             columns = told if isinstance(told, list) else [told]
             if told is not None and len(completions) != len(columns):
                 raise ValueError(
                     f"{len(columns)} {name} columns for {len(completions)} completion columns; give one for each"
                 )
         return self
+
+    @property
+    def voted(self) -> dict[str, str | list[str]]:
+        """Verifier -> column, or columns, of its votes, `label` among them."""
+        return ({} if self.label is None else {"label": self.label}) | self.votes
 
 
 class ArithmeticSource(Strict):

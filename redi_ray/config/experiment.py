@@ -13,11 +13,13 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     ArithmeticSource,
+    Columns,
     Generate,
     ImportTraces,
     OpenR1Source,
     ProblemsConfig,
     SampledTraces,
+    Source,
     Strict,
     VllmTraces,
 )
@@ -35,6 +37,14 @@ from redi_ray.config.training import TrainSettings
 def field_of(section: Any, name: str) -> Any:
     """A field of a section that is built, or that is still raw and may be anything; None where there is no such field."""
     return section.get(name) if isinstance(section, dict) else getattr(section, name, None)
+
+
+def voters_of(source: Source) -> list[str]:
+    """Verifiers whose votes come with a source's traces."""
+    if isinstance(source, OpenR1Source):
+        return ["judge", "math_verify"]
+    columns: Columns | None = getattr(source, "columns", None)
+    return [] if columns is None else list(columns.voted)
 
 
 class StorageConfig(Strict):
@@ -212,38 +222,33 @@ class ExperimentConfig(Strict):
         return found
 
     def _vote_conflicts(self) -> list[str]:
-        source, votes, found = self.problems.source, self.verify.votes, []
-        columns = getattr(source, "columns", None)
-        if (
-            votes == ["label"]
-            and isinstance(self.generate, ImportTraces)
-            and columns is not None
-            and columns.label is None
-        ):
-            found.append("verify.votes is [label], but problems.source.columns.label is not set")
-        if isinstance(self.generate, SampledTraces) and "math_verify" not in votes and self.verify.judge is None:
-            found.append(
-                "verify.votes must hold math_verify when traces are sampled, or verify.judge must be set: nothing else can "
-                "judge them"
-            )
-        if "judge" in votes and self.verify.judge is None and not isinstance(source, OpenR1Source):
-            found.append("verify.votes holds judge, but nothing casts its votes: set verify.judge")
-        return found + self._vote_conflicts_of_steps()
-
-    def _vote_conflicts_of_steps(self) -> list[str]:
         """Traces of a step are always sampled, and those of `traces` are as `generate` says."""
-        found = []
+        sampled = isinstance(self.generate, SampledTraces)
+        found = self._votes_that_nothing_casts("verify", self.verify, sampled)
         for name, step, section in sections_of(self):
-            if not isinstance(step, VerifyStep) or not isinstance(section, VerifySettings) or section.judge is not None:
-                continue
-            sampled = isinstance(self.generate, SampledTraces) or step.of != "traces"
-            if sampled and "math_verify" not in section.votes:
-                found.append(
-                    f"steps.{name}.votes must hold math_verify when traces are sampled, or steps.{name}.judge must be set: "
-                    "nothing else can judge them"
-                )
-            elif "judge" in section.votes and (sampled or not isinstance(self.problems.source, OpenR1Source)):
-                found.append(f"steps.{name}.votes holds judge, but nothing casts its votes: set steps.{name}.judge")
+            if isinstance(step, VerifyStep) and isinstance(section, VerifySettings):
+                found += self._votes_that_nothing_casts(f"steps.{name}", section, sampled or step.of != "traces")
+        return found
+
+    def _votes_that_nothing_casts(self, place: str, section: VerifySettings, sampled: bool) -> list[str]:
+        there = ["math_verify", *(["judge"] if section.judge is not None else [])]
+        if not sampled:
+            there += [name for name in voters_of(self.problems.source) if name not in there]
+        missing = [name for name in section.votes if name not in there]
+        if sampled and missing and len(missing) == len(section.votes):
+            return [
+                f"{place}.votes must hold math_verify when traces are sampled, or {place}.judge must be set: nothing else can "
+                "judge them"
+            ]
+        found = []
+        for name in missing:
+            ways = {"judge": f"set {place}.judge", "label": "set problems.source.columns.label"}
+            way = ways.get(name, f"name its column in problems.source.columns.votes.{name}")
+            if sampled and name != "judge":
+                way = "no votes come with sampled traces"
+            found.append(
+                f"{place}.votes holds {name}, but nothing casts its votes: {way}; there are {', '.join(there)}"
+            )
         return found
 
     def _development_conflicts(self) -> list[str]:

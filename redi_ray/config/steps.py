@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
+from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.objectives import Objective
+from redi_ray.config.selection import RandomProblems, Rounds
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 """Of a step: it names folders."""
@@ -59,20 +61,35 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """The traces of problems that are neither too easy nor too hard."""
+    """The traces of some problems; set one of `difficulty`, `rounds` and `random`."""
 
     do: Literal["select"]
     """The kind of step."""
     of: str
     """Verified traces."""
-    difficulty: Difficulty
-    """Which pass rates stay."""
+    difficulty: Difficulty | None = None
+    """Problems of some pass rates."""
+    rounds: Rounds | None = None
+    """Problems by the rounds of sampling that they took."""
+    random: RandomProblems | None = None
+    """Problems by chance."""
     by: str | None = None
-    """Verified traces whose pass rates count; null takes those of `of`."""
+    """Verified traces whose pass rates and rounds count; null takes those of `of`."""
+
+    @property
+    def wanted(self) -> Difficulty | Rounds | RandomProblems:
+        """The one that is set."""
+        found = self.difficulty or self.rounds or self.random
+        assert found is not None
+        return found
 
     @model_validator(mode="after")
-    def _no_buckets(self) -> SelectStep:
-        if self.difficulty.buckets:
+    def _one_rule(self) -> SelectStep:
+        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random)) != 1:
+            raise ValueError("set one of `difficulty`, `rounds` and `random`; a second rule is a second step")
+        if self.random is not None and self.by is not None:
+            raise ValueError("`by` is for difficulty and rounds; chance needs no traces to count")
+        if self.difficulty is not None and self.difficulty.buckets:
             raise ValueError("difficulty.buckets cap what is picked, so they belong to a step `pairs` or to `curate`")
         return self
 
@@ -120,7 +137,10 @@ class MergeStep(Strict):
         return self
 
 
-AnyStep = Annotated[SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep, Field(discriminator="do")]
+AnyStep = Annotated[
+    SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep | ScoreStep | GroupsStep,
+    Field(discriminator="do"),
+]
 
 
 class Repeat(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 from redi_ray.config.answers import VerifySettings
@@ -34,6 +34,8 @@ class TraceColumns:
     """A judge model's vote, in the same form."""
     math_verify: str | None = None
     """An earlier Math-Verify vote, in the same form; it counts only with `reuse_votes`."""
+    others: dict[str, str] = field(default_factory=dict)
+    """Other verifier -> column of its vote, in the same form; `--column votes.NAME=COLUMN`."""
 
     def __post_init__(self) -> None:
         for name in REQUIRED:
@@ -42,14 +44,14 @@ class TraceColumns:
     @property
     def votes(self) -> dict[str, str]:
         """Verifier -> column of its vote, for those that the file has."""
-        found = {name: getattr(self, name) for name in ("label", "judge", "math_verify")}
+        found = {name: getattr(self, name) for name in ("label", "judge", "math_verify")} | self.others
         return {name: column for name, column in found.items() if column is not None}
 
     @property
     def names(self) -> list[str]:
         """Every column that may be read."""
-        found = [getattr(self, field.name) for field in fields(self)]
-        return [name for name in found if name is not None]
+        found = [getattr(self, one.name) for one in fields(self) if one.name != "others"]
+        return [name for name in (*found, *self.others.values()) if name is not None]
 
 
 REQUIRED = ("problem_id", "answer", "completion")
@@ -60,7 +62,12 @@ def check_votes(settings: VerifySettings, columns: TraceColumns) -> None:
     """ValueError unless every vote that counts is ours or has a column."""
     for name in settings.votes:
         have = name == "math_verify" or name in columns.votes
-        require(have, f"votes holds {name}, but no column has it; name one with --column {name}=COLUMN")
+        have_all = ", ".join(dict.fromkeys(["math_verify", *columns.votes]))
+        option = name if name in ("label", "judge") else f"votes.{name}"
+        require(
+            have,
+            f"votes holds {name}, but no column has it; name one with --column {option}=COLUMN. There are: {have_all}",
+        )
     if settings.reuse_votes:
         require(
             "math_verify" in columns.votes, "reuse_votes needs the column of those votes: --column math_verify=COLUMN"

@@ -32,6 +32,9 @@ from redi_ray.text.recorded import difference
 
 SHARD_ROWS = 512
 """Traces of a shard: verified while the next ones are sampled."""
+SCORED = ("trace_id", "problem_id", "sample_index", "verdict", "num_tokens", "finish_reason")
+SHOWN = ("problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens", "trace_id")
+"""Columns of verified traces."""
 SHOWN_SAMPLES = 6
 """Traces of each kind, right and wrong, that a report shows per benchmark."""
 
@@ -99,12 +102,13 @@ def evaluate_model(
     shards = [uri for uri in storage.list_files(storage.join(out_uri, "traces"), ".parquet") if "/rejects/" not in uri]
     # what could not be verified while the rest was sampled, or was written by a run that was cut off
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
-    verified = pa.concat_tables(storage.read_tables(storage.list_files(verified_uri, ".parquet")))
+    files = storage.list_files(verified_uri, ".parquet")
+    verified = read_scored(files)
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
         scored.append({"name": name, **asdict(score(rows, problems, settings))})
-        samples += shown_samples(rows, name)
+        samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
 
 
@@ -141,11 +145,24 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
     return summarize(correct, tokens, truncated, settings.ks, ddof=settings.ddof, problem_ids=ids, seed=settings.seed)
 
 
-def shown_samples(rows: pa.Table, benchmark: str) -> list[dict[str, Any]]:
-    """A few right and wrong traces, the same every time."""
-    columns = ["problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens", "trace_id"]
-    ordered = rows.select(columns).sort_by("trace_id")
+def read_scored(files: list[str]) -> pa.Table:
+    """What scores need of all verified traces, without texts: SCORED, and `file` and `row`, where each lies."""
+    tables = []
+    for file, table in enumerate(storage.read_tables(files, list(SCORED))):
+        number = pa.array(np.arange(table.num_rows))
+        tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))
+    return pa.concat_tables(tables)
+
+
+def shown_samples(rows: pa.Table, files: list[str]) -> list[dict[str, Any]]:
+    """A few right and wrong traces of `rows`, which `read_scored` gave of these files; the same every time."""
+    ordered = rows.sort_by("trace_id")
     right = pc.equal(ordered["verdict"], str(Verdict.CORRECT))
-    shown = [*ordered.filter(right).slice(0, SHOWN_SAMPLES).to_pylist()]
-    shown += ordered.filter(pc.invert(right)).slice(0, SHOWN_SAMPLES).to_pylist()
-    return [{"benchmark": benchmark, **row} for row in shown]
+    chosen = [table.slice(0, SHOWN_SAMPLES) for table in (ordered.filter(right), ordered.filter(pc.invert(right)))]
+    places = [(row["file"], row["row"]) for table in chosen for row in table.select(["file", "row"]).to_pylist()]
+    found = {
+        (file, row): value
+        for file in {file for file, _ in places}
+        for row, value in storage.read_rows(files[file], [row for other, row in places if other == file], SHOWN)
+    }
+    return [found[place] for place in places]

@@ -11,12 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.load import ConfigError
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
+from redi_ray.pipeline.kinds.groups import BY
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -167,8 +169,13 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
         return {"start": settings.start, "groups": settings.on}
     if isinstance(settings, MergeStep):
         return {name: name for name in settings.of}
-    by = {"by": settings.by} if isinstance(settings, SelectStep) and settings.by is not None else {}
-    return {"of": settings.of, **by}
+    if isinstance(settings, GroupsStep):
+        return {"of": settings.of, **{BY + name: name for name in settings.columns}}
+    found = {"of": settings.of}
+    if isinstance(settings, SelectStep):
+        like = settings.random.like if settings.random is not None else None
+        found |= {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
+    return found
 
 
 def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
@@ -182,7 +189,12 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, PairsStep):
         yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, SelectStep):
-        yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
+        yield Step(name, "select", inputs, settings=settings.wanted, own=True)
+    elif isinstance(settings, ScoreStep):
+        base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
+        yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
+    elif isinstance(settings, GroupsStep):
+        yield _grouping(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):
         shares = dict[str, float]()
         for of, share in settings.of.items():  # two names may mean one step in this round
@@ -192,6 +204,34 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         )
     else:
         yield from _named_training(config, name, settings, inputs)
+
+
+def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
+    """A step that makes groups. Raises GraphError for columns of other samples, or at another grain than they are used at."""
+    for column, grain in settings.columns.items():
+        step, here = config.steps.get(written(column)), f"{name}: `{settings.word_of(column)}: {column}` is"
+        if isinstance(step, ScoreStep) and step.scorer.grain != grain:
+            raise GraphError(f"{here} a column at grain {step.scorer.grain}, and {grain} is needed there")
+        if isinstance(step, ScoreStep) and _samples(config, step.of) != _samples(config, settings.of):
+            raise GraphError(
+                f"{here} a column of {step.of}, which has other samples than {settings.of}: make one of those"
+            )
+    limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
+    limits = {field: most for field, most in limits.items() if most is not None}
+    sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
+    words = {BY + column: settings.word_of(column) for column in settings.columns}
+    inputs = {**inputs, "base": BASE}
+    return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+
+
+def _samples(config: ExperimentConfig, name: str) -> str:
+    """The step whose samples these are, with verdicts or without."""
+    seen = list[str]()
+    while (name := written(name)) not in seen:  # a circle is told later
+        seen.append(name)
+        step = config.steps.get(name)
+        name = "traces" if name == "verified" else step.of if isinstance(step, VerifyStep) else name
+    return name
 
 
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:

@@ -39,6 +39,8 @@ class _Estimate:
             "verify": self._verify,
             "select": lambda step: self._beside(step, f"traces of {self._work(step).problems:,.0f} problems"),
             "pairs": self._pairs,
+            "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
+            "groups": self._groups,
             "train": self._train,
             "merge": self._merge,
             "evaluate": self._evaluate,
@@ -106,6 +108,11 @@ class _Estimate:
     def _pairs(self, step: Step) -> Lines:
         work = self._work(step)
         yield from self._beside(step, f"{work.positives:,} positives and {work.pairs:,} pairs")
+
+    def _groups(self, step: Step) -> Lines:
+        work = self._work(step)
+        told = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
+        yield from self._beside(step, f"{told}; a training on them is priced as one on positives and pairs")
 
     # ------------------------------------------------------------------------------------------------------- the models
 

@@ -21,13 +21,15 @@ from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import step_named
 from redi_ray.report.lineage import graph_of_record
-from redi_ray.schemas import UNFINISHED, Verdict
+from redi_ray.schemas import UNFINISHED, Verdict, votes_of
 from redi_ray.store import storage
 
 TABLES = ("verified", "verdicts", "traces")
 """Tables that hold traces, the one that says most first."""
 TRACES = ("verified", "traces")
 """Types of outputs that do."""
+VOTED = ("votes", "verdict_by")
+"""Columns of votes, which rows to look at hold by the verifiers' names."""
 ROWS_AT_A_TIME = 64
 
 
@@ -186,7 +188,8 @@ def _matches(fragment: ds.Fragment, wanted: TraceFilter) -> Iterator[dict[str, A
     for batch in fragment.to_batches(
         filter=whole, batch_size=ROWS_AT_A_TIME, batch_readahead=0, fragment_readahead=0, use_threads=False
     ):
-        yield from batch.to_pylist()
+        for row in batch.to_pylist():
+            yield row | {name: votes_of(row[name]) for name in VOTED if name in row}
 
 
 def details(row: dict[str, Any]) -> dict[str, str]:
@@ -202,6 +205,6 @@ def details(row: dict[str, Any]) -> dict[str, str]:
         length.append(reason if reason == UNFINISHED else f"finished by {reason}")
     if length:
         found["length"] = ", ".join(length)
-    votes = row.get("verdict_by") or row.get("votes") or {}
-    cast = [f"{name} {vote}" for name, vote in votes.items() if vote is not None]
+    votes = votes_of(row.get("verdict_by")) or votes_of(row.get("votes"))
+    cast = [f"{name} {vote}" for name, vote in votes.items()]
     return found | ({"votes": ", ".join(cast)} if cast else {})

@@ -107,6 +107,11 @@ def _rows_of(run: RunRecord, step: Step) -> Iterator[dict[str, Any]]:
         yield row(step.name, "problems" if step.gives == "problems" else "traces", "out")
         return
     branch = f"{step.name}: " if step.own else ""
+    if step.kind == "groups":
+        # the manifest accounts for samples; why a problem gave no group is told here
+        lost = dict(manifest.facts.get("problems_dropped", {})) if manifest else {}
+        yield {**row(f"{branch}groups", "problems", "groups"), "dropped": lost}
+        return
     yield row(f"{branch}positives", "problems", "positives")
     # The manifest accounts for problems that gave no positive; why a positive gave no pair is told beside it.
     why = dict(manifest.facts.get("pairs_dropped", {})) if manifest else {}

@@ -19,7 +19,7 @@ from redi_ray.eval.metrics import BenchmarkResult
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.report.lineage import control_arm, graph_of_record, models_of
 from redi_ray.store.manifests import Manifest, current_manifest
-from redi_ray.store.storage import StorageError, exists, join, list_files, read_bytes, read_json, read_tables
+from redi_ray.store.storage import StorageError, exists, join, list_files, read_batches, read_bytes, read_json
 
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
@@ -173,7 +173,8 @@ def _pairs(groups: Manifest) -> list[dict[str, str]]:
     def text(messages: list[dict[str, str]]) -> str:
         return "\n\n".join(message["content"] for message in messages)
 
-    rows = [row for table in read_tables(groups.files("pairs")[:1]) for row in table.slice(0, PAIRS_READ).to_pylist()]
+    shards = groups.files("pairs")
+    rows = next(read_batches(shards[0])).slice(0, PAIRS_READ).to_pylist() if shards else []
     sides = ("prompt", "chosen", "rejected")
     return [{"pair_id": row["pair_id"], **{side: text(row[side]) for side in sides}} for row in rows]
 

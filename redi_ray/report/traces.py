@@ -22,7 +22,7 @@ from markupsafe import Markup, escape
 
 from redi_ray.report.browse import details
 from redi_ray.schemas import Verdict
-from redi_ray.store.storage import join, read_tables, write_bytes
+from redi_ray.store.storage import join, read_rows, read_tables, write_bytes
 
 PAGE_BYTES = 1_900_000
 """Traces are added up to this size of the page."""
@@ -110,8 +110,7 @@ def _fetch(shards: list[str], places: list[tuple[int, int, int]]) -> Iterator[di
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for number in sorted({number for _, number, _ in places}):
         rows = [row for _, shard, row in places if shard == number]
-        (table,) = read_tables([shards[number]], COLUMNS)
-        found |= {(number, row): value for row, value in zip(rows, table.take(rows).to_pylist(), strict=True)}
+        found |= {(number, row): value for row, value in read_rows(shards[number], rows, COLUMNS)}
     for _, number, row in places:
         yield found[number, row]
 

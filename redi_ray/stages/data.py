@@ -10,6 +10,7 @@ import pyarrow as pa
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
     ArithmeticSource,
+    Columns,
     EndpointTraces,
     FilesSource,
     ImportTraces,
@@ -42,7 +43,9 @@ Made = Manifest | Stage
 
 def problems_stage(run: Run) -> Stage:
     config = run.config.problems
-    return run.stage("problems", {"problems": config, "content": content_of_source(config.source)}, {})
+    deciding = {"problems": config, "content": content_of_source(config.source)}
+    version = 2 if brings_traces(config.source) else 1  # what was sampled for problems alone stays
+    return run.stage("problems", deciding, {}, version=version)
 
 
 def problems(run: Run) -> Manifest:
@@ -99,6 +102,12 @@ def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
     """What of a teacher loaded here decides its traces; a base model of the run's own is an input."""
     content = None if run.config.teacher_is_base else content_of_model(config.model)
     return {"engine": config.engine or run.config.resources.engine, "content": content}
+
+
+def brings_traces(source: Source) -> bool:
+    """Whether its rows hold traces."""
+    columns: Columns | None = getattr(source, "columns", None)
+    return isinstance(source, OpenR1Source) or (columns is not None and columns.completion is not None)
 
 
 def content_of_source(source: Source) -> str | None:

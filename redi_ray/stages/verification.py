@@ -24,17 +24,21 @@ from redi_ray.data.verify.decide import NO_VOTE, JudgeCounts, decide_traces
 from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.tokenizer import content_of_model
-from redi_ray.schemas import VERIFIERS, Verdict
+from redi_ray.schemas import Verdict, votes_of
 from redi_ray.stages.bars import WorkBar, label_of
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
+VERSION = 2
+"""Of verified tables; raise it when their rows change."""
+
 
 def checked_stage(run: Run, traces: Manifest | Stage) -> Stage:
     """Where the verdicts of the first pass go, those between rounds of sampling too."""
     settings = run.config.verify
-    return run.stage("verified" if settings.in_one_pass else "checked", settings.first_pass(), {"traces": traces})
+    name = "verified" if settings.in_one_pass else "checked"
+    return run.stage(name, settings.first_pass(), {"traces": traces}, version=VERSION)
 
 
 def verified_stage(run: Run, traces: Manifest | Stage) -> Stage:
@@ -156,9 +160,5 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 def _combinations(votes: pa.ChunkedArray) -> dict[str, int]:
     """How often votes fell together: `math_verify wrong, judge correct` -> rows; verifiers without a vote are left out."""
-    table = pa.table({name: pc.struct_field(votes, name) for name in VERIFIERS})
-    counted = table.group_by(list(VERIFIERS)).aggregate([([], "count_all")]).to_pylist()
-    return {
-        ", ".join(f"{name} {row[name]}" for name in VERIFIERS if row[name] is not None) or "no vote": row["count_all"]
-        for row in counted
-    }
+    cast = (votes_of(stored) for stored in votes.to_pylist())
+    return Counter(", ".join(f"{name} {vote}" for name, vote in by.items()) or "no vote" for by in cast)

@@ -15,7 +15,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.curate import CurateCounts, Worker, make_curation, run_passes
 from redi_ray.data.curate.work import Curation
-from redi_ray.schemas import VERIFIED_TRACE, trace_id
+from redi_ray.schemas import VERIFIED_TRACE, stored_votes, trace_id
 from redi_ray.store import storage
 
 PROMPT = PromptSettings(prefix="<think>")
@@ -34,7 +34,7 @@ def trace(problem_id: str, index: int, verdict: str, text: str = "", **columns: 
         "sample_index": index,
         "completion": text or f"<think>{problem_id} {index}",
         "verdict": verdict,
-        "verdict_by": {"math_verify": verdict},
+        "verdict_by": stored_votes({"math_verify": verdict}),
         **columns,
     }
 

@@ -14,9 +14,10 @@ from redi_ray.config.evaluation import BenchmarkSettings, EvaluateSettings
 from redi_ray.config.load import ConfigError, load_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.eval.evaluate import EvaluationError, check_prompt, requests, score, shown_samples
+from redi_ray.eval.evaluate import EvaluationError, check_prompt, read_scored, requests, score, shown_samples
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
-from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, trace_id
+from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, stored_votes, trace_id
+from redi_ray.store import storage
 from redi_ray.text.recorded import record_problems
 
 PROBLEMS = pa.Table.from_pylist(
@@ -28,7 +29,7 @@ def trace(problem: str, index: int, verdict: str, tokens: int, finish_reason: st
     return {
         "problem_id": problem, "problem": problem, "answer": "1", "source": "test", "sample_index": index,
         "trace_id": trace_id(problem, index), "completion": "c", "finish_reason": finish_reason, "num_tokens": tokens,
-        "verdict": verdict, "verdict_by": {"math_verify": verdict},
+        "verdict": verdict, "verdict_by": stored_votes({"math_verify": verdict}),
     }  # fmt: skip
 
 
@@ -62,8 +63,18 @@ def test_each_benchmark_has_its_own_number_of_samples():
     assert asked["sample_index"].to_pylist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2]
 
 
-def test_shown_samples_are_right_and_wrong():
-    assert [row["verdict"] for row in shown_samples(ROWS, "test")] == ["correct", "correct", "wrong", "timeout"]
+def test_shown_samples_are_right_and_wrong(tmp_path: Path):
+    """Their texts are fetched from where they lie; scores are made of small columns alone."""
+    files = [f"{tmp_path}/{number}.parquet" for number in range(2)]
+    for file, start in zip(files, (0, 3), strict=True):
+        storage.write_table(file, ROWS.slice(start, 3 if not start else None))
+    rows = read_scored(files)
+    shown = shown_samples(rows, files)
+    assert [row["verdict"] for row in shown] == ["correct", "correct", "wrong", "timeout"]
+    texts = {row["trace_id"]: row["problem"] for row in ROWS.to_pylist()}
+    assert [row["problem"] for row in shown] == [texts[row["trace_id"]] for row in shown]
+    settings = EvaluateSettings(num_samples=2, ks=[1, 2])
+    assert score(rows, PROBLEMS, settings) == score(ROWS, PROBLEMS, settings)
 
 
 DOUBLING = """

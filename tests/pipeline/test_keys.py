@@ -31,7 +31,7 @@ HOW = {
 ENGINE = {"resources.engine.dtype", "resources.engine.max_model_len", "resources.engine.engine_kwargs"}
 OTHERS: dict[str, Any] = {
     "generate.loops": {"stop": False}, "generate.engine": {"dtype": "bfloat16"}, "generate.prompt": {"system": "Think."},
-    "verify.votes": ["math_verify", "label"], "verify.policy": "any", "verify.answers.extract": ["last_number"],
+    "verify.policy": "any", "verify.answers.extract": ["last_number"],
     "verify.judge": {"model": "other", "ask": "all"}, "verify.answers.gold_extract": ["boxed"],
     "curate.duplicates": {}, "curate.contamination": {}, "curate.language": {}, "curate.difficulty": {},
     "model.prompt.system": "Think.", "model.prompt.template_args": {"a": 1}, "model.prompt.date": "2025-01-01",
@@ -51,7 +51,7 @@ OTHERS: dict[str, Any] = {
 
 NOT_ALONE = ("keep_best", "export", "patience", "probe")
 """Of a training; they ask for other fields, see below."""
-ELSEWHERE = ("problems.dev.share", "problems.dev.seed", "verify.judge", "sft.objective.name", "steps", "repeat",
+ELSEWHERE = ("problems.dev.share", "problems.dev.seed", "verify.judge", "verify.votes", "sft.objective.name", "steps", "repeat",
              "resources.engine.tensor_parallel_size")  # fmt: skip
 """Not for this config: of other sources, of votes, a word that is always the same, of steps, of GPUs."""
 

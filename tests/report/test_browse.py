@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from redi_ray.cli.app import app
 from redi_ray.cli.inspect import inspect_traces
 from redi_ray.report.browse import BrowseError, TraceFilter, find_traces, read_traces
-from redi_ray.schemas import VERIFIED_TRACE
+from redi_ray.schemas import VERIFIED_TRACE, stored_votes
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import join, write_table
 
@@ -34,9 +34,9 @@ def trace(index: int, verdict: str, **changes: object) -> dict:
         "finish_reason": "stop",
         "num_tokens": 10 * index,
         "model": "teacher",
-        "votes": {"label": "wrong"},
+        "votes": stored_votes({"label": "wrong"}),
         "verdict": verdict,
-        "verdict_by": {"math_verify": verdict, "label": "wrong"},
+        "verdict_by": stored_votes({"math_verify": verdict, "label": "wrong"}),
         "extracted_answer": str(index),
     }
     return {**found, **changes}

@@ -13,7 +13,7 @@ import pytest
 
 from redi_ray.report.page import build_report
 from redi_ray.report.traces import PER_VERDICT
-from redi_ray.schemas import VERIFIED_TRACE
+from redi_ray.schemas import VERIFIED_TRACE, stored_votes
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import join, write_bytes, write_table
 
@@ -30,7 +30,7 @@ def trace(index: int, verdict: str, completion: str) -> dict:
         "sample_index": 0,
         "completion": completion,
         "verdict": verdict,
-        "verdict_by": {"math_verify": verdict},
+        "verdict_by": stored_votes({"math_verify": verdict}),
         "extracted_answer": HOSTILE,
     }
 

@@ -35,7 +35,7 @@ def published(folder: Path) -> tuple[Manifest, Manifest, Manifest]:
                     "sample_index": index,
                     "completion": f"<think>\n{index}</think>",
                     "verdict": verdict,
-                    "verdict_by": {},
+                    "verdict_by": [],
                 }
                 for number, text in enumerate([*TEXTS, DEV.upper()])
                 for index, verdict in enumerate(("correct", "wrong"))

@@ -63,8 +63,8 @@ def _misfit(thought: Thought, traces: int) -> str:
 
 def _completions(shards: list[str]) -> Iterator[tuple[str, str | None]]:
     """(completion, finish reason) of every trace."""
-    for table in storage.read_tables(shards, ["completion", "finish_reason"]):
-        for batch in table.to_batches():
+    for shard in shards:
+        for batch in storage.read_batches(shard, ["completion", "finish_reason"]):
             yield from zip(batch["completion"].to_pylist(), batch["finish_reason"].to_pylist(), strict=True)
 
 

@@ -29,7 +29,7 @@ from redi_ray.data.curate.choice import decide
 from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.scan import ProblemJudge, scan
 from redi_ray.data.curate.select import select
-from redi_ray.data.curate.work import Curation, count_partitions, cut
+from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
 from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.store import storage
@@ -104,7 +104,15 @@ def make_curation(
     sizes = storage.file_sizes(verified)
     shards = tuple(map(storage.resolve, verified))
     borders, partitions = cut(sizes), count_partitions(sizes)
-    curation = Curation(shards, storage.resolve(out_uri), config, tokenizer, prompt, borders, partitions)
+    curation = Curation(
+        verified=shards,
+        out_uri=storage.resolve(out_uri),
+        config=config,
+        tokenizer=tokenizer,
+        prompt=prompt,
+        borders=borders,
+        partitions=partitions,
+    )
     if config.contamination is not None:
         tables = [_read_benchmark(file) for file in config.contamination.files]
         if benchmarks is not None and config.contamination.benchmarks:
@@ -188,12 +196,12 @@ class Worker:
 
 @contextmanager
 def ray_workers(
-    curation: Curation, count: int, label_selector: Mapping[str, str] | None = None
+    passes: Passes, count: int, label_selector: Mapping[str, str] | None = None, kind: type = Worker
 ) -> Iterator[PassRunner]:
-    """Actors that do the tasks. One that dies is started again, and so are its tasks."""
+    """Actors of a class such as `Worker` that do the tasks. One that dies is started again, and so are its tasks."""
     labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
-    actor = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(Worker)
-    actors: list[Any] = [actor.remote(curation) for _ in range(min(count, max(curation.groups, 1)))]
+    actor: Any = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(kind)
+    actors: list[Any] = [actor.remote(passes) for _ in range(min(count, max(passes.groups, 1)))]
     pool = ActorPool(actors)
 
     def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:

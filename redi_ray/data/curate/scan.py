@@ -45,6 +45,10 @@ PROBLEMS = pa.schema(
 RATED = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
 """Verdicts that tell whether the problem was solved."""
 MAX_ANSWER_CHARS = 500
+SEVERAL_TURNS = (
+    "several_turns",
+    "an example or a pair has one answer a side; a step `groups` takes traces of several turns",
+)
 
 
 class ProblemJudge:
@@ -82,7 +86,7 @@ def columns_of(curation: Curation, judge: ProblemJudge) -> list[str]:
         "problem": curation.judges_problems,
         "answer": judge.fingerprinter is not None,
     }
-    return ["problem_id", "trace_id", "sample_index", "verdict", *(name for name, on in wanted.items() if on)]
+    return ["problem_id", "trace_id", "sample_index", "verdict", "turns", *(name for name, on in wanted.items() if on)]
 
 
 def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
@@ -124,6 +128,8 @@ def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard:
     """A row of SCANNED; a trace that may not be picked for its side is noted in `drops`."""
     side = rules_for(curation, source["verdict"])
     found = None if side is None else trace_problem(source, side[1], curation.prompt)
+    if side is not None and source["turns"] is not None:
+        found = SEVERAL_TURNS
     if side is not None and found is not None:
         drops.add("trace", f"{side[0]}_{found[0]}", source["problem_id"], source["trace_id"], found[1])
     difficulty, answer = curation.config.difficulty, source.get("extracted_answer")

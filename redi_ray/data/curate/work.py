@@ -36,23 +36,19 @@ TASK_BYTES = 8 << 20
 """Input per task, below which it is not worth another one."""
 PART_PROBLEMS = 1000
 """Problems per output shard, and what a crash can cost in the last pass."""
-BATCH_ROWS = 512
-"""Rows of texts held in memory at a time."""
 
 
-@dataclass(frozen=True)
-class Curation:
-    """One curation, as every worker sees it."""
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """Work on verified shards in several passes, as every worker sees it."""
 
     verified: tuple[str, ...]
     out_uri: str
-    config: CurateConfig
     tokenizer: str
     prompt: PromptSettings
     borders: tuple[int, ...]
     """Group g holds the shards from `borders[g]` to `borders[g + 1]`."""
     partitions: int
-    part_problems: int = PART_PROBLEMS
     trust_remote_code: bool = False
     """Of the tokenizer."""
 
@@ -65,6 +61,25 @@ class Curation:
         """Group of each shard."""
         return [g for g in range(self.groups) for _ in range(self.borders[g], self.borders[g + 1])]
 
+    def partition_of(self, problem_id: str) -> int:
+        return zlib.crc32(problem_id.encode()) % self.partitions
+
+    def work(self, *parts: str) -> str:
+        """A place for what the passes hand on."""
+        return storage.join(self.out_uri, "work", *parts)
+
+    def work_files(self, table: str, tasks: int) -> list[str]:
+        """The files of a table, one of each task of the pass that wrote it."""
+        return [self.work(table, part_name(task)) for task in range(tasks)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curation(Passes):
+    """One curation."""
+
+    config: CurateConfig
+    part_problems: int = PART_PROBLEMS
+
     @property
     def judges_problems(self) -> bool:
         """Whether a block looks at the problems' texts."""
@@ -76,17 +91,6 @@ class Curation:
         """Whether a block looks at all problems together."""
         difficulty = self.config.difficulty
         return self.config.duplicates is not None or (difficulty is not None and bool(difficulty.buckets))
-
-    def partition_of(self, problem_id: str) -> int:
-        return zlib.crc32(problem_id.encode()) % self.partitions
-
-    def work(self, *parts: str) -> str:
-        """A place for what the passes hand on."""
-        return storage.join(self.out_uri, "work", *parts)
-
-    def work_files(self, table: str, tasks: int) -> list[str]:
-        """The files of a table, one of each task of the pass that wrote it."""
-        return [self.work(table, part_name(task)) for task in range(tasks)]
 
 
 def part_name(*numbers: int) -> str:
@@ -117,7 +121,7 @@ def order_key(seed: int, problem_id: str) -> str:
     return hashlib.sha256(f"{seed}/{problem_id}".encode()).hexdigest()[:12]
 
 
-def write_rows(curation: Curation, table: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+def write_rows(curation: Passes, table: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     """One shard of a published table, if it has any rows: not every reader takes a Parquet file without."""
     if rows:
         storage.write_table(storage.join(curation.out_uri, table, name), pa.Table.from_pylist(rows, schema=schema))
@@ -144,13 +148,11 @@ def read_row_group(uris: list[str], number: int) -> pa.Table:
 
 def stream_rows(uri: str, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, row) of a shard, a batch in memory at a time."""
-    fs, path = storage.filesystem(uri)
     number = 0
-    with storage_errors("read", uri), fs.open_input_file(path) as source:
-        for batch in pq.ParquetFile(source).iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            for row in batch.to_pylist():
-                yield number, row
-                number += 1
+    for batch in storage.read_batches(uri, columns):
+        for row in batch.to_pylist():
+            yield number, row
+            number += 1
 
 
 class Drops:
@@ -167,7 +169,7 @@ class Drops:
         row = {"problem_id": problem_id, "trace_id": trace_id, "what": what, "reason": reason, "detail": detail}
         self.rows.append(row)
 
-    def write(self, curation: Curation, name: str) -> None:
+    def write(self, curation: Passes, name: str) -> None:
         write_rows(curation, "dropped", name, self.rows, DROPPED)
 
 

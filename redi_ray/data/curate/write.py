@@ -6,16 +6,14 @@ Length limits apply here, after the choice, as in the paper: a trace that is too
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from redi_ray.data.curate.answers import WITHOUT_PREFIX, Answers, is_finished
 from redi_ray.data.curate.choice import CHOICE
 from redi_ray.data.curate.work import (
-    BATCH_ROWS,
     Curation,
     Drops,
     finish,
@@ -25,19 +23,16 @@ from redi_ray.data.curate.work import (
     read_row_group,
     write_rows,
 )
-from redi_ray.errors import storage_errors
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import CUT_OFF, EXAMPLE, PAIR
+from redi_ray.schemas import EXAMPLE, PAIR
 from redi_ray.store import storage
 from redi_ray.text.prompts import to_messages
-from redi_ray.text.templates import without_ending
-from redi_ray.text.thoughts import opened_once, opening_tag
-from redi_ray.text.tokens import body_of, completion_ids, prompt_ids
+from redi_ray.text.tokens import prompt_ids
 
 Place = tuple[int, int]
 """(shard, row) of a trace."""
 Row = dict[str, Any]
-WITHOUT_PREFIX = "without_prefix"
+TEXTS = ("trace_id", "problem", "completion", "finish_reason")
 SHOWN = 40
 """Characters of a dropped trace in the table `dropped`."""
 
@@ -60,40 +55,16 @@ def _place(place: dict[str, int]) -> Place:
     return place["shard"], place["row"]
 
 
-def fetch(shards: tuple[str, ...], places: Iterable[Place]) -> dict[Place, Row]:
+def fetch(shards: Sequence[str], places: Iterable[Place], columns: Sequence[str] = TEXTS) -> dict[Place, Row]:
     """The traces at these places with their problems. Row groups are streamed, so only what is asked for is held."""
     wanted: dict[int, set[int]] = defaultdict(set)
     for shard, row in places:
         wanted[shard].add(row)
-    found: dict[Place, Row] = {}
-    for shard, rows in wanted.items():
-        fs, path = storage.filesystem(shards[shard])
-        with storage_errors("read", shards[shard]), fs.open_input_file(path) as source:
-            for row, value in _read_rows(pq.ParquetFile(source), rows):
-                found[shard, row] = value
-    return found
-
-
-def _read_rows(file: pq.ParquetFile, rows: set[int]) -> Iterable[tuple[int, Row]]:
-    first = 0
-    for number in range(file.num_row_groups):
-        after = first + file.metadata.row_group(number).num_rows
-        mine = sorted(row - first for row in rows if first <= row < after)
-        start = 0
-        columns = ["trace_id", "problem", "completion", "finish_reason"]
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[number], columns=columns) if mine else ():
-            here = [row - start for row in mine if start <= row < start + batch.num_rows]
-            for offset, value in zip(here, batch.take(pa.array(here, pa.int64())).to_pylist(), strict=True):
-                yield first + start + offset, value
-            start += batch.num_rows
-            if start > mine[-1]:
-                break
-        first = after
-
-
-def is_finished(trace: Row) -> bool:
-    """Whether a trace came to its own end; one of which that is not known counts as such."""
-    return trace["finish_reason"] not in CUT_OFF
+    return {
+        (shard, row): value
+        for shard, rows in wanted.items()
+        for row, value in storage.read_rows(shards[shard], rows, columns)
+    }
 
 
 def beginning(reason: str, trace: Row) -> str | None:
@@ -107,6 +78,7 @@ class Writer:
     def __init__(self, curation: Curation) -> None:
         self.curation = curation
         self.tokenizer = load_tokenizer(curation.tokenizer, curation.trust_remote_code)
+        self.answers = Answers(self.tokenizer, curation.prompt)
         self.examples: list[Row] = []
         self.pairs: list[Row] = []
         self.drops = Drops()
@@ -153,7 +125,7 @@ class Writer:
                 {
                     "example_id": f"{key}/{trace['trace_id']}",
                     "problem_id": row["problem_id"],
-                    "messages": [*messages, self.answer(trace)],
+                    "messages": [*messages, self.answers.message(trace["completion"])],
                     "finished": is_finished(trace),
                 }
             )
@@ -180,26 +152,19 @@ class Writer:
                     "pair_id": f"{key}/{good['trace_id']}/{bad['trace_id']}",
                     "problem_id": row["problem_id"],
                     "prompt": to_messages(problem, self.curation.prompt),
-                    "chosen": [self.answer(good)],
-                    "rejected": [self.answer(bad)],
+                    "chosen": [self.answers.message(good["completion"])],
+                    "rejected": [self.answers.message(bad["completion"])],
                     "chosen_finished": is_finished(good),
                     "rejected_finished": is_finished(bad),
                 }
             )
 
-    def answer(self, trace: Row) -> dict[str, str]:
-        """A trace as a message: its thought opened once, without the text of an end-of-turn token."""
-        text = without_ending(trace["completion"], self.tokenizer)
-        opens = opening_tag(self.curation.prompt.prefix) is not None
-        return {"role": "assistant", "content": opened_once(text, self.curation.prompt.prefix) if opens else text}
-
     def response_problem(self, side: str, trace: Row) -> str | None:
         """Why a trace cannot be used after all, or None."""
-        completion, prompt = trace["completion"], self.curation.prompt
-        if body_of(completion, self.tokenizer, prompt) is None:
-            return f"{side}_{WITHOUT_PREFIX}" if prompt.prefix else f"{side}_thinks_again"
+        completion = trace["completion"]
+        if (misfit := self.answers.misfit(completion)) is not None:
+            return f"{side}_{misfit}"
         limit = self.curation.config.max_response_tokens
         if "num_tokens" not in trace:  # once per trace, it may be in several pairs
-            ids = completion_ids(completion, self.tokenizer, prompt, finished=is_finished(trace))
-            trace["num_tokens"] = len(ids)
+            trace["num_tokens"] = self.answers.count_tokens(completion, finished=is_finished(trace))
         return f"{side}_too_long" if trace["num_tokens"] > limit else None

@@ -37,7 +37,7 @@ from redi_ray.data.sample.samples import (
 from redi_ray.data.sample.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
-from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
+from redi_ray.schemas import MESSAGES, REJECT, TRACE, VOTES, trace_id
 from redi_ray.store import storage
 
 TRIES = 3
@@ -186,6 +186,7 @@ def _to_traces(rows: pa.Table, model: str, sampling: Sampling) -> pa.Table:
         "trace_id": _trace_ids(rows),
         "model": [model] * rows.num_rows,
         "sampling": told,
+        "turns": pa.nulls(rows.num_rows, MESSAGES),
         "votes": pa.nulls(rows.num_rows, VOTES),
     }
     return pa.table({name: columns[name] for name in TRACE.names}).cast(TRACE)

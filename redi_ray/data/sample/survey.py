@@ -117,11 +117,13 @@ def _first_of_each(ids: Hashes) -> NDArray[np.bool_]:
 
 
 def _drop_rows(uri: str, double: NDArray[np.bool_], verified_uri: str | None) -> SampleStats:
-    (table,) = storage.read_tables([uri])
-    kept = table.filter(pa.array(~double))
-    storage.write_table(uri, kept)
+    stats, start = SampleStats(doubles=int(double.sum())), 0
+    with storage.table_writer(uri, storage.read_schema(uri)) as write:
+        for batch in storage.read_batches(uri):
+            kept = batch.filter(pa.array(~double[start : start + batch.num_rows]))
+            start += batch.num_rows
+            stats += stats_of(kept)
+            write(kept)
     if verified_uri is not None:
         storage.delete_file(storage.join(verified_uri, uri.rsplit("/", 1)[-1]))
-    stats = stats_of(kept)
-    stats.doubles = int(double.sum())
     return stats

@@ -1,12 +1,15 @@
 """Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, or JSON text.
 
-A problem is the one user turn, a completion the one assistant turn. What a single turn cannot stand for is refused with a
-reason: more turns, tools, and a system turn, since the trace may depend on it and is trained with ours.
+A problem is the one user turn, a completion the one assistant turn, or all turns after the problem. What would be lost is
+refused with a reason: more turns of a problem, calls of tools outside of the text, and a system turn, since the trace may depend
+on it and is trained with ours.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from redi_ray.config.prompts import PromptSettings
@@ -18,6 +21,7 @@ ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "ai"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "environment", "ipython"), "tool"),
 }
 """Names of roles, in small letters, and what they are here."""
 KEYS = (("role", "content"), ("from", "value"))
@@ -39,14 +43,7 @@ def read_text(value: Any, role: Role) -> str | None:
     chat = as_chat(value)
     if chat is None:
         return value if isinstance(value, str) else None
-    turns = [_turn(message) for message in chat]
-    if any(name == "system" and text.strip() for name, text in turns):
-        raise BadChat(
-            "system_turn",
-            "the chat has a system turn, which would be lost; take it out of the data and, if it shall be kept, set "
-            "model.prompt.system",
-        )
-    turns = [turn for turn in turns if turn[0] != "system"]
+    turns = _turns(chat)
     names = [name for name, _ in turns]
     if names not in (["user"], ["assistant"], ["user", "assistant"]):
         raise BadChat(
@@ -57,6 +54,55 @@ def read_text(value: Any, role: Role) -> str | None:
     if role not in found:
         raise BadChat("no_such_turn", f"the chat has no {role} turn, only {', '.join(names)}; name another column")
     return found[role]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model made of a problem."""
+
+    text: str
+    """Its answer; of several turns, the last one of the model's own."""
+    turns: list[dict[str, str]] | None = None
+    """All that follows the problem, a list of {role, content}: assistant, tool, user; None where it is one answer."""
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether a tool or a user has the last word."""
+        return self.turns is not None and self.turns[-1]["role"] != "assistant"
+
+
+def read_completion(value: Any) -> Answer | None:
+    """A completion of one turn or more, without the question that a chat may begin with; None if it is neither text nor a chat.
+
+    Raises BadChat for a chat without an answer, or one that cannot be trained on as it is.
+    """
+    chat = as_chat(value)
+    turns = [] if chat is None else _turns(chat)
+    turns = turns[1:] if turns and turns[0][0] == "user" else turns
+    if len(turns) < 2:
+        text = read_text(value, "assistant")
+        return None if text is None else Answer(text)
+    names = [name for name, _ in turns]
+    if unknown := sorted(set(names) - {"assistant", "tool", "user"}):
+        raise BadChat("unknown_role", f"the chat has turns of {', '.join(unknown)}; write assistant, tool or user")
+    if names[0] != "assistant":
+        raise BadChat("several_turns", f"a {names[0]} turn stands before the first answer; only one question fits")
+    if any(one == other == "assistant" for one, other in pairwise(names)):
+        raise BadChat("several_turns", "the chat has two answers in a row; make them one turn")
+    last = next(text for name, text in reversed(turns) if name == "assistant")
+    return Answer(last, [{"role": name, "content": text} for name, text in turns])
+
+
+def _turns(chat: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(role, text) of a chat's turns. Raises BadChat where a system turn would be lost."""
+    turns = [_turn(message) for message in chat]
+    if any(name == "system" and text.strip() for name, text in turns):
+        raise BadChat(
+            "system_turn",
+            "the chat has a system turn, which would be lost; take it out of the data and, if it shall be kept, set "
+            "model.prompt.system",
+        )
+    return [turn for turn in turns if turn[0] != "system"]
 
 
 def is_chat(value: Any) -> bool:

@@ -31,7 +31,7 @@ from redi_ray.data.sources.readers import DataError, Row, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser
 from redi_ray.data.sources.shards import RejectWriter, ShardWriter
 from redi_ray.data.sources.world import answer, build_world
-from redi_ray.schemas import PROBLEM, TRACE, trace_id
+from redi_ray.schemas import PROBLEM, TRACE, stored_votes, trace_id
 from redi_ray.store import storage
 from redi_ray.text.loops import infer_finish_reason
 from redi_ray.text.problem_key import problem_key
@@ -198,9 +198,10 @@ class _Collector:
                     "trace_id": trace_id(known.problem_id, index),
                     "sample_index": index,
                     "completion": trace.completion,
+                    "turns": trace.turns,
                     "finish_reason": reason,
                     "model": trace.model,
-                    "votes": trace.votes,
+                    "votes": None if trace.votes is None else stored_votes(trace.votes),
                 }
             )
 

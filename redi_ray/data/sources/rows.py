@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.data.sources.chats import BadChat, is_chat, read_text
+from redi_ray.data.sources.chats import Answer, BadChat, is_chat, read_completion, read_text
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
+from redi_ray.schemas import UNFINISHED
 from redi_ray.text.finish import finish_reason
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
@@ -40,6 +41,8 @@ class ParsedTrace:
     votes: dict[str, str | None] | None
     finish_reason: str | None = None
     """Null where the data do not say."""
+    turns: list[dict[str, str]] | None = None
+    """As in TRACE."""
 
 
 @dataclass(frozen=True)
@@ -102,53 +105,55 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
         return [], []
     several = isinstance(columns.completion, list)
     completion_columns = _listed(columns.completion)
-    label_columns = _listed(columns.label, len(completion_columns))
+    voted = {name: _listed(told, len(completion_columns)) for name, told in columns.voted.items()}
     reason_columns = _listed(columns.finish_reason, len(completion_columns))
     row_model = read_id(lookup(row, columns.model))
     traces: list[ParsedTrace] = []
     refused: list[tuple[str, str]] = []
-    for completion_column, label_column, reason_column in zip(
-        completion_columns, label_columns, reason_columns, strict=True
-    ):
-        completions, labels = lookup(row, completion_column), lookup(row, label_column)
-        reasons = lookup(row, reason_column)
+    for number, (completion_column, reason_column) in enumerate(zip(completion_columns, reason_columns, strict=True)):
+        completions, reasons = lookup(row, completion_column), lookup(row, reason_column)
+        told = {"finish_reason": (reason_column, reasons)}
+        told |= {name: (listed[number], lookup(row, listed[number])) for name, listed in voted.items()}
         model = completion_column.split(".")[0] if several else row_model
         if completions is None:
             refused.append(("no_completion", _missing(row, completion_column)))
             continue
-        if not isinstance(completions, list) or is_chat(completions):
-            completions, labels, reasons = [completions], [labels], [reasons]
+        single = not isinstance(completions, list) or is_chat(completions)
+        completions = [completions] if single else completions
         count = len(completions)
-        labels, reasons = _each(labels, count), _each(reasons, count)
-        for what, listed, column in (("label", labels, label_column), ("finish_reason", reasons, reason_column)):
-            if len(listed) != count:
-                told = f"{len(listed)} in column `{column}` for {count} in `{completion_column}`"
-                refused += [(f"{what}_length", f"{told}; write one {what} for each completion")] * count
+        each = {name: (column, [value] if single else _each(value, count)) for name, (column, value) in told.items()}
+        for what, (column, values) in each.items():
+            if len(values) != count:
+                detail = f"{len(values)} in column `{column}` for {count} in `{completion_column}`"
+                refused += [(f"{what}_length", f"{detail}; write one {what} for each completion")] * count
                 break
         else:
-            found, bad = _traces(completions, labels, reasons, completion_column, label_column, model)
+            found, bad = _traces(completions, each, completion_column, model)
             traces, refused = traces + found, refused + bad
     return traces, refused
 
 
 def _traces(
-    completions: list[Any],
-    labels: list[Any],
-    reasons: list[Any],
-    column: str,
-    label_column: str | None,
-    model: str | None,
+    completions: list[Any], each: dict[str, tuple[Any, list[Any]]], column: str, model: str | None
 ) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
-    """The traces of one column of one row, and what of them cannot be used."""
+    """The traces of one column of one row, and what of them cannot be used.
+
+    each: `finish_reason` and verifiers -> (column, what it says of each completion).
+    """
     traces, refused = [], []
-    for completion, label, reason in zip(completions, labels, reasons, strict=True):
+    (_, reasons), voted = each["finish_reason"], {name: told for name, told in each.items() if name != "finish_reason"}
+    for index, (completion, reason) in enumerate(zip(completions, reasons, strict=True)):
         try:
-            text = _completion(completion, column)
-            votes = {"label": _vote(label, f"column `{label_column}`", "bad_label")} if label_column else None
+            answer = _completion(completion, column)
+            votes = {
+                name: _vote(values[index], f"column `{where}`", "bad_label" if name == "label" else "bad_vote")
+                for name, (where, values) in voted.items()
+            }
         except _TraceRefused as error:
             refused.append((error.reason, str(error)))
             continue
-        traces.append(ParsedTrace(text, model, votes, finish_reason(reason)))
+        ended = UNFINISHED if answer.broken_off and reason is None else finish_reason(reason)
+        traces.append(ParsedTrace(answer.text, model, votes or None, ended, answer.turns))
     return traces, refused
 
 
@@ -171,15 +176,15 @@ class _TraceRefused(ValueError):
         self.reason = reason
 
 
-def _completion(value: Any, where: str) -> str:
-    """A completion's text. Raises _TraceRefused."""
+def _completion(value: Any, where: str) -> Answer:
+    """A completion, of one turn or more. Raises _TraceRefused."""
     try:
-        text = read_text(value, "assistant")
+        answer = read_completion(value)
     except BadChat as error:
         raise _TraceRefused(error.reason, f"`{where}`: {error}") from error
-    if text is None or not text.strip():
+    if answer is None or not answer.text.strip():
         raise _TraceRefused("no_completion", f"`{where}` holds {shown(value)}")
-    return text
+    return answer
 
 
 def _vote(value: Any, where: str, reason: str) -> str | None:
@@ -215,7 +220,7 @@ def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
     traces, refused = [], []
     for completion, reason, *votes_of_it in zip(generations, reasons, *verdicts, strict=True):
         try:
-            text = _completion(completion, "generations")
+            answer_of = _completion(completion, "generations")
             votes = [
                 _vote(verdict, f"`correctness.{name}`", "bad_vote")
                 for name, verdict in zip(OPENR1_VERDICTS, votes_of_it, strict=True)
@@ -224,7 +229,7 @@ def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
             refused.append((error.reason, str(error)))
             continue
         by = dict(zip(OPENR1_VERDICTS.values(), votes, strict=True))
-        traces.append(ParsedTrace(text, "DeepSeek-R1", by, finish_reason(reason)))
+        traces.append(ParsedTrace(answer_of.text, "DeepSeek-R1", by, finish_reason(reason), answer_of.turns))
     return Parsed(
         problem_id=read_id(row.get("uuid")) or problem_hash(problem),
         problem=problem,

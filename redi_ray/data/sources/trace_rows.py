@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redi_ray.config.trace_files import REQUIRED, TraceColumns
-from redi_ray.data.sources.chats import BadChat, read_text
+from redi_ray.data.sources.chats import BadChat, read_completion
 from redi_ray.data.sources.readers import UNREAD, DataError, Row, file_rows, first_columns
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.values import BadValue, read_answer, read_id, read_vote, shown
-from redi_ray.schemas import VERIFIERS
+from redi_ray.schemas import UNFINISHED, stored_votes
 from redi_ray.text.finish import finish_reason
 
 SEGMENT_ROWS = 20_000
@@ -71,7 +71,7 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
     if problem_id is None:
         raise RowRefused("no_problem_id", _told(row.value, columns.problem_id))
     try:
-        completion = read_text(lookup(row.value, columns.completion), "assistant")
+        completion = read_completion(lookup(row.value, columns.completion))
     except BadChat as error:
         raise RowRefused(error.reason, f"column `{columns.completion}`: {error}") from error
     if completion is None:
@@ -80,26 +80,28 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
         answer = read_answer(lookup(row.value, columns.answer))
     except BadValue as error:
         raise RowRefused("bad_answer", f"{_told(row.value, columns.answer)}: {error}") from error
+    reason = lookup(row.value, columns.finish_reason)
     return {
         "problem_id": problem_id,
         "problem": "",
         "answer": answer,
         "trace_id": read_id(lookup(row.value, columns.trace_id)) or f"{problem_id}#{row.where}",
         "sample_index": 0,
-        "completion": completion,
-        "finish_reason": finish_reason(lookup(row.value, columns.finish_reason)),
+        "completion": completion.text,
+        "turns": completion.turns,
+        "finish_reason": UNFINISHED if completion.broken_off and reason is None else finish_reason(reason),
         "votes": _votes(row.value, columns),
     }
 
 
-def _votes(value: dict[str, Any], columns: TraceColumns) -> dict[str, str | None]:
-    found: dict[str, str | None] = dict.fromkeys(VERIFIERS)
+def _votes(value: dict[str, Any], columns: TraceColumns) -> list[dict[str, str]]:
+    found: dict[str, str | None] = {}
     for name, column in columns.votes.items():
         try:
             found[name] = read_vote(lookup(value, column))
         except BadValue as error:
             raise RowRefused("bad_vote", f"{_told(value, column)}, {error}") from error
-    return found
+    return stored_votes(found)
 
 
 def _told(value: dict[str, Any], column: str) -> str:

@@ -4,21 +4,19 @@ inverted. One task per shard, as in `redi_ray.data.verify.traces`; a shard whose
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray.data
 
 from redi_ray.config.answers import VerifySettings
-from redi_ray.config.judges import JudgeSettings
+from redi_ray.data.columns import beside
 from redi_ray.data.sample.survey import trace_shards
-from redi_ray.data.verify.traces import decide_trace
-from redi_ray.schemas import CUT_OFF, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
+from redi_ray.data.shard_tasks import each_shard
+from redi_ray.data.verify.traces import decide_votes, in_order
+from redi_ray.schemas import CUT_OFF, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
 from redi_ray.store import storage
 from redi_ray.text.judgement import read_judgement
 from redi_ray.text.verdicts import invert
@@ -58,36 +56,35 @@ def decide_traces(verified_uri: str, judged_uri: str | None, out_uri: str, setti
     """
     root = storage.resolve(verified_uri)
     names = [uri.removeprefix(root + "/") for uri in trace_shards(root)]
-    done = set(storage.list_files(out_uri, ".parquet"))
-    rows = [{"name": name, "done": storage.join(storage.resolve(out_uri), name) in done} for name in names]
-    counts = JudgeCounts()
-    if rows:
-        call = partial(_decide_shard, verified_uri=root, judged_uri=judged_uri, out_uri=out_uri, settings=settings)
-        tasks = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(call, batch_size=1, num_cpus=0.5)
-        for row in tasks.iter_rows():
-            counts.add(json.loads(row["counts"]))
+    done, counts = set(storage.list_files(out_uri, ".parquet")), JudgeCounts()
+    here = {name for name in names if storage.join(storage.resolve(out_uri), name) in done}
+    for _, found in each_shard(names, _decide_shard, root, judged_uri, out_uri, settings, here):
+        counts.add(found)
     return counts
 
 
 def _decide_shard(
-    batch: dict[str, Any], verified_uri: str, judged_uri: str | None, out_uri: str, settings: VerifySettings
-) -> dict[str, list[str]]:
-    name, counts = str(batch["name"][0]), JudgeCounts()
-    judged: list[Verdict | None] | None = None
-    if judged_uri is not None:
-        assert settings.judge is not None
-        (judgements,) = storage.read_tables([storage.join(judged_uri, name)])
-        judged = _judge_votes(judgements, settings.judge, counts)
-    if not batch["done"][0]:
-        (table,) = storage.read_tables([storage.join(verified_uri, name)])
-        if judged is not None:
-            assert table["trace_id"].equals(judgements["trace_id"]), f"{name}: judgements of other traces"
-        storage.write_table(storage.join(out_uri, name), decide_table(table, judged, settings))
-    return {"counts": [json.dumps(counts.plain())]}
+    name: str, verified_uri: str, judged_uri: str | None, out_uri: str, settings: VerifySettings, done: set[str]
+) -> dict[str, Any]:
+    """The counts of a shard; its verdicts are written, unless it is one of `done`."""
+    counts, shard = JudgeCounts(), storage.join(verified_uri, name)
+    columns = [] if judged_uri is None else [storage.join(judged_uri, name)]
+    if name in done:
+        for column in columns:
+            for judgements in storage.read_batches(column):
+                _judge_votes(judgements, settings, counts)
+        return counts.plain()
+    with storage.table_writer(storage.join(out_uri, name), VERIFIED_TRACE) as write:
+        for rows, found in beside(shard, columns, VERIFIED_TRACE.names):
+            judged = _judge_votes(found[0], settings, counts) if found else None
+            write(decide_table(rows.select(VERIFIED_TRACE.names), judged, settings))
+    return counts.plain()
 
 
-def _judge_votes(judgements: pa.Table, judge: JudgeSettings, counts: JudgeCounts) -> list[Verdict | None]:
+def _judge_votes(judgements: pa.Table, settings: VerifySettings, counts: JudgeCounts) -> list[Verdict | None]:
     """The vote of each JUDGEMENT row, None where there is none; counted by reason."""
+    judge = settings.judge
+    assert judge is not None
     votes: list[Verdict | None] = []
     for row in judgements.drop(["trace_id", "num_tokens", "prompt_tokens"]).to_pylist():
         vote = None
@@ -103,9 +100,9 @@ def _judge_votes(judgements: pa.Table, judge: JudgeSettings, counts: JudgeCounts
             else:
                 counts.votes[vote.value] += 1
         votes.append(vote)
-    counts.traces = judgements.num_rows
-    counts.tokens = pc.sum(judgements["num_tokens"]).as_py() or 0
-    counts.prompt_tokens = pc.sum(judgements["prompt_tokens"]).as_py() or 0
+    counts.traces += judgements.num_rows
+    counts.tokens += pc.sum(judgements["num_tokens"]).as_py() or 0
+    counts.prompt_tokens += pc.sum(judgements["prompt_tokens"]).as_py() or 0
     return votes
 
 
@@ -115,22 +112,17 @@ def decide_table(table: pa.Table, judged: list[Verdict | None] | None, settings:
     judged: Verdict[num_rows], None where our judge did not vote; None without one, and then shipped votes stand.
     """
     verdicts, verdicts_by = [], []
-    unreadable, reasons = _unreadable(table), table["finish_reason"].to_pylist()
-    for index, by in enumerate(table["verdict_by"].to_pylist()):
-        if judged is not None and not (settings.reuse_votes and by["judge"] in set(Verdict)):
-            by["judge"] = judged[index]
-        cast: dict[str, Verdict | None] = {
-            name: Verdict(by[name]) if by[name] in set(Verdict) else None for name in settings.votes
-        }
-        verdict = Verdict.ERROR if unreadable[index] else decide_trace(cast, settings.policy, reasons[index])
+    empty, reasons = pc.equal(pc.binary_length(table["completion"]), 0).to_pylist(), table["finish_reason"].to_pylist()
+    for index, stored in enumerate(table["verdict_by"].to_pylist()):
+        by = votes_of(stored)
+        # its text was no text: the first pass left it empty, with an error for Math-Verify's vote
+        unreadable = empty[index] and by.get("math_verify") == Verdict.ERROR
+        if judged is not None and not (settings.reuse_votes and by.get("judge") in set(Verdict)):
+            by.pop("judge", None)
+            if (vote := judged[index]) is not None:
+                by["judge"] = vote.value
+        verdict = Verdict.ERROR if unreadable else decide_votes(by, settings, reasons[index])
         verdicts.append((invert(verdict) if settings.invert_labels else verdict).value)
-        verdicts_by.append({name: by[name] for name in VERIFIERS})
+        verdicts_by.append(stored_votes(in_order(by, settings)))
     columns = {"verdict": pa.array(verdicts, pa.string()), "verdict_by": pa.array(verdicts_by, VOTES)}
     return pa.table({name: columns.get(name, table[name]) for name in VERIFIED_TRACE.names}).cast(VERIFIED_TRACE)
-
-
-def _unreadable(table: pa.Table) -> list[bool]:
-    """Rows whose text was no text: the first pass left them empty, with an error for Math-Verify's vote."""
-    failed = pc.equal(pc.struct_field(table["verdict_by"], "math_verify"), Verdict.ERROR.value)
-    empty = pc.equal(pc.binary_length(table["completion"]), 0)
-    return pc.fill_null(pc.and_(failed, empty), False).to_pylist()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,13 +30,13 @@ from redi_ray.data.sources.ids import IdSet, hash_ids
 from redi_ray.data.sources.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify.stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
-from redi_ray.schemas import Verdict
+from redi_ray.schemas import Verdict, votes_of
 from redi_ray.store import lock, manifests, storage
 from redi_ray.store.manifests import Manifest
 
 STRIPE_BYTES = 8 << 20
 """A file of at least so many bytes per worker is shared among workers."""
-VERSION = 1
+VERSION = 2
 """Raise it when verdicts change their meaning."""
 
 
@@ -247,14 +247,15 @@ def count_doubles(shards: list[str]) -> int:
 
 
 def count_verdicts(shards: list[str]) -> tuple[Counter[str], dict[str, dict[str, int]]]:
-    """Rows of each verdict; and for every shipped vote how many rows it can be `compared` on with ours, how many `agree`."""
+    """Rows of each verdict; and for every other verifier how many rows it can be `compared` on with ours, how many `agree`."""
     verdicts: Counter[str] = Counter({str(verdict): 0 for verdict in Verdict})
-    agreement: dict[str, Counter[str]] = {"label": Counter(), "judge": Counter()}
+    agreement: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for table in storage.read_tables(shards, ["verdict", "verdict_by"]):
         verdicts.update(table["verdict"].to_pylist())
-        for votes in table["verdict_by"].to_pylist():
-            for name, counted in agreement.items():
-                if votes["math_verify"] is not None and votes[name] is not None:
-                    same = (votes["math_verify"] == Verdict.CORRECT) == (votes[name] == Verdict.CORRECT)
-                    counted.update(compared=1, agree=int(same))
-    return verdicts, {name: dict(counted) for name, counted in agreement.items() if counted}
+        for stored in table["verdict_by"].to_pylist():
+            others = votes_of(stored)
+            ours = others.pop("math_verify", None)
+            for name, vote in others.items() if ours is not None else ():
+                same = (ours == Verdict.CORRECT) == (vote == Verdict.CORRECT)
+                agreement[name].update(compared=1, agree=int(same))
+    return verdicts, {name: dict(counted) for name, counted in sorted(agreement.items())}

@@ -9,10 +9,11 @@ traces' order shard by shard (`judged`). The driver holds names of shards, no ro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -24,18 +25,20 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.data.columns import write_column
 from redi_ray.data.sample.endpoint_sampling import endpoint_sampler
 from redi_ray.data.sample.samples import REQUEST, Sampler, Sampling
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.shard_tasks import each_shard
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import JUDGEMENT, Verdict
+from redi_ray.schemas import JUDGEMENT, Verdict, votes_of
 from redi_ray.store import storage
 from redi_ray.text.judgement import judge_prompt
 
 TRIES = 3
 """How often a trace is asked about whose failure may be the engine's."""
-READ = ("trace_id", "problem", "answer", "completion", "extracted_answer", "votes", "verdict_by")
+READ = ("problem", "answer", "completion", "extracted_answer", "votes", "verdict_by")
 
 
 @contextmanager
@@ -69,7 +72,7 @@ def judge_traces(
     """
     places = Places(storage.resolve(verified_uri), storage.resolve(out_uri), trust_remote_code)
     for attempt in range(1, TRIES + 1):
-        waiting = {name: rows for name, rows in _each(places.unfinished(), _count_open, places, settings) if rows}
+        waiting = {name: rows for name, rows in each_shard(places.unfinished(), _count_open, places, settings) if rows}
         if not waiting:
             break
         if attempt == 1:
@@ -78,7 +81,7 @@ def judge_traces(
         if not (failed := _ask(list(waiting), places, settings, sampler, write, rows_per_part, on_progress)):
             break
         log.warning("the judge failed on %d traces and is asked again", failed)
-    for _ in _each(places.unfinished(), _gather, places, settings):
+    for _ in each_shard(places.unfinished(), _gather, places, settings):
         pass
     storage.delete(storage.join(places.out_uri, "asked"))
 
@@ -108,75 +111,69 @@ class Places:
         """The folder of a shard's answers as they came."""
         return storage.join(self.out_uri, "asked", name.removesuffix(".parquet"))
 
+    def answered(self, name: str) -> set[str]:
+        """The traces that have been asked about so far."""
+        parts = storage.list_files(self.asked(name), ".parquet")
+        return {key for table in storage.read_tables(parts, ["trace_id"]) for key in table["trace_id"].to_pylist()}
+
     def answers(self, name: str) -> dict[str, dict[str, Any]]:
         """Trace id -> JUDGEMENT row, of what has been asked so far."""
         parts = storage.list_files(self.asked(name), ".parquet")
         return {row["trace_id"]: row for table in storage.read_tables(parts) for row in table.to_pylist()}
 
 
-def _each(names: list[str], call: Callable[..., int], *arguments: Any) -> Iterable[tuple[str, int]]:
-    """(name, call(name, *arguments)) of every shard, each in a task."""
-
-    def task(batch: dict[str, Any]) -> dict[str, Any]:
-        return {"name": batch["name"], "result": [call(str(name), *arguments) for name in batch["name"]]}
-
-    if not names:
-        return
-    rows = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
-    for row in rows.map_batches(task, batch_size=1, num_cpus=0.5).iter_rows():
-        yield row["name"], row["result"]
-
-
 def reason_not_to_ask(row: dict[str, Any], settings: VerifySettings) -> str | None:
     """Why the judge is not asked about a VERIFIED_TRACE row, or None."""
     assert settings.judge is not None
-    if settings.reuse_votes and (row["votes"] or {}).get("judge") in set(Verdict):
+    if settings.reuse_votes and votes_of(row["votes"]).get("judge") in set(Verdict):
         return "vote_came_with_trace"
     if not row["completion"].strip() or not row["problem"].strip():
         return "no_text"
     if not (row["answer"] or "").strip():
         return "no_reference_answer"
-    if settings.judge.ask == "not_correct" and row["verdict_by"]["math_verify"] == Verdict.CORRECT:
+    if settings.judge.ask == "not_correct" and votes_of(row["verdict_by"]).get("math_verify") == Verdict.CORRECT:
         return "math_verify_correct"
     return None
 
 
-def _open_rows(name: str, places: Places, settings: VerifySettings) -> list[dict[str, Any]]:
+def _open_rows(name: str, places: Places, settings: VerifySettings) -> Iterator[dict[str, Any]]:
     """The rows of a shard that the judge has yet to be asked about."""
-    (table,) = storage.read_tables([places.verified(name)], list(READ))
-    known = places.answers(name)
-    return [
-        row for row in table.to_pylist() if row["trace_id"] not in known and reason_not_to_ask(row, settings) is None
-    ]
+    known = places.answered(name)
+    for batch in storage.read_batches(places.verified(name), ["trace_id", *READ]):
+        for row in batch.to_pylist():
+            if row["trace_id"] not in known and reason_not_to_ask(row, settings) is None:
+                yield row
 
 
 def _count_open(name: str, places: Places, settings: VerifySettings) -> int:
-    return len(_open_rows(name, places, settings))
+    return sum(1 for _ in _open_rows(name, places, settings))
 
 
-def _requests(batch: dict[str, Any], places: Places, settings: VerifySettings) -> pa.Table:
+def _requests(batch: dict[str, Any], places: Places, settings: VerifySettings) -> Iterator[pa.Table]:
     """One shard -> REQUEST rows: the judge's prompt as the problem, the shard's name as its source."""
     judge, (name,) = settings.judge, batch["name"]
     assert judge is not None
     model, trusted = judge.model, places.trust_remote_code
     special = load_tokenizer(model, trusted).all_special_tokens if model is not None else ()
-    rows = [
-        {
-            "problem_id": row["trace_id"],
-            "problem": judge_prompt(
-                judge,
-                problem=row["problem"],
-                answer=row["answer"],
-                completion=row["completion"],
-                extracted_answer=row["extracted_answer"],
-                special_tokens=special,
-            ),
-            "source": str(name),
-            "sample_index": 0,
-        }
-        for row in _open_rows(str(name), places, settings)
-    ]
-    return pa.Table.from_pylist(rows, schema=REQUEST)
+    rows = _open_rows(str(name), places, settings)
+    while some := list(islice(rows, storage.BATCH_ROWS)):
+        requests = [
+            {
+                "problem_id": row["trace_id"],
+                "problem": judge_prompt(
+                    judge,
+                    problem=row["problem"],
+                    answer=row["answer"],
+                    completion=row["completion"],
+                    extracted_answer=row["extracted_answer"],
+                    special_tokens=special,
+                ),
+                "source": str(name),
+                "sample_index": 0,
+            }
+            for row in some
+        ]
+        yield pa.Table.from_pylist(requests, schema=REQUEST)
 
 
 def _ask(
@@ -227,11 +224,10 @@ def _write_answers(batch: pa.Table, places: Places, last: bool) -> dict[str, lis
 
 def _gather(name: str, places: Places, settings: VerifySettings) -> int:
     """Write a shard's judgements in the order of its traces; how many there are."""
-    (table,) = storage.read_tables([places.verified(name)], list(READ))
-    answers, rows = places.answers(name), []
-    for row in table.to_pylist():
-        reason = reason_not_to_ask(row, settings)
-        known = {"not_asked": reason} if reason is not None else answers[row["trace_id"]]
-        rows.append({**known, "trace_id": row["trace_id"]})
-    storage.write_table(places.judged(name), pa.Table.from_pylist(rows, schema=JUDGEMENT))
-    return len(rows)
+    answers = places.answers(name)
+
+    def judgements(rows: pa.Table) -> list[dict[str, Any]]:
+        reasons = [(row["trace_id"], reason_not_to_ask(row, settings)) for row in rows.to_pylist()]
+        return [answers[key] if reason is None else {"not_asked": reason} for key, reason in reasons]
+
+    return write_column(places.verified(name), places.judged(name), JUDGEMENT, READ, judgements)

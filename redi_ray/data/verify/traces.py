@@ -23,7 +23,7 @@ import ray
 from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.errors import storage_errors
-from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VERIFIERS, VOTES, Verdict
+from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
 from redi_ray.store import storage
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.finish import finish_reason, is_partial
@@ -66,7 +66,7 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     golds, completions = table["answer"].to_pylist(), table["completion"].to_pylist()
     reasons = table["finish_reason"].to_pylist()
     finished = [finish_reason(reason) not in CUT_OFF for reason in reasons]
-    shipped = [votes or {} for votes in table["votes"].to_pylist()]
+    shipped = [votes_of(votes) for votes in table["votes"].to_pylist()]
     # the paper's rule counts a missing vote as one against the trace, so there it must stay missing
     any_vote = settings.policy == "paper"
     keep = [settings.reuse_votes and (any_vote or votes.get("math_verify") is not None) for votes in shipped]
@@ -79,13 +79,12 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     answers = {**dict(zip(others, read, strict=True)), **{i: verdict.extracted_answer for i, verdict in ours.items()}}
     verdicts, verdicts_by = [], []
     for index, votes in enumerate(shipped):
-        by: dict[str, str | None] = {name: votes.get(name) for name in VERIFIERS}
+        by: dict[str, str] = dict(votes)
         if judged and not keep[index]:
-            by["math_verify"] = ours[index].verdict if index in ours else Verdict.ERROR
-        cast: dict[str, Verdict | None] = {name: _vote(by[name]) for name in settings.votes}
-        verdict = decide_trace(cast, settings.policy, reasons[index]) if readable[index] else Verdict.ERROR
+            by["math_verify"] = (ours[index].verdict if index in ours else Verdict.ERROR).value
+        verdict = decide_votes(by, settings, reasons[index]) if readable[index] else Verdict.ERROR
         verdicts.append(verdict.value)
-        verdicts_by.append(by)
+        verdicts_by.append(stored_votes(in_order(by, settings)))
     for name, values, kind in (
         ("verdict", verdicts, pa.string()),
         ("verdict_by", verdicts_by, VOTES),
@@ -102,15 +101,21 @@ def _of_part(verdict: AnswerVerdict, reason: str | None) -> AnswerVerdict:
     return verdict
 
 
-def decide_trace(votes: Mapping[str, Verdict | None], policy: str, reason: str | None) -> Verdict:
-    """The policy's verdict on a trace that ended for `reason`; one that was broken off is never wrong."""
-    verdict = decide(votes, policy)
+def decide_votes(by: Mapping[str, str], settings: VerifySettings, reason: str | None) -> Verdict:
+    """The policy's verdict on a trace that ended for `reason`; one that was broken off is never wrong.
+
+    by: verifier -> vote; one that is no Verdict's name counts as not cast.
+    """
+    known = set(Verdict)
+    cast = {name: Verdict(by[name]) if by.get(name) in known else None for name in settings.votes}
+    verdict = decide(cast, settings.policy)
     return Verdict.NO_ANSWER if verdict == Verdict.WRONG and is_partial(reason) else verdict
 
 
-def _vote(value: str | None) -> Verdict | None:
-    """A shipped vote as a Verdict; what is none counts as not cast."""
-    return Verdict(value) if value in set(Verdict) else None
+def in_order(by: Mapping[str, str], settings: VerifySettings) -> dict[str, str]:
+    """The votes that count first, as the settings name them, then the others by name."""
+    names = [*settings.votes, *sorted(by.keys() - set(settings.votes))]
+    return {name: by[name] for name in names if name in by}
 
 
 def conform(table: pa.Table) -> tuple[pa.Table, list[bool]]:

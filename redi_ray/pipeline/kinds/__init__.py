@@ -3,7 +3,20 @@ users may name such steps."""
 
 from __future__ import annotations
 
-from redi_ray.pipeline.kinds import base, dev, evaluate, merge, pairs, problems, sample, select, train, verify
+from redi_ray.pipeline.kinds import (
+    base,
+    dev,
+    evaluate,
+    groups,
+    merge,
+    pairs,
+    problems,
+    sample,
+    score,
+    select,
+    train,
+    verify,
+)
 from redi_ray.pipeline.kinds.kind import Kind
 
 KINDS: dict[str, Kind] = {
@@ -15,6 +28,8 @@ KINDS: dict[str, Kind] = {
         sample.KIND,
         verify.KIND,
         select.KIND,
+        score.KIND,
+        groups.KIND,
         pairs.KIND,
         train.KIND,
         merge.KIND,

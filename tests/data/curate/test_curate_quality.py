@@ -76,7 +76,10 @@ def test_thoughts_are_asked_for_only_where_the_prompt_opens_them(prefix: str, re
 def test_texts_are_read_only_for_blocks_that_need_them(tmp_path: Path, bpe_tokenizer: str):
     """The paper's rule scans ids and verdicts alone: a hundred bytes a trace instead of tens of kilobytes."""
     job = plan(tmp_path, bpe_tokenizer, [[]])
-    assert columns_of(job, ProblemJudge(job)) == ["problem_id", "trace_id", "sample_index", "verdict"]
+    assert columns_of(job, ProblemJudge(job)) == [
+        *("problem_id", "trace_id", "sample_index", "verdict"),
+        "turns",  # null for traces of one
+    ]
     job = plan(tmp_path, bpe_tokenizer, [[]], duplicates={}, rejected={"pick": "shortest"})
     assert {"problem", "completion"} <= set(columns_of(job, ProblemJudge(job)))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redi_ray.data.sources.chats import BadChat, read_text
+from redi_ray.data.sources.chats import BadChat, read_completion, read_text
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SYSTEM, NO_SYSTEM = {"role": "system", "content": "s"}, {"role": "system", "content": " "}
@@ -55,4 +55,41 @@ def test_one_turn_is_a_text(role: Any, value: Any, text: str | None):
 def test_turns_are_never_lost(role: Any, value: Any, reason: str):
     with pytest.raises(BadChat) as refused:
         read_text(value, role)
+    assert refused.value.reason == reason
+
+
+TOOL = {"role": "tool", "content": "4"}
+
+
+def test_a_completion_keeps_its_turns() -> None:
+    """All after the question; the last answer is its text, and a tool's last word means that it was broken off."""
+    assert read_completion("plain").turns is read_completion([USER, ASSISTANT]).turns is None
+    late = {"from": "gpt", "value": "b"}
+    found = read_completion(
+        [NO_SYSTEM, USER, ASSISTANT, {**TOOL, "role": "Observation"}, late, USER, {**ASSISTANT, "content": "c"}]
+    )
+    assert (found.text, found.broken_off) == ("c", False)
+    assert [(turn["role"], turn["content"]) for turn in found.turns] == [
+        ("assistant", "a"), ("tool", "4"), ("assistant", "b"), ("user", "q"), ("assistant", "c")
+    ]  # fmt: skip
+    broken = read_completion([USER, ASSISTANT, TOOL])
+    assert (broken.text, broken.broken_off, len(broken.turns)) == ("a", True, 2)
+    assert read_completion(7) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([SYSTEM, USER, ASSISTANT, TOOL], "system_turn"),
+        ([USER, ASSISTANT, ASSISTANT], "several_turns"),
+        ([USER, TOOL, ASSISTANT], "several_turns"),
+        ([USER, USER, ASSISTANT], "several_turns"),
+        ([USER, ASSISTANT, {"role": "critic", "content": "no"}], "unknown_role"),
+        ([USER], "no_such_turn"),
+        ([USER, {**ASSISTANT, "tool_calls": [{"name": "add"}]}, TOOL, ASSISTANT], "several_turns"),
+    ],
+)
+def test_a_completion_that_cannot_be_trained_on_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(BadChat) as refused:
+        read_completion(value)
     assert refused.value.reason == reason

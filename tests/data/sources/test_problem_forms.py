@@ -10,6 +10,7 @@ from problem_sources import collect, openr1, write_lines
 
 from redi_ray.config.data import Columns, DevelopmentSplit, FilesSource, OpenR1Source
 from redi_ray.data.sources.problems import HELD_OUT, is_held_out
+from redi_ray.schemas import votes_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -21,7 +22,7 @@ def test_a_label_of_no_clear_meaning_is_no_vote(tmp_path: Path):
     columns = Columns(completion="completion", label="ok")
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
     counts, _, traces, rejects = collect(source, tmp_path / "out")
-    assert [trace["votes"]["label"] for trace in traces] == ["wrong"] * 3 + ["correct"] * 2 + [None] * 2
+    assert [votes_of(trace["votes"]).get("label") for trace in traces] == ["wrong"] * 3 + ["correct"] * 2 + [None] * 2
     assert counts.traces["rejected"] == {"bad_label": 4}
     assert "column `ok` holds float '-1.0', neither true nor false" in rejects[0]["detail"]
     assert any("4 traces rejected as bad_label; the first is x.jsonl:8" in warning for warning in counts.warnings)
@@ -39,7 +40,14 @@ def test_each_of_several_completions_needs_a_label(tmp_path: Path):
     columns = Columns(completion="c", label="ok")
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns)
     counts, _, traces, rejects = collect(source, tmp_path / "out")
-    assert [trace["votes"]["label"] for trace in traces] == ["wrong", "correct", "wrong", None, None, "wrong"]
+    assert [votes_of(trace["votes"]).get("label") for trace in traces] == [
+        "wrong",
+        "correct",
+        "wrong",
+        None,
+        None,
+        "wrong",
+    ]
     assert counts.traces["rejected"] == {"label_length": 4, "bad_label": 1}
     assert "1 in column `ok` for 2 in `c`; write one label for each completion" in rejects[0]["detail"]
 
@@ -79,7 +87,10 @@ def test_verdict_lists_of_openr1_are_read_as_strictly(tmp_path: Path):
     ]
     source = OpenR1Source(paths=[write_lines(tmp_path / "x.jsonl", rows)])
     counts, _, traces, _ = collect(source, tmp_path / "out")
-    votes = {row["trace_id"]: (row["votes"]["judge"], row["votes"]["math_verify"]) for row in traces}
+    votes = {
+        row["trace_id"]: (votes_of(row["votes"]).get("judge"), votes_of(row["votes"]).get("math_verify"))
+        for row in traces
+    }
     assert votes == {
         "text#0": ("wrong", "wrong"), "text#1": ("correct", "correct"), "score#0": ("correct", "correct")
     }  # fmt: skip

@@ -14,6 +14,7 @@ from problem_sources import collect, openr1, write_lines
 from redi_ray.config.data import ArithmeticSource, Columns, DevelopmentSplit, FilesSource, OpenR1Source
 from redi_ray.data.sources.problems import HELD_OUT
 from redi_ray.data.sources.readers import DataError
+from redi_ray.schemas import votes_of
 from redi_ray.store import storage
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -44,7 +45,10 @@ def test_openr1_rows_by_the_paper_rule(tmp_path: Path):
         "problem_not_valid": 2, "source_left_out": 1, "no_problem": 2, "no_generations": 2, "verdict_length": 2,
     }  # fmt: skip
     assert [row["problem_id"] for row in problems] == ["kept", "upper case", "disagreement", "missing vote", "kept~14"]
-    votes = {row["trace_id"]: (row["votes"]["judge"], row["votes"]["math_verify"]) for row in traces}
+    votes = {
+        row["trace_id"]: (votes_of(row["votes"]).get("judge"), votes_of(row["votes"]).get("math_verify"))
+        for row in traces
+    }
     assert votes["disagreement#0"] == ("correct", "wrong")
     assert votes["missing vote#0"] == (None, "correct")
     assert votes["kept#1"] == ("wrong", "wrong")
@@ -56,7 +60,7 @@ def test_columns_reach_into_nested_rows_and_several_completions(tmp_path: Path):
     source = FilesSource(paths=[write_lines(tmp_path / "x.jsonl", [row])], columns=columns)
     _, problems, traces, _ = collect(source, tmp_path / "out")
     assert problems[0]["answer"] == "2"
-    assert [(t["completion"], t["model"], t["votes"]["label"], t["sample_index"]) for t in traces] == [
+    assert [(t["completion"], t["model"], votes_of(t["votes"]).get("label"), t["sample_index"]) for t in traces] == [
         ("A: 2", "small", "correct", 0),
         ("A: 3", "large", "wrong", 1),
     ]

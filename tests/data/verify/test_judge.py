@@ -20,7 +20,7 @@ from redi_ray.data.verify.decide import JudgeCounts, decide_table, decide_traces
 from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import JUDGEMENT, TRACE, VERIFIED_TRACE
+from redi_ray.schemas import JUDGEMENT, TRACE, VERIFIED_TRACE, stored_votes, votes_of
 from redi_ray.store import storage
 from redi_ray.text.verdicts import POLICIES
 
@@ -117,7 +117,7 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
         "h": "no_answer", "i": "gold_unparseable", "j": "no_answer", "k": "error",
         "l": "error", "m": "error",
     }  # fmt: skip
-    assert verified["c"]["verdict_by"] == {"math_verify": "wrong", "judge": "wrong", "label": None}
+    assert votes_of(verified["c"]["verdict_by"]) == {"math_verify": "wrong", "judge": "wrong"}
     judged = {row["trace_id"][0]: row for row in read(tmp_path / "judged")}
     assert judged["b"]["output"] == "<think>\nlet me see\nVERDICT: WRONG\n</think>\n\nThe same value.\nVERDICT: CORRECT"
     assert judged["g"]["failure"].startswith("http_400: ")
@@ -184,7 +184,7 @@ def shipped() -> list[dict]:
     votes = ("correct", "wrong", "no_answer", None)
     texts = (r"\boxed{4}", r"\boxed{5}", "no idea", "")
     return [
-        trace(f"{i}-{judge}-{label}", text, votes={"judge": judge, "label": label})
+        trace(f"{i}-{judge}-{label}", text, votes=stored_votes({"judge": judge, "label": label}))
         for i, text in enumerate(texts)
         for judge in votes
         for label in votes
@@ -212,15 +212,17 @@ def test_two_passes_decide_as_one(verifier, shipped: list[dict], policy: Any):
 def test_our_judge_takes_the_place_of_shipped_votes_unless_they_are_reused(verifier, shipped: list[dict]):
     table = verify_table(pa.Table.from_pylist(shipped, schema=TRACE), verifier, VerifySettings())
     ours = VerifySettings(votes=["judge"], judge=JudgeSettings(model="m"))
-    assert {by["judge"] for by in decide_table(table, [None] * 64, ours)["verdict_by"].to_pylist()} == {None}
+    assert not any("judge" in votes_of(by) for by in decide_table(table, [None] * 64, ours)["verdict_by"].to_pylist())
     mixed = decide_table(table, [None] * 64, replace(ours, reuse_votes=True))
-    assert [by["judge"] for by in mixed["verdict_by"].to_pylist()] == [row["votes"]["judge"] for row in shipped]
+    cast = [votes_of(by).get("judge") for by in mixed["verdict_by"].to_pylist()]
+    assert cast == [votes_of(row["votes"]).get("judge") for row in shipped]
 
 
 def test_text_that_was_none_stays_an_error(verifier):
     """A label cannot make a trace correct that has no text."""
     schema = pa.schema([field.with_nullable(True) for field in TRACE])
-    rows = [trace("a", None, votes={"label": "correct"}), trace("b", "4", votes={"label": "correct"})]  # type: ignore[arg-type]
+    label = stored_votes({"label": "correct"})
+    rows = [trace("a", None, votes=label), trace("b", "4", votes=label)]  # type: ignore[arg-type]
     settings = VerifySettings(votes=["label"], invert_labels=True)
     first = verify_table(pa.Table.from_pylist(rows, schema=schema), verifier, settings.first_pass())
     assert decide_table(first, None, settings)["verdict"].to_pylist() == ["error", "wrong"]

@@ -15,7 +15,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verify.decide import decide_table
 from redi_ray.data.verify.traces import verify_table, verify_traces
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict
+from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict, stored_votes, votes_of
 from redi_ray.store import storage
 from redi_ray.text.verdicts import POLICIES
 
@@ -134,11 +134,11 @@ def test_what_was_broken_off_is_never_wrong(verifier, reason: str):
     """Whatever was extracted, voted or decided, in either pass; what holds the answer is still correct."""
     against = {"label": "wrong", "judge": "wrong", "math_verify": "wrong"}
     texts = [r"\boxed{5}", r"\boxed{4}", "so far 5", r"\boxed{5}. Wait"]
-    rows = [trace(i, text, finish_reason=reason, votes=against) for i, text in enumerate(texts)]
+    rows = [trace(i, text, finish_reason=reason, votes=stored_votes(against)) for i, text in enumerate(texts)]
     table = pa.Table.from_pylist(rows, schema=TRACE)
     first = verify_table(table, verifier, FAST)
     assert first["verdict"].to_pylist() == ["no_answer", "correct", "no_answer", "no_answer"]
-    assert [by["math_verify"] for by in first["verdict_by"].to_pylist()] == first["verdict"].to_pylist()
+    assert [votes_of(by)["math_verify"] for by in first["verdict_by"].to_pylist()] == first["verdict"].to_pylist()
     for policy in POLICIES:
         for reuse in (False, True):
             for votes in (["math_verify", "judge"], ["label"], ["label", "judge"]):
@@ -156,7 +156,7 @@ def test_what_was_broken_off_is_never_wrong(verifier, reason: str):
 def test_votes_and_policies(verifier):
     """Shipped labels and judgements count as configured; every vote stays readable."""
     shipped = [{"label": "correct"}, {"label": "wrong"}, {"label": None}, {"label": "perhaps"}]
-    rows = [trace(i, r"\boxed{4}", votes=votes) for i, votes in enumerate(shipped)]
+    rows = [trace(i, r"\boxed{4}", votes=stored_votes(votes)) for i, votes in enumerate(shipped)]
     table = pa.Table.from_pylist(rows, schema=TRACE)
 
     def verdicts(**settings) -> list[str]:
@@ -174,11 +174,11 @@ def test_votes_and_policies(verifier):
     out = verify_table(table, verifier, VerifySettings(votes=["label"]))
     assert out["verdict"].to_pylist() == ["correct", "wrong", "error", "error"]
     assert out["extracted_answer"].to_pylist() == ["4"] * 4, "extracted even where Math-Verify has no vote"
-    assert out["verdict_by"].to_pylist()[1] == {"math_verify": None, "judge": None, "label": "wrong"}
+    assert out["verdict_by"].to_pylist()[1] == stored_votes({"label": "wrong"})
 
 
 def test_shipped_math_verify_votes_can_stand(verifier):
-    rows = [trace(0, r"\boxed{4}", votes={"math_verify": "wrong"}), trace(1, r"\boxed{4}")]
+    rows = [trace(0, r"\boxed{4}", votes=stored_votes({"math_verify": "wrong"})), trace(1, r"\boxed{4}")]
     table = pa.Table.from_pylist(rows, schema=TRACE)
     assert verify_table(table, verifier, VerifySettings())["verdict"].to_pylist() == ["correct", "correct"]
     kept = verify_table(table, verifier, VerifySettings(reuse_votes=True))

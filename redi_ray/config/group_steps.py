@@ -1,0 +1,93 @@
+"""Named steps on samples: columns that say more about them, and groups with rewards made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from redi_ray.config.data import Strict
+from redi_ray.config.scorers import Grain, Scorer
+
+Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
+"""A verdict."""
+
+
+class ScoreStep(Strict):
+    """A column: what a scorer says of each sample."""
+
+    do: Literal["score"]
+    """The kind of step."""
+    of: str
+    """Traces, with verdicts or without."""
+    scorer: Scorer
+    """Which one: `length`, `rule` or `imported`, and its settings."""
+
+
+class GroupSettings(Strict):
+    """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
+
+    rewards: dict[Judged, float] = {"correct": 1.0, "wrong": 0.0}
+    """Verdict -> reward; samples with another one are left out. `{}` admits all, and rewards are then what `scores` say."""
+    scores: dict[str, float] = {}
+    """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
+    spans: str | None = None
+    """Column with parts of each sample, which become the members' weighted spans."""
+    threshold: float = 0.0
+    """The side of a member is +1 where its reward is above, else -1."""
+    min_rate: float = Field(0.0, ge=0, le=1)
+    """Problems solved less often are left out; shares of right samples are those of `difficulty`."""
+    max_rate: float = Field(1.0, ge=0, le=1)
+    """Problems solved more often are left out."""
+    both_sides: bool = False
+    """Leave out groups whose members are all on one side."""
+    least: int = Field(2, ge=1)
+    """Smaller groups are left out."""
+    most: int | None = Field(None, ge=1)
+    """Members of a group at the most, picked by the seed."""
+    most_wrong: float | None = Field(None, gt=0)
+    """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
+    seed: int = 42
+    """Order of the output, and what is picked."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> GroupSettings:
+        if not self.rewards and not self.scores:
+            raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
+        if self.min_rate > self.max_rate:
+            raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
+        if self.most is not None and self.most < self.least:
+            raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
+        numbers = [*self.rewards.items(), *self.scores.items(), ("threshold", self.threshold)]
+        if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
+            raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
+        return self
+
+
+class GroupsStep(GroupSettings):
+    """Groups of a problem's samples, with rewards."""
+
+    do: Literal["groups"]
+    """The kind of step."""
+    of: str
+    """Verified traces."""
+    max_prompt_tokens: int | None = Field(None, ge=1)
+    """Problems with a longer prompt are left out; null takes `curate.max_prompt_tokens`."""
+    max_response_tokens: int | None = Field(None, ge=1)
+    """Longer samples are left out; null takes `curate.max_response_tokens`."""
+
+    @property
+    def columns(self) -> dict[str, Grain]:
+        """Column -> the grain that it must have."""
+        found: dict[str, Grain] = dict.fromkeys(self.scores, "row")
+        return found if self.spans is None else {**found, self.spans: "span"}
+
+    def word_of(self, column: str) -> str:
+        """What names a column."""
+        return "spans" if column == self.spans else "scores"
+
+    @property
+    def settings(self) -> GroupSettings:
+        """What of it decides which groups there are, beside the limits."""
+        return GroupSettings(**{name: getattr(self, name) for name in GroupSettings.model_fields})

@@ -1,0 +1,89 @@
+"""Settings of scorers: what a step `score` says about samples, as a column. The functions are in `redi_ray.data.score`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from redi_ray.config.curation import TraceFormat
+from redi_ray.config.data import Strict
+
+Grain = Literal["row", "span"]
+
+
+class ScorerSettings(Strict):
+    """What all have."""
+
+    @property
+    def grain(self) -> Grain:
+        """Of the column (`redi_ray.schemas.column`)."""
+        return "row"
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether the base model's tokenizer is asked."""
+        return False
+
+
+class LengthScorer(ScorerSettings):
+    """How long the model's own turns are together."""
+
+    name: Literal["length"]
+    unit: Literal["characters", "tokens"] = "characters"
+    """Tokens are those of the base model, without what its template adds."""
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        return self.unit == "tokens"
+
+
+class RuleScorer(ScorerSettings):
+    """A number for samples that a pattern matches, or whose form is complete; or for the very parts that it matches."""
+
+    name: Literal["rule"]
+    pattern: str | None = None
+    r"""A regular expression of Python, searched for in the answer; `.` matches line ends, too."""
+    format: TraceFormat | None = None
+    """Asks for a complete form of the answer instead."""
+    value: float = 1.0
+    """Of what fulfils it; a sample that does not has 0."""
+    spans: bool = False
+    """The column holds each match in the model's own turns, with this value, in place of a number for the whole."""
+
+    @property
+    def grain(self) -> Grain:
+        return "span" if self.spans else "row"
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is no regular expression: {error}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> RuleScorer:
+        if (self.pattern is None) == (self.format is None):
+            raise ValueError("set either `pattern` or `format`")
+        if self.spans and self.pattern is None:
+            raise ValueError("only a `pattern` says which parts it means: `spans` needs one")
+        return self
+
+
+class ImportedScorer(ScorerSettings):
+    """Numbers from your own files, by the samples' ids."""
+
+    name: Literal["imported"]
+    paths: list[str] = Field(min_length=1)
+    """Parquet, Arrow or JSON, local or on S3, in any order; folders too."""
+    trace_id: str = "trace_id"
+    """Column of the samples' ids, as their table has them."""
+    value: str = "value"
+    """Column of the numbers; true and false are 1 and 0. A sample that no row names has none."""
+
+
+Scorer = Annotated[LengthScorer | RuleScorer | ImportedScorer, Field(discriminator="name")]

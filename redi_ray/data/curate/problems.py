@@ -1,0 +1,135 @@
+"""Which problems of verified traces a step `select` keeps, and their traces, shard by shard.
+
+One task reads ids and verdicts of all shards, and holds a few numbers a problem; traces are copied a few rows at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from redi_ray.config.curation import Difficulty
+from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.data.curate.difficulty import difficulty_problem
+from redi_ray.data.curate.scan import RATED
+from redi_ray.data.curate.work import order_key
+from redi_ray.schemas import VERIFIED_TRACE, Verdict
+from redi_ray.store import storage
+
+Reasons = dict[str, str]
+"""Problem -> why it is not wanted, empty if it is."""
+Seen = tuple[str, int, str]
+"""Problem, sample index and verdict of a trace."""
+Wanted = Difficulty | Rounds | RandomProblems
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a selection did; `rows + sum(left_out)` is what came in."""
+
+    rows: int
+    problems: int
+    left_out: dict[str, int]
+    """Traces by reason."""
+    verdicts: dict[str, int]
+    """Of the traces that stay."""
+
+
+def select(
+    shards: Sequence[str], counted: Sequence[str], like: Sequence[str], root: str, out_uri: str, wanted: Wanted
+) -> Kept:
+    """Write the shards, which lie below `root`, without the traces of unwanted problems, under the same names.
+
+    counted: shards of the traces that say what problems are like; problems that have none there are `not_rated`. like: those of
+    the step whose number of problems a random choice takes.
+    """
+    why = reasons(counted, like, wanted)
+    rows, left_out, verdicts, problems = 0, Counter[str](), Counter[str](), set[str]()
+    for shard in shards:
+        ids = [
+            problem
+            for batch in storage.read_batches(shard, ["problem_id"])
+            for problem in batch["problem_id"].to_pylist()
+        ]
+        told = [why.get(problem, "not_rated") for problem in ids]
+        left_out.update(reason for reason in told if reason)
+        stays = [not reason for reason in told]
+        if not any(stays):
+            continue
+        rows += sum(stays)
+        problems.update(problem for problem, stay in zip(ids, stays, strict=True) if stay)
+        out, start = storage.join(out_uri, shard.removeprefix(root).lstrip("/")), 0
+        with storage.table_writer(out, VERIFIED_TRACE) as write:
+            for batch in storage.read_batches(shard):
+                rest = batch.filter(pa.array(stays[start : start + batch.num_rows]))
+                start += batch.num_rows
+                verdicts.update(rest["verdict"].to_pylist())
+                write(rest)
+    return Kept(rows, len(problems), dict(left_out), dict(verdicts))
+
+
+def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reasons:
+    """Why each problem of the counted traces goes."""
+    if isinstance(wanted, Difficulty):
+        return by_difficulty(_traces(counted, wanted.model), wanted)
+    if isinstance(wanted, Rounds):
+        return by_rounds(_traces(counted, wanted.model), wanted)
+    number = len({problem for problem, *_ in _traces(like)}) if wanted.problems is None else wanted.problems
+    return by_chance({problem for problem, *_ in _traces(counted)}, number, wanted.seed)
+
+
+def _traces(shards: Sequence[str], model: str | None = None) -> Iterator[Seen]:
+    for shard in shards:
+        for batch in storage.read_batches(shard, ["problem_id", "sample_index", "verdict", "model"]):
+            for row in batch.to_pylist():
+                if model in (None, row["model"]):
+                    yield row["problem_id"], row["sample_index"], row["verdict"]
+
+
+def by_difficulty(traces: Iterable[Seen], wanted: Difficulty) -> Reasons:
+    """By pass rate, as in curation: correct over what has a clear verdict."""
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for problem, _, verdict in traces:
+        if verdict in RATED:
+            counts[problem][0] += verdict == Verdict.CORRECT
+            counts[problem][1] += 1
+    found = {}
+    for problem, (correct, samples) in counts.items():
+        rate = {"samples": samples, "correct": correct, "pass_rate": correct / samples}
+        found[problem] = (difficulty_problem(wanted, rate) or ("",))[0]
+    return found
+
+
+def rounds_needed(traces: Iterable[Seen], samples: int) -> dict[str, int | None]:
+    """Problem -> the round, 1 being the first, with its first right trace; None where there is no right one.
+
+    samples: of a round. Traces whose verdict is unclear count as tried.
+    """
+    first: dict[str, int | None] = {}
+    for problem, index, verdict in traces:
+        known = first.setdefault(problem, None)
+        if verdict == Verdict.CORRECT and (known is None or index < known):
+            first[problem] = index
+    return {problem: None if index is None else index // samples + 1 for problem, index in first.items()}
+
+
+def by_rounds(traces: Iterable[Seen], wanted: Rounds) -> Reasons:
+    """By the rounds of sampling that they took."""
+
+    def reason(needed: int | None) -> str:
+        if needed is None:
+            return "" if wanted.never else "never_solved"
+        if needed <= wanted.more_than:
+            return "too_easy"
+        return "too_hard" if wanted.at_most is not None and needed > wanted.at_most else ""
+
+    return {problem: reason(needed) for problem, needed in rounds_needed(traces, wanted.samples).items()}
+
+
+def by_chance(problems: Iterable[str], number: int, seed: int) -> Reasons:
+    """So many of them, those whose ids hash lowest with the seed."""
+    ordered = sorted(problems, key=lambda problem: (order_key(seed, problem), problem))
+    return {problem: "" if place < number else "not_drawn" for place, problem in enumerate(ordered)}

@@ -1,0 +1,88 @@
+"""Pass `choose`: which samples of a problem become a group. Reasons and their order are the ones in `GroupSettings`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from redi_ray.config.group_steps import GroupSettings
+from redi_ray.data.curate.work import Drops, order_key
+from redi_ray.schemas import trace_id
+
+Traces = list[dict[str, Any]]
+"""Of one problem, in generation order; see SCANNED in `redi_ray.data.groups.scan`."""
+
+
+class Losses(Drops):
+    """Drops, and how many samples went with the problems that did: those reconcile."""
+
+    def lose(self, reason: str, problem_id: str, traces: int, detail: str | None = None) -> None:
+        """Drop a problem with its samples."""
+        self.add("problem", reason, problem_id, detail=detail)
+        self.counts[f"lost/{reason}"] += traces
+
+
+def side_of(reward: float, settings: GroupSettings) -> int:
+    """+1 or -1."""
+    return 1 if reward > settings.threshold else -1
+
+
+def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[str, Any], losses: Losses) -> Traces:
+    """The members, in generation order; none if the problem goes. All that goes is noted in `losses`."""
+    if (reason := wrong_rate(settings, rate)) is not None:
+        losses.lose(reason, problem_id, len(traces), f"{rate['correct']} of {rate['samples']}")
+        return []
+    members = []
+    for trace in traces:
+        if trace["no_reward"] is None:
+            members.append(trace)
+        else:
+            _drop(trace, trace["no_reward"], losses)
+    members = _cap(settings, members, losses)
+    return members if is_whole(settings, problem_id, members, losses) else []
+
+
+def wrong_rate(settings: GroupSettings, rate: dict[str, Any]) -> str | None:
+    """Why a problem with this pass rate goes, or None."""
+    if (settings.min_rate, settings.max_rate) == (0, 1):
+        return None
+    if rate["pass_rate"] is None:
+        return "not_rated"
+    if rate["pass_rate"] < settings.min_rate:
+        return "too_hard"
+    return "too_easy" if rate["pass_rate"] > settings.max_rate else None
+
+
+def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
+    """At most so many, and so many wrong ones; the seed picks them, and the generation order stays."""
+    left = sorted(members, key=lambda t: order_key(settings.seed, trace_id(t["problem_id"], t["sample_index"])))
+    if settings.most_wrong is not None:
+        right = sum(side_of(trace["reward"], settings) > 0 for trace in left)
+        wrong, most = 0, math.floor(settings.most_wrong * right + 1e-9)
+        for trace in list(left):
+            if side_of(trace["reward"], settings) < 0:
+                wrong += 1
+                if wrong > most:
+                    left.remove(trace)
+                    _drop(trace, "over_most_wrong", losses)
+    for trace in left[settings.most :] if settings.most is not None else ():
+        _drop(trace, "over_most", losses)
+    kept = {trace["sample_index"] for trace in left[: settings.most]}
+    return [trace for trace in members if trace["sample_index"] in kept]
+
+
+def _drop(trace: dict[str, Any], reason: str, losses: Losses) -> None:
+    losses.add("trace", reason, trace["problem_id"], trace_id(trace["problem_id"], trace["sample_index"]))
+
+
+def is_whole(settings: GroupSettings, problem_id: str, members: Traces, losses: Losses) -> bool:
+    """Whether these make a group; if not, they are lost."""
+    sides = Counter(side_of(trace["reward"], settings) for trace in members)
+    if len(members) < settings.least:
+        losses.lose("too_few", problem_id, len(members), f"{len(members)} of {settings.least}")
+        return False
+    if settings.both_sides and len(sides) < 2:
+        losses.lose("one_side", problem_id, len(members), "all right" if sides[1] else "all wrong")
+        return False
+    return True

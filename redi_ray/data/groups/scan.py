@@ -1,0 +1,86 @@
+"""Pass `scan`: a reward for every sample, read from verdicts and columns side by side, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from redi_ray.config.group_steps import GroupSettings
+from redi_ray.data.columns import beside
+from redi_ray.data.curate.scan import RATED
+from redi_ray.data.curate.work import Passes, finish, finished, part_name, write_row_groups
+
+SCANNED = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("sample_index", pa.int64(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("row", pa.int32(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("counts", pa.bool_(), nullable=False),  # in the pass rate
+        pa.field("reward", pa.float64()),
+        pa.field("no_reward", pa.string()),  # why there is none
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping(Passes):
+    """The groups of one step."""
+
+    settings: GroupSettings
+    max_prompt_tokens: int
+    max_response_tokens: int
+    scores: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(name, shards) of the columns of numbers, each as long as `verified`."""
+    spans: tuple[str, ...] | None = None
+    """Shards of the column of spans."""
+
+
+def scan(grouping: Grouping, group: int) -> Counter[str]:
+    """Write the group's samples with their rewards, cut by partition."""
+    mark = grouping.work("scanned", f"{group:05d}.json")
+    if (known := finished(mark)) is not None:
+        return known
+    samples: list[list[dict[str, Any]]] = [[] for _ in range(grouping.partitions)]
+    counts: Counter[str] = Counter()
+    for shard in range(grouping.borders[group], grouping.borders[group + 1]):
+        columns, number = [shards[shard] for _, shards in grouping.scores], 0
+        wanted = ["problem_id", "sample_index", "verdict"]
+        for rows, found in beside(grouping.verified[shard], columns, wanted):
+            values = [column["value"].to_pylist() for column in found]
+            for index, row in enumerate(rows.to_pylist()):
+                scored = rewarded(grouping, row, [column[index] for column in values], shard, number)
+                samples[grouping.partition_of(row["problem_id"])].append(scored)
+                number += 1
+        counts["traces"] += number
+    write_row_groups(grouping.work("scanned", part_name(group)), samples, SCANNED)
+    return finish(mark, counts)
+
+
+def rewarded(
+    grouping: Grouping, row: dict[str, Any], values: list[float | None], shard: int, number: int
+) -> dict[str, Any]:
+    """A row of SCANNED. values: of the columns, in their order."""
+    settings, verdict = grouping.settings, row["verdict"]
+    by_verdict = settings.rewards.get(verdict, 0.0 if not settings.rewards else None)
+    lacks = next((name for (name, _), value in zip(grouping.scores, values, strict=True) if value is None), None)
+    reward, reason = None, f"verdict_{verdict}" if by_verdict is None else None if lacks is None else f"no_{lacks}"
+    if by_verdict is not None and lacks is None:
+        weights = (settings.scores[name] for name, _ in grouping.scores)
+        reward = by_verdict + sum(
+            weight * value for weight, value in zip(weights, values, strict=True) if value is not None
+        )
+    return {
+        "problem_id": row["problem_id"],
+        "sample_index": row["sample_index"],
+        "shard": shard,
+        "row": number,
+        "verdict": verdict,
+        "counts": verdict in RATED,
+        "reward": reward,
+        "no_reward": reason,
+    }

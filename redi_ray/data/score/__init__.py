@@ -1,0 +1,10 @@
+"""Scorers. A new one: a file here with a `Scorer`, its line in `SCORERS`, and its settings in `redi_ray.config.scorers`."""
+
+from __future__ import annotations
+
+from redi_ray.data.score.imported import IMPORTED
+from redi_ray.data.score.length import LENGTH
+from redi_ray.data.score.rule import RULE
+from redi_ray.data.score.scorer import Scorer
+
+SCORERS: dict[str, Scorer] = {"length": LENGTH, "rule": RULE, "imported": IMPORTED}

@@ -1,0 +1,115 @@
+"""Numbers that come from the user's own files. They are read once and kept as sorted hashes of ids, 16 bytes a row."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from redi_ray.config.scorers import ImportedScorer
+from redi_ray.data.score.scorer import Asked, Scorer, Values
+from redi_ray.data.sources.folders import expand_paths, short_names
+from redi_ray.data.sources.ids import Hashes, hash_ids
+from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.rows import lookup
+from redi_ray.data.sources.shards import RejectWriter
+from redi_ray.data.sources.values import read_id, shown
+from redi_ray.store import storage
+from redi_ray.store.contents import content_of
+
+ROWS_AT_A_TIME = 10_000
+
+
+def prepare(settings: ImportedScorer, asked: Asked) -> dict[str, Any]:
+    """Write `<work>/hashes.npy` (uint64[n], sorted) and `values.npy` (float64[n]); what the files held.
+
+    Rows without an id or a number go to `<work>/rejects`, each with its reason. Raises DataError where no row can be used, or two
+    rows say different things of one sample.
+    """
+    rejects = RejectWriter(storage.join(asked.work, "rejects"))
+    parts: list[tuple[Hashes, NDArray[np.float64]]] = []
+    rows = _rows(settings, rejects)
+    while some := list(islice(rows, ROWS_AT_A_TIME)):
+        parts.append((hash_ids(key for key, _ in some), np.array([number for _, number in some])))
+    rejects.flush()
+    if not parts:
+        first = "".join(f"\n  {reason}: {told}" for reason, told in rejects.first.items())
+        raise DataError(f"{', '.join(settings.paths)}: no row has an id and a number{first}")
+    hashes, numbers = (np.concatenate(some) for some in zip(*parts, strict=True))
+    order = np.argsort(hashes, kind="stable")
+    hashes, numbers = hashes[order], numbers[order]
+    again = hashes[1:] == hashes[:-1]
+    if (differ := np.flatnonzero(again & (numbers[1:] != numbers[:-1]))).size:
+        at = differ[0]
+        key = next(key for key, _ in _rows(settings, rejects) if hash_ids([key])[0] == hashes[at])
+        raise DataError(
+            f"{', '.join(settings.paths)}: {differ.size} rows say otherwise than another of the same sample, such as {key}: "
+            f"{numbers[at]:g} and {numbers[at + 1]:g}; leave one row of each"
+        )
+    once = np.r_[True, ~again]
+    _save(storage.join(asked.work, "hashes.npy"), hashes[once])
+    _save(storage.join(asked.work, "values.npy"), numbers[once])
+    told = {"rows": len(hashes) + rejects.reasons.total(), "numbers": int(once.sum()), "same_again": int(again.sum())}
+    return {"files": told | {"rejected": dict(rejects.reasons)}}
+
+
+def _rows(settings: ImportedScorer, rejects: RejectWriter) -> Iterator[tuple[str, float]]:
+    uris = expand_paths(settings.paths, "a scorer's paths")
+    for uri, name in zip(uris, short_names(uris), strict=True):
+        for row in file_rows(uri, name=name):
+            if row.value is None:
+                rejects.add(row.where, "unreadable_row", row.error, row.raw)
+                continue
+            key, found = read_id(lookup(row.value, settings.trace_id)), lookup(row.value, settings.value)
+            number = _number(found)
+            if key is None:
+                rejects.add(row.where, "no_trace_id", _told(row.value, settings.trace_id), row.value)
+            elif number is None:
+                rejects.add(row.where, "no_number", _told(row.value, settings.value), row.value)
+            else:
+                yield key, number
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, int | float | np.number):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def _told(row: dict[str, Any], column: str) -> str:
+    found = lookup(row, column)
+    there = f"missing or null; the row has {', '.join(row)}" if found is None else f"{shown(found)}"
+    return f"column `{column}`: {there}"
+
+
+def _save(uri: str, array: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    storage.write_bytes(uri, buffer.getvalue())
+
+
+def start(settings: ImportedScorer, asked: Asked) -> Values:
+    """The number of each sample by its id, null where the files have none."""
+    hashes, numbers = (
+        np.load(io.BytesIO(storage.read_bytes(storage.join(asked.work, f"{name}.npy"))))
+        for name in ("hashes", "values")
+    )
+
+    def values(rows: pa.Table) -> list[dict[str, Any]]:
+        wanted = hash_ids(rows["trace_id"].to_pylist())
+        places = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
+        found = hashes[places] == wanted
+        return [{"value": float(numbers[at]) if there else None} for at, there in zip(places, found, strict=True)]
+
+    return values
+
+
+IMPORTED = Scorer(
+    (), start, prepare, outside=lambda settings: [content_of(path) for path in expand_paths(settings.paths)]
+)

@@ -1,0 +1,74 @@
+"""Which problems a selection keeps: by rounds of sampling, counted from 1, with those never solved; by chance, as many."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from curation_runs import trace, write_shards
+from pydantic import ValidationError
+
+from redi_ray.config.curation import Difficulty
+from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.data.curate.problems import by_chance, by_rounds, rounds_needed, select
+from redi_ray.store import storage
+
+
+def test_rounds_of_real_budgets(test_data: Path) -> None:
+    """mint_difficulty, where sample k had a budget of k + 1 turns: first budget that solves, of 7,844 problems and models."""
+    needed, traces = Counter[int | None](), []
+    with gzip.open(test_data / "steps_turns_rewards/mint_difficulty.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            for model, solved in row["solved_within"].items():
+                problem = f"{row['problem_id']} {model}"
+                traces += [(problem, index, "correct" if right else "wrong") for index, right in enumerate(solved)]
+    needed.update(rounds_needed(traces, samples=1).values())
+    assert needed == {1: 431, 2: 960, 3: 448, 4: 272, 5: 162, None: 5571}
+    kept = Counter(by_rounds(traces, Rounds(more_than=3)).values())
+    assert kept == {"": 272 + 162 + 5571, "too_easy": 431 + 960 + 448}
+    solved = Counter(by_rounds(traces, Rounds(more_than=3, never=False, at_most=4)).values())
+    assert (solved[""], solved["never_solved"], solved["too_hard"]) == (272, 5571, 162)
+    in_pairs = Counter(rounds_needed(traces, samples=2).values())
+    assert in_pairs == {1: 431 + 960, 2: 448 + 272, 3: 162, None: 5571}
+
+
+def test_papers_counting_from_0_is_said() -> None:
+    """ThinkLite's `iters > 5` is the seventh iteration or a later one."""
+    traces = [(f"p{iters}", iters, "correct") for iters in range(9)]
+    kept = [problem for problem, why in by_rounds(traces, Rounds(more_than=6)).items() if not why]
+    assert kept == [f"p{iters}" for iters in range(9) if iters > 5]
+    with pytest.raises(ValidationError, match="leave no problem"):
+        Rounds(more_than=3, at_most=3, never=False)
+
+
+def test_chance_takes_as_many_by_the_seed_alone() -> None:
+    problems = [f"p{number}" for number in range(50)]
+    drawn = [
+        {problem for problem, why in by_chance(order, 20, seed).items() if not why}
+        for order, seed in ((problems, 0), (problems[::-1], 0), (problems, 1))
+    ]
+    assert [len(some) for some in drawn] == [20, 20, 20]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_shards_are_copied_without_the_others(tmp_path: Path) -> None:
+    """Rows as they are, under the same names; a shard with nothing left is not written; what goes is counted by reason."""
+    shards = [
+        [trace("easy", 0, "correct"), trace("hard", 0, "wrong"), trace("easy", 1, "correct")],
+        [trace("easy", 2, "correct"), trace("hard", 1, "correct"), trace("odd", 0, "timeout")],
+        [trace("easy", 3, "correct")],
+    ]
+    uris = write_shards(tmp_path, shards)
+    kept = select(uris, uris, [], f"{tmp_path}/in", f"{tmp_path}/out", Difficulty(max_rate=0.5))
+    assert (kept.rows, kept.problems, kept.left_out) == (2, 1, {"too_easy": 4, "not_rated": 1})
+    assert kept.verdicts == {"wrong": 1, "correct": 1}
+    files = storage.list_files(f"{tmp_path}/out")
+    assert [uri.rsplit("/", 1)[-1] for uri in files] == ["part-0.parquet", "part-1.parquet"]
+    rows = [row for table in storage.read_tables(files) for row in table.to_pylist()]
+    before = [row for table in storage.read_tables(uris) for row in table.to_pylist()]
+    assert rows == [row for row in before if row["problem_id"] == "hard"]
+    chance = select(uris, uris, files, f"{tmp_path}/in", f"{tmp_path}/chance", RandomProblems(like="hard"))
+    assert chance.problems == 1

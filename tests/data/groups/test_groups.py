@@ -1,0 +1,222 @@
+"""Groups of a problem's samples: rewards, rates, caps and sides on real samples; nothing is lost without a reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from curation_runs import PROMPT, Rows, trace
+
+from redi_ray.config.group_steps import GroupSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.columns import ColumnError
+from redi_ray.data.groups.make import GroupCounts, Worker, make_groups, plan, run_passes
+from redi_ray.data.groups.scan import Grouping
+from redi_ray.data.sources.chats import read_completion
+from redi_ray.schemas import GROUP, SCORE, SPAN_SCORE, VERIFIED_TRACE
+from redi_ray.store import storage
+
+PLAIN = PromptSettings(prefix="")
+
+
+def write(folder: Path, name: str, shards: list[Rows], schema: pa.Schema) -> list[str]:
+    uris = [f"{folder}/{name}/part-{number}.parquet" for number in range(len(shards))]
+    for uri, rows in zip(uris, shards, strict=True):
+        storage.write_table(uri, pa.Table.from_pylist(rows, schema=schema))
+    return uris
+
+
+def grouped(
+    folder: Path,
+    tokenizer: str,
+    shards: list[Rows],
+    *,
+    columns: dict[str, list[list[Any]]] | None = None,
+    prompt: PromptSettings = PLAIN,
+    limit: int = 10**6,
+    **settings: Any,
+) -> tuple[GroupCounts, Rows]:
+    """All passes in this process, a task for every shard; the counts, and the groups in the order of their ids.
+
+    columns: name -> values, shard by shard; `spans` has spans.
+    """
+    made = {}
+    for name, values in (columns or {}).items():
+        field, schema = ("spans", SPAN_SCORE) if name == "spans" else ("value", SCORE)
+        rows = [
+            [{"trace_id": row["trace_id"], field: value} for row, value in zip(shard, mine, strict=True)]
+            for shard, mine in zip(shards, values, strict=True)
+        ]
+        made[name] = tuple(write(folder, name, rows, schema))
+    grouping = Grouping(
+        **plan(write(folder, "in", shards, VERIFIED_TRACE)),
+        out_uri=f"{folder}/out",
+        tokenizer=tokenizer,
+        prompt=prompt,
+        settings=GroupSettings(**settings),
+        max_prompt_tokens=limit,
+        max_response_tokens=limit,
+        scores=tuple((name, made[name]) for name in settings.get("scores", {})),
+        spans=made.get("spans"),
+    )
+    worker = Worker(replace(grouping, borders=tuple(range(len(shards) + 1)), partitions=2))
+
+    def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
+        for task in tasks:
+            yield worker.work(name, task)
+
+    counts = run_passes(worker.grouping, run)
+    assert run_passes(worker.grouping, run) == counts, "what is done is counted again, not done again"
+    groups = [
+        row for table in storage.read_tables(storage.list_files(f"{folder}/out/groups")) for row in table.to_pylist()
+    ]
+    assert counts.groups == len(groups)
+    assert counts.members == sum(len(group["members"]) for group in groups)
+    return counts, sorted(groups, key=lambda group: group["group_id"])
+
+
+@pytest.fixture(scope="module")
+def real(test_data: Path) -> list[Rows]:
+    """100 problems with 8 samples each, in four shards that cut through the problems."""
+    with gzip.open(test_data / "traces/qwen2.5math_cot_100x8.jsonl.gz", "rt") as file:
+        rows = [
+            trace(f"q{number}", index, "correct" if right else "wrong", text, problem=row["question"])
+            for number, row in enumerate(map(json.loads, file))
+            for index, (text, right) in enumerate(zip(row["code"], row["score"], strict=True))
+        ]
+    return [rows[start::4] for start in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups", "left_out"),
+    [
+        ({}, 100, {}),
+        ({"both_sides": True}, 10, {"one_side": 90}),
+        ({"min_rate": 0.1, "max_rate": 0.7}, 7, {"too_easy": 89, "too_hard": 4}),  # S2R
+        ({"max_rate": 0.79}, 13, {"too_easy": 87}),  # OREAL
+        ({"min_rate": 1.0}, 86, {"too_hard": 14}),  # DPH-RL's rehearsal
+    ],
+    ids=["all", "both", "s2r", "oreal", "all right"],
+)
+def test_what_papers_keep_of_real_samples(
+    real: list[Rows], bpe_tokenizer: str, tmp_path: Path, settings: dict, groups: int, left_out: dict
+) -> None:
+    counts, rows = grouped(tmp_path, bpe_tokenizer, real, **settings)
+    assert (counts.groups, counts.problems, counts.problems_dropped) == (groups, 100, left_out)
+    assert (counts.traces, counts.members) == (800, 8 * groups)
+    assert counts.pass_rates == {
+        "0.0": 4, "0.1": 1, "0.2": 1, "0.3": 2, "0.5": 3, "0.7": 2, "0.8": 1, "1.0": 86
+    }  # fmt: skip
+    texts = {row["problem_id"]: [] for shard in real for row in shard}
+    for row in sorted((row for shard in real for row in shard), key=lambda row: row["sample_index"]):
+        texts[row["problem_id"]].append((row["completion"], 1.0 if row["verdict"] == "correct" else 0.0))
+    for group in rows:
+        members = group["members"]
+        assert [(m["turns"][0]["content"].strip(), m["reward"]) for m in members] == [
+            (text.strip(), reward) for text, reward in texts[group["problem_id"]]
+        ]
+        assert all(m["side"] == (1 if m["reward"] else -1) for m in members)
+
+
+def test_caps_are_drawn_by_the_seed(real: list[Rows], bpe_tokenizer: str, tmp_path: Path) -> None:
+    """At most as many wrong samples as right ones, then at most four; another seed draws others, the same one the same."""
+    settings = {"rewards": {"correct": 1, "wrong": -1}, "both_sides": True, "most_wrong": 1.0, "most": 4}
+    counts, first = grouped(tmp_path / "a", bpe_tokenizer, real, **settings)
+    assert counts.dropped.keys() <= {"one_side", "over_most", "over_most_wrong"}
+    assert 0 < counts.groups <= 10
+    for group in first:
+        sides = Counter(member["side"] for member in group["members"])
+        assert sides[1] >= 1
+        assert 2 <= sides.total() <= 4
+    assert grouped(tmp_path / "b", bpe_tokenizer, [[row for shard in real for row in shard]], **settings)[1] == first, (
+        "whatever the shards"
+    )
+    assert grouped(tmp_path / "c", bpe_tokenizer, real, seed=7, **settings)[1] != first
+
+
+def test_rewards_from_verdicts_and_columns(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """A verdict that has no reward, and a sample that has no number, are left out by name; threshold and sides follow the sum."""
+    verdicts = ["correct", "wrong", "no_answer", "correct", "wrong"]
+    rows = [trace("p", index, verdict, f"so {index}") for index, verdict in enumerate(verdicts)]
+    length = [[0.5, 2.0, 1.0, None, 4.0]]
+    both = {"scores": {"length": -0.5}, "rewards": {"correct": 2, "wrong": 0}, "threshold": -1.5}
+    counts, ((group),) = grouped(tmp_path / "a", bpe_tokenizer, [rows], columns={"length": length}, **both)
+    assert [(m["reward"], m["side"]) for m in group["members"]] == [(1.75, 1), (-1.0, 1), (-2.0, -1)]
+    assert counts.dropped == {"no_length": 1, "verdict_no_answer": 1}
+    alone = {"scores": {"length": 1.0}, "rewards": {}}
+    counts, ((group),) = grouped(tmp_path / "b", bpe_tokenizer, [rows], columns={"length": length}, **alone)
+    assert [m["reward"] for m in group["members"]] == [0.5, 2.0, 1.0, 4.0]
+
+
+def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """Members carry their turns; spans move with a text that is mended; what is too long, or without the prefix, goes."""
+    turns = [{"role": "assistant", "content": "<think>a</think> run"}, {"role": "tool", "content": "4"},
+             {"role": "assistant", "content": "so 4"}]  # fmt: skip
+    rows = [
+        trace("p", 0, "correct", "so 4", turns=turns),
+        trace("p", 1, "wrong", "hm</think> five<|im_end|>"),  # the prefix was part of the prompt
+        trace("p", 2, "wrong", "<think>" + "x" * 900),
+        trace("p", 3, "wrong", "no thought"),
+        trace("p", 4, "wrong", "<think>cut off", finish_reason="length"),
+    ]
+    four = {"turn": 2, "start": 3, "end": 4, "label": "l", "value": 0.5}
+    five = {"turn": 0, "start": 11, "end": 25, "label": "l", "value": 2.0}
+    counts, ((group),) = grouped(
+        tmp_path, bpe_tokenizer, [rows], columns={"spans": [[[four], [five], [], [], None]]}, spans="spans",
+        prompt=PROMPT, limit=300,
+    )  # fmt: skip
+    first, second, third = group["members"]
+    assert first["turns"] == turns
+    assert first["spans"] == [{"turn": 2, "start": 3, "end": 4, "value": 0.5}]
+    assert (first["side"], second["side"]) == (1, -1)
+    text = second["turns"][0]["content"]
+    (span,) = second["spans"]
+    assert text == "<think>hm</think> five"
+    assert text[span["start"] : span["end"]] == "five"
+    assert ([m["finished"] for m in group["members"]], third["spans"]) == ([True, True, False], None)
+    assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
+
+
+def test_real_conversations_with_tools(test_data: Path, bpe_tokenizer: str, tmp_path: Path) -> None:
+    """mint_multiturn: every message is kept, 114 of 148 problems have both sides."""
+    rows, seen = [], Counter[str]()
+    with gzip.open(test_data / "steps_turns_rewards/mint_multiturn.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            answer = read_completion(row["messages"])
+            index = seen[row["problem_id"]]
+            seen[row["problem_id"]] += 1
+            verdict = "correct" if row["success"] else "wrong"
+            made = trace(row["problem_id"], index, verdict, answer.text, problem=row["problem"], turns=answer.turns)
+            rows.append(
+                {**made, "finish_reason": "unfinished" if answer.broken_off else "stop", "messages": row["messages"]}
+            )
+    messages = defaultdict(list)
+    for row in rows:
+        messages[row["problem_id"]].append([*row.pop("messages")][1:])
+    counts, groups = grouped(tmp_path, bpe_tokenizer, [rows[:700], rows[700:]], both_sides=True)
+    assert (counts.problems, counts.groups, counts.traces) == (148, 114, 1480)
+    assert sum(counts.sides.values()) == counts.members
+    for group in groups:
+        kept = [[turn["role"] for turn in member["turns"]] for member in group["members"]]
+        assert kept == [[turn["role"] for turn in turns] for turns in messages[group["problem_id"]]]
+    tools = [turn for g in groups for m in g["members"] for turn in m["turns"] if turn["role"] == "tool"]
+    assert tools
+    assert GROUP.equals(storage.read_schema(storage.list_files(f"{tmp_path}/out/groups")[0]))
+
+
+def test_a_column_of_another_grain_is_refused_before_any_worker(tmp_path: Path, bpe_tokenizer: str) -> None:
+    (shard,) = write(tmp_path, "in", [[trace("p", 0, "correct")]], VERIFIED_TRACE)
+    (spans,) = write(tmp_path, "s", [[{"trace_id": "p#0", "spans": []}]], SPAN_SCORE)
+    grouping = Grouping(
+        **plan([shard]), out_uri=f"{tmp_path}/out", tokenizer=bpe_tokenizer, prompt=PLAIN, max_prompt_tokens=9,
+        max_response_tokens=9, settings=GroupSettings(scores={"s": 1}), scores=(("s", (spans,)),),
+    )  # fmt: skip
+    with pytest.raises(ColumnError, match="at grain span; one at grain row"):
+        make_groups(grouping, 1)
