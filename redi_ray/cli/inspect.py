@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from redi_ray.report.browse import TraceFilter, details, find_traces, read_traces
+from redi_ray.report.browse import TraceFilter, details, find_traces, read_as, read_traces
 
 TAIL_CHARS = 1500
 """Characters of a completion shown, from its end, where all of it is not asked for."""
@@ -45,6 +45,8 @@ def inspect_traces(
     rows = read_traces(find_traces(target, step), wanted, limit)
     if as_json:
         return _print_json(rows, console)
+    if step is not None and (told := read_as(target, step)):
+        console.print(Text(visible(f"{step}: {told}"), "bold"), soft_wrap=True)
     if not console.is_terminal:
         return _print_all(rows, console, whole)
     os.environ.setdefault("LESS", "FRX")  # as git does: no pager for a short text, colours, and the text stays

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
+from redi_ray.config.imports import ImportSettings
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
 
@@ -30,6 +31,14 @@ class Differing(BaseModel):
     def changes(self) -> dict[str, Any]:
         """What differs from the section."""
         return dict(self.model_extra or {})
+
+
+class ImportStep(ImportSettings):
+    """What people have: preferences, answers, labelled answers, samples with rewards, from files, S3 or the hub. It takes
+    nothing, and gives groups to train on."""
+
+    do: Literal["import"]
+    """The kind of step."""
 
 
 class SampleStep(Differing):
@@ -113,7 +122,8 @@ class TrainStep(Strict):
     start: str = Field(alias="from")
     """The model that it starts from, which is its reference, too."""
     on: str
-    """What it learns from: the output of `pairs`, `curated`, or verified traces, which are then curated as `curate` says."""
+    """What it learns from: the output of `import`, `pairs` or `curated`, or verified traces, which are then curated as `curate`
+    says."""
     objective: Annotated[Objective, Field(discriminator="name")]
     """The loss."""
     train: dict[str, Any] = {}
@@ -138,7 +148,7 @@ class MergeStep(Strict):
 
 
 AnyStep = Annotated[
-    SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep | ScoreStep | GroupsStep,
+    ImportStep | SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep | ScoreStep | GroupsStep,
     Field(discriminator="do"),
 ]
 

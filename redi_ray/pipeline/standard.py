@@ -15,10 +15,20 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.load import ConfigError
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.step_sections import mistakes_of, section_of
-from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
+from redi_ray.config.steps import (
+    AnyStep,
+    ImportStep,
+    MergeStep,
+    PairsStep,
+    SampleStep,
+    SelectStep,
+    TrainStep,
+    VerifyStep,
+)
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY
+from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -43,7 +53,8 @@ def graph_of(config: ExperimentConfig) -> Graph:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
     models = [last_round(config, name) for name in models]
     if config.evaluate.benchmarks:
-        steps += [Step(SCORES + name, "evaluate", {"model": name, "problems": "problems"}) for name in models]
+        problems = {"problems": "problems"} if config.has_problems else {}
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
     return Graph(steps)
 
 
@@ -97,10 +108,17 @@ def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tu
 
 
 def standard_line(config: ExperimentConfig) -> Iterator[Step]:
-    """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms."""
-    yield Step("problems", "problems")
+    """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms. Where what is learnt from is imported,
+    the base, and problems if there are any."""
+    problems = {"problems": "problems"} if config.has_problems else {}
+    if problems:
+        yield Step("problems", "problems")
     scratch = isinstance(config.model.init, ScratchModel)
-    base = Step(BASE, "base", {"problems": "problems"} | ({"traces": "traces"} if scratch else {}))
+    if not config.has_line:
+        imported = {name: name for name in (last_round(config, step) for step in config.imports)} if scratch else {}
+        yield Step(BASE, "base", problems | imported)
+        return
+    base = Step(BASE, "base", problems | ({"traces": "traces"} if scratch else {}))
     if config.teacher_is_base:
         yield base
     teacher = {"model": BASE} if config.teacher_is_base else {}
@@ -169,6 +187,8 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
         return {"start": settings.start, "groups": settings.on}
     if isinstance(settings, MergeStep):
         return {name: name for name in settings.of}
+    if isinstance(settings, ImportStep):
+        return {}
     if isinstance(settings, GroupsStep):
         return {"of": settings.of, **{BY + name: name for name in settings.columns}}
     found = {"of": settings.of}
@@ -188,6 +208,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
         yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
+    elif isinstance(settings, ImportStep):
+        yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.wanted, own=True)
     elif isinstance(settings, ScoreStep):
@@ -239,9 +261,11 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     imitates = settings.objective.name == "sft"
     train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
-    recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
     groups, traces = inputs["groups"], ("groups", "verified")
     source = config.steps.get(written(groups))
+    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
+    kind: Kind = "examples" if imitates else "pairs"
+    recipe = Recipe(settings.objective, train, trainer, kind, starts_others=True, any_groups=any_groups)
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
         said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")

@@ -78,22 +78,23 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
 def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict[str, float]:
     """Bytes of a data step's tables, and of a named training's own token arrays. text: of a token of them."""
     place = f"steps/{step.name}/" if step.own else ""
+    if step.gives not in ("traces", "verified", "groups") and not (step.kind == "train" and step.own):
+        return {}
     if step.kind == "train":
-        if not step.own:
-            return {}
         work, recipe = workload_of(inputs.graph, step.inputs["groups"], whole), step.settings
         paired = recipe.kind == "pairs"
         tokens = (
             work.pairs * (work.chosen.tokens + work.rejected.tokens) if paired else work.positives * work.chosen.tokens
         )
         return {f"{place}sequences": tokens * TOKEN_BYTES}
-    if step.gives not in ("traces", "verified", "groups"):
-        return {}
     work = workload_of(inputs.graph, step.name, whole)
     if step.kind == "groups":
         return {f"{place}groups": work.traces * work.trace_tokens * text}
+    both = work.chosen.tokens + work.rejected.tokens
+    if step.kind == "import":
+        return {f"{place}imported": (work.pairs * both if work.pairs else work.positives * work.chosen.tokens) * text}
     if step.gives == "groups":
-        tokens = work.positives * work.chosen.tokens + work.pairs * (work.chosen.tokens + work.rejected.tokens)
+        tokens = work.positives * work.chosen.tokens + work.pairs * both
         arrays = {} if step.own else {"sequences": tokens * TOKEN_BYTES}  # one set, of all trainings on them
         return {f"{place}curated": tokens * text, **arrays}
     return {f"{place}{step.gives}": work.traces * (work.trace_tokens + work.prompt) * text}

@@ -241,7 +241,8 @@ def read_sequences(arrays: str, first: int, last: int) -> tuple[int, SequenceSto
     store = SequenceStore(
         tokens=part("tokens", begin, end),
         weights=part("weights", begin, end),
-        offsets=offsets - begin,
+        starts=offsets[:-1] - begin,
+        lengths=np.diff(offsets),
         group=np.arange(last - first),  # whose neighbour a sequence is does not matter here
         side=part("side", first, last),
         prompt_lengths=part("prompt_lengths", first, last),

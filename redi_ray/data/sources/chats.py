@@ -2,7 +2,7 @@
 
 A problem is the one user turn, a completion the one assistant turn, or all turns after the problem. What would be lost is
 refused with a reason: more turns of a problem, calls of tools outside of the text, and a system turn, since the trace may depend
-on it and is trained with ours.
+on it and is trained with ours. Imported sets keep all turns (`read_turns`).
 """
 
 from __future__ import annotations
@@ -105,6 +105,21 @@ def _turns(chat: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [turn for turn in turns if turn[0] != "system"]
 
 
+def read_turns(value: Any, role: Role) -> list[dict[str, str]] | None:
+    """The turns of a column, {role, content} each: those of a chat, or one turn of `role` for a text; None if it is neither.
+
+    Raises BadChat for turns that are no text, call tools, or are of a role that nobody knows.
+    """
+    chat = as_chat(value)
+    if chat is None:
+        return [{"role": role, "content": value}] if isinstance(value, str) else None
+    turns = [_turn(message) for message in chat]
+    if unknown := [name for name, _ in turns if name not in ROLES.values()]:
+        known = ", ".join(dict.fromkeys(ROLES.values()))
+        raise BadChat("unknown_role", f"the chat has a turn of {unknown[0]!r}; roles are {known}")
+    return [{"role": name, "content": text} for name, text in turns]
+
+
 def is_chat(value: Any) -> bool:
     """Whether a list is a chat rather than several texts."""
     return isinstance(value, list) and bool(value) and all(_is_message(item) for item in value)
@@ -151,3 +166,11 @@ def _content(content: Any, role: str) -> str:
     if len(texts) < len(found):
         raise BadChat("no_text", f"the chat's {role} turn holds more than text")
     return "".join(texts)
+
+
+def joined(thought: Any, answer: Any) -> Any:
+    """A text with the thought that stands apart from it, in one; the answer itself where there is no thought, or where it is no
+    text that one could be put before."""
+    if not isinstance(thought, str) or not thought.strip() or not isinstance(answer, str):
+        return answer
+    return fold_reasoning(answer, thought, PromptSettings())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.data.sources.chats import Answer, BadChat, is_chat, read_completion, read_text
+from redi_ray.data.sources.chats import Answer, BadChat, is_chat, joined, read_completion, read_text
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED
 from redi_ray.text.finish import finish_reason
@@ -79,7 +79,10 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
     if answer is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
-    traces, refused = _parse_traces(row, columns)
+    try:
+        traces, refused = _parse_traces(with_thoughts(row, columns), columns)
+    except _TraceRefused as error:
+        traces, refused = [], [(error.reason, str(error))]
     return Parsed(
         problem_id=read_id(lookup(row, columns.problem_id)) or problem_hash(problem),
         problem=problem,
@@ -254,16 +257,43 @@ def _openr1_left_out(row: dict[str, Any], source: OpenR1Source) -> Refused | Non
 
 
 def lookup(row: dict[str, Any], path: str | None) -> Any:
-    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting."""
+    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting; a number counts
+    the items of a list from 0, so `generations.0` is the first."""
     if path is None:
         return None
     value: Any = row
     for key in [path] if path in row else path.split("."):
-        if not isinstance(value, dict) or key not in value:
+        if isinstance(value, list | np.ndarray) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
             return None
-        value = value[key]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def problem_hash(problem: str) -> str:
     return hashlib.sha256(problem.encode()).hexdigest()[:16]
+
+
+def with_thoughts(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """The row with each trace's thought in front of it, where `columns.reasoning` has them apart.
+
+    Raises _TraceRefused where there are not as many thoughts as traces.
+    """
+    if columns.reasoning is None:
+        return row
+    found = {}
+    for thought_column, column in zip(_listed(columns.reasoning), _listed(columns.completion), strict=False):
+        thoughts, texts = lookup(row, thought_column), lookup(row, column)
+        if isinstance(texts, list) and not is_chat(texts) and thoughts is not None:
+            have = len(thoughts) if isinstance(thoughts, list) else 1
+            if have != len(texts) or not isinstance(thoughts, list):
+                told = (
+                    f"{have} in column `{thought_column}` for {len(texts)} in `{column}`; write one for each completion"
+                )
+                raise _TraceRefused("reasoning_length", told)
+            found[column] = [joined(thought, text) for thought, text in zip(thoughts, texts, strict=True)]
+        else:
+            found[column] = joined(thoughts, texts)
+    return {**row, **{column: value for column, value in found.items() if column is not None and value is not None}}

@@ -8,6 +8,7 @@ from redi_ray.pipeline.kinds import (
     dev,
     evaluate,
     groups,
+    import_,
     merge,
     pairs,
     problems,
@@ -23,6 +24,7 @@ KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         problems.KIND,
+        import_.KIND,
         dev.KIND,
         base.KIND,
         sample.KIND,
