@@ -110,6 +110,9 @@ class PairsStep(Differing):
     """The kind of step."""
     of: str
     """Verified traces."""
+    chosen_of: str | None = None
+    """Verified traces whose right ones are chosen where `of` has no usable right trace of a problem, such as the teacher's. Their
+    wrong traces are never rejected."""
 
 
 class TrainStep(Strict):

@@ -192,6 +192,8 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
     if isinstance(settings, GroupsStep):
         return {"of": settings.of, **{BY + name: name for name in settings.columns}}
     found = {"of": settings.of}
+    if isinstance(settings, PairsStep) and settings.chosen_of is not None:
+        found["chosen_of"] = settings.chosen_of
     if isinstance(settings, SelectStep):
         like = settings.random.like if settings.random is not None else None
         found |= {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}

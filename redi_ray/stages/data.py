@@ -166,19 +166,23 @@ def _sample(
     )
 
 
-def curated_stage(run: Run, problems: Made, verified: Made, base: Made) -> Stage:
+def curated_stage(run: Run, problems: Made, verified: Made, base: Made, others: Made | None = None) -> Stage:
     contamination = run.config.curate.contamination
     deciding: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
     if contamination is not None:
         deciding["files"] = [content_of(file.path) for file in contamination.files]
     if contamination is not None and contamination.benchmarks:
         deciding["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
-    return run.stage("curated", deciding, {"problems": problems, "verified": verified, "base": base})
+    inputs = {"problems": problems, "verified": verified, "base": base}
+    return run.stage("curated", deciding, inputs if others is None else {**inputs, "others": others})
 
 
-def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) -> Manifest:
-    """Positives and pairs. `base` gives the tokenizer that lengths are measured with."""
-    stage = curated_stage(run, problems, verified, base)
+def curated(
+    run: Run, problems: Manifest, verified: Manifest, base: Manifest, others: Manifest | None = None
+) -> Manifest:
+    """Positives and pairs. `base` gives the tokenizer that lengths are measured with, `others` right traces where `verified` has
+    none."""
+    stage = curated_stage(run, problems, verified, base, others)
     if found := run.reuse(stage):
         return found
     benchmarks, started = whole_benchmarks(run, problems), time.monotonic()
@@ -190,6 +194,7 @@ def curated(run: Run, problems: Manifest, verified: Manifest, base: Manifest) ->
         prompt=run.config.model.prompt,
         num_problems=problems.counts["out"],
         benchmarks=benchmarks,
+        others=[] if others is None else others.files("verified"),
         workers=run.config.resources.curate_workers,
         label_selector=run.config.resources.cpu_label_selector,
         trust_remote_code=run.config.model.overrides.trust_remote_code,

@@ -99,15 +99,17 @@ def _judged(curation: Curation, partition: int) -> dict[str, dict[str, Any]]:
 
 
 def _problems(curation: Curation, partition: int, drops: Drops) -> Iterator[tuple[str, Traces]]:
-    """The problems of a partition with their traces. Of traces with the same `sample_index`, which a repeated write could
-    leave, the first counts."""
+    """The problems of a partition with their traces, those that stand in behind the others. Of traces with the same
+    `sample_index`, which a repeated write could leave, the first counts."""
     table = read_row_group(curation.work_files("scanned", curation.groups), partition)
-    by = ("problem_id", "sample_index", "shard", "row")
+    other = [curation.stands_in(shard) for shard in table["shard"].to_pylist()]
+    table = table.append_column("other", pa.array(other, pa.bool_()))
+    by = ("problem_id", "other", "sample_index", "shard", "row")
     rows = table.sort_by([(name, "ascending") for name in by]).to_pylist()
     for problem_id, group in groupby(rows, key=lambda row: row["problem_id"]):
         traces: Traces = []
         for row in group:
-            if traces and traces[-1]["sample_index"] == row["sample_index"]:
+            if traces and all(traces[-1][name] == row[name] for name in ("other", "sample_index")):
                 drops.add("trace", "same_trace_again", problem_id, trace_id(problem_id, row["sample_index"]))
             else:
                 traces.append(row)
@@ -126,11 +128,20 @@ def decide_problem(
         drops.add("problem", found[0], problem_id, detail=found[1])
         return None
     correct = [trace for trace in traces if trace["verdict"] == Verdict.CORRECT]
-    chosen = ranked([trace for trace in correct if trace["candidate"]], config.chosen.pick, config.seed)
+    chosen = [
+        trace
+        for other in (False, True)
+        for trace in ranked(
+            [trace for trace in correct if trace["candidate"] and trace["other"] is other],
+            config.chosen.pick,
+            config.seed,
+        )
+    ]
     if not chosen:
         drops.add("problem", "no_usable_correct_trace" if correct else "no_correct_trace", problem_id)
         return None
-    wrong = [trace for trace in traces if (rules_for(curation, trace["verdict"]) or ("",))[0] == "rejected"]
+    own = [trace for trace in traces if not trace["other"]]
+    wrong = [trace for trace in own if (rules_for(curation, trace["verdict"]) or ("",))[0] == "rejected"]
     rejected = ranked([trace for trace in wrong if trace["candidate"]], config.rejected.pick, config.seed)
     pairs = combinations(len(chosen), len(rejected), config.pairs_per_problem)
     used = max([config.positives_per_problem, *(pair[0] + 1 for pair in pairs)])

@@ -13,7 +13,7 @@ finished is not done again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -71,6 +71,7 @@ def curate(
     prompt: PromptSettings,
     num_problems: int,
     benchmarks: pa.Table | None = None,
+    others: Sequence[str] = (),
     workers: int = 2,
     label_selector: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
@@ -79,14 +80,17 @@ def curate(
 
     verified: shards in VERIFIED_TRACE schema. tokenizer: the student's folder. num_problems: of the problems stage, so
     that problems without any trace are counted too. benchmarks: `problem_id, problem` of what `contamination` compares
-    with, besides its own files. workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
+    with, besides its own files. others: shards like `verified` whose correct traces may be chosen behind all of those, and whose
+    other traces count for nothing. workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
     connected; call it again with the same arguments to continue what was cut off. `<out_uri>/work` holds what the passes
     hand on.
 
     Raises DataError if a file of `contamination` cannot be read.
     """
-    curation = make_curation(verified, out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks)
-    curation = replace(curation, trust_remote_code=trust_remote_code)
+    curation = make_curation(
+        [*verified, *others], out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks
+    )
+    curation = replace(curation, others=len(others), trust_remote_code=trust_remote_code)
     with ray_workers(curation, workers, label_selector) as run:
         return run_passes(curation, run, num_problems)
 

@@ -126,7 +126,9 @@ def rules_for(curation: Curation, verdict: str) -> tuple[str, TraceRules] | None
 
 def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard: int, row: int) -> dict[str, Any]:
     """A row of SCANNED; a trace that may not be picked for its side is noted in `drops`."""
+    other = curation.stands_in(shard)
     side = rules_for(curation, source["verdict"])
+    side = None if other and side is not None and side[0] != "chosen" else side
     found = None if side is None else trace_problem(source, side[1], curation.prompt)
     if side is not None and source["turns"] is not None:
         found = SEVERAL_TURNS
@@ -141,7 +143,7 @@ def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard:
         "row": row,
         "verdict": source["verdict"],
         "candidate": side is not None and found is None,
-        "counts": named and source["verdict"] in RATED,
+        "counts": named and not other and source["verdict"] in RATED,
         "chars": len(source["completion"]) if "completion" in source else None,
         "answer": canonical(answer) if answer and len(answer) <= MAX_ANSWER_CHARS else answer,
     }

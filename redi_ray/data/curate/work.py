@@ -78,7 +78,13 @@ class Curation(Passes):
     """One curation."""
 
     config: CurateConfig
+    others: int = 0
+    """The last so many shards stand in for right traces that the first ones lack; nothing else of them counts."""
     part_problems: int = PART_PROBLEMS
+
+    def stands_in(self, shard: int) -> bool:
+        """Whether it is one of the last."""
+        return shard >= len(self.verified) - self.others
 
     @property
     def judges_problems(self) -> bool:

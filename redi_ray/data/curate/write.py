@@ -33,6 +33,8 @@ Place = tuple[int, int]
 """(shard, row) of a trace."""
 Row = dict[str, Any]
 TEXTS = ("trace_id", "problem", "completion", "finish_reason")
+STANDS_IN = "@chosen_of"
+"""Ends the id of a trace that stands in for a right one: another may have the same in its own table."""
 SHOWN = 40
 """Characters of a dropped trace in the table `dropped`."""
 
@@ -91,6 +93,9 @@ class Writer:
             return known
         places = {_place(place) for row in choices for place in (row["home"], *row["chosen"], *row["rejected"])}
         texts = fetch(self.curation.verified, places)
+        for (shard, _), trace in texts.items():
+            if self.curation.stands_in(shard):
+                trace["trace_id"] += STANDS_IN
         for row in sorted(choices, key=lambda row: order_key(self.curation.config.seed, row["problem_id"])):
             problem = texts[_place(row["home"])]["problem"]
             chosen, rejected = ([texts[_place(place)] for place in row[side]] for side in ("chosen", "rejected"))

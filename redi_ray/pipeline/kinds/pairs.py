@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
-    return data.curated(run, inputs["problems"], inputs["of"], inputs["base"])
+    return data.curated(run, inputs["problems"], inputs["of"], inputs["base"], inputs.get("chosen_of"))
 
 
 def room(run: Run, step: Step) -> list[Demand]:
@@ -25,11 +25,13 @@ def room(run: Run, step: Step) -> list[Demand]:
 
 KIND = Kind(
     name="pairs",
-    takes={"of": ("verified",), "problems": ("problems",), "base": ("model",)},
+    takes={"of": ("verified",), "problems": ("problems",), "base": ("model",), "chosen_of": ("verified",)},
     gives="groups",
     stage="curated",
     tables=("pairs", "examples"),
-    place=lambda run, step, inputs: data.curated_stage(run, inputs["problems"], inputs["of"], inputs["base"]),
+    place=lambda run, step, inputs: data.curated_stage(
+        run, inputs["problems"], inputs["of"], inputs["base"], inputs.get("chosen_of")
+    ),
     make=make,
     room=room,
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from curation_runs import Rows, curate_here, reasons, trace
+from curation_runs import Rows, curate_here, plan, read_out, reasons, run_here, trace
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,6 +91,45 @@ def test_several_positives(tmp_path: Path, bpe_tokenizer: str):
     assert [row["example_id"].split("#")[1] for row in tables["examples"]] == ["0", "1"]
     assert counts.pairs == 1
     assert reasons(tables, "example") == {"p": "chosen_too_long"}
+
+
+def test_right_traces_of_others_stand_in(tmp_path: Path, bpe_tokenizer: str):
+    """Own right traces come first whatever the pick; where there is none another's is chosen, and never rejected or rated."""
+    own = [
+        trace("a", 0, "correct", "<think>own and long"),
+        trace("a", 1, "wrong"),
+        trace("b", 0, "wrong", "<think>b"),
+        trace("c", 0, "wrong"),
+        trace("d", 0, "correct"),
+    ]
+    others = [
+        trace("a", 0, "correct", "<think>o"),
+        trace("b", 0, "correct", "<think>other's"),
+        trace("b", 1, "wrong", "<think>other's wrong"),
+        trace("c", 0, "wrong"),
+        trace("d", 1, "wrong"),
+    ]
+    curation = plan(
+        tmp_path,
+        bpe_tokenizer,
+        [own, others],
+        chosen={"pick": "shortest"},
+        pairs_per_problem=2,
+        difficulty={"max_rate": 0.5},
+    )
+    counts, tables = run_here(replace(curation, others=1)), read_out(tmp_path)
+    pairs = {row["pair_id"].split("/", 1)[1]: (row["chosen"], row["rejected"]) for row in tables["pairs"]}
+    assert set(pairs) == {"a#0/a#1", "a#0@chosen_of/a#1", "b#0@chosen_of/b#0"}
+    assert [side[0]["content"] for side in pairs["b#0@chosen_of/b#0"]] == ["<think>other's", "<think>b"]
+    assert [
+        row["example_id"].split("/")[1] for row in sorted(tables["examples"], key=lambda row: row["problem_id"])
+    ] == [
+        "a#0",
+        "b#0@chosen_of",
+    ]
+    assert reasons(tables) == {"c": "no_correct_trace", "d": "too_easy"}
+    assert {row["problem_id"]: row["samples"] for row in tables["pass_rates"]} == {"a": 2, "b": 1, "c": 1, "d": 1}
+    assert counts.traces == 10
 
 
 def problems_of(*rates: tuple[int, int]) -> Rows:
