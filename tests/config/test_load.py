@@ -28,7 +28,7 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
         ("model.init.architecture.width=3", "model.init.architecture.width: unknown key"),
         (
             "redi.arms.x.objective={name: redo}",
-            "redi.arms.x.objective.name: there is no 'redo'. Did you mean `redi`? It is one of cpo,",
+            "redi.arms.x.objective.name: there is no 'redo'. Did you mean `redi`? It is one of advantage,",
         ),
         ("redi.arms.x.objective={name: redi, alpha: -1}", "alpha must be >= 0, got -1"),
         ("redi.arms.sft={}", "arm 'sft': the name is that of the section `sft`; give the arm another one"),
