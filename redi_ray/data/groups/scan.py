@@ -88,7 +88,7 @@ def reward_of(
     settings: GroupSettings, verdict: str, values: Mapping[str, float | None]
 ) -> tuple[float | None, str | None]:
     """The reward of a sample, or why it has none. values: of the columns in `scores`."""
-    rewards: Mapping[str, float] = settings.rewards
+    rewards = {str(name): reward for name, reward in settings.rewards.items()}
     if rewards and verdict not in rewards:
         return None, f"verdict_{verdict}"
     reward = rewards.get(verdict, 0.0)
