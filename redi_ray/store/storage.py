@@ -177,7 +177,8 @@ def table_writer(uri: str, schema: pa.Schema) -> Iterator[Callable[[pa.Table], N
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
 
         def write(table: pa.Table) -> None:
-            writer.write_table(table, row_group_size=_rows_of(BATCH_BYTES, table.num_rows, table.nbytes))
+            if table.num_rows:
+                writer.write_table(table, row_group_size=_rows_of(BATCH_BYTES, table.num_rows, table.nbytes))
 
         yield write
     write_bytes(uri, sink.getvalue())

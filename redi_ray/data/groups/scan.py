@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ class Grouping(Passes):
     spans: tuple[str, ...] | None = None
     """Shards of the column of spans."""
 
+    @property
+    def names(self) -> list[str]:
+        """Of the columns of numbers."""
+        return [name for name, _ in self.scores]
+
 
 def scan(grouping: Grouping, group: int) -> Counter[str]:
     """Write the group's samples with their rewards, cut by partition."""
@@ -65,22 +71,29 @@ def rewarded(
     grouping: Grouping, row: dict[str, Any], values: list[float | None], shard: int, number: int
 ) -> dict[str, Any]:
     """A row of SCANNED. values: of the columns, in their order."""
-    settings, verdict = grouping.settings, row["verdict"]
-    by_verdict = settings.rewards.get(verdict, 0.0 if not settings.rewards else None)
-    lacks = next((name for (name, _), value in zip(grouping.scores, values, strict=True) if value is None), None)
-    reward, reason = None, f"verdict_{verdict}" if by_verdict is None else None if lacks is None else f"no_{lacks}"
-    if by_verdict is not None and lacks is None:
-        weights = (settings.scores[name] for name, _ in grouping.scores)
-        reward = by_verdict + sum(
-            weight * value for weight, value in zip(weights, values, strict=True) if value is not None
-        )
+    reward, reason = reward_of(grouping.settings, row["verdict"], dict(zip(grouping.names, values, strict=True)))
     return {
         "problem_id": row["problem_id"],
         "sample_index": row["sample_index"],
         "shard": shard,
         "row": number,
-        "verdict": verdict,
-        "counts": verdict in RATED,
+        "verdict": row["verdict"],
+        "counts": row["verdict"] in RATED,
         "reward": reward,
         "no_reward": reason,
     }
+
+
+def reward_of(
+    settings: GroupSettings, verdict: str, values: Mapping[str, float | None]
+) -> tuple[float | None, str | None]:
+    """The reward of a sample, or why it has none. values: of the columns in `scores`."""
+    rewards = {str(name): reward for name, reward in settings.rewards.items()}
+    if rewards and verdict not in rewards:
+        return None, f"verdict_{verdict}"
+    reward = rewards.get(verdict, 0.0)
+    for name, weight in settings.scores.items():
+        if (value := values[name]) is None:
+            return None, f"no_{name}"
+        reward += weight * value
+    return reward, None

@@ -97,13 +97,12 @@ def real(test_data: Path) -> list[Rows]:
 @pytest.mark.parametrize(
     ("settings", "groups", "left_out"),
     [
-        ({}, 100, {}),
         ({"both_sides": True}, 10, {"one_side": 90}),
         ({"min_rate": 0.1, "max_rate": 0.7}, 7, {"too_easy": 89, "too_hard": 4}),  # S2R
         ({"max_rate": 0.79}, 13, {"too_easy": 87}),  # OREAL
         ({"min_rate": 1.0}, 86, {"too_hard": 14}),  # DPH-RL's rehearsal
     ],
-    ids=["all", "both", "s2r", "oreal", "all right"],
+    ids=["both", "s2r", "oreal", "all right"],
 )
 def test_what_papers_keep_of_real_samples(
     real: list[Rows], bpe_tokenizer: str, tmp_path: Path, settings: dict, groups: int, left_out: dict
