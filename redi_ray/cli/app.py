@@ -16,6 +16,7 @@ from redi_ray.config.load import dump_config, load_config
 from redi_ray.errors import EXIT_CODES
 
 if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
 app = typer.Typer(
@@ -51,14 +52,14 @@ def run(
     if until is None:
         run_stages(config, overrides or [], everything)
     else:
-        from redi_ray.pipeline.standard import step_named
+        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}", _has(until))
 
-        run_stages(
-            config,
-            overrides or [],
-            lambda pipeline: f"{until}: {pipeline.until(until).uri}",
-            lambda _, graph: step_named(graph, until),
-        )
+
+def _has(step: str) -> Callable[[ExperimentConfig, Graph], object]:
+    """A check that raises GraphError where the config has no such step."""
+    from redi_ray.pipeline.standard import step_named
+
+    return lambda _, graph: step_named(graph, step)
 
 
 @app.command()
@@ -78,7 +79,7 @@ def graph(
 @app.command()
 def generate(config: Config, overrides: Overrides = None) -> None:
     """Traces for every problem: sampled with vLLM in rounds, or imported."""
-    run_stages(config, overrides or [], lambda pipeline: f"traces: {pipeline.traces().uri}")
+    run_stages(config, overrides or [], lambda pipeline: f"traces: {pipeline.traces().uri}", _has("traces"))
 
 
 @app.command()
@@ -136,7 +137,8 @@ def verify(
                 f"--{', --'.join(clash)}: only with --traces and no CONFIG; a config says the same in `problems.source`, "
                 "`verify` and `resources.verify_workers`"
             )
-        run_stages(config, overrides or [], lambda pipeline: f"verified traces: {pipeline.verified().uri}")
+        made = _has("verified")
+        run_stages(config, overrides or [], lambda pipeline: f"verified traces: {pipeline.verified().uri}", made)
         return
     if not traces or out is None:
         raise typer.BadParameter("name a CONFIG, or both --traces and --out")
@@ -151,7 +153,7 @@ def verify(
 @app.command()
 def curate(config: Config, overrides: Overrides = None) -> None:
     """Positives and (chosen, rejected) pairs."""
-    run_stages(config, overrides or [], lambda pipeline: f"curated: {pipeline.curated().uri}")
+    run_stages(config, overrides or [], lambda pipeline: f"curated: {pipeline.curated().uri}", _has("curated"))
 
 
 @app.command()

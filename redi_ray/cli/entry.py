@@ -11,7 +11,7 @@ from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import EndpointTraces, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, FileSet, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
@@ -88,16 +88,10 @@ def preflight(config: ExperimentConfig) -> None:
     Raises DataError, ModelError, EndpointError or BenchmarkError.
     """
     from redi_ray.data.sample.endpoint_check import endpoint_key
-    from redi_ray.data.sources.readers import expand_paths
-    from redi_ray.data.sources.world import build_world
     from redi_ray.eval.benchmarks import load_benchmark
     from redi_ray.modeling.tokenizer import ModelError, check_model
 
-    source = config.problems.source
-    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
-        expand_paths(source.paths)
-    if source.kind == "arithmetic":
-        build_world(source)
+    check_sources(config)
     if isinstance(config.model.init, PretrainedModel):
         trusted = config.model.overrides.trust_remote_code
         check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
@@ -118,6 +112,22 @@ def preflight(config: ExperimentConfig) -> None:
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             load_benchmark(benchmark)
+
+
+def check_sources(config: ExperimentConfig) -> None:
+    """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read."""
+    from redi_ray.data.sources.import_sets import look
+    from redi_ray.data.sources.readers import expand_paths
+    from redi_ray.data.sources.world import build_world
+
+    source = config.problems.source
+    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
+        expand_paths(source.paths)
+    if source.kind == "arithmetic":
+        build_world(source)
+    for name, step in config.imports.items():
+        if isinstance(step.source, FileSet):  # the hub is asked when the step is made
+            log.info("steps.%s: read as %s", name, look(step, config.model.prompt, f"steps.{name}"))
 
 
 def model_problems(config: ExperimentConfig) -> list[str]:
@@ -142,6 +152,8 @@ def bounds_of_steps(config: ExperimentConfig) -> dict[str, Bound]:
         if not isinstance(settings, TrainStep):
             continue
         pairs = graph[graph[last_round(config, name)].inputs["groups"]]
+        if pairs.kind == "import":  # whose lengths nothing bounds
+            continue
         source = graph[pairs.inputs["of"]]
         while "of" in source.inputs:
             source = graph[source.inputs["of"]]

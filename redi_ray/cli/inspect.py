@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from redi_ray.report.browse import TraceFilter, details, find_traces, read_traces
+from redi_ray.report.browse import TraceFilter, details, find_traces, read_as, read_traces
 
 TAIL_CHARS = 1500
 """Characters of a completion shown, from its end, where all of it is not asked for."""
-IDS = ("trace_id", "pair_id", "example_id", "problem_id")
+IDS = ("trace_id", "pair_id", "example_id", "group_id", "problem_id")
 """What a row is called by, the narrowest first."""
 MESSAGES = ("prompt", "chosen", "rejected", "messages")
 """Columns of what trainings see."""
@@ -43,6 +43,8 @@ def inspect_traces(
     rows = read_traces(find_traces(target, step), wanted, limit)
     if as_json:
         return _print_json(rows, console)
+    if step is not None and (told := read_as(target, step)):
+        console.print(Text(visible(f"{step}: {told}"), "bold"), soft_wrap=True)
     if not console.is_terminal:
         return _print_all(rows, console, whole)
     os.environ.setdefault("LESS", "FRX")  # as git does: no pager for a short text, colours, and the text stays
@@ -88,6 +90,11 @@ def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -
     for name in (name for name in MESSAGES if row.get(name)):
         tell(name, "")
         for message in row[name]:
+            tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
+    for member in row.get("members") or ():
+        reward = f", reward {member['reward']:g}" if member["reward"] is not None else ""
+        tell(f"answer {member['side']:+d}{reward}", "")
+        for message in member["turns"]:
             tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
     completion = row.get("completion")
     if completion is None:

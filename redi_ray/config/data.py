@@ -20,7 +20,7 @@ class Strict(BaseModel):
 
 
 class Columns(Strict):
-    """Where a row keeps what; dots reach into nested columns (`model_a.solution`)."""
+    """Where a row keeps what; dots reach into nested columns and lists (`model_a.solution`, `generations.0`)."""
 
     problem_id: str | None = "problem_id"
     """Null, or not in the row: the id is a hash of the problem's text. An id that names another problem in another file is
@@ -35,6 +35,9 @@ class Columns(Strict):
     completion: str | list[str] | None = None
     """Traces in the rows: a column of text, a column of lists of texts, or several such columns; a chat stands for its one
     assistant turn. Null: there are none."""
+    reasoning: str | list[str] | None = None
+    """The thought of each trace where it stands apart from the answer, shaped like `completion`: both become one text, the
+    thought in `<think>` first. A null leaves the completion as it is."""
     label: str | list[str] | None = None
     """Whether each trace is correct according to the data, shaped like `completion`: true or false, 1 or 0, yes or no, correct
     or wrong; null and NaN are no label, and a trace with any other value is rejected."""
@@ -48,7 +51,7 @@ class Columns(Strict):
     @model_validator(mode="after")
     def _same_shape(self) -> Columns:
         completions = self.completion if isinstance(self.completion, list) else [self.completion]
-        for name in ("label", "finish_reason"):
+        for name in ("reasoning", "label", "finish_reason"):
             told = getattr(self, name)
             columns = told if isinstance(told, list) else [told]
             if told is not None and len(completions) != len(columns):
@@ -84,18 +87,23 @@ class ArithmeticSource(Strict):
     """Decides facts, problems and corpus."""
 
 
-class FilesSource(Strict):
-    """Parquet, Arrow or JSON (gzip, zstd, bz2, xz and lz4 too), local or on S3; with traces in the rows, or without."""
+class FileSet(Strict):
+    """Parquet, Arrow, JSON or CSV (gzip, zstd, bz2, xz and lz4 too), local or on S3."""
 
     kind: Literal["files"] = "files"
     paths: list[str] = []
     """Files or folders. In a folder, hidden files and files about the data are left out; data that cannot be read is an
     error."""
+
+
+class FilesSource(FileSet):
+    """Parquet, Arrow, JSON or CSV (gzip, zstd, bz2, xz and lz4 too), local or on S3; with traces in the rows, or without."""
+
     columns: Columns = Columns()
     """Which column is what."""
 
 
-class HubSource(Strict):
+class HubSet(Strict):
     """A data set of the Hugging Face hub."""
 
     kind: Literal["hub"] = "hub"
@@ -107,6 +115,11 @@ class HubSource(Strict):
     """Which split."""
     revision: str | None = None
     """A commit or tag, to pin it."""
+
+
+class HubSource(HubSet):
+    """A data set of the Hugging Face hub, of problems with or without traces."""
+
     columns: Columns = Columns()
     """Which column is what."""
 
@@ -127,7 +140,15 @@ class OpenR1Source(Strict):
     """Keep only rows whose `problem_is_valid` is yes, in any case of letters."""
 
 
-Source = Annotated[ArithmeticSource | FilesSource | HubSource | OpenR1Source, Field(discriminator="kind")]
+class NoSource(Strict):
+    """No problems: the config trains on imported sets only."""
+
+    kind: Literal["none"] = "none"
+
+
+Source = Annotated[ArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource, Field(discriminator="kind")]
+DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
+"""Where an imported set lies."""
 
 
 class DevelopmentSplit(Strict):
@@ -147,7 +168,7 @@ class ProblemsConfig(Strict):
     """Where the problems come from."""
 
     source: Source = ArithmeticSource()
-    """`arithmetic`, `files`, `hub` or `openr1`."""
+    """`arithmetic`, `files`, `hub` or `openr1`; `none` where `steps` imports what is learnt from."""
     max_problems: int | None = Field(None, ge=1)
     """Take the first so many, not counting those held out on the way."""
     dev: DevelopmentSplit = DevelopmentSplit()
@@ -207,4 +228,11 @@ class EndpointTraces(SampledTraces):
     thoughts are those that the server's own chat template or a reasoning parser brings about."""
 
 
-Generate = Annotated[ImportTraces | VllmTraces | EndpointTraces, Field(discriminator="kind")]
+class NoTraces(Strict):
+    """No traces, and so nothing that comes from them: no verdicts, no curation, no stage 1, no arms. What is trained are the
+    steps of `steps`."""
+
+    kind: Literal["none"] = "none"
+
+
+Generate = Annotated[ImportTraces | VllmTraces | EndpointTraces | NoTraces, Field(discriminator="kind")]

@@ -15,6 +15,8 @@ from redi_ray.config.data import (
     ArithmeticSource,
     Generate,
     ImportTraces,
+    NoSource,
+    NoTraces,
     OpenR1Source,
     ProblemsConfig,
     SampledTraces,
@@ -22,12 +24,13 @@ from redi_ray.config.data import (
     VllmTraces,
 )
 from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.imports import with_imported_start
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
-from redi_ray.config.steps import AnyStep, Name, Repeat, SampleStep, TrainStep, VerifyStep
+from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SampleStep, TrainStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
 
@@ -52,7 +55,8 @@ class ExperimentConfig(Strict):
     problems: ProblemsConfig = ProblemsConfig()
     """What to solve."""
     generate: Generate = VllmTraces()
-    """Traces: `vllm` and `endpoint` sample them, `import` takes those that come with the problems."""
+    """Traces: `vllm` and `endpoint` sample them, `import` takes those that come with the problems; `none`, which is meant where
+    `steps` has an `import` and this section is not there, leaves out all that comes from traces."""
     verify: VerifySettings = VerifySettings()
     """Which traces are correct."""
     curate: CurateConfig = CurateConfig()
@@ -115,10 +119,11 @@ class ExperimentConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _built_in_benchmark_is_for_the_built_in_world(cls, raw: Any) -> Any:
-        """Where problems come from elsewhere, benchmarks that nobody names are none."""
+    def _what_is_not_written(cls, raw: Any) -> Any:
+        """Where problems come from elsewhere, or there are none, benchmarks that nobody names are none."""
         if not isinstance(raw, dict):
             return raw
+        raw = with_imported_start(raw)
         evaluate = raw.get("evaluate") or {}
         kind = field_of(field_of(raw.get("problems"), "source"), "kind")
         if kind in (None, "arithmetic") or not isinstance(evaluate, dict) or "benchmarks" in evaluate:
@@ -134,9 +139,15 @@ class ExperimentConfig(Strict):
     @property
     def trainings(self) -> dict[str, TrainSettings]:
         """Settings of each training, by the field that describes them; arms that change nothing share a field."""
+        stage1 = {"sft.train": self.sft.train} if self.has_line else {}
         arms = {f"redi.arms.{arm}.train" if self.redi.arms[arm].train else "redi.train": arm for arm in self.redi.arms}
         named = {f"steps.{name}.train": train for name, train in self._trained_by_steps().items()}
-        return {"sft.train": self.sft.train, **{field: self.redi.settings(arm) for field, arm in arms.items()}, **named}
+        return {**stage1, **{field: self.redi.settings(arm) for field, arm in arms.items()}, **named}
+
+    @property
+    def imports(self) -> dict[str, ImportStep]:
+        """The steps that import what is learnt from, by name."""
+        return {name: step for name, step in self.steps.items() if isinstance(step, ImportStep)}
 
     def _trained_by_steps(self) -> dict[str, TrainSettings]:
         return {name: section for name, _, section in sections_of(self) if isinstance(section, TrainSettings)}
@@ -152,6 +163,16 @@ class ExperimentConfig(Strict):
         return {f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None}
 
     @property
+    def has_problems(self) -> bool:
+        """Whether there are problems, or only sets that are imported."""
+        return not isinstance(self.problems.source, NoSource)
+
+    @property
+    def has_line(self) -> bool:
+        """Whether there are traces, and what comes from them: verdicts, curation, stage 1, arms."""
+        return not isinstance(self.generate, NoTraces)
+
+    @property
     def teacher_is_base(self) -> bool:
         """Whether this run's own base model writes the traces."""
         return isinstance(self.generate, VllmTraces) and self.generate.model == BASE
@@ -160,7 +181,7 @@ class ExperimentConfig(Strict):
     def probes(self) -> list[str]:
         """The trainings that measure development accuracy: `sft`, arms of stage 2, and named steps."""
         arms = {arm: self.redi.settings(arm) for arm in self.redi.arms}
-        trained = {SFT: self.sft.train, **arms, **self._trained_by_steps()}
+        trained = {**({SFT: self.sft.train} if self.has_line else {}), **arms, **self._trained_by_steps()}
         return [name for name, settings in trained.items() if settings.probe is not None]
 
     @model_validator(mode="after")
@@ -184,6 +205,18 @@ class ExperimentConfig(Strict):
                 found.append("problems.source: min_digits is larger than max_digits")
         elif any(benchmark.name == WORLD for benchmark in self.evaluate.benchmarks):
             found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
+        if not self.has_problems and (self.has_line or self.problems.dev.share or self.problems.max_problems):
+            asks = (
+                "generate" if self.has_line else "problems.dev" if self.problems.dev.share else "problems.max_problems"
+            )
+            found.append(
+                f"problems.source.kind is `none`, and {asks} is about problems: name their source, or leave it out"
+            )
+        if self.redi.arms and not self.has_line:
+            found.append(
+                f"redi.arms ({', '.join(self.redi.arms)}) train on pairs of `generate`'s traces, and generate.kind is `none`: "
+                "make them steps ({do: train, from: base, on: IMPORT, objective: {name: redi}}), or write `generate`"
+            )
         contamination = self.curate.contamination
         known = self.evaluate.benchmarks or self.problems.dev.share
         if contamination is not None and not contamination.files and not known:
@@ -255,7 +288,12 @@ class ExperimentConfig(Strict):
             source.num_dev == 0 if isinstance(source, ArithmeticSource) else not self.problems.dev.share
         ):
             field = "problems.source.num_dev" if built_in else "problems.dev.share"
-            found.append(f"a probe is set for {', '.join(self.probes)}, but {field} is 0: hold problems out for it")
+            lack = (
+                f"{field} is 0: hold problems out for it"
+                if self.has_problems
+                else "there are no problems to measure it on"
+            )
+            found.append(f"a probe is set for {', '.join(self.probes)}, but {lack}")
         if isinstance(init, ArithmeticModel) and init.train.probe is not None:
             found.append(
                 "model.init.train.probe: the built-in base model is not measured while it trains; leave it out"
@@ -266,6 +304,10 @@ class ExperimentConfig(Strict):
         init, found = self.model.init, []
         if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, ArithmeticSource):
             found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
+        if isinstance(init, ScratchModel) and not self.has_line and not self.imports:
+            found.append(
+                "model.init.kind is `scratch`, whose tokenizer is learnt from traces or imported sets: there are none"
+            )
         if isinstance(init, ScratchModel) and self.teacher_is_base:
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
         students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
@@ -277,7 +319,7 @@ class ExperimentConfig(Strict):
                 for field, engine in self.engines.items()
                 if field in students and not engine.trusts_code
             ]
-        batches = {"sft.train": self.sft.train.batch_size}
+        batches = {"sft.train": self.sft.train.batch_size} if self.has_line else {}
         for name, train in self._trained_by_steps().items():
             step = self.steps[name]
             if self.redi.trainer is None or (isinstance(step, TrainStep) and step.objective.name == "sft"):

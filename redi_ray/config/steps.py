@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
+from redi_ray.config.imports import ImportSettings
 from redi_ray.config.objectives import Objective
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
@@ -28,6 +29,14 @@ class Differing(BaseModel):
     def changes(self) -> dict[str, Any]:
         """What differs from the section."""
         return dict(self.model_extra or {})
+
+
+class ImportStep(ImportSettings):
+    """What people have: preferences, answers, labelled answers, samples with rewards, from files, S3 or the hub. It takes
+    nothing, and gives groups to train on."""
+
+    do: Literal["import"]
+    """The kind of step."""
 
 
 class SampleStep(Differing):
@@ -96,7 +105,8 @@ class TrainStep(Strict):
     start: str = Field(alias="from")
     """The model that it starts from, which is its reference, too."""
     on: str
-    """What it learns from: the output of `pairs`, `curated`, or verified traces, which are then curated as `curate` says."""
+    """What it learns from: the output of `import`, `pairs` or `curated`, or verified traces, which are then curated as `curate`
+    says."""
     objective: Annotated[Objective, Field(discriminator="name")]
     """The loss."""
     train: dict[str, Any] = {}
@@ -120,7 +130,9 @@ class MergeStep(Strict):
         return self
 
 
-AnyStep = Annotated[SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep, Field(discriminator="do")]
+AnyStep = Annotated[
+    ImportStep | SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep, Field(discriminator="do")
+]
 
 
 class Repeat(Strict):

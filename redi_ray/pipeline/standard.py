@@ -14,7 +14,16 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import ConfigError
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.step_sections import mistakes_of, section_of
-from redi_ray.config.steps import AnyStep, MergeStep, PairsStep, SampleStep, SelectStep, TrainStep, VerifyStep
+from redi_ray.config.steps import (
+    AnyStep,
+    ImportStep,
+    MergeStep,
+    PairsStep,
+    SampleStep,
+    SelectStep,
+    TrainStep,
+    VerifyStep,
+)
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
@@ -41,7 +50,8 @@ def graph_of(config: ExperimentConfig) -> Graph:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
     models = [last_round(config, name) for name in models]
     if config.evaluate.benchmarks:
-        steps += [Step(SCORES + name, "evaluate", {"model": name, "problems": "problems"}) for name in models]
+        problems = {"problems": "problems"} if config.has_problems else {}
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
     return Graph(steps)
 
 
@@ -95,10 +105,17 @@ def train_keys(config: ExperimentConfig, name: str) -> tuple[tuple[str, ...], tu
 
 
 def standard_line(config: ExperimentConfig) -> Iterator[Step]:
-    """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms."""
-    yield Step("problems", "problems")
+    """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms. Where what is learnt from is imported,
+    the base, and problems if there are any."""
+    problems = {"problems": "problems"} if config.has_problems else {}
+    if problems:
+        yield Step("problems", "problems")
     scratch = isinstance(config.model.init, ScratchModel)
-    base = Step(BASE, "base", {"problems": "problems"} | ({"traces": "traces"} if scratch else {}))
+    if not config.has_line:
+        imported = {name: name for name in (last_round(config, step) for step in config.imports)} if scratch else {}
+        yield Step(BASE, "base", problems | imported)
+        return
+    base = Step(BASE, "base", problems | ({"traces": "traces"} if scratch else {}))
     if config.teacher_is_base:
         yield base
     teacher = {"model": BASE} if config.teacher_is_base else {}
@@ -167,6 +184,8 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
         return {"start": settings.start, "groups": settings.on}
     if isinstance(settings, MergeStep):
         return {name: name for name in settings.of}
+    if isinstance(settings, ImportStep):
+        return {}
     by = {"by": settings.by} if isinstance(settings, SelectStep) and settings.by is not None else {}
     return {"of": settings.of, **by}
 
@@ -181,6 +200,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
         yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
+    elif isinstance(settings, ImportStep):
+        yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.difficulty, own=True)
     elif isinstance(settings, MergeStep):

@@ -10,6 +10,7 @@ from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.resources import EngineSettings
 from redi_ray.pipeline.graph import Step
+from redi_ray.pipeline.standard import written
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
@@ -33,6 +34,7 @@ class _Estimate:
         self.whole = Workload(inputs.config, inputs.sample, assume)
         self.by_kind: dict[str, Callable[[Step], Lines]] = {
             "problems": lambda step: self._beside(step, f"{self.whole.problems:,.0f} to learn from"),
+            "import": lambda step: self._beside(step, self.inputs.sample.imported[written(step.name)].note),
             "dev": lambda step: self._beside(step, "held out of the problems"),
             "base": self._base,
             "sample": self._sample,

@@ -90,6 +90,9 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
     if step.gives not in ("traces", "verified", "groups"):
         return {}
     work = workload_of(inputs.graph, step.name, whole)
+    if step.kind == "import":
+        tokens = work.pairs * (work.chosen.tokens + work.rejected.tokens)
+        return {f"{place}imported": tokens * text}
     if step.gives == "groups":
         tokens = work.positives * work.chosen.tokens + work.pairs * (work.chosen.tokens + work.rejected.tokens)
         arrays = {} if step.own else {"sequences": tokens * TOKEN_BYTES}  # one set, of all trainings on them

@@ -7,24 +7,26 @@ nothing is verified here; without votes their lengths still count, and the share
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, OpenR1Source
-from redi_ray.config.experiment import ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
+from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
 from redi_ray.data.sources.readers import expand_paths, file_rows
 from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused, parser
 from redi_ray.data.sources.world import build_world, corpus
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
 from redi_ray.plan.errors import PlanError
+from redi_ray.plan.imported import ImportedSample, read_rows, sample_import
 from redi_ray.plan.lengths import unit_mean
 from redi_ray.text.problem_key import problem_key
 from redi_ray.text.prompts import to_messages
+from redi_ray.text.templates import Message
 from redi_ray.text.tokens import completion_ids, prompt_ids
 
 PAPER = "arXiv 2505.24850 (77,629 positives, 53,175 pairs) over the 516,499 rows of OpenR1-Math-Raw"
@@ -53,14 +55,33 @@ class DataSample:
     """`[n]` lengths of first correct traces as multiples of their mean; None: not measured."""
     rejected: np.ndarray | None = None
     """`[m]` the same of first wrong ones."""
+    imported: Mapping[str, ImportedSample] = field(default_factory=dict)
+    """Of each set that a step imports, by the step's name in the config."""
 
 
 def sample_data(config: ExperimentConfig, rows: int) -> DataSample:
-    """Look at the source; `rows` of its files are tokenised.
+    """Look at the source of the problems, and at what steps import; `rows` of the files of each are tokenised.
 
     Raises PlanError where the number of problems cannot be known, DataError for files that cannot be read.
     """
+    found = _sample_problems(config, rows)
+    return replace(found, imported=dict(_sample_imports(config, rows)))
+
+
+def _sample_imports(config: ExperimentConfig, rows: int) -> Iterator[tuple[str, ImportedSample]]:
+    prompt = config.model.prompt
+    read = {name: read_rows(step, prompt, rows, f"steps.{name}") for name, step in config.imports.items()}
+    if not read:
+        return
+    count, _ = _token_counter(config, [text for some in read.values() if some is not None for text in some.texts])
+    for name, step in config.imports.items():
+        yield name, sample_import(step, read[name], count.chat, count.completion, f"steps.{name}")
+
+
+def _sample_problems(config: ExperimentConfig, rows: int) -> DataSample:
     source = config.problems.source
+    if isinstance(source, NoSource):
+        return DataSample([known("problems", 0, "there are none")], "imported sets alone")
     if isinstance(source, ArithmeticSource):
         return _sample_world(config, source)
     if isinstance(source, FilesSource) or source_paths(source):
@@ -182,6 +203,9 @@ def _add_trace(seen: _Seen, key: str, trace: ParsedTrace, tokens: int) -> None:
 @dataclass(frozen=True)
 class _Counter:
     prompt: Callable[[str], int]
+    """Of a problem."""
+    chat: Callable[[list[Message]], int]
+    """Of a prompt as it stands."""
     completion: Callable[[str], int]
 
 
@@ -194,11 +218,17 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
     elif isinstance(config.model.init, ScratchModel) and texts:
         texts = texts[:TOKENIZER_SAMPLE]
         tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
+    elif isinstance(config.model.init, ArithmeticModel):
+        from redi_ray.stages.model import WORLD_ALPHABET
+
+        tokenizer, name = character_tokenizer(WORLD_ALPHABET), "characters"
     if tokenizer is None:
         ratio = DEFAULTS["bytes_per_token"].value
         frame = len(prompt.template.encode()) + len((prompt.system or "").encode()) + 60  # the chat template's own
         counter = _Counter(
-            lambda text: round((len(text.encode()) + frame) / ratio), lambda text: round(len(text.encode()) / ratio)
+            lambda text: round((len(text.encode()) + frame) / ratio),
+            lambda chat: round(sum(len(turn["content"].encode()) + 60 for turn in chat) / ratio),
+            lambda text: round(len(text.encode()) / ratio),
         )
         return counter, f"at {ratio} bytes a token, since the tokenizer is not at hand"
 
@@ -209,7 +239,9 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     return _Counter(
-        lambda text: len(prompt_ids(to_messages(text, prompt), tokenizer, prompt)), whole
+        lambda text: len(prompt_ids(to_messages(text, prompt), tokenizer, prompt)),
+        lambda chat: len(prompt_ids(chat, tokenizer, prompt)),
+        whole,
     ), f"tokenised by {name}"
 
 

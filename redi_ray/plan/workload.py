@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from redi_ray.config.data import ImportTraces, SampledTraces
+from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.pipeline.graph import Graph
+from redi_ray.pipeline.standard import written
 from redi_ray.plan.assumptions import OWN, Assumptions
+from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
 from redi_ray.plan.sample import DataSample
 
@@ -82,6 +84,8 @@ class Workload:
     def traces(self) -> float:
         """All traces; sampled rounds go on with the problems that have no correct one yet, fewer by the same factor a round."""
         generate = self.config.generate
+        if isinstance(generate, NoTraces):
+            return 0.0
         if isinstance(generate, ImportTraces):
             return self.problems * self.assume["traces_per_problem"]
         asked = float(generate.max_rounds)
@@ -136,9 +140,45 @@ class Workload:
         return cut_at(form * mean, self.config.evaluate.max_tokens)
 
 
+@dataclass(frozen=True)
+class ImportedWorkload(Workload):
+    """Of a set that a step imports: counted and measured, nothing assumed."""
+
+    imported: ImportedSample | None = None
+
+    @property
+    def _seen(self) -> ImportedSample:
+        assert self.imported is not None
+        return self.imported
+
+    @property
+    def positives(self) -> int:
+        return self._seen.groups
+
+    @property
+    def pairs(self) -> int:
+        return self._seen.groups
+
+    @property
+    def prompt(self) -> float:
+        return self._seen.prompt
+
+    @property
+    def chosen(self) -> Side:
+        return Side(self.prompt, self._seen.chosen)
+
+    @property
+    def rejected(self) -> Side:
+        return Side(self.prompt, self._seen.rejected)
+
+
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
     step = graph[name]
+    if step.kind == "import":
+        return ImportedWorkload(
+            whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
+        )
     before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
     selections = before.selections + (step.kind == "select")
     return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)

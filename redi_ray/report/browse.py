@@ -134,6 +134,15 @@ def find_traces(target: str, step: str | None = None) -> list[str]:
     return shards
 
 
+def read_as(target: str, step: str) -> str:
+    """How a step has read a set that people have, in words; empty for a step that imports none. The step is finished."""
+    if target.endswith((".yaml", ".yml")):
+        target = load_config(target).run_uri
+    graph = _graph(target)
+    manifest = storage.read_json(storage.join(target, graph[step_named(graph, step)].stage, "manifest.json"))
+    return str(manifest.get("facts", {}).get("read_as", ""))
+
+
 def _graph(run_uri: str) -> Graph:
     """Of the config that a run's folder holds; where there is none, of any run."""
     uri = storage.join(run_uri, "config.yaml")

@@ -106,6 +106,9 @@ def _rows_of(run: RunRecord, step: Step) -> Iterator[dict[str, Any]]:
     if step.gives != "groups":
         yield row(step.name, "problems" if step.gives == "problems" else "traces", "out")
         return
+    if step.kind == "import":
+        yield row(step.name, "rows of the set", "out")
+        return
     branch = f"{step.name}: " if step.own else ""
     yield row(f"{branch}positives", "problems", "positives")
     # The manifest accounts for problems that gave no positive; why a positive gave no pair is told beside it.

@@ -10,9 +10,12 @@ import pyarrow as pa
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
     ArithmeticSource,
+    DataSet,
     EndpointTraces,
-    FilesSource,
+    FileSet,
     ImportTraces,
+    NoSource,
+    NoTraces,
     OpenR1Source,
     Source,
     VllmTraces,
@@ -77,11 +80,13 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
             raise DataError(f"no trace in the problems' rows ({imported}); check problems.source.columns.completion")
         counts = {"in": imported["in"], "out": imported["out"]}
         return run.publish(stage, started, counts=counts, dropped=imported["dropped"], rejected=imported["rejected"])
+    assert not isinstance(config, NoTraces)
     return _sample(run, config, stage, problems, base, started)
 
 
 def traces_stage(run: Run, problems: Made, base: Made | None) -> Stage:
     config = run.config.generate
+    assert not isinstance(config, NoTraces), "the graph has no step for it"
     if isinstance(config, ImportTraces):
         return run.stage("traces", config, {"problems": problems})
     deciding: dict[str, Any] = {
@@ -101,11 +106,13 @@ def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
     return {"engine": config.engine or run.config.resources.engine, "content": content}
 
 
-def content_of_source(source: Source) -> str | None:
-    """What the place of the problems holds now; the built-in world is all in its settings."""
-    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
-        return storage.content_hash([content_of(path) for path in expand_paths(source.paths)])
-    return None if isinstance(source, ArithmeticSource) else commit_of(source.dataset, "dataset", source.revision)
+def content_of_source(source: Source | DataSet, told: str = "problems.source.paths") -> str | None:
+    """What the place of the rows holds now; the built-in world is all in its settings. told: what the config calls the paths."""
+    if isinstance(source, FileSet) or (isinstance(source, OpenR1Source) and source.paths):
+        return storage.content_hash([content_of(path) for path in expand_paths(source.paths, told)])
+    if isinstance(source, ArithmeticSource | NoSource):
+        return None
+    return commit_of(source.dataset, "dataset", source.revision)
 
 
 def _sample(

@@ -22,13 +22,13 @@ from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
 
-def load_benchmarks(run: Run, problems: Manifest, *, whole: bool = False) -> dict[str, pa.Table]:
+def load_benchmarks(run: Run, problems: Manifest | None, *, whole: bool = False) -> dict[str, pa.Table]:
     """Name -> problems; `whole`: all of them, whatever `max_problems` says. `arithmetic` is the test split of the built-in
-    world, written by the problems stage."""
+    world, written by the problems stage; without problems it is no benchmark."""
     tables = {}
     for chosen in run.config.evaluate.benchmarks:
         settings = replace(chosen, max_problems=None) if whole else chosen
-        if settings.name == WORLD:
+        if settings.name == WORLD and problems is not None:
             tables[WORLD] = subset(read_problems(problems.files("test")), settings)
         else:
             tables[settings.name] = load_benchmark(settings)
@@ -41,7 +41,7 @@ def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     return {"settings": whole, "content": content_of_benchmark(settings)}
 
 
-def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage) -> Stage:
+def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage | None) -> Stage:
     config = run.config
     deciding = {
         "evaluate": config.evaluate,
@@ -50,10 +50,11 @@ def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems
         "verify": benchmark_verification(config.verify),
         "prompt": config.model.prompt,
     }
-    return run.stage(f"eval/{name}", deciding, {"checkpoint": checkpoint, "problems": problems})
+    asked = {"problems": problems} if problems is not None else {}
+    return run.stage(f"eval/{name}", deciding, {"checkpoint": checkpoint, **asked})
 
 
-def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest) -> Manifest:
+def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest | None) -> Manifest:
     """Score one model by its name."""
     config, stage = run.config, evaluation_stage(run, name, checkpoint, problems)
     if found := run.reuse(stage):

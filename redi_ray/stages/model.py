@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -36,36 +36,46 @@ from redi_ray.train.sequences import SequenceRecord, SequenceStore
 WORLD_ALPHABET = "0123456789=}\n" + OPERATORS
 TOKENIZER_SAMPLE = 20_000
 """Problems and traces that a from-scratch tokenizer is learnt from."""
+READ = {
+    "traces": ["problem", "completion"],
+    "pairs": ["prompt", "chosen", "rejected"],
+    "examples": ["messages"],
+    "groups": ["prompt", "members"],
+}
+"""Tables that it may be learnt from, and their columns of text."""
+SOME_PROBLEM = "What is 1 + 1?"
+"""Whose prompt is recorded where a run has no problems."""
 
 
-def base(run: Run, problems: Manifest, traces: Manifest | None) -> Manifest:
+def base(run: Run, problems: Manifest | None, texts: Mapping[str, Manifest]) -> Manifest:
     """The model before stage 1; `facts["export"]` is its Hugging Face folder (or hub name), `facts["prompt"]` a record of
     the prompts that it makes of some problems.
 
-    traces: needed for random weights, whose tokenizer is learnt from them.
+    texts: traces or imported sets, needed for random weights, whose tokenizer is learnt from them.
     """
-    init, prompt, stage = run.config.model.init, run.config.model.prompt, base_stage(run, traces)
+    init, prompt, stage = run.config.model.init, run.config.model.prompt, base_stage(run, texts)
     if isinstance(init, PretrainedModel):
         if found := run.reuse(stage):
             return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
         tokenizer = load_tokenizer(export, run.config.model.overrides.trust_remote_code)
-        recorded = record_problems(_first_problems(problems.files("problems")), tokenizer, prompt)
+        some = [SOME_PROBLEM] if problems is None else _first_problems(problems.files("problems"))
+        recorded = record_problems(some, tokenizer, prompt)
         return run.publish(stage, time.monotonic(), facts={"export": export, "prompt": recorded})
     if isinstance(init, ArithmeticModel):
         return _arithmetic(run, init, stage)
-    assert traces is not None, "random weights need traces for their tokenizer"
-    return _scratch(run, init, traces, stage)
+    assert texts, "random weights need texts for their tokenizer"
+    return _scratch(run, init, texts, stage)
 
 
-def base_stage(run: Run, traces: Manifest | Stage | None) -> Stage:
+def base_stage(run: Run, texts: Mapping[str, Manifest | Stage]) -> Stage:
     init = run.config.model.init
     deciding: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
     if isinstance(init, PretrainedModel):
         deciding["content"] = content_of_model(init.path)
     if isinstance(init, ArithmeticModel):
         deciding["source"] = run.config.problems.source
-    inputs = {"traces": traces} if isinstance(init, ScratchModel) and traces is not None else {}
+    inputs = texts if isinstance(init, ScratchModel) else {}
     return run.stage(f"checkpoints/{BASE}", deciding, inputs)
 
 
@@ -116,42 +126,57 @@ def _prepare_world_training(
     return parameters, record_problems(problems[:RECORDED], tokenizer, prompt)
 
 
-def _scratch(run: Run, init: ScratchModel, traces: Manifest, stage: Stage) -> Manifest:
+def _scratch(run: Run, init: ScratchModel, texts: Mapping[str, Manifest], stage: Stage) -> Manifest:
     prompt = run.config.model.prompt
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     build = ray.remote(num_cpus=1, max_retries=2)(_build_scratch)
     export = storage.join(stage.uri, "export")
-    shards = storage.list_files(traces.table("traces"), ".parquet")
-    parameters, recorded = ray.get(build.remote(init, prompt, shards, export))
+    tables = [(name, shards) for made in texts.values() for name in READ if (shards := made.files(name))]
+    parameters, recorded = ray.get(build.remote(init, prompt, tables, export))
     return run.publish(stage, started, facts={"export": export, "parameters": parameters, "prompt": recorded})
 
 
 def _build_scratch(
-    init: ScratchModel, prompt: PromptSettings, shards: list[str], export: str
+    init: ScratchModel, prompt: PromptSettings, tables: list[tuple[str, list[str]]], export: str
 ) -> tuple[int, dict[str, Any]]:
     from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
 
-    tokenizer = train_bpe_tokenizer(_texts(shards), init.vocab_size)
+    tokenizer = train_bpe_tokenizer(_texts(tables), init.vocab_size)
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)
         storage.upload(folder, export)
-    return parameters, record_problems(_first_problems(shards), tokenizer, prompt)
+    name, shards = tables[0]
+    some = _first_problems(shards) if name == "traces" else [SOME_PROBLEM]
+    return parameters, record_problems(some, tokenizer, prompt)
 
 
 def _first_problems(shards: list[str]) -> list[str]:
     return next(storage.read_tables(shards, ["problem"])).slice(0, RECORDED)["problem"].to_pylist()
 
 
-def _texts(shards: list[str]) -> Iterator[str]:
-    """Problems and completions from shards in a fixed random order, so that one source does not decide the tokenizer."""
-    shuffled = random.Random(0).sample(shards, len(shards))
+def _texts(tables: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """Problems and completions from shards in a fixed random order, so that one source does not decide the tokenizer.
+
+    tables: name and shards of each, all of its `READ` columns being read.
+    """
+    named = [(shard, name) for name, shards in tables for shard in shards]
+    shuffled = random.Random(0).sample(named, len(named))
     taken = 0
-    for table in storage.read_tables(shuffled, ["problem", "completion"]):
-        for row in table.to_pylist():
-            yield row["problem"]
-            yield row["completion"]
+    for shard, name in shuffled:
+        for row in next(storage.read_tables([shard], READ[name])).to_pylist():
+            yield from (text for column in READ[name] for text in _said(row[column]))
             taken += 1
             if taken >= TOKENIZER_SAMPLE:
                 return
+
+
+def _said(value: Any) -> Iterator[str]:
+    """Every text of a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for name, item in value.items() if name != "role" for text in _said(item))
+    elif isinstance(value, list):
+        yield from (text for item in value for text in _said(item))

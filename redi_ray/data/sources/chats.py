@@ -1,7 +1,8 @@
 """Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, or JSON text.
 
 A problem is the one user turn, a completion the one assistant turn. What a single turn cannot stand for is refused with a
-reason: more turns, tools, and a system turn, since the trace may depend on it and is trained with ours.
+reason: more turns, tools, and a system turn, since the trace may depend on it and is trained with ours. Imported sets keep all
+turns (`read_turns`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "ai"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
 }
 """Names of roles, in small letters, and what they are here."""
 KEYS = (("role", "content"), ("from", "value"))
@@ -57,6 +59,21 @@ def read_text(value: Any, role: Role) -> str | None:
     if role not in found:
         raise BadChat("no_such_turn", f"the chat has no {role} turn, only {', '.join(names)}; name another column")
     return found[role]
+
+
+def read_turns(value: Any, role: Role) -> list[dict[str, str]] | None:
+    """The turns of a column, {role, content} each: those of a chat, or one turn of `role` for a text; None if it is neither.
+
+    Raises BadChat for turns that are no text, call tools, or are of a role that nobody knows.
+    """
+    chat = as_chat(value)
+    if chat is None:
+        return [{"role": role, "content": value}] if isinstance(value, str) else None
+    turns = [_turn(message) for message in chat]
+    if unknown := [name for name, _ in turns if name not in ROLES.values()]:
+        known = ", ".join(dict.fromkeys(ROLES.values()))
+        raise BadChat("unknown_role", f"the chat has a turn of {unknown[0]!r}; roles are {known}")
+    return [{"role": name, "content": text} for name, text in turns]
 
 
 def is_chat(value: Any) -> bool:

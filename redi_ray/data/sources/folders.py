@@ -8,12 +8,17 @@ from redi_ray.store import storage
 
 COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz", ".lz4")
 SUFFIXES = (
-    *(f"{format}{packed}" for format in (".jsonl", ".ndjson", ".jsonlines", ".json") for packed in COMPRESSIONS),
+    *(
+        f"{format}{packed}"
+        for format in (".jsonl", ".ndjson", ".jsonlines", ".json", ".csv", ".tsv")
+        for packed in COMPRESSIONS
+    ),
     ".parquet",
     ".arrow",
 )
 READABLE = (
-    "JSON lines (.jsonl, .ndjson), JSON lists (.json), each also as .gz, .zst, .bz2, .xz or .lz4, .parquet and .arrow"
+    "JSON lines (.jsonl, .ndjson), JSON lists (.json), .csv and .tsv, each also as .gz, .zst, .bz2, .xz or .lz4, .parquet and "
+    ".arrow"
 )
 ABOUT_DATA = (
     "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "manifest.json", "settings.json",
@@ -60,7 +65,7 @@ def expand_paths(paths: list[str], told: str = "problems.source.paths") -> list[
         files.extend(found if found == [root] else _data_files(root, found, told))
         others.extend(found)
     if not files:
-        example = "problems.source.paths=[FILE]" if told == "problems.source.paths" else f"{told} FILE"
+        example = f"{told}=[FILE]" if told.endswith(".paths") else f"{told} FILE"
         beside = (
             f", only {_few(short_names(others))}; a file that is named itself is read whatever its name"
             if others

@@ -15,11 +15,11 @@ from typing import Literal
 
 import pyarrow as pa
 
-from redi_ray.data.sources.folders import READABLE, SUFFIXES, DataError
+from redi_ray.data.sources.folders import COMPRESSIONS, READABLE, SUFFIXES, DataError
 from redi_ray.errors import StorageError, storage_errors
 from redi_ray.store import storage
 
-Kind = Literal["parquet", "arrow", "json"]
+Kind = Literal["parquet", "arrow", "json", "csv", "tsv"]
 PACKED = (
     (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2"), (b"\xfd7zXZ\0", "xz"), (b"\x04\x22\x4d\x18", "lz4"),
 )  # fmt: skip
@@ -120,7 +120,9 @@ def _kind(uri: str, head: bytes, packed: str) -> Kind:
         return table
     text = head.removeprefix(BOM)
     if b"\0" in text[:4]:
-        raise DataError(f"{uri} is UTF-16 or UTF-32 text, or no text; JSON must be UTF-8")
+        raise DataError(f"{uri} is UTF-16 or UTF-32 text, or no text; it must be UTF-8")
+    if columned := re.search(rf"\.(csv|tsv)(?:{'|'.join(map(re.escape, COMPRESSIONS))})$", name):
+        return "csv" if columned[1] == "csv" else "tsv"
     if not name.endswith(SUFFIXES) and text.lstrip()[:1] not in (b"{", b"[", b""):
         raise DataError(f"{uri}: unknown file type; what can be read is {READABLE}")
     return "json"

@@ -22,6 +22,7 @@ from redi_ray.config.data import (
     DevelopmentSplit,
     FilesSource,
     HubSource,
+    NoSource,
     OpenR1Source,
     ProblemsConfig,
 )
@@ -29,6 +30,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.sources.readers import DataError, Row, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser
+from redi_ray.data.sources.shapes import LOOKED_AT, import_instead
 from redi_ray.data.sources.shards import RejectWriter, ShardWriter
 from redi_ray.data.sources.world import answer, build_world
 from redi_ray.schemas import PROBLEM, TRACE, trace_id
@@ -111,6 +113,8 @@ def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
     collector = _Collector(config, out_uri)
     for row in source_rows(config.source):  # type: ignore[arg-type]  # the built-in world never comes here
         collector.rows += 1
+        if row.value is not None and len(collector.head) < LOOKED_AT:
+            collector.head.append(row.value)
         if row.value is None:
             collector.rejects.add(row.where, "unreadable_row", row.error, row.raw)
             continue
@@ -127,7 +131,7 @@ class _Collector:
 
     def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
         source = config.source
-        assert not isinstance(source, ArithmeticSource)
+        assert not isinstance(source, ArithmeticSource | NoSource)
         self.config, self.parse = config, parser(source)
         self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
@@ -138,6 +142,8 @@ class _Collector:
         self.trace_rejects: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
         self.held_out_traces = self.labelled = 0
+        self.head: list[dict[str, Any]] = []
+        """The first rows, to tell what they are if they are no problems."""
         self.rows = 0
 
     def refuse(self, where: str, refused: Refused, value: dict[str, Any]) -> None:
@@ -214,6 +220,7 @@ class _Collector:
                 f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
                 "check problems.source.columns against the rows (rejects/ holds each with its reason)"
                 + "".join(f"\n  {reason}: {first}" for reason, first in self.rejects.first.items())
+                + import_instead(self.config.source, self.head)
             )
         dropped = {HELD_OUT: self.held_out_traces} if self.held_out_traces else {}
         total = self.traces.count + self.held_out_traces + self.trace_rejects.total()

@@ -6,6 +6,7 @@ file hides an unknown number of rows.
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import json
@@ -17,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redi_ray.config.data import FilesSource, HubSource, OpenR1Source
+from redi_ray.config.data import FileSet, HubSet, OpenR1Source
 from redi_ray.data.sources.folders import DataError, expand_paths, short_names
 from redi_ray.data.sources.hub import hub_rows
 from redi_ray.data.sources.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
@@ -29,6 +30,8 @@ __all__ = ["UNREAD", "DataError", "Row", "expand_paths", "file_rows", "first_col
 
 LOOKED_AT = 10_000
 """Rows that are looked at for the names of columns."""
+LONGEST_CELL = 1 << 30
+"""Characters; Python's own limit is shorter than many a trace."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,13 @@ Wanted = Callable[[int], bool]
 """Whether the row at a position (0, 1, ...) is asked for."""
 
 
-def source_rows(source: FilesSource | HubSource | OpenR1Source) -> Iterator[Row]:
-    """All rows of a source, in order. Raises DataError."""
-    if isinstance(source, HubSource) or (isinstance(source, OpenR1Source) and not source.paths):
-        for where, value in hub_rows(source):
+def source_rows(source: FileSet | HubSet | OpenR1Source, told: str = "problems.source") -> Iterator[Row]:
+    """All rows of a source, in order. told: what the config calls it. Raises DataError."""
+    if isinstance(source, HubSet) or (isinstance(source, OpenR1Source) and not source.paths):
+        for where, value in hub_rows(source, told):
             yield Row(where, value)
         return
-    uris = expand_paths(source.paths)
+    uris = expand_paths(source.paths, f"{told}.paths")
     for uri, name in zip(uris, short_names(uris), strict=True):
         yield from file_rows(uri, name=name)
 
@@ -66,7 +69,8 @@ def source_rows(source: FilesSource | HubSource | OpenR1Source) -> Iterator[Row]
 def file_rows(
     uri: str, *, name: str = "", columns: Collection[str] | None = None, wanted: Wanted | None = None
 ) -> Iterator[Row]:
-    """The rows of one Parquet, Arrow, JSON lines or JSON list file; UNREAD for those that are not `wanted`, which costs little.
+    """The rows of one Parquet, Arrow, JSON lines, JSON list, CSV or TSV file; UNREAD for those that are not `wanted`, which
+    costs little.
 
     name: what the file is called in `Row.where`, its own name by default. columns: top-level columns that suffice.
     Raises DataError if the file cannot be read to its end.
@@ -78,6 +82,9 @@ def file_rows(
             yield from _parquet_rows(uri, name, columns, wanted)
         elif opened.kind == "arrow":
             yield from _arrow_rows(uri, name, stream, columns, wanted)
+        elif opened.kind in ("csv", "tsv"):
+            with unpacking(uri):
+                yield from _csv_rows(uri, name, stream, wanted, "excel" if opened.kind == "csv" else "excel-tab")
         else:
             with unpacking(uri):
                 yield from _json_rows(uri, name, stream, wanted)
@@ -175,6 +182,26 @@ def _value_row(where: str, value: dict[str, Any] | UnicodeDecodeError) -> Row:
     if isinstance(value, UnicodeDecodeError):
         return Row(where, None, f"not UTF-8: {value.reason}", str(value.object[:2000]))
     return Row(where, value)
+
+
+def _csv_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | None, dialect: str) -> Iterator[Row]:
+    """Rows of text under the names in the first line; an empty cell is null. A quoted cell may hold line breaks."""
+    csv.field_size_limit(LONGEST_CELL)
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    rows = csv.DictReader(text, dialect=dialect, strict=True, restkey="")
+    try:
+        for position, cells in enumerate(rows):
+            where = f"{name}:{position}"
+            if wanted is not None and not wanted(position):
+                yield UNREAD
+            elif "" in cells or None in cells.values():
+                yield Row(
+                    where, None, f"has not as many cells as the first line ({len(rows.fieldnames or ())})", str(cells)
+                )
+            else:
+                yield Row(where, {column: cell or None for column, cell in cells.items()})
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{uri}: not valid CSV behind line {rows.line_num} ({error})") from error
 
 
 def _json_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | None) -> Iterator[Row]:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.chats import BadChat, is_chat, read_text
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.text.finish import finish_reason
+from redi_ray.text.prompts import fold_reasoning
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
 """Lists of verdicts in OpenR1's `correctness`, and the votes that they become."""
@@ -104,28 +106,34 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
     completion_columns = _listed(columns.completion)
     label_columns = _listed(columns.label, len(completion_columns))
     reason_columns = _listed(columns.finish_reason, len(completion_columns))
+    thought_columns = _listed(columns.reasoning, len(completion_columns))
     row_model = read_id(lookup(row, columns.model))
     traces: list[ParsedTrace] = []
     refused: list[tuple[str, str]] = []
-    for completion_column, label_column, reason_column in zip(
-        completion_columns, label_columns, reason_columns, strict=True
+    for completion_column, label_column, reason_column, thought_column in zip(
+        completion_columns, label_columns, reason_columns, thought_columns, strict=True
     ):
         completions, labels = lookup(row, completion_column), lookup(row, label_column)
-        reasons = lookup(row, reason_column)
+        reasons, thoughts = lookup(row, reason_column), lookup(row, thought_column)
         model = completion_column.split(".")[0] if several else row_model
         if completions is None:
             refused.append(("no_completion", _missing(row, completion_column)))
             continue
         if not isinstance(completions, list) or is_chat(completions):
-            completions, labels, reasons = [completions], [labels], [reasons]
+            completions, labels, reasons, thoughts = [completions], [labels], [reasons], [thoughts]
         count = len(completions)
-        labels, reasons = _each(labels, count), _each(reasons, count)
-        for what, listed, column in (("label", labels, label_column), ("finish_reason", reasons, reason_column)):
+        labels, reasons, thoughts = _each(labels, count), _each(reasons, count), _each(thoughts, count)
+        for what, listed, column in (
+            ("label", labels, label_column),
+            ("finish_reason", reasons, reason_column),
+            ("reasoning", thoughts, thought_column),
+        ):
             if len(listed) != count:
                 told = f"{len(listed)} in column `{column}` for {count} in `{completion_column}`"
                 refused += [(f"{what}_length", f"{told}; write one {what} for each completion")] * count
                 break
         else:
+            completions = [joined(thought, text) for thought, text in zip(thoughts, completions, strict=True)]
             found, bad = _traces(completions, labels, reasons, completion_column, label_column, model)
             traces, refused = traces + found, refused + bad
     return traces, refused
@@ -169,6 +177,14 @@ class _TraceRefused(ValueError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+def joined(thought: Any, completion: Any) -> Any:
+    """A completion with the thought that stands apart from it, in one text; the completion itself where there is no thought, or
+    where it is no text that one could be put before."""
+    if not isinstance(thought, str) or not thought.strip() or not isinstance(completion, str):
+        return completion
+    return fold_reasoning(completion, thought, PromptSettings())
 
 
 def _completion(value: Any, where: str) -> str:
@@ -249,14 +265,18 @@ def _openr1_left_out(row: dict[str, Any], source: OpenR1Source) -> Refused | Non
 
 
 def lookup(row: dict[str, Any], path: str | None) -> Any:
-    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting."""
+    """The value at a dotted path, arrays as lists, or None. A column whose name holds the dots wins over nesting; a number counts
+    the items of a list from 0, so `generations.0` is the first."""
     if path is None:
         return None
     value: Any = row
     for key in [path] if path in row else path.split("."):
-        if not isinstance(value, dict) or key not in value:
+        if isinstance(value, list | np.ndarray) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        elif isinstance(value, dict) and key in value:
+            value = value[key]
+        else:
             return None
-        value = value[key]
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 

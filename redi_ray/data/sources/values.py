@@ -141,6 +141,23 @@ def _one_answer(answers: list[str | None], several: Several) -> str | None:
     return ", ".join(found) if several == "join" and found else next(iter(found), None)
 
 
+def read_number(value: Any) -> float | None:
+    """A reward or a score: a number of any type, true or false as 1 or 0, or its text; None for null, NaN and their texts.
+
+    Raises BadValue for infinities and all else.
+    """
+    value = _plain(value)
+    if value is None or (isinstance(value, str) and value.strip().casefold() in NULLS):
+        return None
+    try:
+        number = float(value) if isinstance(value, bool | int | float | Decimal | str) else math.inf
+    except (ValueError, OverflowError):
+        number = math.inf
+    if math.isinf(number):
+        raise BadValue("no number")
+    return None if math.isnan(number) else number
+
+
 def read_id(value: Any) -> str | None:
     """Text of an id or a name: a string or number (142.0 -> "142"); None for null, NaN, their texts (`NULLS`), and everything
     else."""

@@ -3,13 +3,14 @@ users may name such steps."""
 
 from __future__ import annotations
 
-from redi_ray.pipeline.kinds import base, dev, evaluate, merge, pairs, problems, sample, select, train, verify
+from redi_ray.pipeline.kinds import base, dev, evaluate, import_, merge, pairs, problems, sample, select, train, verify
 from redi_ray.pipeline.kinds.kind import Kind
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         problems.KIND,
+        import_.KIND,
         dev.KIND,
         base.KIND,
         sample.KIND,

@@ -13,9 +13,11 @@ KIND = Kind(
     stage="{name}",
     tables=("verified", "traces"),
     place=lambda run, step, inputs: evaluation.evaluation_stage(
-        run, step.inputs["model"], inputs["model"], inputs["problems"]
+        run, step.inputs["model"], inputs["model"], inputs.get("problems")
     ),
-    make=lambda run, step, inputs: evaluation.evaluate(run, step.inputs["model"], inputs["model"], inputs["problems"]),
+    make=lambda run, step, inputs: evaluation.evaluate(
+        run, step.inputs["model"], inputs["model"], inputs.get("problems")
+    ),
     # one verifier: the others share what is left
     room=lambda run, step: [of_engines(step.name, run.config.resources.engine), of_verifiers(run.config, 1)],
 )

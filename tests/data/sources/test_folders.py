@@ -41,7 +41,7 @@ def test_rows_are_told_from_what_lies_beside_them(
 
 @pytest.mark.parametrize(
     "name",
-    ["x.csv", "x.tsv.gz", "x.feather", "x.jsonl.zip", "x.jsonl.zstd", "x.jsonl.br", "x.tar.gz", "x.parquet.part", "x.json.bak",
+    ["x.xls", "x.orc", "x.feather", "x.jsonl.zip", "x.jsonl.zstd", "x.jsonl.br", "x.tar.gz", "x.parquet.part", "x.json.bak",
      "sub/x.pkl", "x.xlsx", "x.jl", "x.jsonl-00000-of-00008"],
 )  # fmt: skip
 def test_data_that_cannot_be_read_are_an_error(tmp_path: Path, name: str):

@@ -1,0 +1,103 @@
+"""Settings of the step `import`: where a set lies, of which shape it is, which column is what."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from redi_ray.config.data import DataSet, Strict
+
+Shape = Literal["preference", "sft", "unpaired", "rollouts"]
+COLUMNS: dict[Shape, tuple[str, ...]] = {
+    "preference": ("prompt", "chosen", "rejected", "score_chosen", "score_rejected", "id"),
+    "sft": ("prompt", "messages", "completion", "reasoning", "finish_reason", "id"),
+    "unpaired": ("prompt", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
+    "rollouts": ("prompt", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
+}
+"""What each shape reads."""
+
+
+class ImportColumns(Strict):
+    """Where a row of an imported set keeps what; dots reach into nested columns and lists (`responses.0`). Null: found by the
+    usual names."""
+
+    prompt: str | None = None
+    """What is answered: text, which becomes the user's turn as it is, or a chat. A preference set of whole chats needs none:
+    what both begin with is the prompt."""
+    messages: str | None = None
+    """A whole chat, the answer at its end."""
+    completion: str | None = None
+    """The answer; of rollouts it may be a list of all samples."""
+    reasoning: str | None = None
+    """The answer's thought where it stands apart, shaped like `completion`: both become one text, the thought in `<think>`
+    first."""
+    chosen: str | None = None
+    """The better answer."""
+    rejected: str | None = None
+    """The worse one."""
+    score_chosen: str | None = None
+    """Kept as the chosen answer's reward."""
+    score_rejected: str | None = None
+    """Kept as the rejected answer's reward."""
+    label: str | None = None
+    """Whether the answer is wanted: true or false, 1 or 0, yes or no, correct or wrong."""
+    reward: str | None = None
+    """A number for each sample, shaped like `completion`."""
+    finish_reason: str | None = None
+    """Why the answer ended, in any service's words, shaped like `completion`; no end of turn is learnt for one cut off."""
+    id: str | None = None
+    """The problem's id. Samples of one prompt and id belong together; an id that starts again in another file, under another
+    prompt, is another problem."""
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Columns that the user has named."""
+        return {name: column for name, column in self.model_dump().items() if column is not None}
+
+
+class ImportSettings(Strict):
+    """A set of preferences, answers, labelled answers or samples with rewards, made by whom ever: the start of a graph."""
+
+    source: DataSet
+    """`files` or `hub`."""
+    shape: Literal["auto", "preference", "sft", "unpaired", "rollouts"] = "auto"
+    """What a row is. `auto` tells it by the columns: a chosen and a rejected answer, an answer, an answer with a label, samples
+    with rewards."""
+    columns: ImportColumns = ImportColumns()
+    """Which column is what, where the names do not tell."""
+    prompts: Literal["chats", "problems"] = "chats"
+    """What a prompt is. `chats`: all that is asked, rendered by the model's chat template as it stands, nothing added but
+    `model.prompt.prefix`. `problems`: a bare problem, put into `model.prompt.template` behind `model.prompt.system`, as the
+    evaluation asks it."""
+    positive_above: float = 0.0
+    """A sample of `rollouts` with a higher reward is on the side +1, any other on -1."""
+    max_rows: int | None = Field(None, ge=1)
+    """Read the first so many rows."""
+    seed: int = 42
+    """Decides the order of training."""
+
+    @model_validator(mode="after")
+    def _columns_fit_the_shape(self) -> ImportSettings:
+        if self.shape == "auto":
+            return self
+        kept = COLUMNS[self.shape]
+        if odd := [name for name in self.columns.given if name not in kept]:
+            raise ValueError(
+                f"columns.{odd[0]} is none of a {self.shape} set's; it has {', '.join(kept)} (or set another `shape`)"
+            )
+        return self
+
+
+def with_imported_start(raw: dict[str, Any]) -> dict[str, Any]:
+    """A config as it is written, made explicit where `steps` imports what is learnt from: without `generate` there are no
+    traces and no arms, and without `problems` besides, no problems."""
+    steps, generate = raw.get("steps"), raw.get("generate")
+    imports = isinstance(steps, dict) and any(isinstance(s, dict) and s.get("do") == "import" for s in steps.values())
+    if imports and generate is None:
+        raw = {**raw, "generate": {"kind": "none"}}
+        if raw.get("problems") is None:
+            raw["problems"] = {"source": {"kind": "none"}}
+    generate, redi = raw.get("generate"), raw.get("redi") or {}
+    none = isinstance(generate, dict) and generate.get("kind") == "none"
+    return {**raw, "redi": {"arms": {}, **redi}} if none and isinstance(redi, dict) else raw

@@ -1,0 +1,281 @@
+"""Rows of an imported set -> answers to a prompt, or why a row is none. What cannot be kept of a chat is refused, never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redi_ray.config.imports import ImportSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.chats import BadChat, is_chat, read_turns
+from redi_ray.data.sources.rows import joined, lookup
+from redi_ray.data.sources.shapes import Layout
+from redi_ray.data.sources.values import BadValue, read_id, read_number, read_vote, shown
+from redi_ray.schemas import CUT_OFF, Verdict
+from redi_ray.text.finish import finish_reason
+from redi_ray.text.prompts import strip_prefix, to_messages
+
+Message = dict[str, str]
+Row = Mapping[str, Any]
+WITHOUT_PREFIX = "without_prefix"
+"""Ends the drop reason of an answer that does not begin as `model.prompt.prefix` has it."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One answer to a prompt."""
+
+    turns: list[Message]
+    side: int
+    reward: float | None = None
+    finished: bool | None = None
+    """Null where the data do not say."""
+
+    def as_row(self) -> dict[str, Any]:
+        """As a member of GROUP."""
+        return {
+            "turns": self.turns, "side": self.side, "reward": self.reward, "finished": self.finished, "spans": None,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A prompt with the answers of one row."""
+
+    prompt: list[Message]
+    members: list[Member]
+    problem_id: str | None
+
+
+class LeftOut(ValueError):
+    """Why a row is left out: `reason` in a word, and the detail. `by_rule`: it is whole, but nothing to learn from."""
+
+    def __init__(self, reason: str, detail: str, *, by_rule: bool = False) -> None:
+        super().__init__(detail)
+        self.reason, self.by_rule = reason, by_rule
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows of one set."""
+
+    layout: Layout
+    settings: ImportSettings
+    prompt: PromptSettings
+
+    def __call__(self, row: Row) -> Answered:
+        """Raises LeftOut."""
+        by_shape: dict[str, Callable[[Row], tuple[list[Message], list[Member]]]] = {
+            "preference": self._preference,
+            "sft": self._answer,
+            "unpaired": self._labelled,
+            "rollouts": self._rollouts,
+        }
+        prompt, members = by_shape[self.layout.shape](row)
+        names = ("chosen", "rejected") if self.layout.shape == "preference" else ("answer",) * len(members)
+        for name, member in zip(names, members, strict=True):
+            self._check_beginning(name, member.turns[0]["content"])
+        return Answered(self._asked(prompt), members, read_id(self._value(row, "id")))
+
+    # ------------------------------------------------------------------------------------------------------ the four shapes
+
+    def _preference(self, row: Row) -> tuple[list[Message], list[Member]]:
+        prompt = self._prompt(row) if "prompt" in self.layout.columns else None
+        better, worse = self._side(row, "chosen"), self._side(row, "rejected")
+        if _said(better) == _said(worse):
+            raise LeftOut("same_sides", "chosen and rejected are equal", by_rule=True)
+        if better[0]["role"] != "assistant" or worse[0]["role"] != "assistant":
+            begun, better, worse = _parted(better, worse)
+            prompt = _agreed(prompt, begun)
+        elif prompt is None:
+            raise LeftOut(
+                "no_prompt", "chosen and rejected are answers alone, and no column has the prompt: set columns.prompt"
+            )
+        sides = (("chosen", better, +1), ("rejected", worse, -1))
+        return prompt, [Member(turns, side, self._number(row, f"score_{name}")) for name, turns, side in sides]
+
+    def _answer(self, row: Row) -> tuple[list[Message], list[Member]]:
+        prompt, turns = self._chat(row)
+        return prompt, [Member(turns, +1, finished=_finished(self._value(row, "finish_reason")))]
+
+    def _labelled(self, row: Row) -> tuple[list[Message], list[Member]]:
+        prompt, turns = self._chat(row)
+        try:
+            vote = read_vote(value := self._value(row, "label"))
+        except BadValue as error:
+            raise LeftOut("bad_label", f"{self._told(row, 'label')}, {error}") from error
+        if vote not in (Verdict.CORRECT, Verdict.WRONG):
+            raise LeftOut("no_label", f"column `{self.layout.columns['label']}` holds {shown(value)}")
+        side = +1 if vote == Verdict.CORRECT else -1
+        return prompt, [Member(turns, side, finished=_finished(self._value(row, "finish_reason")))]
+
+    def _rollouts(self, row: Row) -> tuple[list[Message], list[Member]]:
+        answers = self._value(row, "completion")
+        if not isinstance(answers, list) or is_chat(answers):
+            prompt, turns = self._chat(row)
+            return prompt, [self._sample(row, turns, self._number(row, "reward"), self._value(row, "finish_reason"))]
+        if not answers:
+            raise LeftOut("no_completion", f"column `{self.layout.columns['completion']}` holds an empty list")
+        told = {name: self._listed(row, name, len(answers)) for name in ("reasoning", "reward", "finish_reason")}
+        members = []
+        for number, answer in enumerate(answers):
+            turns = self._turns(row, "completion", joined(told["reasoning"][number], answer))
+            reward = self._as_number(row, "reward", told["reward"][number])
+            members.append(self._sample(row, turns, reward, told["finish_reason"][number]))
+        return self._prompt(row), members
+
+    def _sample(self, row: Row, turns: list[Message], reward: float | None, reason: Any) -> Member:
+        if reward is None:
+            raise LeftOut("no_reward", self._told(row, "reward"))
+        return Member(turns, +1 if reward > self.settings.positive_above else -1, reward, _finished(reason))
+
+    def _listed(self, row: Row, name: str, count: int) -> list[Any]:
+        """A value for each sample; nulls where the set has no such column."""
+        value = self._value(row, name)
+        if value is None:
+            return [None] * count
+        if not isinstance(value, list) or len(value) != count:
+            have = len(value) if isinstance(value, list) else "one"
+            raise LeftOut(f"{name}_length", f"{have} in column `{self.layout.columns[name]}` for {count} samples")
+        return value
+
+    # ----------------------------------------------------------------------------------------------------- prompt and answer
+
+    def _chat(self, row: Row) -> tuple[list[Message], list[Message]]:
+        """Prompt, and what answers it."""
+        if "messages" not in self.layout.columns:
+            thought, answer = self._value(row, "reasoning"), self._value(row, "completion")
+            return self._prompt(row), self._turns(row, "completion", joined(thought, answer))
+        turns = self._read(row, "messages", "user")
+        first = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), None)
+        if first is None or turns[-1]["role"] != "assistant":
+            raise LeftOut(
+                "unanswered", f"the chat ends with a turn of the {turns[-1]['role']}, which no answer follows"
+            )
+        if first == 0 or all(turn["role"] == "system" for turn in turns[:first]):
+            raise LeftOut("no_prompt", "the chat begins with an answer")
+        _check_texts(turns[first:], "completion")
+        return turns[:first], turns[first:]
+
+    def _prompt(self, row: Row) -> list[Message]:
+        value = self._value(row, "prompt")
+        more = self._value(row, "input")  # Alpaca's
+        if isinstance(value, str) and isinstance(more, str) and more.strip():
+            value = f"{value}\n\n{more}"
+        turns = self._read(row, "prompt", "user", value)
+        if turns[-1]["role"] == "assistant":
+            raise LeftOut("no_prompt", "the prompt ends with an answer; put that into the answer's own column")
+        if not turns[-1]["content"].strip():
+            raise LeftOut("no_prompt", self._told(row, "prompt"))
+        return turns
+
+    def _side(self, row: Row, name: str) -> list[Message]:
+        turns = self._read(row, name, "assistant")
+        _check_texts(turns, name)
+        if turns[-1]["role"] != "assistant":
+            raise LeftOut(
+                "unanswered", f"column `{self.layout.columns[name]}` ends with a turn of the {turns[-1]['role']}"
+            )
+        return turns
+
+    def _turns(self, row: Row, name: str, value: Any) -> list[Message]:
+        """The turns of an answer that stands alone."""
+        turns = self._read(row, name, "assistant", value)
+        if turns[0]["role"] != "assistant" or turns[-1]["role"] != "assistant":
+            roles = ", ".join(turn["role"] for turn in turns)
+            raise LeftOut(
+                "no_completion",
+                f"column `{self.layout.columns[name]}` has the turns {roles}; an answer begins and ends with the assistant's. "
+                "Of a whole chat name the column as columns.messages",
+            )
+        _check_texts(turns, name)
+        return turns
+
+    def _asked(self, prompt: list[Message]) -> list[Message]:
+        """The prompt as it is trained: as it is, or a bare problem as the evaluation asks it."""
+        if self.settings.prompts == "chats":
+            return prompt
+        if [turn["role"] for turn in prompt] != ["user"]:
+            roles = ", ".join(turn["role"] for turn in prompt)
+            raise LeftOut(
+                "no_problem", f"the prompt has the turns {roles}, and prompts: problems takes one of the user's"
+            )
+        return to_messages(prompt[0]["content"], self.prompt)
+
+    def _check_beginning(self, name: str, text: str) -> None:
+        if strip_prefix(text, self.prompt) is None:
+            raise LeftOut(f"{name}_{WITHOUT_PREFIX}", text, by_rule=True)
+
+    # -------------------------------------------------------------------------------------------------------------- columns
+
+    def _value(self, row: Row, name: str) -> Any:
+        return lookup(dict(row), self.layout.columns.get(name))
+
+    def _read(self, row: Row, name: str, role: Any, value: Any = None) -> list[Message]:
+        value = self._value(row, name) if value is None else value
+        try:
+            turns = read_turns(value, role)
+        except BadChat as error:
+            raise LeftOut(error.reason, f"column `{self.layout.columns[name]}`: {error}") from error
+        if not turns:
+            raise LeftOut(f"no_{name}", self._told(row, name))
+        return turns
+
+    def _number(self, row: Row, name: str) -> float | None:
+        return self._as_number(row, name, self._value(row, name))
+
+    def _as_number(self, row: Row, name: str, value: Any) -> float | None:
+        try:
+            return read_number(value)
+        except BadValue as error:
+            raise LeftOut(f"bad_{name}", f"{self._told(row, name)}: {error}") from error
+
+    def _told(self, row: Row, name: str) -> str:
+        column, found = self.layout.columns[name], self._value(row, name)
+        if found is None:
+            return f"column `{column}` is missing or null; the row has {', '.join(row)}"
+        return f"column `{column}` holds {shown(found)}"
+
+
+def _check_texts(turns: Sequence[Message], name: str) -> None:
+    if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns):
+        raise LeftOut(f"no_{name}", "the answer is empty")
+
+
+def _finished(reason: Any) -> bool | None:
+    found = finish_reason(reason)
+    return None if found is None else found not in CUT_OFF
+
+
+def _said(turns: Sequence[Message]) -> list[tuple[str, str]]:
+    """Roles and texts, white space around them aside."""
+    return [(turn["role"], turn["content"].strip()) for turn in turns]
+
+
+def _parted(better: list[Message], worse: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """Two whole chats -> the prompt that both begin with, and the turns of each from where the model's own begin to differ."""
+    ours, theirs = _said(better), _said(worse)
+    at = next(
+        (n for n, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other),
+        min(len(ours), len(theirs)),
+    )
+    while at > 0 and not all(at < len(side) and side[at][0] == "assistant" for side in (ours, theirs)):
+        at -= 1
+    if at == 0 or better[at - 1]["role"] == "assistant":
+        raise LeftOut(
+            "no_shared_prompt", "chosen and rejected are whole chats that do not begin with the same question"
+        )
+    return better[:at], better[at:], worse[at:]
+
+
+def _agreed(prompt: list[Message] | None, begun: list[Message]) -> list[Message]:
+    """The longer of the prompt's column and what both chats begin with, where one ends with the other."""
+    if prompt is None:
+        return begun
+    told, found = _said(prompt), _said(begun)
+    if found[-len(told) :] == told:
+        return begun
+    if told[-len(found) :] == found:
+        return prompt
+    raise LeftOut("two_prompts", "the chats do not begin with what the prompt's column says")

@@ -1,0 +1,271 @@
+"""Step `import`: from a set that people have to the tables that trainings read.
+
+One streaming pass over the rows in their order, in one Ray task. Tables: `examples` (EXAMPLE) of a set of answers, `pairs` (PAIR)
+of a preference set, `groups` (GROUP) of labelled answers, of samples with rewards, of preferences with scores, and wherever an
+answer has several turns; `rejects`. Ids are made of seed and content: their order, in which tokens are made, is a fixed shuffle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from redi_ray.config.data import FileSet
+from redi_ray.config.imports import ImportSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.curate.beginnings import complaint
+from redi_ray.data.sources.folders import DataError, expand_paths
+from redi_ray.data.sources.import_groups import Samples
+from redi_ray.data.sources.import_rows import WITHOUT_PREFIX, Answered, LeftOut, RowReader
+from redi_ray.data.sources.readers import Row, source_rows
+from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
+from redi_ray.data.sources.shards import RejectWriter, ShardWriter
+from redi_ray.schemas import EXAMPLE, GROUP, PAIR
+from redi_ray.store import storage
+
+SCHEMAS = {"examples": EXAMPLE, "pairs": PAIR, "groups": GROUP}
+MOST_TOLD = 5
+"""Reasons in a message."""
+
+
+@dataclass(frozen=True)
+class ImportCounts:
+    """What became of a set's rows."""
+
+    layout: Layout
+    rows: dict[str, int]
+    """`in` and `out`."""
+    dropped: dict[str, int]
+    rejected: dict[str, int]
+    tables: dict[str, int]
+    """Rows of each table."""
+    positive: int = 0
+    """Answers on the side +1."""
+    answers: int = 0
+    several_turns: int = 0
+    """Answers of more than one turn."""
+    warnings: list[str] = field(default_factory=list)
+    first: dict[str, str] = field(default_factory=dict)
+    """Drop reason -> the text of the first row that it dropped."""
+
+
+def first_rows(settings: ImportSettings, where: str) -> list[Row]:
+    """The first rows of a set that can be read; of those that cannot, one. Raises DataError."""
+    rows = itertools.islice(source_rows(settings.source, told=f"{where}.source"), settings.max_rows)
+    head = list(itertools.islice(rows, LOOKED_AT))
+    return [row for row in head if row.value is not None] or head[:1]
+
+
+def look(settings: ImportSettings, prompt: PromptSettings, where: str) -> Layout:
+    """How a set will be read, by its first rows. Raises DataError where that cannot be told, or not one of them can be used."""
+    head = first_rows(settings, where)
+    values = [row.value for row in head if row.value is not None]
+    layout = layout_of(settings, values, where)
+    read, found = RowReader(layout, settings, prompt), Counter[str]()
+    first: dict[str, str] = {}
+    for row in head:
+        try:
+            read(row.value or {})
+            return layout
+        except LeftOut as error:
+            found[error.reason] += 1
+            first.setdefault(error.reason, f"{row.where}: {error}")
+    raise DataError(refusal(where, f"the first {len(head)} rows", layout, found, first, prompt))
+
+
+def import_set(settings: ImportSettings, prompt: PromptSettings, out_uri: str, where: str) -> ImportCounts:
+    """Write the set's tables below `out_uri`. where: what the config calls the step.
+
+    Raises DataError if a file cannot be read, the shape cannot be told, or no row can be used.
+    """
+    remote = ray.remote(num_cpus=1, max_retries=2)(_import_rows)
+    try:
+        counts: ImportCounts = ray.get(remote.remote(settings, prompt, out_uri, where))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    return counts
+
+
+def _import_rows(settings: ImportSettings, prompt: PromptSettings, out_uri: str, where: str) -> ImportCounts:
+    rows = itertools.islice(source_rows(settings.source, told=f"{where}.source"), settings.max_rows)
+    head = list(itertools.islice(rows, LOOKED_AT))
+    layout = layout_of(settings, [row.value for row in head if row.value is not None], where)
+    importing = _Importing(RowReader(layout, settings, prompt), out_uri, where)
+    with importing.samples:
+        for row in itertools.chain(head, rows):
+            importing.add(row)
+        return importing.finish()
+
+
+class _Importing:
+    """The state of the pass: what has been seen, and the writers."""
+
+    def __init__(self, reader: RowReader, out_uri: str, where: str) -> None:
+        self.reader, self.out_uri, self.where = reader, out_uri, where
+        self.layout, settings = reader.layout, reader.settings
+        own = {"sft": "examples", "preference": "pairs"}.get(self.layout.shape)
+        self.writers = {
+            name: ShardWriter(storage.join(out_uri, name), SCHEMAS[name]) for name in (own, "groups") if name
+        }
+        self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
+        self.samples = Samples(_partitions(settings))
+        self.dropped, self.first = Counter[str](), dict[str, str]()
+        self.seen, self.prompts_of = set[bytes](), dict[str, bytes]()
+        self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = self.rewarded = 0
+
+    def add(self, row: Row) -> None:
+        self.rows += 1
+        if row.value is None:
+            self.rejects.add(row.where, "unreadable_row", row.error, row.raw)
+            return
+        try:
+            found = self.reader(row.value)
+        except LeftOut as error:
+            if error.by_rule:
+                self.dropped[error.reason] += 1
+                self.first.setdefault(error.reason, str(error))
+            else:
+                self.rejects.add(row.where, error.reason, str(error), row.value)
+            return
+        if self.layout.shape == "rollouts" and len(found.members) == 1:
+            self.kept += 1  # equal samples are samples all the same
+            self.samples.add(_digest(found.problem_id, found.prompt), found)
+        elif self._is_new(found):
+            self.kept += 1
+            self._write(found)
+
+    def _is_new(self, found: Answered) -> bool:
+        digest = _digest(found.prompt, [(member.turns, member.side) for member in found.members])
+        if digest in self.seen:
+            self.dropped["duplicate"] += 1
+            return False
+        self.seen.add(digest)
+        return True
+
+    def _write(self, found: Answered) -> None:
+        members = [member.as_row() for member in found.members]
+        self.answers += len(members)
+        self.positive += sum(member.side > 0 for member in found.members)
+        self.several_turns += sum(len(member.turns) > 1 for member in found.members)
+        self.rewarded += any(member.reward is not None for member in found.members)
+        group = {
+            "group_id": self._id(found), "problem_id": self._problem_id(found), "prompt": found.prompt, "members": members,
+        }  # fmt: skip
+        self.writers["groups"].add(group)
+        if "pairs" in self.writers:
+            self.writers["pairs"].add(_pair(group))
+        if "examples" in self.writers:
+            self.writers["examples"].add(_example(group))
+
+    def _id(self, found: Answered) -> str:
+        digest = _digest(found.prompt, [(member.turns, member.side, member.reward) for member in found.members]).hex()
+        return f"{_digest(self.reader.settings.seed, digest).hex()[:12]}/{digest}"
+
+    def _problem_id(self, found: Answered) -> str:
+        """The data's own where it names this prompt alone, else with a hash of the prompt behind it, or only that."""
+        digest = _digest(found.prompt)
+        if found.problem_id is None:
+            return digest.hex()
+        if self.prompts_of.setdefault(found.problem_id, digest) == digest:
+            return found.problem_id
+        self.renamed += 1
+        return f"{found.problem_id}~{digest.hex()}"
+
+    def finish(self) -> ImportCounts:
+        for group in self.samples:
+            self._write(group)
+        for writer in self.writers.values():
+            writer.flush()
+        self.rejects.flush()
+        if not self.kept:
+            reasons, first = self.dropped + self.rejects.reasons, self.first | self.rejects.first
+            raise DataError(refusal(self.where, f"{self.rows} rows", self.layout, reasons, first, self.reader.prompt))
+        gone = self._superfluous()
+        for name in gone:
+            storage.delete(storage.join(self.out_uri, name))
+        return ImportCounts(
+            self.layout,
+            {"in": self.rows, "out": self.kept},
+            dict(self.dropped),
+            dict(self.rejects.reasons),
+            {name: writer.count for name, writer in self.writers.items() if name not in gone},
+            positive=self.positive,
+            answers=self.answers,
+            several_turns=self.several_turns,
+            warnings=self._warnings(),
+            first=self.first,
+        )
+
+    def _superfluous(self) -> list[str]:
+        """Tables that say no more than another, or that cannot say it: the usual ones hold one turn an answer and no reward."""
+        if len(self.writers) == 1:
+            return []
+        if self.several_turns:
+            return [name for name in self.writers if name != "groups"]
+        return [] if self.rewarded else ["groups"]
+
+    def _warnings(self) -> list[str]:
+        reasons = self.rejects.reasons
+        found = [
+            f"{count:,} rows rejected as {name}; the first is {self.rejects.first[name]}"
+            for name, count in reasons.items()
+        ]
+        if self.renamed:
+            found.append(
+                f"{self.renamed:,} rows have an id that names another prompt before; they count as problems of their own"
+            )
+        return found
+
+
+def _pair(group: Mapping[str, Any]) -> dict[str, Any]:
+    better, worse = group["members"]
+    return {
+        "pair_id": group["group_id"],
+        "problem_id": group["problem_id"],
+        "prompt": group["prompt"],
+        "chosen": better["turns"],
+        "rejected": worse["turns"],
+        "chosen_finished": better["finished"],
+        "rejected_finished": worse["finished"],
+    }
+
+
+def _example(group: Mapping[str, Any]) -> dict[str, Any]:
+    (answer,) = group["members"]
+    return {
+        "example_id": group["group_id"],
+        "problem_id": group["problem_id"],
+        "messages": [*group["prompt"], *answer["turns"]],
+        "finished": answer["finished"],
+    }
+
+
+def _digest(*parts: Any) -> bytes:
+    """Eight bytes of what is said, the same everywhere."""
+    return hashlib.blake2b(json.dumps(parts, ensure_ascii=True).encode(), digest_size=8).digest()
+
+
+def _partitions(settings: ImportSettings) -> Sequence[int] | None:
+    """Sizes of the set's files; None where they are not known."""
+    source = settings.source
+    return storage.file_sizes(expand_paths(source.paths)) if isinstance(source, FileSet) else None
+
+
+def refusal(
+    where: str, rows: str, layout: Layout, reasons: Counter[str], first: Mapping[str, str], prompt: PromptSettings
+) -> str:
+    """What to say of a set without a row that can be used: why not, and how to mend it. first: what is told of
+    each reason's first row."""
+    lines = [f"{name} ({count}): {first.get(name, '')[:300]}" for name, count in reasons.most_common(MOST_TOLD)]
+    without = sum(count for name, count in reasons.items() if name.endswith(WITHOUT_PREFIX))
+    if 2 * without > reasons.total():
+        example = next(text for name, text in first.items() if name.endswith(WITHOUT_PREFIX))
+        lines = [complaint(without, reasons.total(), "answers", prompt, example)]
+    return "\n  ".join([f"{where}: none of {rows} can be used, read as {layout}", *lines])

@@ -1,0 +1,105 @@
+"""What a set that a step imports says: how many groups, and from its first rows the lengths of prompts and answers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from redi_ray.config.data import FileSet
+from redi_ray.config.imports import ImportSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.import_rows import Answered, LeftOut, RowReader
+from redi_ray.data.sources.readers import Row, expand_paths, file_rows
+from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
+from redi_ray.plan.assumptions import DEFAULTS
+from redi_ray.plan.errors import PlanError
+from redi_ray.plan.lengths import lognormal_shape
+
+
+@dataclass(frozen=True)
+class ImportedSample:
+    """A set, counted and measured in tokens."""
+
+    groups: int
+    """Pairs, or answers. Labelled answers and samples with rewards count as pairs of as many sequences."""
+    prompt: float
+    """Mean."""
+    chosen: np.ndarray
+    """`[n]` tokens of answers on the side +1."""
+    rejected: np.ndarray
+    """`[m]` of those on the side -1."""
+    note: str
+    """What was looked at."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The first usable rows of a set, and how many rows it has."""
+
+    layout: Layout
+    found: list[Answered]
+    looked_at: int
+    total: int
+
+    @property
+    def texts(self) -> Iterator[str]:
+        return (turn["content"] for row in self.found for member in row.members for turn in member.turns)
+
+
+def read_rows(settings: ImportSettings, prompt: PromptSettings, rows: int, where: str) -> Rows | None:
+    """The first rows of files; None of a hub's data set, which is not asked. Raises PlanError where none can be used, DataError
+    for files that cannot be read."""
+    source = settings.source
+    if not isinstance(source, FileSet):
+        return None
+    seen: list[Row] = []
+    total = 0
+    for uri in expand_paths(source.paths, f"{where}.source.paths"):
+        for row in file_rows(uri, wanted=partial(operator.gt, rows - len(seen))):
+            total += 1
+            if len(seen) < rows:
+                seen.append(row)
+    values = [row.value for row in seen if row.value is not None]
+    layout = layout_of(settings, values[:LOOKED_AT], where)
+    read, found = RowReader(layout, settings, prompt), list[Answered]()
+    why = ""
+    for value in values:
+        try:
+            found.append(read(value))
+        except LeftOut as error:
+            why = why or f"{error.reason}: {str(error)[:100]}"
+    if not found:
+        raise PlanError(f"{where}: none of the first {len(seen)} rows can be used, read as {layout}; {why}")
+    return Rows(layout, found, len(seen), min(total, settings.max_rows or total))
+
+
+def sample_import(
+    settings: ImportSettings,
+    rows: Rows | None,
+    chat: Callable[[list[dict[str, Any]]], int],
+    answer: Callable[[str], int],
+    where: str,
+) -> ImportedSample:
+    """Measure the rows. chat, answer: tokens of a prompt and of an answer. Raises PlanError for a set of unknown size."""
+    if rows is None:
+        if settings.max_rows is None:
+            raise PlanError(f"{where}: the hub is not asked here, so the set's size is not known; set max_rows")
+        lengths = lognormal_shape(DEFAULTS["length_spread"].value) * DEFAULTS["completion_tokens"].value
+        prompt = DEFAULTS["prompt_tokens"].value
+        return ImportedSample(settings.max_rows, prompt, lengths, lengths, "not at hand; lengths are assumed")
+    sides: dict[int, list[int]] = {+1: [], -1: []}
+    for row in rows.found:
+        for member in row.members:
+            sides[member.side].append(sum(answer(turn["content"]) for turn in member.turns))
+    either = sides[+1] + sides[-1]
+    share = rows.total / rows.looked_at
+    whole = rows.layout.shape in ("preference", "sft")
+    groups = round(share * (len(rows.found) if whole else len(either) / 2))
+    note = f"{rows.total:,} rows, the first {rows.looked_at:,} read as {rows.layout}"
+    chosen, rejected = (np.array(found or either, float) for found in sides.values())
+    return ImportedSample(groups, float(np.mean([chat(row.prompt) for row in rows.found])), chosen, rejected, note)

@@ -1,0 +1,341 @@
+"""Sets that people have, in the forms that they have them: read as what they are, or told what is wrong and how to say it."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from problem_sources import write_lines
+
+from redi_ray.config.data import Columns, FileSet, FilesSource, HubSet, ProblemsConfig
+from redi_ray.config.imports import ImportColumns, ImportSettings
+from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.import_sets import ImportCounts, _import_rows, look
+from redi_ray.data.sources.problems import _collect_rows
+from redi_ray.data.sources.readers import DataError
+from redi_ray.store import storage
+
+PLAIN = PromptSettings(prefix="")
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def read(
+    tmp_path: Path, rows: list[Any], prompt: PromptSettings = PLAIN, **settings: Any
+) -> tuple[ImportCounts, dict[str, list[dict]]]:
+    """The counts, and the tables that are left."""
+    path = write_lines(tmp_path / "set.jsonl", rows)
+    out = tmp_path / "out"
+    wanted = ImportSettings(source=FileSet(paths=[path]), **settings)
+    counts = _import_rows(wanted, prompt, str(out), "steps.x")
+    assert counts.rows["in"] == counts.rows["out"] + sum(counts.dropped.values()) + sum(counts.rejected.values())
+    tables = {
+        name: [row for table in storage.read_tables(files) for row in table.to_pylist()]
+        for name in ("pairs", "examples", "groups", "rejects")
+        if (files := storage.list_files(str(out / name)))
+    }
+    return counts, tables
+
+
+PREFERENCES = {
+    "strings": {"prompt": "q", "chosen": "a", "rejected": "b"},
+    "messages": {"prompt": [user("q")], "chosen": [said("a")], "rejected": [said("b")]},
+    "implicit": {"chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")]},
+    "ultrafeedback": {
+        "prompt": "q ", "prompt_id": "7", "chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")],
+        "messages": [user("q"), said("a")],
+    },
+    "sharegpt": {
+        "conversations": [{"from": "human", "value": "q"}],
+        "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", PREFERENCES)
+def test_a_preference_is_one_pair_in_every_form(tmp_path: Path, form: str):
+    columns = ImportColumns(prompt="conversations") if form == "sharegpt" else ImportColumns()
+    counts, tables = read(tmp_path, [PREFERENCES[form]], columns=columns)
+    assert counts.layout.shape == "preference"
+    (row,) = tables["pairs"]
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ([user("q")], [said("a")], [said("b")])
+    assert row["problem_id"] == "7" or form != "ultrafeedback"
+    assert set(tables) == {"pairs", "rejects"}, "without scores the pair says all"
+
+
+def test_scores_and_several_turns_are_in_the_groups(tmp_path: Path):
+    """Nothing is lost: a system turn, turns before the answers differ, a score, turns behind the first answer."""
+    begun = [SYSTEM, user("q"), said("hm"), user("well?")]
+    rows = [
+        {"chosen": [*begun, said("a")], "rejected": [*begun, said("b")], "score_chosen": 4, "score_rejected": "1.5"},
+        {
+            "chosen": [user("p"), said("a")],
+            "rejected": [user("p"), said("b")],
+            "score_chosen": 3.0,
+            "score_rejected": None,
+        },
+    ]
+    counts, tables = read(tmp_path, rows)
+    groups = {tuple(turn["content"] for turn in row["prompt"]): row["members"] for row in tables["groups"]}
+    members = groups["Be brief.", "q", "hm", "well?"]
+    assert [(m["side"], m["reward"], m["turns"]) for m in members] == [(1, 4.0, [said("a")]), (-1, 1.5, [said("b")])]
+    assert [m["reward"] for m in groups["p",]] == [3.0, None]
+    assert [row["pair_id"] for row in tables["pairs"]] == [row["group_id"] for row in tables["groups"]]
+    longer = [{"chosen": [user("q"), said("a"), user("so?"), said("c")], "rejected": [user("q"), said("b")]}]
+    (tmp_path / "more").mkdir()
+    counts, tables = read(tmp_path / "more", longer)
+    assert set(tables) == {"groups", "rejects"}, (
+        "a pair's sides have one turn each, so no table of pairs pretends to hold it"
+    )
+    assert counts.several_turns == 1
+    assert [turn["content"] for turn in tables["groups"][0]["members"][0]["turns"]] == ["a", "so?", "c"]
+
+
+SFT = {
+    "messages": {"messages": [SYSTEM, user("q"), said("a")]},
+    "strings": {"prompt": "q", "completion": "a"},
+    "chats": {"prompt": [SYSTEM, user("q")], "completion": [said("a")]},
+    "sharegpt": {
+        "conversations": [
+            {"from": "system", "value": "Be brief."}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"},
+        ]
+    },
+    "alpaca": {"instruction": "q", "input": "", "output": "a"},
+    "text": {"messages": json.dumps([user("q"), said("a")])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", SFT)
+def test_an_answer_is_one_example_in_every_form(tmp_path: Path, form: str):
+    counts, tables = read(tmp_path, [SFT[form]])
+    assert counts.layout.shape == "sft"
+    (row,) = tables["examples"]
+    before = [SYSTEM] if form in ("messages", "chats", "sharegpt") else []
+    assert row["messages"] == [*before, user("q"), said("a")]
+
+
+def test_alpacas_input_and_a_thought_that_stands_apart(tmp_path: Path):
+    rows = [
+        {"instruction": "Add.", "input": "1, 2", "output": "3", "reasoning": "1 and 2 are 3"},
+        {"instruction": "Add.", "input": "2, 2", "output": "<think>\n4</think>\n4", "reasoning": None},
+    ]
+    _, tables = read(tmp_path, rows, PromptSettings())
+    assert sorted(row["messages"][0]["content"] for row in tables["examples"]) == ["Add.\n\n1, 2", "Add.\n\n2, 2"]
+    assert "<think>\n1 and 2 are 3\n</think>\n\n3" in [row["messages"][1]["content"] for row in tables["examples"]]
+
+
+def test_labelled_answers_are_groups_of_one(tmp_path: Path):
+    rows = [{"prompt": "q", "completion": f"a{n}", "label": label} for n, label in enumerate([True, "no", None, 3])]
+    counts, tables = read(tmp_path, [*rows, rows[0]])
+    assert counts.layout.shape == "unpaired"
+    assert sorted((m["turns"][0]["content"], m["side"]) for row in tables["groups"] for m in row["members"]) == [
+        ("a0", 1),
+        ("a1", -1),
+    ]
+    assert (counts.dropped, counts.rejected) == ({"duplicate": 1}, {"no_label": 1, "bad_label": 1})
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_samples_with_rewards_are_groups_of_n(tmp_path: Path, listed: bool):
+    """One row a problem or one a sample, in any order; the side is told by the reward; equal samples are samples all the same."""
+    rewards = {"q": [1.0, 0.0, 0.5, 1.0], "p": [0.0, 1.0]}
+    if listed:
+        rows = [
+            {"prompt": q, "responses": [f"{q}{r}" for r in given], "rewards": given, "finish_reasons": ["stop"] * len(given)}
+            for q, given in rewards.items()
+        ]  # fmt: skip
+    else:
+        rows = [{"problem": q, "response": f"{q}{r}", "reward": r} for q, given in rewards.items() for r in given]
+        rows = rows[::2] + rows[1::2]
+    counts, tables = read(tmp_path, rows, positive_above=0.5)
+    assert counts.layout.shape == "rollouts"
+    found = {row["prompt"][0]["content"]: row["members"] for row in tables["groups"]}
+    assert {q: sorted(m["reward"] for m in members) for q, members in found.items()} == {
+        q: sorted(given) for q, given in rewards.items()
+    }
+    assert all(m["side"] == (1 if m["reward"] > 0.5 else -1) for members in found.values() for m in members)
+    assert (counts.answers, counts.positive, counts.tables) == (6, 3, {"groups": 2})
+    assert all(m["finished"] is (True if listed else None) for members in found.values() for m in members)
+
+
+def test_ids_that_begin_again_name_problems_of_their_own(tmp_path: Path):
+    for name, question in (("a", "q"), ("b", "p")):
+        write_lines(
+            tmp_path / f"{name}.jsonl", [{"id": 1, "prompt": question, "response": f"{n}", "reward": n} for n in (0, 1)]
+        )
+    settings = ImportSettings(source=FileSet(paths=[f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"]))
+    counts = _import_rows(settings, PLAIN, str(tmp_path / "out"), "steps.x")
+    rows = [
+        row for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/groups")) for row in table.to_pylist()
+    ]
+    assert [len(row["members"]) for row in rows] == [2, 2]
+    ids = sorted(row["problem_id"] for row in rows)
+    assert ids[0] == "1"
+    assert ids[1].startswith("1~")
+    assert "1 rows have an id that names another prompt" in counts.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "a "}, "same_sides"),
+        ({"prompt": "q", "chosen": "a", "rejected": ""}, "no_rejected"),
+        ({"prompt": None, "chosen": "a", "rejected": "b"}, "no_prompt"),
+        ({"prompt": "x", "chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")]}, "two_prompts"),
+        ({"prompt": "q", "chosen": [user("q"), said("a")], "rejected": [user("p"), said("b")]}, "no_shared_prompt"),
+        ({"prompt": [user("q"), said("a")], "chosen": "c", "rejected": "b"}, "no_prompt"),
+        ({"prompt": "q", "chosen": [said("a"), user("b")], "rejected": "b"}, "unanswered"),
+        ({"prompt": "q", "chosen": [{"role": "narrator", "content": "a"}], "rejected": "b"}, "unknown_role"),
+        ({"prompt": "q", "chosen": [{**said(""), "tool_calls": [1]}], "rejected": "b"}, "several_turns"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": "good"}, "bad_score_chosen"),
+        ("{broken\n", "unreadable_row"),
+        (PREFERENCES["strings"], "duplicate"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.isidentifier() else "",
+)
+def test_a_row_that_does_not_fit_has_its_reason(tmp_path: Path, row: Any, reason: str):
+    counts, tables = read(tmp_path, [PREFERENCES["strings"], row])
+    assert {**counts.dropped, **counts.rejected} == {reason: 1}
+    assert len(tables["pairs"]) == 1
+    assert len(tables["rejects"]) == len(counts.rejected)
+
+
+def test_order_and_ids_follow_from_seed_and_content(tmp_path: Path):
+    """The same rows in another order train in the same order; another seed orders them otherwise."""
+    rows = [{"prompt": f"q{n}", "completion": "a"} for n in range(20)]
+    found = []
+    for name, given, seed in (("a", rows, 1), ("b", rows[::-1], 1), ("c", rows, 2)):
+        (tmp_path / name).mkdir()
+        _, tables = read(tmp_path / name, given, seed=seed)
+        examples = sorted(tables["examples"], key=lambda row: row["example_id"])
+        found.append([row["messages"][0]["content"] for row in examples])
+    assert found[0] == found[1] != found[2]
+    assert found[0] != sorted(found[0])
+
+
+def test_prompts_are_chats_or_the_problems_of_the_evaluation(tmp_path: Path):
+    prompt = PromptSettings(template="Solve: {problem}", system="Think.", prefix="")
+    rows = [{"prompt": "1+1", "completion": "2"}, {"prompt": [SYSTEM, user("2+2")], "completion": "4"}]
+    _, tables = read(tmp_path, rows, prompt)
+    assert sorted(len(row["messages"]) for row in tables["examples"]) == [2, 3], "nothing is added to a chat"
+    counts, tables = read(tmp_path, rows, prompt, prompts="problems")
+    assert counts.rejected == {"no_problem": 1}
+    assert tables["examples"][0]["messages"] == [
+        {"role": "system", "content": "Think."},
+        user("Solve: 1+1"),
+        said("2"),
+    ]
+
+
+def test_files_of_all_sorts_are_one_set(tmp_path: Path):
+    rows = [{"prompt": f"q{n}", "chosen": "a, b\n", "rejected": 'say "b"'} for n in range(4)]
+    with gzip.open(tmp_path / "a.csv.gz", "wt", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerow(rows[0])
+    pq.write_table(pa.Table.from_pylist(rows[1:2]), tmp_path / "b.parquet")
+    (tmp_path / "c.json").write_text(json.dumps(rows[2:3]))
+    write_lines(tmp_path / "d.jsonl", rows[3:])
+    settings = ImportSettings(source=FileSet(paths=[str(tmp_path)]))
+    _import_rows(settings, PLAIN, f"{tmp_path}/out", "steps.x")
+    found = [
+        row for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/pairs")) for row in table.to_pylist()
+    ]
+    assert sorted(row["prompt"][0]["content"] for row in found) == ["q0", "q1", "q2", "q3"]
+    assert {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found} == {("a, b\n", 'say "b"')}
+
+
+def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    write_lines(tmp_path / "set" / "a.jsonl", [PREFERENCES["messages"]])
+    settings = ImportSettings(source=HubSet(dataset=str(tmp_path / "set")))
+    counts = _import_rows(settings, PLAIN, f"{tmp_path}/out", "steps.x")
+    assert counts.tables == {"pairs": 1}
+    with pytest.raises(DataError, match=r"set steps\.x\.source\.split to one of train"):
+        look(
+            settings.model_copy(update={"source": HubSet(dataset=str(tmp_path / "set"), split="test")}),
+            PLAIN,
+            "steps.x",
+        )
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "told"),
+    [
+        ([{"a": "q", "b": "c"}], {}, r"steps\.x: the columns a, b do not tell how to read a set: .*`chosen` and `rejected`"),
+        ([{"prompt": "q", "chosen": "a"}], {"shape": "preference"}, "do not tell how to read a preference set"),
+        ([{"prompt": "q", "completion": "a"}], {"columns": {"completion": "answer"}}, r"completion: answer\); there are prompt"),
+        ([{"prompt": "q", "completion": "a"}], {}, r"1 of 1 answers do not begin with the forced prefix.*model\.prompt\.prefix="),
+        ([{"chosen": "a", "rejected": "b"}], {}, "no column has the prompt: set columns.prompt"),
+        (["{broken\n"], {}, "no row can be read"),
+        ([{"prompt": "q", "score": 3, "completion": ""}], {}, r"as a set of answers: .*\n  no_completion \(1\): set.jsonl:1"),
+    ],
+    ids=["names", "shape", "columns", "prefix", "no prompt", "unreadable", "empty"],
+)  # fmt: skip
+def test_a_wrong_file_is_told_before_anything_starts(
+    tmp_path: Path, rows: list[Any], settings: dict[str, Any], told: str
+):
+    path = write_lines(tmp_path / "set.jsonl", rows)
+    wanted = ImportSettings.model_validate({"source": {"kind": "files", "paths": [path]}, **settings})
+    with pytest.raises(DataError, match=f"(?s){told}"):
+        look(wanted, PromptSettings(), "steps.x")
+    with pytest.raises(DataError, match=f"(?s){told}"):
+        _import_rows(wanted, PromptSettings(), f"{tmp_path}/out", "steps.x")
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "objective"),
+    [(PREFERENCES["strings"], "a preference set", "redi"), (SFT["messages"], "a set of answers", "sft")],
+)
+def test_a_set_that_is_given_as_problems_says_how_it_is_imported(
+    tmp_path: Path, row: dict[str, Any], shape: str, objective: str
+):
+    path = write_lines(tmp_path / "set.jsonl", [row] * 3)
+    with pytest.raises(DataError, match="no usable problem in 3 rows") as error:
+        _collect_rows(ProblemsConfig(source=FilesSource(paths=[path])), f"{tmp_path}/out")
+    told = str(error.value).partition("The rows look like ")[2]
+    assert told.startswith(shape)
+    steps = yaml.safe_load(told[told.index("steps:") :])["steps"]
+    assert steps["mine"] == {"do": "import", "source": {"kind": "files", "paths": [path]}}
+    assert steps["tuned"]["objective"] == {"name": objective}
+
+
+def test_list_indices_and_two_columns_of_one_trace(tmp_path: Path):
+    """`generations.0` is a column; a thought and its answer in two columns are one trace."""
+    row = {"problem": "p", "answer": "1", "generations": ["no", "1"], "thoughts": ["hm", None], "t": "so", "c": "2"}
+    path = write_lines(tmp_path / "set.jsonl", [row])
+    columns = Columns(completion=["generations.1", "c"], reasoning=["thoughts.1", "t"])
+    _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/out")
+    traces = [
+        row
+        for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/imported"))
+        for row in table.to_pylist()
+    ]
+    assert [trace["completion"] for trace in traces] == ["1", "<think>\nso\n</think>\n\n2"]
+    columns = Columns(completion="generations", reasoning="thoughts")
+    _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/lists")
+    traces = [
+        row
+        for table in storage.read_tables(storage.list_files(f"{tmp_path}/lists/imported"))
+        for row in table.to_pylist()
+    ]
+    assert [trace["completion"] for trace in traces] == ["<think>\nhm\n</think>\n\nno", "1"]
