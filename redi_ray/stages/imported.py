@@ -47,7 +47,6 @@ def imported(run: Run, settings: ImportSettings) -> Manifest:
         "answers": result.answers,
         "positive": result.positive,
         "several_turns": result.several_turns,
-        "pairs_dropped": {},
     }
     tables, answered = result.tables, {"positives": "examples", "pairs": "pairs", "groups": "groups"}
     counts = result.rows | {name: tables[table] for name, table in answered.items() if table in tables}
