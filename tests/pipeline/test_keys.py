@@ -188,3 +188,36 @@ def test_files_count_by_content_not_by_place_or_date(world: dict[str, Any], tmp_
     shutil.copytree(tmp_path / "model", tmp_path / "moved")
     (tmp_path / "model" / "config.json").touch()
     assert keys(world) == before
+
+
+def test_an_imported_set_counts_by_what_decides_its_rows(tmp_path: Path) -> None:
+    """Its contents, how it is read, and of the prompt what it must begin with, or is asked with."""
+    for name in ("set", "same", "other"):
+        text = "q" if name == "other" else "p"
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"prompt": "{text}", "completion": "a"}}\n')
+    step = {"do": "import", "source": {"kind": "files", "paths": [str(tmp_path / "set.jsonl")]}}
+    raw = {
+        "name": "x",
+        "storage": {"root": str(tmp_path / "runs")},
+        "steps": {"mine": step, "tuned": {"do": "train", "from": "base", "on": "mine", "objective": {"name": "sft"}}},
+        "model": {"init": {"kind": "scratch"}},
+    }
+    raw = parse_config(raw).model_dump(mode="json")
+    before = keys(raw)
+    others = {
+        "shape": "sft", "columns": {"id": "id"}, "prompts": "problems", "positive_above": 0.5, "max_rows": 1, "seed": 1,
+        "source": {"kind": "files", "paths": [str(tmp_path / "other.jsonl")]},
+    }  # fmt: skip
+    assert others.keys() == step.keys() - {"do"} | raw["steps"]["mine"].keys() - {"do"}
+    for name, value in others.items():
+        after = keys(changed(raw, f"steps.mine.{name}", value))
+        assert [step for step in before if before[step] == after[step]] == [], name
+    for path, value, moves in (
+        ("model.prompt.prefix", "", True), ("model.prompt.template", "Solve: {problem}", False),
+        ("model.prompt.system", "x", False),
+    ):  # fmt: skip
+        assert (keys(changed(raw, path, value))["mine"] != before["mine"]) == moves, path
+        asked = changed(raw, "steps.mine.prompts", "problems")
+        assert keys(changed(asked, path, value))["mine"] != keys(asked)["mine"], path
+    append(tmp_path / "set.jsonl")
+    assert keys(raw)["mine"] != before["mine"]

@@ -115,7 +115,7 @@ class _Importing:
             name: ShardWriter(storage.join(out_uri, name), SCHEMAS[name]) for name in (own, "groups") if name
         }
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
-        self.samples = Samples(_partitions(settings))
+        self.samples = Samples(_sizes(settings))
         self.dropped, self.first = Counter[str](), dict[str, str]()
         self.seen, self.prompts_of = set[bytes](), dict[str, bytes]()
         self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = self.rewarded = 0
@@ -252,7 +252,7 @@ def _digest(*parts: Any) -> bytes:
     return hashlib.blake2b(json.dumps(parts, ensure_ascii=True).encode(), digest_size=8).digest()
 
 
-def _partitions(settings: ImportSettings) -> Sequence[int] | None:
+def _sizes(settings: ImportSettings) -> Sequence[int] | None:
     """Sizes of the set's files; None where they are not known."""
     source = settings.source
     return storage.file_sizes(expand_paths(source.paths)) if isinstance(source, FileSet) else None
