@@ -91,7 +91,8 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
         return {}
     work = workload_of(inputs.graph, step.name, whole)
     if step.kind == "import":
-        tokens = work.pairs * (work.chosen.tokens + work.rejected.tokens)
+        both = work.chosen.tokens + work.rejected.tokens
+        tokens = work.pairs * both if work.pairs else work.positives * work.chosen.tokens
         return {f"{place}imported": tokens * text}
     if step.gives == "groups":
         tokens = work.positives * work.chosen.tokens + work.pairs * (work.chosen.tokens + work.rejected.tokens)

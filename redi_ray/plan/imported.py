@@ -25,8 +25,10 @@ from redi_ray.plan.lengths import lognormal_shape
 class ImportedSample:
     """A set, counted and measured in tokens."""
 
-    groups: int
-    """Pairs, or answers. Labelled answers and samples with rewards count as pairs of as many sequences."""
+    positives: int
+    """Answers on the side +1."""
+    pairs: int
+    """Labelled answers and samples with rewards count as pairs of as many sequences."""
     prompt: float
     """Mean."""
     chosen: np.ndarray
@@ -91,15 +93,16 @@ def sample_import(
             raise PlanError(f"{where}: the hub is not asked here, so the set's size is not known; set max_rows")
         lengths = lognormal_shape(DEFAULTS["length_spread"].value) * DEFAULTS["completion_tokens"].value
         prompt = DEFAULTS["prompt_tokens"].value
-        return ImportedSample(settings.max_rows, prompt, lengths, lengths, "not at hand; lengths are assumed")
+        count = settings.max_rows
+        return ImportedSample(count, count, prompt, lengths, lengths, "not at hand; lengths are assumed")
     sides: dict[int, list[int]] = {+1: [], -1: []}
     for row in rows.found:
         for member in row.members:
             sides[member.side].append(sum(answer(turn["content"]) for turn in member.turns))
-    either = sides[+1] + sides[-1]
-    share = rows.total / rows.looked_at
-    whole = rows.layout.shape in ("preference", "sft")
-    groups = round(share * (len(rows.found) if whole else len(either) / 2))
+    either, share = sides[+1] + sides[-1], rows.total / rows.looked_at
+    positives = round(share * len(sides[+1]))
+    pairs = 0 if rows.layout.shape == "sft" else round(share * len(either) / 2)
     note = f"{rows.total:,} rows, the first {rows.looked_at:,} read as {rows.layout}"
     chosen, rejected = (np.array(found or either, float) for found in sides.values())
-    return ImportedSample(groups, float(np.mean([chat(row.prompt) for row in rows.found])), chosen, rejected, note)
+    prompt = float(np.mean([chat(row.prompt) for row in rows.found]))
+    return ImportedSample(positives, pairs, prompt, chosen, rejected, note)

@@ -153,11 +153,11 @@ class ImportedWorkload(Workload):
 
     @property
     def positives(self) -> int:
-        return self._seen.groups
+        return self._seen.positives
 
     @property
     def pairs(self) -> int:
-        return self._seen.groups
+        return self._seen.pairs
 
     @property
     def prompt(self) -> float:
