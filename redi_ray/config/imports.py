@@ -10,7 +10,16 @@ from redi_ray.config.data import DataSet, Strict
 
 Shape = Literal["preference", "sft", "unpaired", "rollouts"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
-    "preference": ("prompt", "chosen", "rejected", "score_chosen", "score_rejected", "id"),
+    "preference": (
+        "prompt",
+        "chosen",
+        "rejected",
+        "score_chosen",
+        "score_rejected",
+        "finish_chosen",
+        "finish_rejected",
+        "id",
+    ),
     "sft": ("prompt", "messages", "completion", "reasoning", "finish_reason", "id"),
     "unpaired": ("prompt", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
     "rollouts": ("prompt", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
@@ -45,7 +54,12 @@ class ImportColumns(Strict):
     reward: str | None = None
     """A number for each sample, shaped like `completion`."""
     finish_reason: str | None = None
-    """Why the answer ended, in any service's words, shaped like `completion`; no end of turn is learnt for one cut off."""
+    """Why the answer ended, in any service's words, or whether it ended by itself, shaped like `completion`; no end of turn is
+    learnt for one that was cut off."""
+    finish_chosen: str | None = None
+    """The same of the chosen answer."""
+    finish_rejected: str | None = None
+    """The same of the rejected one."""
     id: str | None = None
     """The problem's id. Samples of one prompt and id belong together; an id that starts again in another file, under another
     prompt, is another problem."""

@@ -93,7 +93,10 @@ class RowReader:
                 "no_prompt", "chosen and rejected are answers alone, and no column has the prompt: set columns.prompt"
             )
         sides = (("chosen", better, +1), ("rejected", worse, -1))
-        return prompt, [Member(turns, side, self._number(row, f"score_{name}")) for name, turns, side in sides]
+        return prompt, [
+            Member(turns, side, self._number(row, f"score_{name}"), _finished(self._value(row, f"finish_{name}")))
+            for name, turns, side in sides
+        ]
 
     def _answer(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt, turns = self._chat(row)
@@ -244,6 +247,8 @@ def _check_texts(turns: Sequence[Message], name: str) -> None:
 
 
 def _finished(reason: Any) -> bool | None:
+    if isinstance(reason, bool):
+        return reason
     found = finish_reason(reason)
     return None if found is None else found not in CUT_OFF
 

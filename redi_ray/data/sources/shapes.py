@@ -30,7 +30,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "label": ("label",),
     "reward": ("reward", "rewards", "scores"),
-    "finish_reason": ("finish_reason", "finish_reasons"),
+    "finish_reason": ("finish_reason", "finish_reasons", "finished"),
+    "finish_chosen": ("chosen_finish_reason", "chosen_finished"),
+    "finish_rejected": ("rejected_finish_reason", "rejected_finished"),
     "id": ("prompt_id", "problem_id", "question_id", "id", "uuid"),
 }  # fmt: skip
 """Usual names of columns, the likeliest first. A `score` of a single answer may be anybody's, so it has to be named."""

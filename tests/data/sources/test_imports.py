@@ -61,6 +61,10 @@ PREFERENCES = {
         "prompt": "q ", "prompt_id": "7", "chosen": [user("q"), said("a")], "rejected": [user("q"), said("b")],
         "messages": [user("q"), said("a")],
     },
+    "of a run": {
+        "pair_id": "x", "problem_id": "p7", "prompt": [user("q")], "chosen": [said("a")], "rejected": [said("b")],
+        "chosen_finished": True, "rejected_finished": False,
+    },
     "sharegpt": {
         "conversations": [{"from": "human", "value": "q"}],
         "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"},
@@ -75,7 +79,9 @@ def test_a_preference_is_one_pair_in_every_form(tmp_path: Path, form: str):
     assert counts.layout.shape == "preference"
     (row,) = tables["pairs"]
     assert (row["prompt"], row["chosen"], row["rejected"]) == ([user("q")], [said("a")], [said("b")])
-    assert row["problem_id"] == "7" or form != "ultrafeedback"
+    assert row["problem_id"] == {"ultrafeedback": "7", "of a run": "p7"}.get(form, row["problem_id"])
+    ended = [row["chosen_finished"], row["rejected_finished"]]
+    assert ended == ([True, False] if form == "of a run" else [None, None])
     assert set(tables) == {"pairs", "rejects"}, "without scores the pair says all"
 
 
