@@ -26,6 +26,7 @@ from redi_ray.config.steps import (
 )
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
+from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -220,9 +221,11 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     imitates = settings.objective.name == "sft"
     train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
-    recipe = Recipe(settings.objective, train, trainer, "examples" if imitates else "pairs", starts_others=True)
     groups, traces = inputs["groups"], ("groups", "verified")
     source = config.steps.get(written(groups))
+    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
+    kind: Kind = "examples" if imitates else "pairs"
+    recipe = Recipe(settings.objective, train, trainer, kind, starts_others=True, any_groups=any_groups)
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
         said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")

@@ -36,9 +36,19 @@ class Recipe:
     settings: TrainSettings
     trainer: TrainerSettings
     kind: Kind
-    """Which of the curated tables it reads."""
+    """Which of the curated tables it reads: examples or pairs."""
     starts_others: bool = False
     """Whether another training begins with its weights, which are then kept in float32."""
+    any_groups: bool = False
+    """Whether its data may be groups of any form, which an objective that asks for no pairs then reads whole."""
+
+    @property
+    def reads(self) -> Kind:
+        """What it makes of its data."""
+        from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
+
+        takes_any = OBJECTIVES[self.objective.name].sides == "any"
+        return "groups" if self.any_groups and takes_any else self.kind
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | S
     from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
 
     spec, start = OBJECTIVES[recipe.objective.name], inputs["start"]
-    data = sequences_stage(run, recipe.kind, inputs["groups"], inputs["base"], recipe.settings)
+    data = sequences_stage(run, recipe.reads, inputs["groups"], inputs["base"], recipe.settings)
     found: dict[str, Manifest | Stage] = {"sequences": data, "start": start}
     if spec.needs_mismatched(recipe.objective):
         others = mismatched_stage(run, data)
@@ -109,7 +119,7 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
     from redi_ray.objectives import OBJECTIVES
 
     spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
-    data = sequences(run, recipe.kind, inputs["groups"], inputs["base"], settings)
+    data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings)
     if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:

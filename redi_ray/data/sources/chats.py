@@ -19,7 +19,7 @@ ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
     **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "ai"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+    **dict.fromkeys(("tool", "function", "observation", "environment", "ipython"), "tool"),
 }
 """Names of roles, in small letters, and what they are here."""
 KEYS = (("role", "content"), ("from", "value"))
@@ -122,3 +122,11 @@ def _content(content: Any, role: str) -> str:
     if len(texts) < len(found):
         raise BadChat("no_text", f"the chat's {role} turn holds more than text")
     return "".join(texts)
+
+
+def joined(thought: Any, answer: Any) -> Any:
+    """A text with the thought that stands apart from it, in one; the answer itself where there is no thought, or where it is no
+    text that one could be put before."""
+    if not isinstance(thought, str) or not thought.strip() or not isinstance(answer, str):
+        return answer
+    return fold_reasoning(answer, thought, PromptSettings())

@@ -8,8 +8,8 @@ from typing import Any
 
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.sources.chats import BadChat, is_chat, read_turns
-from redi_ray.data.sources.rows import joined, lookup
+from redi_ray.data.sources.chats import BadChat, is_chat, joined, read_turns
+from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shapes import Layout
 from redi_ray.data.sources.values import BadValue, read_id, read_number, read_vote, shown
 from redi_ray.schemas import CUT_OFF, Verdict

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.sources.chats import BadChat, is_chat, read_text
+from redi_ray.data.sources.chats import BadChat, is_chat, joined, read_text
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.text.finish import finish_reason
-from redi_ray.text.prompts import fold_reasoning
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
 """Lists of verdicts in OpenR1's `correctness`, and the votes that they become."""
@@ -78,7 +76,10 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
     if answer is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
-    traces, refused = _parse_traces(row, columns)
+    try:
+        traces, refused = _parse_traces(with_thoughts(row, columns), columns)
+    except _TraceRefused as error:
+        traces, refused = [], [(error.reason, str(error))]
     return Parsed(
         problem_id=read_id(lookup(row, columns.problem_id)) or problem_hash(problem),
         problem=problem,
@@ -106,34 +107,28 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
     completion_columns = _listed(columns.completion)
     label_columns = _listed(columns.label, len(completion_columns))
     reason_columns = _listed(columns.finish_reason, len(completion_columns))
-    thought_columns = _listed(columns.reasoning, len(completion_columns))
     row_model = read_id(lookup(row, columns.model))
     traces: list[ParsedTrace] = []
     refused: list[tuple[str, str]] = []
-    for completion_column, label_column, reason_column, thought_column in zip(
-        completion_columns, label_columns, reason_columns, thought_columns, strict=True
+    for completion_column, label_column, reason_column in zip(
+        completion_columns, label_columns, reason_columns, strict=True
     ):
         completions, labels = lookup(row, completion_column), lookup(row, label_column)
-        reasons, thoughts = lookup(row, reason_column), lookup(row, thought_column)
+        reasons = lookup(row, reason_column)
         model = completion_column.split(".")[0] if several else row_model
         if completions is None:
             refused.append(("no_completion", _missing(row, completion_column)))
             continue
         if not isinstance(completions, list) or is_chat(completions):
-            completions, labels, reasons, thoughts = [completions], [labels], [reasons], [thoughts]
+            completions, labels, reasons = [completions], [labels], [reasons]
         count = len(completions)
-        labels, reasons, thoughts = _each(labels, count), _each(reasons, count), _each(thoughts, count)
-        for what, listed, column in (
-            ("label", labels, label_column),
-            ("finish_reason", reasons, reason_column),
-            ("reasoning", thoughts, thought_column),
-        ):
+        labels, reasons = _each(labels, count), _each(reasons, count)
+        for what, listed, column in (("label", labels, label_column), ("finish_reason", reasons, reason_column)):
             if len(listed) != count:
                 told = f"{len(listed)} in column `{column}` for {count} in `{completion_column}`"
                 refused += [(f"{what}_length", f"{told}; write one {what} for each completion")] * count
                 break
         else:
-            completions = [joined(thought, text) for thought, text in zip(thoughts, completions, strict=True)]
             found, bad = _traces(completions, labels, reasons, completion_column, label_column, model)
             traces, refused = traces + found, refused + bad
     return traces, refused
@@ -177,14 +172,6 @@ class _TraceRefused(ValueError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-
-
-def joined(thought: Any, completion: Any) -> Any:
-    """A completion with the thought that stands apart from it, in one text; the completion itself where there is no thought, or
-    where it is no text that one could be put before."""
-    if not isinstance(thought, str) or not thought.strip() or not isinstance(completion, str):
-        return completion
-    return fold_reasoning(completion, thought, PromptSettings())
 
 
 def _completion(value: Any, where: str) -> str:
@@ -282,3 +269,26 @@ def lookup(row: dict[str, Any], path: str | None) -> Any:
 
 def problem_hash(problem: str) -> str:
     return hashlib.sha256(problem.encode()).hexdigest()[:16]
+
+
+def with_thoughts(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """The row with each trace's thought in front of it, where `columns.reasoning` has them apart.
+
+    Raises _TraceRefused where there are not as many thoughts as traces.
+    """
+    if columns.reasoning is None:
+        return row
+    found = {}
+    for thought_column, column in zip(_listed(columns.reasoning), _listed(columns.completion), strict=False):
+        thoughts, texts = lookup(row, thought_column), lookup(row, column)
+        if isinstance(texts, list) and not is_chat(texts) and thoughts is not None:
+            have = len(thoughts) if isinstance(thoughts, list) else 1
+            if have != len(texts) or not isinstance(thoughts, list):
+                told = (
+                    f"{have} in column `{thought_column}` for {len(texts)} in `{column}`; write one for each completion"
+                )
+                raise _TraceRefused("reasoning_length", told)
+            found[column] = [joined(thought, text) for thought, text in zip(thoughts, texts, strict=True)]
+        else:
+            found[column] = joined(thoughts, texts)
+    return {**row, **{column: value for column, value in found.items() if column is not None and value is not None}}

@@ -37,5 +37,5 @@ KIND = Kind(
     place=place,
     make=make,
     room=lambda run, step: [of_trainer(f"workers of {step.name}", step.settings.trainer)],
-    parts={"sequences/examples": None, "sequences/pairs": None},
+    parts={"sequences/examples": None, "sequences/pairs": None, "sequences/groups": None},
 )

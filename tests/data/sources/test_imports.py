@@ -345,3 +345,6 @@ def test_list_indices_and_two_columns_of_one_trace(tmp_path: Path):
         for row in table.to_pylist()
     ]
     assert [trace["completion"] for trace in traces] == ["<think>\nhm\n</think>\n\nno", "1"]
+    columns = Columns(completion="generations", reasoning="t")
+    counts = _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/uneven")
+    assert counts.traces["rejected"] == {"reasoning_length": 1}
