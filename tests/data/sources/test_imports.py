@@ -20,6 +20,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_sets import ImportCounts, _import_rows, look
 from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
+from redi_ray.stages.data import content_of_source
 from redi_ray.store import storage
 
 PLAIN = PromptSettings(prefix="")
@@ -265,6 +266,18 @@ def test_files_of_all_sorts_are_one_set(tmp_path: Path):
     ]
     assert sorted(row["prompt"][0]["content"] for row in found) == ["q0", "q1", "q2", "q3"]
     assert {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found} == {("a, b\n", 'say "b"')}
+
+
+def test_a_set_on_s3_counts_as_another_when_it_is_replaced(bucket: str, tmp_path: Path):
+    place = f"{bucket}/{tmp_path.name}/set.jsonl"
+    settings, found = ImportSettings(source=FileSet(paths=[place])), []
+    for answer in ("a", "c"):
+        row = {"prompt": "q", "chosen": answer, "rejected": "b"}
+        storage.write_bytes(place, gzip.compress(json.dumps(row).encode()))
+        counts = _import_rows(settings, PLAIN, f"{bucket}/{tmp_path.name}/out", "steps.x")
+        assert counts.tables == {"pairs": 1}
+        found.append(content_of_source(settings.source))
+    assert found[0] != found[1]
 
 
 def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
