@@ -125,6 +125,8 @@ def check_sources(config: ExperimentConfig) -> None:
         expand_paths(source.paths)
     if source.kind == "arithmetic":
         build_world(source)
+    if not config.has_line:
+        log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():
         if isinstance(step.source, FileSet):  # the hub is asked when the step is made
             log.info("steps.%s: read as %s", name, look(step, config.model.prompt, f"steps.{name}"))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
-from redi_ray.config.benchmarks import WORLD
+from redi_ray.config.conflicts import data_conflicts, development_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     ArithmeticSource,
@@ -187,41 +187,16 @@ class ExperimentConfig(Strict):
     @model_validator(mode="after")
     def _sections_agree(self) -> ExperimentConfig:
         checks = (
-            self._data_conflicts,
+            lambda: data_conflicts(self),
             self._trace_conflicts,
             self._vote_conflicts,
-            self._development_conflicts,
+            lambda: development_conflicts(self),
             self._model_conflicts,
         )
         problems = [conflict for check in checks for conflict in check()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-    def _data_conflicts(self) -> list[str]:
-        source, found = self.problems.source, []
-        if isinstance(source, ArithmeticSource):
-            if source.min_digits > source.max_digits:
-                found.append("problems.source: min_digits is larger than max_digits")
-        elif any(benchmark.name == WORLD for benchmark in self.evaluate.benchmarks):
-            found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
-        if not self.has_problems and (self.has_line or self.problems.dev.share or self.problems.max_problems):
-            asks = (
-                "generate" if self.has_line else "problems.dev" if self.problems.dev.share else "problems.max_problems"
-            )
-            found.append(
-                f"problems.source.kind is `none`, and {asks} is about problems: name their source, or leave it out"
-            )
-        if self.redi.arms and not self.has_line:
-            found.append(
-                f"redi.arms ({', '.join(self.redi.arms)}) train on pairs of `generate`'s traces, and generate.kind is `none`: "
-                "make them steps ({do: train, from: base, on: IMPORT, objective: {name: redi}}), or write `generate`"
-            )
-        contamination = self.curate.contamination
-        known = self.evaluate.benchmarks or self.problems.dev.share
-        if contamination is not None and not contamination.files and not known:
-            found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
-        return found
 
     def _trace_conflicts(self) -> list[str]:
         source, found = self.problems.source, []
@@ -277,27 +252,6 @@ class ExperimentConfig(Strict):
                 )
             elif "judge" in section.votes and (sampled or not isinstance(self.problems.source, OpenR1Source)):
                 found.append(f"steps.{name}.votes holds judge, but nothing casts its votes: set steps.{name}.judge")
-        return found
-
-    def _development_conflicts(self) -> list[str]:
-        source, init, found = self.problems.source, self.model.init, []
-        built_in = isinstance(source, ArithmeticSource)
-        if built_in and self.problems.dev.share > 0:
-            found.append("problems.dev.share is for other sources: the built-in world has problems.source.num_dev")
-        if self.probes and (
-            source.num_dev == 0 if isinstance(source, ArithmeticSource) else not self.problems.dev.share
-        ):
-            field = "problems.source.num_dev" if built_in else "problems.dev.share"
-            lack = (
-                f"{field} is 0: hold problems out for it"
-                if self.has_problems
-                else "there are no problems to measure it on"
-            )
-            found.append(f"a probe is set for {', '.join(self.probes)}, but {lack}")
-        if isinstance(init, ArithmeticModel) and init.train.probe is not None:
-            found.append(
-                "model.init.train.probe: the built-in base model is not measured while it trains; leave it out"
-            )
         return found
 
     def _model_conflicts(self) -> list[str]:

@@ -42,7 +42,11 @@ SETS: dict[str, list[dict[str, Any]]] = {
     "labelled": [{"prompt": f"{n // 2}+2?", "completion": think(f"{n}"), "label": n % 2 == 0} for n in range(12)],
     "rollouts": [{"problem": f"{n // 4}+3?", "response": think(f"{n}"), "reward": float(n % 3 == 0)} for n in range(16)],
 }  # fmt: skip
-TRAINED = {"prefs": "redi", "scored": "dpo", "chats": "sft", "labelled": "kto", "rollouts": "kto"}
+TRAINED: dict[str, dict[str, Any]] = {
+    "prefs": {"name": "redi"}, "scored": {"name": "simpo"}, "chats": {"name": "sft"}, "rollouts": {"name": "sft"},
+    "labelled": {"name": "kto", "baseline": "none"},
+}  # fmt: skip
+"""Without log-probs of a reference where that can be: each set of them takes a pool of workers."""
 
 
 def config_of(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def config_of(folder: Path, **changes: Any) -> dict[str, Any]:
     for name, rows in SETS.items():
         path = write_lines(folder / f"{name}.jsonl", rows)
         steps[name] = {"do": "import", "source": {"kind": "files", "paths": [path]}}
-        steps[f"on_{name}"] = {"do": "train", "from": "base", "on": name, "objective": {"name": TRAINED[name]}}
+        steps[f"on_{name}"] = {"do": "train", "from": "base", "on": name, "objective": TRAINED[name]}
     train = {"batch_size": 4, "max_steps": 2, "learning_rate": 1e-3}
     return {
         "name": "imported",

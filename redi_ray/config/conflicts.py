@@ -1,0 +1,60 @@
+"""What of a config's sections contradicts others, where problems, imported sets and development problems are concerned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from redi_ray.config.benchmarks import WORLD
+from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.student import ArithmeticModel
+
+if TYPE_CHECKING:
+    from redi_ray.config.experiment import ExperimentConfig
+
+
+def data_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of problems, and of what needs them: traces, arms, benchmarks, contamination."""
+    source, found = config.problems.source, []
+    if isinstance(source, ArithmeticSource):
+        if source.min_digits > source.max_digits:
+            found.append("problems.source: min_digits is larger than max_digits")
+    elif any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks):
+        found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
+    if not config.has_problems and (config.has_line or config.problems.dev.share or config.problems.max_problems):
+        asks = (
+            "generate" if config.has_line else "problems.dev" if config.problems.dev.share else "problems.max_problems"
+        )
+        found.append(
+            f"problems.source.kind is `none`, and {asks} is about problems: name their source, or leave it out"
+        )
+    if config.redi.arms and not config.has_line:
+        found.append(
+            f"redi.arms ({', '.join(config.redi.arms)}) train on pairs of `generate`'s traces, and generate.kind is `none`: "
+            "make them steps ({do: train, from: base, on: IMPORT, objective: {name: redi}}), or write `generate`"
+        )
+    contamination = config.curate.contamination
+    known = config.evaluate.benchmarks or config.problems.dev.share
+    if contamination is not None and not contamination.files and not known:
+        found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
+    return found
+
+
+def development_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of the problems that trainings are measured on."""
+    source, init, found = config.problems.source, config.model.init, []
+    built_in = isinstance(source, ArithmeticSource)
+    if built_in and config.problems.dev.share > 0:
+        found.append("problems.dev.share is for other sources: the built-in world has problems.source.num_dev")
+    if config.probes and (
+        source.num_dev == 0 if isinstance(source, ArithmeticSource) else not config.problems.dev.share
+    ):
+        field = "problems.source.num_dev" if built_in else "problems.dev.share"
+        lack = (
+            f"{field} is 0: hold problems out for it"
+            if config.has_problems
+            else "there are no problems to measure it on"
+        )
+        found.append(f"a probe is set for {', '.join(config.probes)}, but {lack}")
+    if isinstance(init, ArithmeticModel) and init.train.probe is not None:
+        found.append("model.init.train.probe: the built-in base model is not measured while it trains; leave it out")
+    return found
