@@ -87,7 +87,7 @@ def test_a_graph_that_begins_with_imports_has_nothing_of_the_standard_line(tmp_p
     [
         ({"redi": {"arms": {"a": {}}}}, r"redi\.arms \(a\) train on pairs of `generate`'s traces.*do: train, from: base"),
         ({"model": {}}, "model.init.kind is `arithmetic`, which needs problems.source.kind"),
-        ({"sft": {"train": {"probe": {}}}}, "a probe is set for on_chats, on_rollouts, but there are no problems to measure it on"),
+        ({"sft": {"train": {"probe": {}}}}, "a probe is set for on_chats, on_rollouts, but there are no problems"),
         ({"evaluate": {"benchmarks": [{"name": "arithmetic"}]}}, "names `arithmetic`, the built-in world"),
         ({"steps": {"x": {"do": "merge", "of": {"base": 1}}}, "generate": {"kind": "none"},
           "problems": {"source": {"kind": "none"}}}, "traces or imported sets: there are none"),

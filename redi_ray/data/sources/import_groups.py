@@ -17,8 +17,8 @@ from redi_ray.schemas import MEMBER, MESSAGES
 
 PART_BYTES = 64 << 20
 """Of the input, for each partition, which is held at a time."""
-MOST_PARTS = 64
-BUFFERED = 64
+MOST_PARTS = 128
+BUFFERED = 16
 """Rows of a partition in memory before they are written."""
 SAMPLE = pa.schema(
     [

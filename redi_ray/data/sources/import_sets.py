@@ -33,6 +33,8 @@ from redi_ray.store import storage
 SCHEMAS = {"examples": EXAMPLE, "pairs": PAIR, "groups": GROUP}
 MOST_TOLD = 5
 """Reasons in a message."""
+SHARD_CHARS = 32 << 20
+"""Of answers, from which on a shard is written however few rows it has."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ class _Importing:
         self.samples = Samples(_sizes(settings))
         self.dropped, self.first = Counter[str](), dict[str, str]()
         self.seen, self.prompts_of = set[bytes](), dict[str, bytes]()
-        self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = self.rewarded = 0
+        self.held = self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = (
+            self.rewarded
+        ) = 0
 
     def add(self, row: Row) -> None:
         self.rows += 1
@@ -163,6 +167,14 @@ class _Importing:
             self.writers["pairs"].add(_pair(group))
         if "examples" in self.writers:
             self.writers["examples"].add(_example(group))
+        self.held += sum(len(turn["content"]) for member in found.members for turn in member.turns)
+        if self.held > SHARD_CHARS:
+            self._flush()
+
+    def _flush(self) -> None:
+        for writer in self.writers.values():
+            writer.flush()
+        self.held = 0
 
     def _id(self, found: Answered) -> str:
         digest = _digest(found.prompt, [(member.turns, member.side, member.reward) for member in found.members]).hex()
@@ -181,8 +193,7 @@ class _Importing:
     def finish(self) -> ImportCounts:
         for group in self.samples:
             self._write(group)
-        for writer in self.writers.values():
-            writer.flush()
+        self._flush()
         self.rejects.flush()
         if not self.kept:
             reasons, first = self.dropped + self.rejects.reasons, self.first | self.rejects.first
