@@ -29,6 +29,7 @@ from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.imports import with_imported_start
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.names import BASE, SFT
+from redi_ray.config.objectives import IMITATING
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
@@ -281,7 +282,7 @@ class ExperimentConfig(Strict):
         batches = {"sft.train": self.sft.train.batch_size} if self.has_line else {}
         for name, train in self._trained_by_steps().items():
             step = self.steps[name]
-            if self.redi.trainer is None or (isinstance(step, TrainStep) and step.objective.name == "sft"):
+            if self.redi.trainer is None or (isinstance(step, TrainStep) and step.objective.name in IMITATING):
                 batches[f"steps.{name}.train"] = train.batch_size
         most = self.resources.trainer.pool[1]
         found += [

@@ -262,3 +262,6 @@ Objective = (
     | AdvantageObjective
     | DphObjective
 )
+
+IMITATING = frozenset({"sft", "dph"})
+"""Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""

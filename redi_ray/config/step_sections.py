@@ -14,6 +14,7 @@ from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.identity import plain
 from redi_ray.config.names import BASE
+from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.steps import AnyStep, PairsStep, SampleStep, TrainStep, VerifyStep
@@ -40,7 +41,7 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     if isinstance(step, PairsStep):
         return CURATE.validate_python(merged(plain(config.curate), step.changes))
     if isinstance(step, TrainStep):
-        shared = config.sft.train if step.objective.name == "sft" else config.redi.train
+        shared = config.sft.train if step.objective.name in IMITATING else config.redi.train
         return TRAIN_SETTINGS.validate_python(merged(plain(shared), step.train))
     return None
 

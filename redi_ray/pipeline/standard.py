@@ -14,6 +14,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.load import ConfigError
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
+from redi_ray.config.objectives import IMITATING
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
@@ -260,7 +261,7 @@ def _samples(config: ExperimentConfig, name: str) -> str:
 
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:
     """A training, and before it the curation of verified traces that it learns from as they are."""
-    imitates = settings.objective.name == "sft"
+    imitates = settings.objective.name in IMITATING
     train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
     groups, traces = inputs["groups"], ("groups", "verified")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from redi_ray.config.objectives import (
+    IMITATING,
     AdvantageObjective,
     AlphaSchedule,
     AsymreObjective,
@@ -131,6 +132,10 @@ def test_pointwise_slopes_agree_with_finite_differences_and_stay_finite(settings
     terms = phi(replace(far, logps=leaf), settings, 0.0)
     assert torch.isfinite(terms).all()
     assert torch.isfinite(torch.autograd.grad(terms.sum(), leaf)[0]).all()
+
+
+def test_who_imitates_is_known_without_torch():
+    assert {name for name, spec in OBJECTIVES.items() if spec.sides == "chosen"} == IMITATING
 
 
 def test_divergences_by_hand():
