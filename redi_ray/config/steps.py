@@ -130,7 +130,7 @@ class TrainStep(Strict):
     objective: Annotated[Objective, Field(discriminator="name")]
     """The loss."""
     train: dict[str, Any] = {}
-    """What differs from `sft.train` where the objective learns from right answers alone (`sft`, `dph`), else from `redi.train`."""
+    """What differs from `sft.train` where the objective learns from right answers alone (`sft`, `dph`), else `redi.train`."""
 
 
 class MergeStep(Strict):
