@@ -41,7 +41,7 @@ from redi_ray.data.curate.curate import curate
 from redi_ray.eval.benchmarks import load_benchmark
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.schemas import VERIFIED_TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.wording import words
 
 CORPUS = {"gsm8k": "rllm_gsm8k.json", "math500": "prm800k_math500.jsonl"}
@@ -208,7 +208,7 @@ def write_corpus(folder: Path, texts: dict[str, str], chance: random.Random) -> 
     chance.shuffle(rows)
     uris = [f"{folder}/verified/part-{number}.parquet" for number in range(4)]
     for number, uri in enumerate(uris):
-        storage.write_table(uri, pa.Table.from_pylist(rows[number::4], schema=VERIFIED_TRACE))
+        parquet.write_table(uri, pa.Table.from_pylist(rows[number::4], schema=VERIFIED_TRACE))
     return uris
 
 
@@ -219,7 +219,7 @@ def judge(
     folder: Path, clean: dict[str, str], duplicates: dict[str, Any], contaminated: dict[str, Any], show: bool
 ) -> dict[str, Any]:
     """Counts of what went, and of what should have gone or stayed."""
-    tables = storage.read_tables(storage.list_files(f"{folder}/dropped", ".parquet"))
+    tables = parquet.read_tables(storage.list_files(f"{folder}/dropped", ".parquet"))
     rows = [row for table in tables for row in table.to_pylist() if row["what"] == "problem"]
     gone = {row["problem_id"]: (row["reason"], row["detail"]) for row in rows}
     family = {planted: original for planted, (_, original) in duplicates.items()} | {name: name for name in clean}

@@ -37,7 +37,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from redi_ray.store import manifests, storage
+from redi_ray.store import manifests, parquet, storage
 
 TRACES_PER_PROBLEM = 4
 FILES = 8
@@ -210,7 +210,7 @@ def check(run: Path, rows: int, expected: Counter[str]) -> list[str]:
         **{name: (stages["verified"].facts["verdicts"][name], expected[name]) for name in verdicts},
     }
     ids: set[int] = set()
-    for table in storage.read_tables(stages["verified"].files("verified"), ["trace_id"]):
+    for table in parquet.read_tables(stages["verified"].files("verified"), ["trace_id"]):
         ids.update(map(hash, table["trace_id"].to_pylist()))
     found["distinct trace ids"] = (len(ids), usable)
     return [f"{name}: {got}, expected {wanted}" for name, (got, wanted) in found.items() if got != wanted]

@@ -43,7 +43,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.verify.traces import VerifyCounts, verify_traces
 from redi_ray.schemas import PROBLEM, TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 WORKERS = {"pool": "workers"}
 SHARD_ROWS = 500
@@ -86,7 +86,7 @@ def write_traces(folder: str, rows: int) -> list[str]:
         missing = [None] * len(numbers)
         table = pa.table({name: columns.get(name, missing) for name in TRACE.names}).cast(TRACE)
         uris.append(storage.join(folder, f"part-{start:07d}.parquet"))
-        storage.write_table(uris[-1], table)
+        parquet.write_table(uris[-1], table)
     return uris
 
 
@@ -129,7 +129,7 @@ def engines(model: str, replicas: int) -> AbstractContextManager[Sampler]:
 
 
 def rows_of(folder: Path, columns: list[str]) -> list[dict[str, Any]]:
-    tables = storage.read_tables(trace_shards(str(folder)), columns)
+    tables = parquet.read_tables(trace_shards(str(folder)), columns)
     return sorted((row for table in tables for row in table.to_pylist()), key=lambda row: row["trace_id"])
 
 

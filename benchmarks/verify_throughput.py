@@ -90,7 +90,7 @@ def write_inputs(rows: list[dict[str, Any]], folder: Path) -> list[str]:
     import pyarrow as pa
 
     from redi_ray.schemas import TRACE
-    from redi_ray.store import storage
+    from redi_ray.store import parquet
 
     inputs = []
     for start in range(0, len(rows), ROWS_PER_SHARD):
@@ -107,7 +107,7 @@ def write_inputs(rows: list[dict[str, Any]], folder: Path) -> list[str]:
             for i, row in enumerate(rows[start : start + ROWS_PER_SHARD])
         ]
         inputs.append(str(folder / "in" / f"part-{start:06d}.parquet"))
-        storage.write_table(inputs[-1], pa.Table.from_pylist(traces, schema=TRACE))
+        parquet.write_table(inputs[-1], pa.Table.from_pylist(traces, schema=TRACE))
     return inputs
 
 
@@ -128,7 +128,7 @@ def take_turns(data: Path, name: str, every: int, folder: Path) -> Arms:
     """A third of the traces through plain Math-Verify, then all through ours, three times."""
     from redi_ray.config.answers import VerifySettings
     from redi_ray.data.verify.traces import verify_traces
-    from redi_ray.store import storage
+    from redi_ray.store import parquet, storage
 
     rows = load(data, name, every)
     inputs, right, runs, plain_seconds = write_inputs(rows, folder), [False] * len(rows), [], 0.0
@@ -140,7 +140,7 @@ def take_turns(data: Path, name: str, every: int, folder: Path) -> Arms:
     times = ("verify_seconds", "io_seconds", "start_seconds", "seconds")
     means = {name: sum(getattr(run, name) for run in runs) / RUNS for name in times}
     outputs = storage.list_files(str(folder / "out-0"), ".parquet")
-    ours = [row for table in storage.read_tables(outputs) for row in table.to_pylist()]
+    ours = [row for table in parquet.read_tables(outputs) for row in table.to_pylist()]
     return Arms(right, ours, replace(runs[-1], **means), plain_seconds)
 
 

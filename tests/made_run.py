@@ -13,7 +13,8 @@ import yaml
 from redi_ray.eval.metrics import summarize
 from redi_ray.schemas import PAIR
 from redi_ray.store.manifests import Stage
-from redi_ray.store.storage import join, write_bytes, write_table
+from redi_ray.store.parquet import write_table
+from redi_ray.store.storage import join, write_bytes
 
 HOSTILE = (
     '</pre><script>alert(1)</script><img src=x onerror="alert(2)"><style>body{display:none}</style>\ud800 &amp; $x_1$'

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from redi_ray.store import manifests, storage
+from redi_ray.store import manifests, parquet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,4 +54,4 @@ def kill_when(process: subprocess.Popen[str], condition: Callable[[], bool], sec
 def rows(run_uri: str | Path, stage: str, table: str, columns: list[str] | None = None) -> list[dict]:
     """All rows of a published table."""
     manifest = manifests.current_manifest(str(run_uri), stage)
-    return [row for part in storage.read_tables(manifest.files(table), columns) for row in part.to_pylist()]
+    return [row for part in parquet.read_tables(manifest.files(table), columns) for row in part.to_pylist()]

@@ -27,7 +27,7 @@ from tiny_talker import COLOURS, JUDGE_PROMPT, SOLVED, problem, train_talker
 from redi_ray.config.load import load_config
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.schemas import votes_of
-from redi_ray.store import manifests, storage
+from redi_ray.store import manifests, parquet, storage
 from redi_ray.store.manifests import Manifest
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -77,7 +77,7 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 def rows(manifest: Manifest, table: str) -> list[dict]:
-    return [row for part in storage.read_tables(manifest.files(table)) for row in part.to_pylist()]
+    return [row for part in parquet.read_tables(manifest.files(table)) for row in part.to_pylist()]
 
 
 def test_a_served_teacher_and_the_same_judge_served_and_loaded(ray_session, talker: str, server: str, tmp_path: Path):
@@ -163,7 +163,7 @@ def test_a_run_killed_in_judging_goes_on(tmp_path: Path):
         process = start("verify", str(tmp_path / "killed.yaml"))
         kill_when(process, lambda: any(folder.glob("judged/*/asked/*/*/part-*.parquet")))
         parts = storage.list_files(str(folder / "judged"), ".parquet")
-        kept = {row["trace_id"] for table in storage.read_tables(parts) for row in table.to_pylist()}
+        kept = {row["trace_id"] for table in parquet.read_tables(parts) for row in table.to_pylist()}
         assert 256 <= len(kept) < 1200
         before = len(server.seen)
         run("verify", str(tmp_path / "killed.yaml"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from redi_ray.schemas import TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 def write_trace_shards(folder: str, *, shards: int, rows: int) -> list[str]:
@@ -15,7 +15,7 @@ def write_trace_shards(folder: str, *, shards: int, rows: int) -> list[str]:
         made = [_trace(shard, row) for row in range(rows)]
         table = pa.table({name: [trace.get(name) for trace in made] for name in TRACE.names}).cast(TRACE)
         uris.append(storage.join(folder, f"part-{shard}.parquet"))
-        storage.write_table(uris[-1], table)
+        parquet.write_table(uris[-1], table)
     return uris
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from redi_ray.errors import UserError
 from redi_ray.schemas import GRAIN, TOKENIZER
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 KEY = "trace_id"
 AGAIN = "make the column again, of the step whose samples these are"
@@ -33,8 +33,8 @@ def write_column(
     key.
     """
     rows = 0
-    with storage.table_writer(out, schema) as write:
-        for batch in storage.read_batches(samples, [KEY, *read]):
+    with parquet.table_writer(out, schema) as write:
+        for batch in parquet.read_batches(samples, [KEY, *read]):
             made = values(batch)
             assert len(made) == batch.num_rows, f"{samples}: {len(made)} values for {batch.num_rows} samples"
             keyed = [{**value, KEY: key} for key, value in zip(batch[KEY].to_pylist(), made, strict=True)]
@@ -50,7 +50,7 @@ def beside(samples: str, columns: Sequence[str], read: Sequence[str]) -> Iterato
     """
     cursors = [_Cursor(column) for column in columns]
     start = 0
-    for batch in storage.read_batches(samples, list(dict.fromkeys([KEY, *read]))):
+    for batch in parquet.read_batches(samples, list(dict.fromkeys([KEY, *read]))):
         found = []
         for cursor in cursors:
             rows = cursor.take(batch.num_rows)
@@ -77,8 +77,8 @@ class _Cursor:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._batches = storage.read_batches(uri)
-        self._rest = storage.read_schema(uri).empty_table()
+        self._batches = parquet.read_batches(uri)
+        self._rest = parquet.read_schema(uri).empty_table()
 
     def take(self, rows: int) -> pa.Table:
         """The next rows, fewer at the end."""
@@ -92,7 +92,7 @@ class _Cursor:
 
 def check_grain(uri: str, grain: str, tokenizer: str | None = None) -> None:
     """Raise ColumnError unless a column's shard is at this grain, of tokens by this tokenizer's fingerprint."""
-    told = {name.decode(): value.decode() for name, value in (storage.read_schema(uri).metadata or {}).items()}
+    told = {name.decode(): value.decode() for name, value in (parquet.read_schema(uri).metadata or {}).items()}
     if told.get(GRAIN) != grain:
         raise ColumnError(f"{uri}: a column at grain {told.get(GRAIN, 'unknown')}; one at grain {grain} is needed here")
     if tokenizer is not None and told.get(TOKENIZER) != tokenizer:

@@ -27,7 +27,7 @@ from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult, summarize
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.recorded import difference
 
 SHARD_ROWS = 512
@@ -148,7 +148,7 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
 def read_scored(files: list[str]) -> pa.Table:
     """What scores need of all verified traces, without texts: SCORED, and `file` and `row`, where each lies."""
     tables = []
-    for file, table in enumerate(storage.read_tables(files, list(SCORED))):
+    for file, table in enumerate(parquet.read_tables(files, list(SCORED))):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))
     return pa.concat_tables(tables)
@@ -163,6 +163,6 @@ def shown_samples(rows: pa.Table, files: list[str]) -> list[dict[str, Any]]:
     found = {
         (file, row): value
         for file in {file for file, _ in places}
-        for row, value in storage.read_rows(files[file], [row for other, row in places if other == file], SHOWN)
+        for row, value in parquet.read_rows(files[file], [row for other, row in places if other == file], SHOWN)
     }
     return [found[place] for place in places]

@@ -19,7 +19,8 @@ from redi_ray.eval.metrics import BenchmarkResult
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.report.lineage import control_arm, graph_of_record, models_of
 from redi_ray.store.manifests import Manifest, current_manifest
-from redi_ray.store.storage import StorageError, exists, join, list_files, read_batches, read_bytes, read_json
+from redi_ray.store.parquet import read_batches
+from redi_ray.store.storage import StorageError, exists, join, list_files, read_bytes, read_json
 
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""

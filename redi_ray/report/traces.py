@@ -22,7 +22,8 @@ from markupsafe import Markup, escape
 
 from redi_ray.report.browse import details
 from redi_ray.schemas import Verdict
-from redi_ray.store.storage import join, read_rows, read_tables, write_bytes
+from redi_ray.store.parquet import read_rows, read_tables
+from redi_ray.store.storage import join, write_bytes
 
 PAGE_BYTES = 1_900_000
 """Traces are added up to this size of the page."""

@@ -25,7 +25,7 @@ from redi_ray.search.results import SHARES, Point, cost, importances, shown, to_
 from redi_ray.search.sections import all_of
 from redi_ray.search.space import describe
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 
 TOLD = 12
@@ -51,7 +51,7 @@ def publish(plan: SearchPlan, records: Sequence[TrialRecord], started: float) ->
     best = winner(points, mode, seeds)
     run = Run.of(plan.config)
     stage = run.stage("search", {"search": plan.search, "trained_with": all_of(plan.config, plan.arm)}, {})
-    storage.write_table(storage.join(stage.uri, "trials.parquet"), to_table(records))
+    parquet.write_table(storage.join(stage.uri, "trials.parquet"), to_table(records))
     config, uri = None, storage.join(stage.uri, "winner.yaml")
     storage.delete_file(uri)  # of an earlier, shorter search
     if best is not None:

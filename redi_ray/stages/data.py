@@ -36,7 +36,7 @@ from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.contents import commit_of, content_of
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -220,7 +220,7 @@ def told_of_prefixes(result: CurateCounts, prompt: PromptSettings, uri: str) -> 
     if not without:
         return
     shards = storage.list_files(storage.join(uri, "dropped"), ".parquet")
-    rows = (row for table in storage.read_tables(shards) for row in table.to_pylist())
+    rows = (row for table in parquet.read_tables(shards) for row in table.to_pylist())
     example = next((row["detail"] for row in rows if row["reason"] == "chosen_without_prefix"), None)
     of = without + result.examples
     told = complaint(without, of, "chosen traces", prompt, example)
@@ -246,5 +246,5 @@ def whole_benchmarks(run: Run, problems: Manifest) -> pa.Table | None:
     contamination = run.config.curate.contamination
     if contamination is None or not contamination.benchmarks:
         return None
-    tables = [*load_benchmarks(run, problems, whole=True).values(), *storage.read_tables(problems.files("dev"))]
+    tables = [*load_benchmarks(run, problems, whole=True).values(), *parquet.read_tables(problems.files("dev"))]
     return pa.concat_tables([BENCHMARKS.empty_table(), *(table.select(BENCHMARKS.names) for table in tables)])

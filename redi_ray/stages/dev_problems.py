@@ -18,7 +18,7 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.text.problem_key import problem_key
 
@@ -59,7 +59,7 @@ def benchmark_keys(run: Run, problems: Manifest) -> dict[str, set[str]]:
     for settings in run.config.evaluate.benchmarks:
         try:
             if settings.name == WORLD:
-                tables = list(storage.read_tables(problems.files("test"), ["problem"]))
+                tables = list(parquet.read_tables(problems.files("test"), ["problem"]))
             else:
                 tables = [load_benchmark(replace(settings, max_problems=None))]
         except BenchmarkError as error:
@@ -72,7 +72,7 @@ def benchmark_keys(run: Run, problems: Manifest) -> dict[str, set[str]]:
 def copies(shards: list[str], keys: dict[str, set[str]]) -> dict[str, list[str]]:
     """Benchmark -> ids of the problems that it holds too, sorted; a problem of several counts for the first of them."""
     found: dict[str, list[str]] = {}
-    for table in storage.read_tables(shards, ["problem_id", "problem"]):
+    for table in parquet.read_tables(shards, ["problem_id", "problem"]):
         for row in table.to_pylist():
             key = problem_key(row["problem"])
             name = next((name for name, held in keys.items() if key in held), None)
@@ -83,6 +83,6 @@ def copies(shards: list[str], keys: dict[str, set[str]]) -> dict[str, list[str]]
 
 def write_rest(shards: list[str], left_out: list[str], out_uri: str) -> None:
     """Copy the shards without the problems in `left_out`."""
-    for number, table in enumerate(storage.read_tables(shards)):
+    for number, table in enumerate(parquet.read_tables(shards)):
         among = pc.is_in(table["problem_id"], value_set=pa.array(left_out, pa.string()))
-        storage.write_table(storage.join(out_uri, f"part-{number:05d}.parquet"), table.filter(pc.invert(among)))
+        parquet.write_table(storage.join(out_uri, f"part-{number:05d}.parquet"), table.filter(pc.invert(among)))

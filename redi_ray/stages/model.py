@@ -26,7 +26,7 @@ from redi_ray.modeling.tokenizer import (
 )
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.recorded import RECORDED, record_problems
@@ -154,7 +154,7 @@ def _build_scratch(
 
 
 def _first_problems(shards: list[str]) -> list[str]:
-    return next(storage.read_tables(shards, ["problem"])).slice(0, RECORDED)["problem"].to_pylist()
+    return next(parquet.read_tables(shards, ["problem"])).slice(0, RECORDED)["problem"].to_pylist()
 
 
 def _texts(tables: list[tuple[str, list[str]]]) -> Iterator[str]:
@@ -166,7 +166,7 @@ def _texts(tables: list[tuple[str, list[str]]]) -> Iterator[str]:
     shuffled = random.Random(0).sample(named, len(named))
     taken = 0
     for shard, name in shuffled:
-        for row in next(storage.read_tables([shard], READ[name])).to_pylist():
+        for row in next(parquet.read_tables([shard], READ[name])).to_pylist():
             yield from (text for column in READ[name] for text in _said(row[column]))
             taken += 1
             if taken >= TOKENIZER_SAMPLE:

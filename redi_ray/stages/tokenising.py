@@ -32,7 +32,7 @@ from redi_ray.stages import encoding
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import IDS, SCHEMAS, Group, Kind, groups_of
 from redi_ray.stages.parts import BATCH_ROWS, Part, read_piece
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.recorded import RECORDED
 from redi_ray.text.templates import PromptError
 
@@ -100,7 +100,7 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
         storage.upload(folder, place)
     if written.rejects:
         rejects = pa.Table.from_pylist(written.rejects, schema=REJECT)
-        storage.write_table(storage.join(how.out_uri, "rejects", f"{part.name}.parquet"), rejects)
+        parquet.write_table(storage.join(how.out_uri, "rejects", f"{part.name}.parquet"), rejects)
     told = {"rows": part.rows, **written.told()}
     storage.write_json(done, told)
     return told

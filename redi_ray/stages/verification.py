@@ -27,7 +27,7 @@ from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import Verdict, votes_of
 from redi_ray.stages.bars import WorkBar, label_of
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 
 VERSION = 2
@@ -115,7 +115,7 @@ def _judged(run: Run, checked: Manifest, judge: JudgeSettings) -> Manifest:
             trust_remote_code=(judge.engine or run.config.resources.engine).trusts_code,
         )
     not_asked, failures, rows = Counter[str](), 0, 0
-    for table in storage.read_tables(storage.list_files(stage.uri, ".parquet"), ["not_asked", "failure"]):
+    for table in parquet.read_tables(storage.list_files(stage.uri, ".parquet"), ["not_asked", "failure"]):
         rows += table.num_rows
         not_asked.update(_value_counts(table["not_asked"]))
         failures += table.num_rows - table["failure"].null_count
@@ -146,7 +146,7 @@ def _publish(run: Run, stage: Stage, started: float, num_traces: int, facts: dic
     verdicts = Counter[str]({str(verdict): 0 for verdict in Verdict})
     votes: Counter[str] = Counter()
     shards = storage.list_files(storage.join(stage.uri, "verified"), ".parquet")
-    for table in storage.read_tables(shards, ["verdict", "verdict_by"]):
+    for table in parquet.read_tables(shards, ["verdict", "verdict_by"]):
         verdicts.update(_value_counts(table["verdict"]))
         votes.update(_combinations(table["verdict_by"]))
     counts = {"in": num_traces, "out": sum(verdicts.values())}

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from redi_ray.cli.app import app
 from redi_ray.cli.verify import read_columns
 from redi_ray.config.trace_files import TraceColumns
-from redi_ray.store.storage import list_files, read_json, read_tables
+from redi_ray.store.parquet import read_tables
+from redi_ray.store.storage import list_files, read_json
 
 RUNNER = CliRunner()
 

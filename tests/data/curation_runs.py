@@ -16,7 +16,7 @@ from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.curate import CurateCounts, Worker, make_curation, run_passes
 from redi_ray.data.curate.work import Curation
 from redi_ray.schemas import VERIFIED_TRACE, stored_votes, trace_id
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 PROMPT = PromptSettings(prefix="<think>")
 TABLES = ("examples", "pairs", "dropped", "pass_rates")
@@ -52,13 +52,13 @@ def write_shards(folder: Path | str, shards: list[Rows]) -> list[str]:
     uris = []
     for number, rows in enumerate(shards):
         uris.append(f"{folder}/in/part-{number}.parquet")
-        storage.write_table(uris[-1], pa.Table.from_pylist(rows, schema=VERIFIED_TRACE))
+        parquet.write_table(uris[-1], pa.Table.from_pylist(rows, schema=VERIFIED_TRACE))
     return uris
 
 
 def read_out(folder: Path | str) -> dict[str, Rows]:
     return {
-        name: [row for t in storage.read_tables(storage.list_files(f"{folder}/out/{name}")) for row in t.to_pylist()]
+        name: [row for t in parquet.read_tables(storage.list_files(f"{folder}/out/{name}")) for row in t.to_pylist()]
         for name in TABLES
     }
 
@@ -92,7 +92,7 @@ def run_here(curation: Curation, num_problems: int = 0) -> CurateCounts:
 
 
 def read_in(curation: Curation) -> Rows:
-    return [row for t in storage.read_tables(list(curation.verified), ["problem_id"]) for row in t.to_pylist()]
+    return [row for t in parquet.read_tables(list(curation.verified), ["problem_id"]) for row in t.to_pylist()]
 
 
 def curate_here(folder: Path, tokenizer: str, rows: Rows, **config: Any) -> tuple[CurateCounts, dict[str, Rows]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redi_ray.config.data import ProblemsConfig
 from redi_ray.data.sources.problems import ProblemCounts, collect_problems
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 OPENR1 = {
     "problem": "1+1", "solution": "2", "answer": "2", "source": "olympiads", "uuid": "u0", "problem_is_valid": "Yes",
@@ -28,7 +28,7 @@ def openr1(uuid: str, *, llama: Any = (True, False), verified: Any = (True, Fals
 def collect(source: Any, out: Path, **config: Any) -> tuple[ProblemCounts, list[dict], list[dict], list[dict]]:
     counts = collect_problems(ProblemsConfig(source=source, **config), str(out))
     tables = [
-        [row for table in storage.read_tables(storage.list_files(f"{out}/{name}")) for row in table.to_pylist()]
+        [row for table in parquet.read_tables(storage.list_files(f"{out}/{name}")) for row in table.to_pylist()]
         for name in ("problems", "imported", "rejects")
     ]
     assert counts.counts["in"] == counts.counts["out"] + sum(counts.dropped.values()) + sum(counts.rejected.values())

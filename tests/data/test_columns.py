@@ -10,7 +10,7 @@ import pytest
 
 from redi_ray.data.columns import ColumnError, beside, check_grain, write_column
 from redi_ray.schemas import JUDGEMENT, SCORE, SPAN_SCORE, token_scores
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_a_column_lies_beside_its_samples(samples: str, tmp_path: Path) -> None:
 def test_a_column_of_other_samples_is_refused_by_file_and_row(samples: str, tmp_path: Path, change, told: str) -> None:
     uri = f"{tmp_path}/wrong.parquet"
     keys = change([f"t{n}" for n in range(1300)])
-    storage.write_table(uri, pa.Table.from_pylist([{"trace_id": key, "value": 1.0} for key in keys], schema=SCORE))
+    parquet.write_table(uri, pa.Table.from_pylist([{"trace_id": key, "value": 1.0} for key in keys], schema=SCORE))
     with pytest.raises(ColumnError, match=f"wrong.parquet.*{told}"):
         list(beside(samples, [uri], []))
 
 
 def test_a_column_says_its_grain_and_its_tokenizer(tmp_path: Path) -> None:
     for name, schema in (("row", SCORE), ("judge", JUDGEMENT), ("span", SPAN_SCORE), ("token", token_scores("abc"))):
-        storage.write_table(f"{tmp_path}/{name}", schema.empty_table())
+        parquet.write_table(f"{tmp_path}/{name}", schema.empty_table())
     check_grain(f"{tmp_path}/judge", "row")
     check_grain(f"{tmp_path}/token", "token", "abc")
     with pytest.raises(ColumnError, match="at grain span; one at grain row is needed"):
@@ -71,10 +71,10 @@ def test_row_groups_and_batches_are_bounded_by_bytes(tmp_path: Path, monkeypatch
     """A shard of long traces is neither written nor read as one piece."""
     monkeypatch.setattr(storage, "BATCH_BYTES", 10_000)
     uri, rows = f"{tmp_path}/long.parquet", [{"id": n, "text": f"{n}" * 1000} for n in range(100)]
-    storage.write_table(uri, pa.Table.from_pylist(rows))
+    parquet.write_table(uri, pa.Table.from_pylist(rows))
     assert pq.read_metadata(uri).num_row_groups > 10
-    batches = list(storage.read_batches(uri))
+    batches = list(parquet.read_batches(uri))
     assert max(batch.nbytes for batch in batches) < 30_000
     assert [row for batch in batches for row in batch.to_pylist()] == rows
-    assert len(list(storage.read_batches(uri, ["id"]))) == 1, "small columns come together"
-    assert [(n, row["id"]) for n, row in storage.read_rows(uri, [70, 3, 99], ["id"])] == [(3, 3), (70, 70), (99, 99)]
+    assert len(list(parquet.read_batches(uri, ["id"]))) == 1, "small columns come together"
+    assert [(n, row["id"]) for n, row in parquet.read_rows(uri, [70, 3, 99], ["id"])] == [(3, 3), (70, 70), (99, 99)]

@@ -17,7 +17,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.eval.evaluate import EvaluationError, check_prompt, read_scored, requests, score, shown_samples
 from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
 from redi_ray.schemas import PROBLEM, VERIFIED_TRACE, stored_votes, trace_id
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.recorded import record_problems
 
 PROBLEMS = pa.Table.from_pylist(
@@ -67,7 +67,7 @@ def test_shown_samples_are_right_and_wrong(tmp_path: Path):
     """Their texts are fetched from where they lie; scores are made of small columns alone."""
     files = [f"{tmp_path}/{number}.parquet" for number in range(2)]
     for file, start in zip(files, (0, 3), strict=True):
-        storage.write_table(file, ROWS.slice(start, 3 if not start else None))
+        parquet.write_table(file, ROWS.slice(start, 3 if not start else None))
     rows = read_scored(files)
     shown = shown_samples(rows, files)
     assert [row["verdict"] for row in shown] == ["correct", "correct", "wrong", "timeout"]

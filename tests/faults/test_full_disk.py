@@ -16,7 +16,7 @@ from test_worker import make_orders, work, write_all
 from typer.testing import CliRunner
 
 from redi_ray.cli.app import app
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Stage
 from redi_ray.store.storage import StorageError
 from redi_ray.train.on_ray.launch import read_outcome
@@ -69,7 +69,7 @@ def test_files_tables_and_manifests(disk: SmallDisk):
     before = files(disk.root)
     stage = Stage(root, "curated", {"long": "x" * 20_000}, {})
     for write in (
-        lambda: storage.write_table(f"{root}/part.parquet", table),
+        lambda: parquet.write_table(f"{root}/part.parquet", table),
         lambda: storage.write_bytes(f"{root}/old.json", bytes(1 << 20)),
         stage.publish,
     ):
@@ -79,10 +79,10 @@ def test_files_tables_and_manifests(disk: SmallDisk):
     assert storage.read_bytes(f"{root}/old.json") == b"old"
     assert stage.published() is None
     disk.make_room()
-    storage.write_table(f"{root}/part.parquet", table)
+    parquet.write_table(f"{root}/part.parquet", table)
     stage.publish()
     assert stage.published() is not None
-    assert next(storage.read_tables([f"{root}/part.parquet"])) == table
+    assert next(parquet.read_tables([f"{root}/part.parquet"])) == table
 
 
 def test_a_training_ends_clearly_and_goes_on_to_the_same_weights(disk: SmallDisk, tmp_path: Path):

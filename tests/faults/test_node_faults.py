@@ -23,7 +23,7 @@ from redi_ray.config.objectives import RediObjective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.verify.traces import verify_traces
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
@@ -127,5 +127,5 @@ def test_a_node_goes_with_a_verifier(tmp_path: Path):
     assert sum(counts.verdicts.values()) == 2000
     assert counts.verdicts == calm.verdicts
     for name in (uri.rsplit("/", 1)[1] for uri in inputs):
-        torn, whole = (storage.read_tables([f"{tmp_path}/{folder}/{name}"]) for folder in ("out", "calm"))
+        torn, whole = (parquet.read_tables([f"{tmp_path}/{folder}/{name}"]) for folder in ("out", "calm"))
         assert list(torn) == list(whole), name

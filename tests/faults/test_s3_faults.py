@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from redi_ray.cli.app import app
 from redi_ray.errors import EXIT_BAD_INPUT, EXIT_FAILED
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.lock import LockLost, RunLock, run_lock
 from redi_ray.store.storage import StorageError
 
@@ -33,8 +33,8 @@ def write(root: str, local: Path) -> object:
 
 
 def write_table(root: str, local: Path) -> object:
-    storage.write_table(f"{root}/part.parquet", TABLE)
-    return next(storage.read_tables([f"{root}/part.parquet"])) == TABLE
+    parquet.write_table(f"{root}/part.parquet", TABLE)
+    return next(parquet.read_tables([f"{root}/part.parquet"])) == TABLE
 
 
 def upload(root: str, local: Path) -> object:

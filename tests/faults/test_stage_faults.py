@@ -11,7 +11,7 @@ import pytest
 from proxy import FaultProxy
 from trace_shards import write_trace_shards
 
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -59,7 +59,7 @@ def test_shards_are_read_and_written_through_faults(inputs: str, bucket: str, pr
     assert json.loads(torn.stdout)["correct"] == 30
     assert all(fault.met == 2 for fault in proxy.faults)
     tables = [
-        [table for table in storage.read_tables(storage.list_files(f"{bucket}/stage/{out}", ".parquet"))]
+        [table for table in parquet.read_tables(storage.list_files(f"{bucket}/stage/{out}", ".parquet"))]
         for out in ("calm", "torn")
     ]
     assert len(tables[0]) == 6

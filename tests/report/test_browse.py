@@ -17,7 +17,8 @@ from redi_ray.cli.inspect import inspect_traces
 from redi_ray.report.browse import BrowseError, TraceFilter, find_traces, read_traces
 from redi_ray.schemas import VERIFIED_TRACE, stored_votes
 from redi_ray.store.manifests import Stage
-from redi_ray.store.storage import join, write_table
+from redi_ray.store.parquet import write_table
+from redi_ray.store.storage import join
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold]not markup[/bold] \x9b31m done"
 

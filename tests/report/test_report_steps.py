@@ -18,7 +18,8 @@ from redi_ray.report.browse import BrowseError, TraceFilter
 from redi_ray.report.page import build_report
 from redi_ray.schemas import PAIR
 from redi_ray.store.manifests import Stage
-from redi_ray.store.storage import join, write_bytes, write_table
+from redi_ray.store.parquet import write_table
+from redi_ray.store.storage import join, write_bytes
 
 STEPS = {
     "hard": {"do": "select", "of": "verified", "difficulty": {"max_rate": 0.7}},

@@ -15,7 +15,8 @@ from redi_ray.report.page import build_report
 from redi_ray.report.traces import PER_VERDICT
 from redi_ray.schemas import VERIFIED_TRACE, stored_votes
 from redi_ray.store.manifests import Stage
-from redi_ray.store.storage import join, write_bytes, write_table
+from redi_ray.store.parquet import write_table
+from redi_ray.store.storage import join, write_bytes
 
 HOSTILE = '</pre></details><script>alert(1)</script><img src=x onerror="alert(2)">" onclick="alert(3) & ${x} \ue000'
 

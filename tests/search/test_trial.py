@@ -21,7 +21,7 @@ from redi_ray.search.records import read_steps
 from redi_ray.search.trial import Shared, counted_value, prepare_trial, run_trial, some_problems
 from redi_ray.stages.run import Run
 from redi_ray.stages.training import arm_recipe, prepare
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.on_ray.launch import TrainError
 
@@ -50,7 +50,7 @@ def shared_stages(run: Run, folder: Path) -> Shared:
 
 def published(run: Run, name: str, table: str, schema: pa.Schema, rows: list[dict], counts: dict) -> Manifest:
     stage = Stage(run.uri, name, {}, {})
-    storage.write_table(f"{stage.uri}/{table}/part-0.parquet", pa.Table.from_pylist(rows, schema=schema))
+    parquet.write_table(f"{stage.uri}/{table}/part-0.parquet", pa.Table.from_pylist(rows, schema=schema))
     return stage.publish(counts=counts, facts={"pairs_dropped": {}})
 
 

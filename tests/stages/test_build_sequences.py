@@ -21,7 +21,7 @@ from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import groups_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_sequences, sequences
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.train.sequences import SequenceStore
 
@@ -44,7 +44,7 @@ def test_pairs_become_two_sequences_with_masks_on_the_rejected_side(tmp_path: Pa
     for number, row in enumerate(
         [pair("b", "<think>2</think>2", "<think>3</think>3"), pair("a", "<think>2", "<think>1")]
     ):
-        storage.write_table(f"{tmp_path}/in/part-{number}.parquet", pa.Table.from_pylist([row], schema=PAIR))
+        parquet.write_table(f"{tmp_path}/in/part-{number}.parquet", pa.Table.from_pylist([row], schema=PAIR))
     weighting = Weighting(end_of_turn=True, think_tags=True)
     shards = storage.list_files(f"{tmp_path}/in")
     built = build_sequences("pairs", shards, f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, weighting)
@@ -70,7 +70,7 @@ def test_a_pair_whose_rejected_side_is_masked_whole_is_dropped_with_a_count(tmp_
         pair("b", "<think>2", "<think>3"),
         pair("c", "<think>4", "<think>5"),
     ]
-    storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
+    parquet.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
     arguments = (
         [f"{tmp_path}/in/part-0.parquet"],
         f"{tmp_path}/out",
@@ -82,7 +82,7 @@ def test_a_pair_whose_rejected_side_is_masked_whole_is_dropped_with_a_count(tmp_
     assert built["dropped"] == {"nothing_scored": 1}
     assert (built["counts"]["in"], built["counts"]["out"], built["counts"]["groups"]) == (3, 2, 2)
     assert SequenceStore.load(tmp_path / "out" / "arrays").group.tolist() == [0, 0, 1, 1]
-    storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows[:1], schema=PAIR))
+    parquet.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist(rows[:1], schema=PAIR))
     with pytest.raises(DataError, match="none of the 1 pairs has a token to score"):
         build_sequences("pairs", *arguments)
 
@@ -96,12 +96,12 @@ def test_a_completion_that_was_cut_off_has_no_end_of_turn(tmp_path: Path):
         {**pair(key, "<think>2</think>2", "<think>3"), "chosen_finished": good, "rejected_finished": bad}
         for key, (good, bad) in flags.items()
     ]
-    storage.write_table(f"{tmp_path}/pairs/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
+    parquet.write_table(f"{tmp_path}/pairs/part-0.parquet", pa.Table.from_pylist(rows, schema=PAIR))
     chat = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "<think>2</think>2"}]
     rows = [
         {"example_id": key, "problem_id": key, "messages": chat, "finished": good} for key, (good, _) in flags.items()
     ]
-    storage.write_table(f"{tmp_path}/examples/part-0.parquet", pa.Table.from_pylist(rows, schema=EXAMPLE))
+    parquet.write_table(f"{tmp_path}/examples/part-0.parquet", pa.Table.from_pylist(rows, schema=EXAMPLE))
     expected: dict[Any, tuple[list[str], int]] = {
         "pairs": (["2</think>2<|end|>", "3", "2</think>2", "3", "2</think>2<|end|>", "3"], 2),
         "examples": (["2</think>2<|end|>", "2</think>2", "2</think>2<|end|>"], 1),

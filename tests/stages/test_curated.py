@@ -14,7 +14,7 @@ from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.schemas import PROBLEM, VERIFIED_TRACE
 from redi_ray.stages.data import curated
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.store.manifests import Manifest
 
 TEXTS = ["What is the sum of 2 and 3 eggs?", "how many legs have nine hens and a cow", "Find 2+3", "What is left?"]
@@ -44,7 +44,7 @@ def published(folder: Path) -> tuple[Manifest, Manifest, Manifest]:
         ),
     }
     for name, (rows, schema) in tables.items():
-        storage.write_table(f"{folder}/in/{name}/part-0.parquet", pa.Table.from_pylist(rows, schema=schema))
+        parquet.write_table(f"{folder}/in/{name}/part-0.parquet", pa.Table.from_pylist(rows, schema=schema))
     train_bpe_tokenizer(TEXTS, 300).save_pretrained(folder / "model")
     base = Manifest("checkpoints/base", "b", "", {}, {}, facts={"export": str(folder / "model")})
     problems = Manifest("problems", "p", f"{folder}/in", {}, {}, counts={"out": 6})
@@ -73,7 +73,7 @@ def test_the_manifest_reconciles_and_hides_no_part_of_a_benchmark(tmp_path: Path
     }  # both of the benchmark's, and the development problem
     assert manifest.facts["pass_rates"] == {"0.5": 5}
     assert manifest.facts["traces"] == 10
-    details = [row["detail"] for table in storage.read_tables(manifest.files("dropped")) for row in table.to_pylist()]
+    details = [row["detail"] for table in parquet.read_tables(manifest.files("dropped")) for row in table.to_pylist()]
     assert {detail.partition(":")[0] for detail in details} == {"mine-0", "mine-1", "d"}
     assert curated(run, *inputs).key == manifest.key
     assert curated(run_of(tmp_path, "find 2 + 3"), *inputs).key != manifest.key  # the benchmark is another one

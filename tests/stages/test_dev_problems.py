@@ -14,7 +14,7 @@ from redi_ray.pipeline.runner import Pipeline
 from redi_ray.stages import data
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -48,7 +48,7 @@ def config(tmp_path: Path) -> list[str]:
 def dev_of(config: list[str], *benchmarks: str) -> tuple[Manifest, list[str]]:
     run = Run.of(load_config("configs/demo.yaml", [*config, f"evaluate.benchmarks=[{', '.join(benchmarks)}]"]))
     manifest = dev_problems(run, data.problems(run))
-    rows = [row for part in storage.read_tables(manifest.files("dev")) for row in part.to_pylist()]
+    rows = [row for part in parquet.read_tables(manifest.files("dev")) for row in part.to_pylist()]
     assert len(rows) == manifest.counts["out"]
     return manifest, [row["problem"] for row in rows]
 

@@ -23,7 +23,7 @@ from redi_ray.stages import training
 from redi_ray.stages.references import half_precision, references, require_gpu_memory, split_store, start_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.sequences import build_mismatched
-from redi_ray.store import manifests, storage
+from redi_ray.store import manifests, parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.fingerprints import FingerprintError, read_record
 from redi_ray.train.mismatched import mismatched_sequences
@@ -57,7 +57,7 @@ class Inputs:
         self.start = Stage(self.run.uri, "checkpoints/base", {}, {}).publish(facts={"export": str(model)})
         curated = Stage(self.run.uri, "curated", {}, {})
         rows = pa.Table.from_pylist([pair(n) for n in range(10)], schema=PAIR)
-        storage.write_table(f"{curated.uri}/pairs/part-0.parquet", rows)
+        parquet.write_table(f"{curated.uri}/pairs/part-0.parquet", rows)
         self.curated = curated.publish(counts={"pairs": 10}, facts={"pairs_dropped": {}})
 
     def arm(self, name: str) -> Manifest:

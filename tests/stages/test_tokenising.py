@@ -23,7 +23,7 @@ from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts, read_piece
 from redi_ray.stages.sequences import build_sequences, require_table
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.text.templates import RoleError
 from redi_ray.train.sequences import SequenceStore
@@ -54,7 +54,7 @@ def build(
     root: Path, rows: list[dict[str, Any]], weighting: Weighting = SCORED, kind: Kind = "groups", tokenizer: Any = None
 ) -> dict[str, Any]:
     (tokenizer or character_tokenizer("0123456789+=")).save_pretrained(root / "tokenizer")
-    storage.write_table(f"{root}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=GROUP))
+    parquet.write_table(f"{root}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=GROUP))
     how = Tokenising("groups", kind, f"{root}/out", f"{root}/tokenizer", PROMPT, weighting)
     planned = plan_parts([f"{root}/in/part-0.parquet"])
     for part in planned:
@@ -293,7 +293,7 @@ def test_examples_in_a_chat_learn_the_last_turn(tmp_path: Path):
     ]
     row = {"example_id": "a", "problem_id": "a", "messages": chat, "finished": True}
     character_tokenizer("0123456789+=").save_pretrained(tmp_path / "tokenizer")
-    storage.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist([row], schema=EXAMPLE))
+    parquet.write_table(f"{tmp_path}/in/part-0.parquet", pa.Table.from_pylist([row], schema=EXAMPLE))
     build_sequences(
         "examples", [f"{tmp_path}/in/part-0.parquet"], f"{tmp_path}/out", f"{tmp_path}/tokenizer", PROMPT, SCORED
     )

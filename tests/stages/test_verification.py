@@ -22,12 +22,12 @@ from redi_ray.pipeline.runner import Pipeline
 from redi_ray.report.notes import missing_and_odd
 from redi_ray.report.runs import read_run
 from redi_ray.stages.evaluation import benchmark_verification
-from redi_ray.store import manifests, storage
+from redi_ray.store import manifests, parquet
 from redi_ray.store.manifests import Manifest
 
 
 def rows(manifest: Manifest, table: str) -> list[dict]:
-    return [row for part in storage.read_tables(manifest.files(table)) for row in part.to_pylist()]
+    return [row for part in parquet.read_tables(manifest.files(table)) for row in part.to_pylist()]
 
 
 def endpoint(server: ChatServer, **changes: Any) -> dict[str, Any]:

@@ -7,15 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 def test_files_round_trip(root: str, tmp_path: Path):
     storage.write_json(f"{root}/a/b.json", {"x": 1})
-    storage.write_table(f"{root}/a/part-0.parquet", pa.table({"id": [1, 2]}))
+    parquet.write_table(f"{root}/a/part-0.parquet", pa.table({"id": [1, 2]}))
     assert storage.read_json(f"{root}/a/b.json") == {"x": 1}
     assert storage.list_files(root, ".parquet") == [f"{root}/a/part-0.parquet"]
-    assert next(storage.read_tables([f"{root}/a/part-0.parquet"]))["id"].to_pylist() == [1, 2]
+    assert next(parquet.read_tables([f"{root}/a/part-0.parquet"]))["id"].to_pylist() == [1, 2]
     assert storage.read_tail(f"{root}/a/b.json", 3) == b"1\n}"
     assert storage.exists(f"{root}/a/b.json")
     assert storage.exists(f"{root}/a")

@@ -19,7 +19,7 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, ProbeSettings, TrainSettings
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import PROBLEM, Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.answers import verify_answer
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
@@ -38,7 +38,7 @@ PROMPT = PromptSettings(prefix="")
 def orders_of(folder: Path, gold: dict[str, str], **settings: object) -> Orders:
     """Orders on a tiny model whose learning rate moves nothing, with development problems of these reference answers."""
     rows = [{"problem_id": f"id-{p}", "problem": p, "answer": a, "source": None} for p, a in gold.items()]
-    storage.write_table(f"{folder}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
+    parquet.write_table(f"{folder}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
     probe = ProbeSettings(every=2, problems=12, max_tokens=8, batch_size=5)
     options = {
         "learning_rate": 1e-9,

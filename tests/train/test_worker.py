@@ -20,7 +20,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import PROBLEM
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.train.checkpoint import CheckpointError
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks
@@ -63,7 +63,7 @@ def write_all(folder: Path, *roots: str) -> None:
     """The inputs of a orders, with development problems, below each of the `roots`."""
     rows = [{"problem_id": f"p{i}", "problem": str(i), "answer": str(i % 10), "source": None} for i in range(40)]
     for root in roots:
-        storage.write_table(f"{root}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
+        parquet.write_table(f"{root}/dev/part-00000.parquet", pa.Table.from_pylist(rows, schema=PROBLEM))
         for inputs in write_inputs(folder):
             storage.upload(inputs, f"{root}/{Path(inputs).name}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import CUT_OFF
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.prompts import strip_prefix
 from redi_ray.text.templates import turn
 from redi_ray.text.thoughts import Thought, closing_of
@@ -64,7 +64,7 @@ def _misfit(thought: Thought, traces: int) -> str:
 def _completions(shards: list[str]) -> Iterator[tuple[str, str | None]]:
     """(completion, finish reason) of every trace."""
     for shard in shards:
-        for batch in storage.read_batches(shard, ["completion", "finish_reason"]):
+        for batch in parquet.read_batches(shard, ["completion", "finish_reason"]):
             yield from zip(batch["completion"].to_pylist(), batch["finish_reason"].to_pylist(), strict=True)
 
 

@@ -30,7 +30,7 @@ from redi_ray.data.curate.work import (
     write_rows,
 )
 from redi_ray.schemas import Verdict, trace_id
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 PLACE = pa.struct([pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
 """Where a trace lies: index of the shard, row in it."""
@@ -82,7 +82,7 @@ def decide(curation: Curation, partition: int) -> Counter[str]:
     write_row_groups(curation.work("choice", part_name(partition)), choices, CHOICE)
     if curation.needs_select:
         table = pa.Table.from_pylist(survivors, schema=SURVIVOR)
-        storage.write_table(curation.work("survivors", part_name(partition)), table)
+        parquet.write_table(curation.work("survivors", part_name(partition)), table)
     if config.difficulty is not None:
         write_rows(curation, "pass_rates", part_name(partition), rates, PASS_RATE)
         counts.update(count_rates(rates))

@@ -32,7 +32,7 @@ from redi_ray.data.curate.select import select
 from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
 from redi_ray.data.sources.readers import DataError, file_rows
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 PassRunner = Callable[[str, list[int]], Iterable[Counter[str]]]
 """Runs the named pass for each task; yields the counts of tasks as they finish."""
@@ -121,7 +121,7 @@ def make_curation(
         tables = [_read_benchmark(file) for file in config.contamination.files]
         if benchmarks is not None and config.contamination.benchmarks:
             tables.append(benchmarks.select(BENCHMARKS.names).cast(BENCHMARKS))
-        storage.write_table(curation.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
+        parquet.write_table(curation.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
     return curation
 
 

@@ -17,7 +17,7 @@ from redi_ray.data.curate.difficulty import difficulty_problem
 from redi_ray.data.curate.scan import RATED
 from redi_ray.data.curate.work import order_key
 from redi_ray.schemas import VERIFIED_TRACE, Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 Reasons = dict[str, str]
 """Problem -> why it is not wanted, empty if it is."""
@@ -51,7 +51,7 @@ def select(
     for shard in shards:
         ids = [
             problem
-            for batch in storage.read_batches(shard, ["problem_id"])
+            for batch in parquet.read_batches(shard, ["problem_id"])
             for problem in batch["problem_id"].to_pylist()
         ]
         told = [why.get(problem, "not_rated") for problem in ids]
@@ -62,8 +62,8 @@ def select(
         rows += sum(stays)
         problems.update(problem for problem, stay in zip(ids, stays, strict=True) if stay)
         out, start = storage.join(out_uri, shard.removeprefix(root).lstrip("/")), 0
-        with storage.table_writer(out, VERIFIED_TRACE) as write:
-            for batch in storage.read_batches(shard):
+        with parquet.table_writer(out, VERIFIED_TRACE) as write:
+            for batch in parquet.read_batches(shard):
                 rest = batch.filter(pa.array(stays[start : start + batch.num_rows]))
                 start += batch.num_rows
                 verdicts.update(rest["verdict"].to_pylist())
@@ -83,7 +83,7 @@ def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reas
 
 def _traces(shards: Sequence[str], model: str | None = None) -> Iterator[Seen]:
     for shard in shards:
-        for batch in storage.read_batches(shard, ["problem_id", "sample_index", "verdict", "model"]):
+        for batch in parquet.read_batches(shard, ["problem_id", "sample_index", "verdict", "model"]):
             for row in batch.to_pylist():
                 if model in (None, row["model"]):
                     yield row["problem_id"], row["sample_index"], row["verdict"]

@@ -17,7 +17,7 @@ from redi_ray.data.curate.duplicates import FINGERPRINT, Fingerprinter
 from redi_ray.data.curate.quality import trace_problem
 from redi_ray.data.curate.work import Curation, Drops, finish, finished, part_name, stream_rows, write_row_groups
 from redi_ray.schemas import Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.language import identify
 from redi_ray.text.normalize import canonical
 
@@ -60,7 +60,7 @@ class ProblemJudge:
         self.fingerprinter = Fingerprinter(config.duplicates) if config.duplicates is not None else None
         self.index: BenchmarkIndex | None = None
         if config.contamination is not None:
-            rows = next(storage.read_tables([curation.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
+            rows = next(parquet.read_tables([curation.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
             self.index = BenchmarkIndex(((row["problem_id"], row["problem"]) for row in rows), config.contamination)
 
     def judge(self, problem: str, answer: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from redi_ray.data.curate.duplicates import exact_duplicates, near_duplicates
 from redi_ray.data.curate.work import Curation, Drops, finish, finished, part_name
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 EXCLUDED = pa.schema([pa.field("problem_id", pa.string(), nullable=False)])
 
@@ -22,14 +22,14 @@ def select(curation: Curation) -> Counter[str]:
     if (known := finished(mark)) is not None:
         return known
     # the id breaks ties, which a key of 48 bits has once in a hundred million problems or so
-    table = pa.concat_tables(storage.read_tables(curation.work_files("survivors", curation.partitions)))
+    table = pa.concat_tables(parquet.read_tables(curation.work_files("survivors", curation.partitions)))
     table = table.sort_by([("key", "ascending"), ("problem_id", "ascending")])
     drops = Drops()
     if curation.config.duplicates is not None:
         table = drop_duplicates(curation, table, drops)
     cap_buckets(curation, table, drops)
     gone = pa.Table.from_pylist([{"problem_id": row["problem_id"]} for row in drops.rows], schema=EXCLUDED)
-    storage.write_table(curation.work("excluded.parquet"), gone)
+    parquet.write_table(curation.work("excluded.parquet"), gone)
     drops.write(curation, f"select-{part_name(0)}")
     return finish(mark, drops.counts)
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import storage_errors
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 DROPPED = pa.schema(
     [
@@ -130,7 +130,7 @@ def order_key(seed: int, problem_id: str) -> str:
 def write_rows(curation: Passes, table: str, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     """One shard of a published table, if it has any rows: not every reader takes a Parquet file without."""
     if rows:
-        storage.write_table(storage.join(curation.out_uri, table, name), pa.Table.from_pylist(rows, schema=schema))
+        parquet.write_table(storage.join(curation.out_uri, table, name), pa.Table.from_pylist(rows, schema=schema))
 
 
 def write_row_groups(uri: str, parts: Iterable[list[dict[str, Any]]], schema: pa.Schema) -> None:
@@ -155,7 +155,7 @@ def read_row_group(uris: list[str], number: int) -> pa.Table:
 def stream_rows(uri: str, columns: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, row) of a shard, a batch in memory at a time."""
     number = 0
-    for batch in storage.read_batches(uri, columns):
+    for batch in parquet.read_batches(uri, columns):
         for row in batch.to_pylist():
             yield number, row
             number += 1

@@ -25,7 +25,7 @@ from redi_ray.data.curate.work import (
 )
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import EXAMPLE, PAIR
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 
@@ -43,7 +43,7 @@ def write_group(curation: Curation, group: int) -> Counter[str]:
     """Write the group's shards of `examples`, `pairs` and `dropped`, PART_PROBLEMS at a time; returns their counts."""
     table = read_row_group(curation.work_files("choice", curation.partitions), group).select(CHOICE.names)
     if curation.needs_select:
-        gone = next(storage.read_tables([curation.work("excluded.parquet")]))["problem_id"].combine_chunks()
+        gone = next(parquet.read_tables([curation.work("excluded.parquet")]))["problem_id"].combine_chunks()
         table = table.filter(pc.invert(pc.is_in(table["problem_id"], value_set=gone)))
     choices = sorted(table.to_pylist(), key=lambda row: (_place(row["home"]), row["problem_id"]))
     counts: Counter[str] = Counter()
@@ -65,7 +65,7 @@ def fetch(shards: Sequence[str], places: Iterable[Place], columns: Sequence[str]
     return {
         (shard, row): value
         for shard, rows in wanted.items()
-        for row, value in storage.read_rows(shards[shard], rows, columns)
+        for row, value in parquet.read_rows(shards[shard], rows, columns)
     }
 
 

@@ -38,7 +38,7 @@ from redi_ray.data.sample.survey import rejected_ids, stats_of, survey, verdict_
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
 from redi_ray.schemas import MESSAGES, REJECT, TRACE, VOTES, trace_id
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 TRIES = 3
 """How often a request is asked whose failure may be the engine's."""
@@ -150,12 +150,12 @@ def _write_shard(batch: pa.Table, out_uri: str, model: str, sampling: Sampling, 
     ids = "\n".join(sorted(_trace_ids(batch)))
     name = f"part-{hashlib.sha256(ids.encode()).hexdigest()[:20]}.parquet"
     if final.num_rows:
-        storage.write_table(storage.join(out_uri, "rejects", name), _to_rejects(final))
+        parquet.write_table(storage.join(out_uri, "rejects", name), _to_rejects(final))
     uri, stats = "", SampleStats()
     if drawn.num_rows:
         uri = storage.join(out_uri, name)
         traces = _to_traces(drawn, model, sampling)
-        storage.write_table(uri, traces)
+        parquet.write_table(uri, traces)
         stats = stats_of(traces)
     stats.retried = failed.num_rows - final.num_rows
     stats.rejected = Counter(final["failure"].to_pylist())

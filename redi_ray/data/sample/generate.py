@@ -26,7 +26,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import survey_verdicts, trace_shards
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import output_of, verify_traces
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 @dataclass
@@ -137,4 +137,4 @@ def generate_rounds(
 
 def read_problems(uris: list[str]) -> pa.Table:
     """The problems of a few shards (a benchmark, a held-out split) as one table."""
-    return pa.concat_tables(storage.read_tables(uris))
+    return pa.concat_tables(parquet.read_tables(uris))

@@ -22,7 +22,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM, trace_id
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
 
@@ -147,7 +147,7 @@ def explode(problems: pa.Table, indices: range) -> pa.Table:
 
 
 def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
-    (problems,) = storage.read_tables([str(uri) for uri in batch["uri"]], PROBLEM.names)
+    (problems,) = parquet.read_tables([str(uri) for uri in batch["uri"]], PROBLEM.names)
     unsolved = ~contained(hash_ids(problems["problem_id"].to_pylist()), solved)
     return explode(problems.filter(pa.array(unsolved)), indices)
 

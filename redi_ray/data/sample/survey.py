@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from redi_ray.data.sample.samples import TASK_CPUS, SampleStats
 from redi_ray.data.sources.ids import Hashes, IdSet, hash_ids
 from redi_ray.schemas import UNFINISHED, Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 SHARDS_PER_TASK = 64
 
@@ -62,7 +62,7 @@ def trace_shards(traces_uri: str) -> list[str]:
 def rejected_ids(out_uri: str) -> IdSet:
     """Ids of the requests that were rejected; there are few, or something is badly wrong."""
     ids = IdSet()
-    for table in storage.read_tables(storage.list_files(storage.join(out_uri, "rejects"), ".parquet"), ["where"]):
+    for table in parquet.read_tables(storage.list_files(storage.join(out_uri, "rejects"), ".parquet"), ["where"]):
         ids.add(hash_ids(table["where"].to_pylist()))
     return ids
 
@@ -85,7 +85,7 @@ def _look_at(uris: list[str], look: Look) -> list[tuple[Hashes, SampleStats]]:
 
 
 def _trace_stats(uri: str) -> tuple[Hashes, SampleStats]:
-    (table,) = storage.read_tables([uri], ["trace_id", "num_tokens", "finish_reason", "sampling"])
+    (table,) = parquet.read_tables([uri], ["trace_id", "num_tokens", "finish_reason", "sampling"])
     return hash_ids(table["trace_id"].to_pylist()), stats_of(table)
 
 
@@ -104,7 +104,7 @@ def stats_of(traces: pa.Table) -> SampleStats:
 
 def verdict_stats(uri: str) -> tuple[Hashes, SampleStats]:
     """Hashes of the problems that a verified shard solves, and its counts of verdicts."""
-    (table,) = storage.read_tables([uri], ["problem_id", "verdict"])
+    (table,) = parquet.read_tables([uri], ["problem_id", "verdict"])
     correct = table.filter(pc.equal(table["verdict"], str(Verdict.CORRECT)))
     ids = hash_ids(pc.unique(correct["problem_id"]).to_pylist())
     return ids, SampleStats(verified=table.num_rows, correct=correct.num_rows)
@@ -118,8 +118,8 @@ def _first_of_each(ids: Hashes) -> NDArray[np.bool_]:
 
 def _drop_rows(uri: str, double: NDArray[np.bool_], verified_uri: str | None) -> SampleStats:
     stats, start = SampleStats(doubles=int(double.sum())), 0
-    with storage.table_writer(uri, storage.read_schema(uri)) as write:
-        for batch in storage.read_batches(uri):
+    with parquet.table_writer(uri, parquet.read_schema(uri)) as write:
+        for batch in parquet.read_batches(uri):
             kept = batch.filter(pa.array(~double[start : start + batch.num_rows]))
             start += batch.num_rows
             stats += stats_of(kept)

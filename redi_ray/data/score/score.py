@@ -15,7 +15,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.score import SCORERS
 from redi_ray.data.score.scorer import Asked
 from redi_ray.data.shard_tasks import each_shard
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 @dataclass
@@ -65,7 +65,7 @@ def _score_shard(name: str, samples_uri: str, out_uri: str, settings: Any, asked
 
 def _counts(uri: str) -> ScoreCounts:
     counts = ScoreCounts()
-    for batch in storage.read_batches(uri):
+    for batch in parquet.read_batches(uri):
         values, samples = batch.column(1), batch.num_rows
         if batch.column_names[1] == "spans":
             counts.without += pc.sum(pc.equal(pc.list_value_length(values), 0)).as_py() or 0

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray.schemas import REJECT
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 RAW_LIMIT = 4000
 """Characters kept of a rejected row."""
@@ -35,7 +35,7 @@ class ShardWriter:
         """Write what is buffered. An empty table still gets one (empty) shard, so that readers find its schema."""
         if self._buffer or not self._shards:
             table = pa.Table.from_pylist(self._buffer, schema=self.schema)
-            storage.write_table(storage.join(self.uri, f"part-{self._shards:05d}.parquet"), table)
+            parquet.write_table(storage.join(self.uri, f"part-{self._shards:05d}.parquet"), table)
             self._shards += 1
             self._buffer = []
 

@@ -17,7 +17,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
 from redi_ray.data.verify.traces import decide_votes, in_order
 from redi_ray.schemas import CUT_OFF, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.judgement import read_judgement
 from redi_ray.text.verdicts import invert
 
@@ -71,10 +71,10 @@ def _decide_shard(
     columns = [] if judged_uri is None else [storage.join(judged_uri, name)]
     if name in done:
         for column in columns:
-            for judgements in storage.read_batches(column):
+            for judgements in parquet.read_batches(column):
                 _judge_votes(judgements, settings, counts)
         return counts.plain()
-    with storage.table_writer(storage.join(out_uri, name), VERIFIED_TRACE) as write:
+    with parquet.table_writer(storage.join(out_uri, name), VERIFIED_TRACE) as write:
         for rows, found in beside(shard, columns, VERIFIED_TRACE.names):
             judged = _judge_votes(found[0], settings, counts) if found else None
             write(decide_table(rows.select(VERIFIED_TRACE.names), judged, settings))

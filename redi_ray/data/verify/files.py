@@ -31,7 +31,7 @@ from redi_ray.data.sources.trace_rows import SEGMENT_ROWS, Stripe, check_columns
 from redi_ray.data.verify.stripes import COUNTED, VerifyStripes
 from redi_ray.errors import UserError
 from redi_ray.schemas import Verdict, votes_of
-from redi_ray.store import lock, manifests, storage
+from redi_ray.store import lock, manifests, parquet, storage
 from redi_ray.store.manifests import Manifest
 
 STRIPE_BYTES = 8 << 20
@@ -209,7 +209,7 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
         )
     rejected: Counter[str] = Counter()
     rejects = storage.list_files(storage.join(work.out_uri, "rejects"), ".parquet")
-    for table in storage.read_tables(rejects, ["reason"]):
+    for table in parquet.read_tables(rejects, ["reason"]):
         rejected.update(table["reason"].to_pylist())
     if not verdicts.total():
         raise DataError(f"no row can be used: {dict(rejected)}; {work.out_uri}/rejects has each with its reason")
@@ -240,7 +240,7 @@ def publish(work: Work, counts: FilesCounts, started: float) -> Manifest:
 def count_doubles(shards: list[str]) -> int:
     """Traces whose id came before, in their file or in another one; 8 bytes a trace are held."""
     ids, rows = IdSet(), 0
-    for table in storage.read_tables(shards, ["trace_id"]):
+    for table in parquet.read_tables(shards, ["trace_id"]):
         ids.add(hash_ids(table["trace_id"].to_pylist()))
         rows += table.num_rows
     return rows - len(ids)
@@ -250,7 +250,7 @@ def count_verdicts(shards: list[str]) -> tuple[Counter[str], dict[str, dict[str,
     """Rows of each verdict; and for every other verifier how many rows it can be `compared` on with ours, how many `agree`."""
     verdicts: Counter[str] = Counter({str(verdict): 0 for verdict in Verdict})
     agreement: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for table in storage.read_tables(shards, ["verdict", "verdict_by"]):
+    for table in parquet.read_tables(shards, ["verdict", "verdict_by"]):
         verdicts.update(table["verdict"].to_pylist())
         for stored in table["verdict_by"].to_pylist():
             others = votes_of(stored)

@@ -33,7 +33,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import JUDGEMENT, Verdict, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.judgement import judge_prompt
 
 TRIES = 3
@@ -114,12 +114,12 @@ class Places:
     def answered(self, name: str) -> set[str]:
         """The traces that have been asked about so far."""
         parts = storage.list_files(self.asked(name), ".parquet")
-        return {key for table in storage.read_tables(parts, ["trace_id"]) for key in table["trace_id"].to_pylist()}
+        return {key for table in parquet.read_tables(parts, ["trace_id"]) for key in table["trace_id"].to_pylist()}
 
     def answers(self, name: str) -> dict[str, dict[str, Any]]:
         """Trace id -> JUDGEMENT row, of what has been asked so far."""
         parts = storage.list_files(self.asked(name), ".parquet")
-        return {row["trace_id"]: row for table in storage.read_tables(parts) for row in table.to_pylist()}
+        return {row["trace_id"]: row for table in parquet.read_tables(parts) for row in table.to_pylist()}
 
 
 def reason_not_to_ask(row: dict[str, Any], settings: VerifySettings) -> str | None:
@@ -139,7 +139,7 @@ def reason_not_to_ask(row: dict[str, Any], settings: VerifySettings) -> str | No
 def _open_rows(name: str, places: Places, settings: VerifySettings) -> Iterator[dict[str, Any]]:
     """The rows of a shard that the judge has yet to be asked about."""
     known = places.answered(name)
-    for batch in storage.read_batches(places.verified(name), ["trace_id", *READ]):
+    for batch in parquet.read_batches(places.verified(name), ["trace_id", *READ]):
         for row in batch.to_pylist():
             if row["trace_id"] not in known and reason_not_to_ask(row, settings) is None:
                 yield row
@@ -156,7 +156,7 @@ def _requests(batch: dict[str, Any], places: Places, settings: VerifySettings) -
     model, trusted = judge.model, places.trust_remote_code
     special = load_tokenizer(model, trusted).all_special_tokens if model is not None else ()
     rows = _open_rows(str(name), places, settings)
-    while some := list(islice(rows, storage.BATCH_ROWS)):
+    while some := list(islice(rows, parquet.BATCH_ROWS)):
         requests = [
             {
                 "problem_id": row["trace_id"],
@@ -216,7 +216,7 @@ def _write_answers(batch: pa.Table, places: Places, last: bool) -> dict[str, lis
         ids = "\n".join(sorted(row["trace_id"] for row in rows))
         # named by its content, so that a task that Ray runs again writes its own file again
         part = storage.join(places.asked(name), f"part-{hashlib.sha256(ids.encode()).hexdigest()[:20]}.parquet")
-        storage.write_table(part, pa.Table.from_pylist(rows, schema=JUDGEMENT))
+        parquet.write_table(part, pa.Table.from_pylist(rows, schema=JUDGEMENT))
     written = [row for rows in shards.values() for row in rows]
     tokens = sum(row["num_tokens"] or 0 for row in written)
     return {"judged": [len(written)], "tokens": [tokens], "failed": [batch.num_rows - len(written)]}

@@ -18,7 +18,7 @@ from redi_ray.data.sources.trace_rows import RowRefused, Stripe, parse_trace, st
 from redi_ray.data.verify.traces import BATCH_BYTES, verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import REJECT, TRACE, VERDICT
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 COUNTED = ("quick", "cached", "compared")
 """How comparisons were decided (`PathCounts`)."""
@@ -69,8 +69,8 @@ class VerifyStripes:
             count += table.num_rows
         if rejects:
             table = pa.Table.from_pylist(rejects, schema=REJECT)
-            storage.write_table(storage.join(self.out_uri, "rejects", name), table)
-        storage.write_table(storage.join(self.out_uri, "verdicts", name), pa.concat_tables(verdicts))
+            parquet.write_table(storage.join(self.out_uri, "rejects", name), table)
+        parquet.write_table(storage.join(self.out_uri, "verdicts", name), pa.concat_tables(verdicts))
         return count + len(rejects)
 
     def _batches(self, rows: Iterable[Row], rejects: list[dict[str, str]]) -> Iterator[list[dict[str, Any]]]:

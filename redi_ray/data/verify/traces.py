@@ -24,7 +24,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.errors import storage_errors
 from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.finish import finish_reason, is_partial
 from redi_ray.text.verdicts import decide
@@ -240,7 +240,7 @@ def verify_traces(
         output = output_of(storage.resolve(uri), prefix)
         if output in done:
             counts.shards_reused += 1
-            for table in storage.read_tables([output], ["verdict"]):
+            for table in parquet.read_tables([output], ["verdict"]):
                 totals.update(table["verdict"].to_pylist())
                 on_progress(table.num_rows)
         else:

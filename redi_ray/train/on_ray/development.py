@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import Verdict
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.answers import verify_answer
 from redi_ray.train.distributed import Distributed
 from redi_ray.train.loop import Hooks
@@ -25,7 +25,7 @@ def development_problems(orders: Orders, model_path: str) -> list[DevProblem]:
     if development is None or settings is None:
         return []
     shards = storage.list_files(development.problems_uri, ".parquet")
-    rows = [row for table in storage.read_tables(shards) for row in table.to_pylist()]
+    rows = [row for table in parquet.read_tables(shards) for row in table.to_pylist()]
     if not rows:
         raise ValueError(f"{development.problems_uri}: no development problem is there")
     return choose_problems(

@@ -14,7 +14,7 @@ from redi_ray.data.curate.beginnings import check_beginnings, check_thoughts, co
 from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def write_traces(folder: Path, texts: list[str], **told: str) -> list[str]:
             **told,
         }
         uris.append(f"{folder}/part-{number}.parquet")
-        storage.write_table(uris[-1], TRACE.empty_table().from_pylist([row], schema=TRACE))
+        parquet.write_table(uris[-1], TRACE.empty_table().from_pylist([row], schema=TRACE))
     return uris
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.selection import RandomProblems, Rounds
 from redi_ray.data.curate.problems import by_chance, by_rounds, rounds_needed, select
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 
 def test_rounds_of_real_budgets(test_data: Path) -> None:
@@ -67,8 +67,8 @@ def test_shards_are_copied_without_the_others(tmp_path: Path) -> None:
     assert kept.verdicts == {"wrong": 1, "correct": 1}
     files = storage.list_files(f"{tmp_path}/out")
     assert [uri.rsplit("/", 1)[-1] for uri in files] == ["part-0.parquet", "part-1.parquet"]
-    rows = [row for table in storage.read_tables(files) for row in table.to_pylist()]
-    before = [row for table in storage.read_tables(uris) for row in table.to_pylist()]
+    rows = [row for table in parquet.read_tables(files) for row in table.to_pylist()]
+    before = [row for table in parquet.read_tables(uris) for row in table.to_pylist()]
     assert rows == [row for row in before if row["problem_id"] == "hard"]
     chance = select(uris, uris, files, f"{tmp_path}/in", f"{tmp_path}/chance", RandomProblems(like="hard"))
     assert chance.problems == 1

@@ -21,7 +21,7 @@ from redi_ray.data.groups.make import GroupCounts, Worker, make_groups, plan, ru
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.chats import read_completion
 from redi_ray.schemas import GROUP, SCORE, SPAN_SCORE, VERIFIED_TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 PLAIN = PromptSettings(prefix="")
 
@@ -29,7 +29,7 @@ PLAIN = PromptSettings(prefix="")
 def write(folder: Path, name: str, shards: list[Rows], schema: pa.Schema) -> list[str]:
     uris = [f"{folder}/{name}/part-{number}.parquet" for number in range(len(shards))]
     for uri, rows in zip(uris, shards, strict=True):
-        storage.write_table(uri, pa.Table.from_pylist(rows, schema=schema))
+        parquet.write_table(uri, pa.Table.from_pylist(rows, schema=schema))
     return uris
 
 
@@ -75,7 +75,7 @@ def grouped(
     counts = run_passes(worker.grouping, run)
     assert run_passes(worker.grouping, run) == counts, "what is done is counted again, not done again"
     groups = [
-        row for table in storage.read_tables(storage.list_files(f"{folder}/out/groups")) for row in table.to_pylist()
+        row for table in parquet.read_tables(storage.list_files(f"{folder}/out/groups")) for row in table.to_pylist()
     ]
     assert counts.groups == len(groups)
     assert counts.members == sum(len(group["members"]) for group in groups)
@@ -207,7 +207,7 @@ def test_real_conversations_with_tools(test_data: Path, bpe_tokenizer: str, tmp_
         assert kept == [[turn["role"] for turn in turns] for turns in messages[group["problem_id"]]]
     tools = [turn for g in groups for m in g["members"] for turn in m["turns"] if turn["role"] == "tool"]
     assert tools
-    assert GROUP.equals(storage.read_schema(storage.list_files(f"{tmp_path}/out/groups")[0]))
+    assert GROUP.equals(parquet.read_schema(storage.list_files(f"{tmp_path}/out/groups")[0]))
 
 
 def test_a_column_of_another_grain_is_refused_before_any_worker(tmp_path: Path, bpe_tokenizer: str) -> None:

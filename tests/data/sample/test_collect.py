@@ -26,7 +26,7 @@ from redi_ray.data.verify.traces import output_of, verify_traces
 from redi_ray.errors import UserError
 from redi_ray.schemas import PROBLEM
 from redi_ray.stages.live import LiveCounters
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 SAMPLING = Sampling(1.0, 1.0, 100, 3)
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers cannot import a test
@@ -79,7 +79,7 @@ def run(out: Path, requests: Requests, **how: str) -> SampleStats:
 
 def ids_in(folder: Path) -> list[str]:
     return [
-        value for table in storage.read_tables(trace_shards(str(folder))) for value in table["trace_id"].to_pylist()
+        value for table in parquet.read_tables(trace_shards(str(folder))) for value in table["trace_id"].to_pylist()
     ]
 
 
@@ -109,17 +109,17 @@ def test_a_trace_in_two_shards_stays_in_the_first(ray_session: None, tmp_path: P
     """As a killed driver's last write leaves it: the double goes, and with it the verdicts on the shard that changed."""
     run(tmp_path / "out", forty())
     before = {shard: set(table["trace_id"].to_pylist()) for shard in trace_shards(str(tmp_path / "out"))
-              for table in storage.read_tables([shard])}  # fmt: skip
-    (whole,) = storage.read_tables([next(iter(before))])
+              for table in parquet.read_tables([shard])}  # fmt: skip
+    (whole,) = parquet.read_tables([next(iter(before))])
     late = str(tmp_path / "out" / "part-zz.parquet")
-    storage.write_table(late, pa.concat_tables([whole.slice(0, 4), whole.slice(0, 1)]))
+    parquet.write_table(late, pa.concat_tables([whole.slice(0, 4), whole.slice(0, 1)]))
     verdicts = str(tmp_path / "verdicts")
     verify_traces(trace_shards(str(tmp_path / "out")), verdicts, VerifySettings(), concurrency=1)
 
     found = survey(str(tmp_path / "out"), verdicts)
     assert (found.stats.traces, found.stats.doubles, len(found.ids)) == (40, 5, 40)
-    assert {s: set(t["trace_id"].to_pylist()) for s in before for t in storage.read_tables([s])} == before
-    assert next(storage.read_tables([late])).num_rows == 0
+    assert {s: set(t["trace_id"].to_pylist()) for s in before for t in parquet.read_tables([s])} == before
+    assert next(parquet.read_tables([late])).num_rows == 0
     assert not Path(output_of(late, verdicts)).exists()
     assert survey(str(tmp_path / "out"), verdicts).stats.doubles == 0
 
@@ -139,7 +139,7 @@ def test_a_failed_request_is_asked_again_and_rejected_at_last(ray_session: None,
         assert (stats.asked, stats.traces, stats.rejected) == (40, 26, Counter({reason: 14}))
         rejects = [
             row
-            for table in storage.read_tables(storage.list_files(str(tmp_path / "out" / "rejects")))
+            for table in parquet.read_tables(storage.list_files(str(tmp_path / "out" / "rejects")))
             for row in table.to_pylist()
         ]
         assert sorted(row["where"] for row in rejects) == sorted(f"{n}#{i}" for n in range(0, 20, 3) for i in range(2))
@@ -164,7 +164,7 @@ def test_rounds_ask_what_is_unsolved_and_tell_how_it_goes(
     """
     shards = [str(tmp_path / f"problems-{part}.parquet") for part in range(2)]
     for part, uri in enumerate(shards):
-        storage.write_table(uri, problems(12, 12 * part))
+        parquet.write_table(uri, problems(12, 12 * part))
     config = VllmTraces(samples_per_round=2, max_rounds=4, shard_rows=8)
     for attempt in range(2):
         with caplog.at_level(logging.INFO, logger="redi_ray"), LiveCounters(24, seconds_per_line=0.0) as live:
@@ -216,7 +216,7 @@ def test_the_driver_does_not_grow_with_the_problems(ray_session: None, tmp_path:
     for part in range(50):
         ids = [f"p{number}" for number in range(4000 * part, 4000 * (part + 1))]
         columns = {"problem_id": ids, "problem": [text] * 4000, "answer": ["1"] * 4000, "source": [None] * 4000}
-        storage.write_table(str(tmp_path / f"part-{part:03d}.parquet"), pa.table(columns).cast(PROBLEM))
+        parquet.write_table(str(tmp_path / f"part-{part:03d}.parquet"), pa.table(columns).cast(PROBLEM))
     solved = IdSet(hash_ids(f"p{number}" for number in range(0, 200_000, 2)))
     done = IdSet(hash_ids(f"p{number}#0" for number in range(1, 200_000, 10)))
     shards = storage.list_files(str(tmp_path), ".parquet")

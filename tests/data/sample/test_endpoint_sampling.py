@@ -22,7 +22,7 @@ from redi_ray.data.sample.endpoint_wire import Answer
 from redi_ray.data.sample.samples import Requests, SampleStats, Sampling, explode, sample_seed
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.schemas import PROBLEM, TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 SAMPLING = Sampling(temperature=0.6, top_p=0.95, max_tokens=50, seed=42)
 PROMPT = PromptSettings(template="Solve: {problem}")
@@ -42,7 +42,7 @@ def draw(server: ChatServer, out: Path, wanted: Requests, **changes: Any) -> Sam
 
 
 def read(uris: list[str]) -> list[dict]:
-    return [row for table in storage.read_tables(uris) for row in table.to_pylist()]
+    return [row for table in parquet.read_tables(uris) for row in table.to_pylist()]
 
 
 def number(body: dict[str, Any]) -> int:

@@ -28,7 +28,7 @@ from redi_ray.data.sample.survey import trace_shards
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, end_of_turn_ids, load_tokenizer
 from redi_ray.schemas import PROBLEM
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.loops import token_loop
 
 pytestmark = pytest.mark.timeout(1500)
@@ -94,7 +94,7 @@ def sample(
 
 
 def read(out: Path) -> dict[str, dict[str, Any]]:
-    rows = [row for table in storage.read_tables(trace_shards(str(out))) for row in table.to_pylist()]
+    rows = [row for table in parquet.read_tables(trace_shards(str(out))) for row in table.to_pylist()]
     assert len({row["trace_id"] for row in rows}) == len(rows), "a trace is there twice"
     return {row["trace_id"]: row for row in rows}
 
@@ -131,7 +131,7 @@ def undisturbed(ray_session: None, teacher: str, tmp_path_factory: pytest.TempPa
     stats, traces = sample(teacher, folder)
     assert (stats.asked, stats.traces) == (PROBLEMS * SAMPLES + 2, PROBLEMS * SAMPLES)
     assert stats.rejected == {"refused_by_engine": 2}
-    (rejects,) = (rows.to_pylist() for rows in storage.read_tables(storage.list_files(str(folder / "rejects"))))
+    (rejects,) = (rows.to_pylist() for rows in parquet.read_tables(storage.list_files(str(folder / "rejects"))))
     assert {row["where"] for row in rejects} == {f"{x}#0" for x in LONG}
     assert all("256" in row["detail"] for row in rejects), rejects
     assert stats.tokens == sum(trace["num_tokens"] for trace in traces.values())

@@ -21,7 +21,7 @@ from redi_ray.data.sources.import_sets import ImportCounts, _import_rows, look
 from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.data import content_of_source
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 PLAIN = PromptSettings(prefix="")
 
@@ -47,7 +47,7 @@ def read(
     counts = _import_rows(wanted, prompt, str(out), "steps.x")
     assert counts.rows["in"] == counts.rows["out"] + sum(counts.dropped.values()) + sum(counts.rejected.values())
     tables = {
-        name: [row for table in storage.read_tables(files) for row in table.to_pylist()]
+        name: [row for table in parquet.read_tables(files) for row in table.to_pylist()]
         for name in ("pairs", "examples", "groups", "rejects")
         if (files := storage.list_files(str(out / name)))
     }
@@ -189,7 +189,7 @@ def test_ids_that_begin_again_name_problems_of_their_own(tmp_path: Path):
     settings = ImportSettings(source=FileSet(paths=[f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"]))
     counts = _import_rows(settings, PLAIN, str(tmp_path / "out"), "steps.x")
     rows = [
-        row for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/groups")) for row in table.to_pylist()
+        row for table in parquet.read_tables(storage.list_files(f"{tmp_path}/out/groups")) for row in table.to_pylist()
     ]
     assert [len(row["members"]) for row in rows] == [2, 2]
     ids = sorted(row["problem_id"] for row in rows)
@@ -262,7 +262,7 @@ def test_files_of_all_sorts_are_one_set(tmp_path: Path):
     settings = ImportSettings(source=FileSet(paths=[str(tmp_path)]))
     _import_rows(settings, PLAIN, f"{tmp_path}/out", "steps.x")
     found = [
-        row for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/pairs")) for row in table.to_pylist()
+        row for table in parquet.read_tables(storage.list_files(f"{tmp_path}/out/pairs")) for row in table.to_pylist()
     ]
     assert sorted(row["prompt"][0]["content"] for row in found) == ["q0", "q1", "q2", "q3"]
     assert {(row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in found} == {("a, b\n", 'say "b"')}
@@ -346,7 +346,7 @@ def test_list_indices_and_two_columns_of_one_trace(tmp_path: Path):
     _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/out")
     traces = [
         row
-        for table in storage.read_tables(storage.list_files(f"{tmp_path}/out/imported"))
+        for table in parquet.read_tables(storage.list_files(f"{tmp_path}/out/imported"))
         for row in table.to_pylist()
     ]
     assert [trace["completion"] for trace in traces] == ["1", "<think>\nso\n</think>\n\n2"]
@@ -354,7 +354,7 @@ def test_list_indices_and_two_columns_of_one_trace(tmp_path: Path):
     _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/lists")
     traces = [
         row
-        for table in storage.read_tables(storage.list_files(f"{tmp_path}/lists/imported"))
+        for table in parquet.read_tables(storage.list_files(f"{tmp_path}/lists/imported"))
         for row in table.to_pylist()
     ]
     assert [trace["completion"] for trace in traces] == ["<think>\nhm\n</think>\n\nno", "1"]

@@ -18,7 +18,7 @@ from redi_ray.data.curate.curate import curate
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -73,7 +73,7 @@ def test_positives_and_pairs(tmp_path: Path):
         num_problems=9,
     )
     tables = {
-        name: [r for t in storage.read_tables(storage.list_files(f"{tmp_path}/curated/{name}")) for r in t.to_pylist()]
+        name: [r for t in parquet.read_tables(storage.list_files(f"{tmp_path}/curated/{name}")) for r in t.to_pylist()]
         for name in ("examples", "pairs")
     }
     positives = {r["problem_id"]: r["messages"][-1]["content"].removeprefix("<think>") for r in tables["examples"]}

@@ -15,7 +15,7 @@ from redi_ray.config.data import ArithmeticSource, Columns, DevelopmentSplit, Fi
 from redi_ray.data.sources.problems import HELD_OUT
 from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -164,7 +164,7 @@ def test_folders_gzip_and_max_problems(tmp_path: Path):
 
 
 def read(out: Path, table: str) -> list[dict]:
-    return [row for part in storage.read_tables(storage.list_files(f"{out}/{table}")) for row in part.to_pylist()]
+    return [row for part in parquet.read_tables(storage.list_files(f"{out}/{table}")) for row in part.to_pylist()]
 
 
 def test_development_problems_are_held_out_whatever_the_order_ids_and_files(tmp_path: Path):

@@ -21,7 +21,7 @@ from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import JUDGEMENT, TRACE, VERIFIED_TRACE, stored_votes, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet
 from redi_ray.text.verdicts import POLICIES
 
 
@@ -47,12 +47,12 @@ def check(folder: Path, shards: dict[str, list[dict]], settings: VerifySettings,
     """Write the first pass of these traces, one table per shard."""
     for name, rows in shards.items():
         table = verify_table(pa.Table.from_pylist(rows, schema=TRACE), verifier, settings.first_pass())
-        storage.write_table(str(folder / name), table)
+        parquet.write_table(str(folder / name), table)
     return str(folder)
 
 
 def read(folder: Path, pattern: str = "*/*.parquet") -> list[dict]:
-    return [row for table in storage.read_tables(sorted(map(str, folder.glob(pattern)))) for row in table.to_pylist()]
+    return [row for table in parquet.read_tables(sorted(map(str, folder.glob(pattern)))) for row in table.to_pylist()]
 
 
 def whole(checked: str, out: Path, settings: VerifySettings) -> JudgeCounts:
@@ -122,7 +122,7 @@ def test_from_prompt_to_verdict(ray_session, verifier, tmp_path: Path):
     assert judged["b"]["output"] == "<think>\nlet me see\nVERDICT: WRONG\n</think>\n\nThe same value.\nVERDICT: CORRECT"
     assert judged["g"]["failure"].startswith("http_400: ")
     assert not (tmp_path / "asked").exists()
-    for table in storage.read_tables(sorted(map(str, (tmp_path / "judged").glob("*/*.parquet")))):
+    for table in parquet.read_tables(sorted(map(str, (tmp_path / "judged").glob("*/*.parquet")))):
         assert table.schema.equals(JUDGEMENT)
 
 

@@ -16,7 +16,7 @@ from redi_ray.data.verify.decide import decide_table
 from redi_ray.data.verify.traces import verify_table, verify_traces
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict, stored_votes, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.text.verdicts import POLICIES
 
 FAST = VerifySettings(timeout_seconds=2)
@@ -45,7 +45,7 @@ def write_shards(folder: Path, rows: list[dict], size: int) -> list[str]:
 
 def read(folder: Path) -> list[dict]:
     return [
-        row for table in storage.read_tables(storage.list_files(str(folder), ".parquet")) for row in table.to_pylist()
+        row for table in parquet.read_tables(storage.list_files(str(folder), ".parquet")) for row in table.to_pylist()
     ]
 
 
@@ -65,7 +65,7 @@ def test_stage_and_resume(ray_session, shards, tmp_path):
     assert sum(counts.verdicts.values()) == 240
     assert counts.verdicts["correct"] > 100
     rows = read(tmp_path)
-    sources = [row for table in storage.read_tables(shards) for row in table.to_pylist()]
+    sources = [row for table in parquet.read_tables(shards) for row in table.to_pylist()]
     assert [{name: row[name] for name in TRACE.names} for row in rows] == sources
     assert pq.read_schema(tmp_path / "part-00000.parquet").equals(VERIFIED_TRACE)
 
@@ -81,7 +81,7 @@ def test_stage_and_resume(ray_session, shards, tmp_path):
 def test_same_verdicts_without_ray(ray_session, shards, tmp_path):
     """Actors, batches and caches change no verdict."""
     verify_traces(shards, str(tmp_path), VerifySettings(batch_rows=7), concurrency=1)
-    sources = [row for table in storage.read_tables(shards) for row in table.to_pylist()]
+    sources = [row for table in parquet.read_tables(shards) for row in table.to_pylist()]
     with AnswerVerifier(VerifySettings()) as verifier:
         alone = verifier.verify_many([(row["answer"], row["completion"]) for row in sources])
     assert [(row["verdict"], row["extracted_answer"]) for row in read(tmp_path)] == [

@@ -35,7 +35,7 @@ from redi_ray.data.verify.stripes import VerifyStripes
 from redi_ray.data.verify.traces import verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import TRACE, VERDICT, votes_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 
 SETTINGS = VerifySettings(timeout_seconds=2)
@@ -67,7 +67,7 @@ def run(work: Work) -> Manifest:
 
 def read(out: Path | str, table: str) -> list[dict]:
     shards = storage.list_files(f"{out}/{table}", ".parquet")
-    return [row for part in storage.read_tables(shards) for row in part.to_pylist()]
+    return [row for part in parquet.read_tables(shards) for row in part.to_pylist()]
 
 
 @pytest.fixture(scope="module")

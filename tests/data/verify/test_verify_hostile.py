@@ -16,7 +16,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import TRACE, VERIFIED_TRACE
-from redi_ray.store import storage
+from redi_ray.store import parquet
 
 SETTINGS = VerifySettings(timeout_seconds=3, memory_mb=1024)
 ROWS_PER_SHARD = 55
@@ -85,7 +85,7 @@ def test_hostile_traces_through_the_stage(ray_session, rows, tmp_path):
 
     assert counts.rows == len(rows) + 8
     assert 0 < memory.peak < SETTINGS.memory_mb
-    tables = {name: next(storage.read_tables([str(tmp_path / "out" / name)])) for name in map(file_name, uris)}
+    tables = {name: next(parquet.read_tables([str(tmp_path / "out" / name)])) for name in map(file_name, uris)}
     assert all(table.schema.equals(VERIFIED_TRACE) for table in tables.values())
     written = [row for name in sorted(tables) for row in tables[name].to_pylist()]
     assert [row["trace_id"] for row in written[: len(rows)]] == [row["trace_id"] for row in rows], "each in its place"
