@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import metadata_server as metadata_server_module
 import pytest
 from metadata_server import MetadataServer, metadata_server
 
@@ -115,7 +116,10 @@ def test_ray_is_told_of_the_node_and_its_deadline(two_nodes: tuple[str, list[str
         NodeDrainer(address, None).find(0.0)
     with pytest.raises(DrainError, match="no living Ray node"):
         NodeDrainer(address, "0" * 56).find(0.0)
-    here = {"env_vars": {"PYTHONPATH": os.path.dirname(__file__)}}  # the nodes were not started from this test
+    # the nodes were not started from this test
+    here = {
+        "env_vars": {"PYTHONPATH": os.pathsep.join(map(os.path.dirname, (__file__, metadata_server_module.__file__)))}
+    }
     ray.init(address=address, log_to_driver=False, runtime_env=here)
     try:
         # something runs there, or the node would be gone as soon as it is drained
