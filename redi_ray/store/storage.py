@@ -166,12 +166,14 @@ def copy_in(path: str | Path, uri: str) -> None:
             with _written_whole(target) as file:
                 shutil.copyfileobj(source, file, PIECE)
             return
+        size = os.fstat(source.fileno()).st_size
         try:
             with fs.open_output_stream(target) as stream:
                 shutil.copyfileobj(source, stream, PIECE)
         except BaseException:
-            with suppress(OSError):
-                fs.delete_file(target)  # what came so far is no whole file
+            if source.tell() < size:  # closing the stream has made a file of what came so far
+                with suppress(OSError):
+                    fs.delete_file(target)
             raise
 
 
