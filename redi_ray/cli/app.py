@@ -12,7 +12,7 @@ import typer
 from redi_ray.cli.entry import run_stages, writing
 from redi_ray.cluster.exits import clear_errors
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.load import dump_config, load_config
+from redi_ray.config.load import config_schema, dump_config, load_config
 from redi_ray.errors import EXIT_CODES
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ def show_config(
 ) -> None:
     """Print the resolved config: every field with its value. With --schema, the JSON schema."""
     if schema:
-        print(json.dumps(ExperimentConfig.model_json_schema(), indent=1))
+        print(json.dumps(config_schema(), indent=1))
         return
     if config is None:
         raise typer.BadParameter("name a CONFIG, or use --schema")

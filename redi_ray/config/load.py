@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,14 @@ def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig
     try:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
-        schema = ExperimentConfig.model_json_schema()
-        lines = [describe(item, schema) for item in error.errors(include_url=False)]
+        lines = [describe(item, config_schema()) for item in error.errors(include_url=False)]
         raise ConfigError(f"{where}: {len(lines)} error(s)\n" + "\n".join(f"  - {line}" for line in lines)) from error
+
+
+@lru_cache(maxsize=1)
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a config. Making it takes longer than reading one, and whoever tries many configs asks for it often."""
+    return ExperimentConfig.model_json_schema()
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
