@@ -16,6 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A process is connected to one Ray at a time, and the shared one stays until the end."""
+    items.sort(key=lambda item: item.get_closest_marker("own_ray") is None)
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real traces and benchmarks; tests that need it skip where it is missing."""

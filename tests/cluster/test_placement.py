@@ -40,7 +40,7 @@ from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.train.on_ray.launch import launch_training
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.own_ray]
 THERE = {"pool": "there"}
 FAST = VerifySettings(timeout_seconds=2)
 FEW_TOKENS = Sampling(1.0, 1.0, 8, 0)

@@ -107,6 +107,7 @@ def two_nodes() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.long
+@pytest.mark.own_ray
 def test_ray_is_told_of_the_node_and_its_deadline(two_nodes: tuple[str, list[str]], server: MetadataServer):
     """The whole helper as a process, against a real Ray: the node is drained as preempted, the other is left alone."""
     import ray

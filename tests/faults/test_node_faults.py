@@ -26,7 +26,7 @@ from redi_ray.data.verify.traces import verify_traces
 from redi_ray.store import parquet
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400), pytest.mark.own_ray]
 WORKERS = {"pool": "workers"}
 
 

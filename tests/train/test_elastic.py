@@ -138,6 +138,7 @@ def train(inputs: tuple[str, str], out: Path) -> TrainOutcome:
 
 
 @pytest.mark.slow
+@pytest.mark.own_ray
 @pytest.mark.timeout(900)
 def test_nodes_go_and_come_while_training(inputs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """One goes without notice, one comes, one goes with notice; only the first is a failure."""
