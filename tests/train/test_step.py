@@ -6,14 +6,13 @@ gradient checkpointing, number type.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
+from formulas import PROGRESS, formula, padded_logps
 from tiny_models import tiny_policy, tiny_store
-from torch.nn.functional import logsigmoid
 
 from redi_ray.config.objectives import (
     AdvantageObjective,
@@ -35,7 +34,6 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.modeling import logps as head
 from redi_ray.modeling.policy import Policy
 from redi_ray.objectives import OBJECTIVES as SPECS
-from redi_ray.objectives.dph import divergence
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.lengths import fit_lengths
 from redi_ray.train.records import SequenceRecord
@@ -85,7 +83,6 @@ OBJECTIVES = [
     DphObjective(divergence="alpha"),
     BothParts(),
 ]
-PROGRESS = 0.4
 MASKS, WEIGHTS, UNITS = tiny_store(), tiny_store(weighted=True), tiny_store(weighted=True, units=True)
 
 
@@ -98,138 +95,6 @@ def with_weights(objective):
 def both_parts(monkeypatch):
     """`BothParts` is an objective like any other here."""
     monkeypatch.setitem(SPECS, "both", BOTH)
-
-
-def sides_of(store, group):
-    """The pair's sequences, chosen first."""
-    return sorted(store.sequences_of_group(group), key=lambda i: -store.side[i])
-
-
-def padded_logps(model, store, group):
-    """Per-token log-probs and references of a group, both sides padded to one length: `[2, L - 1]`, and the weights."""
-    sides = [store.span(i) for i in sides_of(store, group)]
-    width = max(s.stop - s.start for s in sides)
-
-    def rows(array):
-        return torch.stack(
-            [torch.nn.functional.pad(torch.tensor(array[s]), (0, width - (s.stop - s.start))) for s in sides]
-        )
-
-    ids, weights, ref = rows(store.tokens).long(), rows(store.weights)[:, 1:], rows(store.ref_logps)[:, 1:]
-    attention = torch.stack([torch.arange(width) < s.stop - s.start for s in sides]).long()
-    logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1]
-    logps = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    return logps, ref.double(), weights.double()
-
-
-def formula(model, store, groups, o):
-    """The loss as OBJECTIVES' papers write it, one pair or one unit after the other."""
-    scored = [padded_logps(model, store, g) for g in groups]
-    if o.name in ("sft", "asymre", "advantage", "dph"):
-        return unit_formula(store, groups, scored, o)
-    if o.name == "both":
-        return pair_formula(model, store, groups, scored, DpoObjective()) + both_formula(store, groups, scored)
-    return pair_formula(model, store, groups, scored, o)
-
-
-def unit_formula(store, groups, scored, o):
-    """Objectives that take several units a sequence."""
-    units, tokens = [], []
-    for group, (lp, r, w) in zip(groups, scored, strict=True):
-        of_group = []
-        for row, i in enumerate(sides_of(store, group)):
-            span, rewards = store.span(i), store.reward[store.units(i)]
-            unit = np.zeros(len(store.tokens), int)[span] if store.unit is None else store.unit[span]
-            for number, reward in enumerate(rewards):
-                mine = [t for t in range(len(unit) - 1) if unit[t + 1] == number and w[row, t] != 0]
-                total = sum(w[row, t] * lp[row, t] for t in mine)
-                of_group.append((total, len(mine), float(reward), row == 0))
-                tokens += [(lp[row, t] - r[row, t], w[row, t]) for t in mine if row == 0]
-        units.append(of_group)
-    chosen = [(total, n) for of in units for total, n, _, is_chosen in of if is_chosen]
-    if o.name == "sft" and o.normalization == "token_mean":
-        return -sum(total for total, _ in chosen) / sum(n for _, n in chosen)
-    if o.name == "sft":
-        return -sum(total / n for total, n in chosen) / len(chosen)
-    if o.name == "dph":
-        x, w = (torch.stack(column) for column in zip(*tokens, strict=True))
-        return o.coefficient * (w * divergence(x, o)).sum() / len(x)
-    terms = []
-    for of in units:
-        rewards = np.array([reward for *_, reward, _ in of])
-        for k, (total, n, reward, _) in enumerate(of):
-            a = {
-                "constant": reward - getattr(o, "shift", 0),
-                "group_mean": reward - rewards.mean() - getattr(o, "shift", 0),
-                "leave_one_out": reward - np.delete(rewards, k).mean(),
-                "group_scaled": (reward - rewards.mean()) / rewards.std(),
-            }[o.baseline]
-            terms.append(-a * (total / n if o.normalization == "sequence_mean" else total))
-    return sum(terms) / len(terms)
-
-
-def both_formula(store, groups, scored):
-    total, num_tokens = 0, sum((w != 0).sum() for *_, w in scored)
-    for group, (lp, r, w) in zip(groups, scored, strict=True):
-        for row, i in enumerate(sides_of(store, group)):
-            factor = w[row] * store.reward[i] * (2 + store.side[i]) / (w[row] != 0).sum() / (2 * len(groups))
-            terms = factor * torch.sin(lp[row] - r[row]) + lp[row].square() / (len(groups) * num_tokens)
-            total = total + terms[w[row] != 0].sum()
-    return total
-
-
-def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911 (one case per objective)
-    sums = torch.stack([(lp * w).sum(1) for lp, _, w in scored])
-    refs = torch.stack([(r * w).sum(1) for _, r, w in scored])
-    size = torch.stack([(w != 0).sum(1) for *_, w in scored])
-    s, mean = sums - refs, sums / size
-    (s_w, s_l), (m_w, m_l) = s.T, mean.T
-    match o.name:
-        case "redi" if o.exp_gamma is not None:
-            return (-m_w + o.alpha * torch.exp(o.exp_gamma * m_l) * m_l).mean()
-        case "redi":
-            alpha = o.alpha
-            if o.schedule.kind == "cosine":
-                alpha = o.alpha * (1 - math.cos(math.pi * PROGRESS / o.schedule.until)) / 2
-            return (-m_w + alpha * m_l).mean()
-        case "dpo":
-            return -logsigmoid(o.beta * (s_w - s_l)).mean()
-        case "simpo":
-            return -logsigmoid(o.beta * (m_w - m_l) - o.gamma).mean()
-        case "ipo":
-            return (s_w / size[:, 0] - s_l / size[:, 1] - 0.5 / o.beta).square().mean()
-        case "rpo":
-            return (-logsigmoid(o.beta * (s_w - s_l)) - o.nll_weight * m_w).mean()
-        case "nca":
-            r_w, r_l = o.beta * s_w, o.beta * s_l
-            return (-logsigmoid(r_w) - 0.5 * logsigmoid(-r_w) - 0.5 * logsigmoid(-r_l)).mean()
-        case "cpo":
-            return (-logsigmoid(o.beta * (sums[:, 0] - sums[:, 1])) - o.nll_weight * m_w).mean()
-        case "orpo":
-            odds = torch.logit(mean.exp())
-            return (-m_w - o.beta * logsigmoid(odds[:, 0] - odds[:, 1])).mean()
-        case "kto":
-            if o.normalization == "sequence_mean":
-                s_w, s_l = s_w / size[:, 0], s_l / size[:, 1]
-            z = kto_baseline(model, store, groups, o)
-            desirable = o.lambda_desirable * (1 - torch.sigmoid(o.beta * (s_w - z)))
-            undesirable = o.lambda_undesirable * (1 - torch.sigmoid(o.beta * (z - s_l)))
-            return torch.cat([desirable, undesirable]).mean()
-    raise AssertionError(o.name)
-
-
-def kto_baseline(model, store, groups, o):
-    """z, one padded group at a time, without gradient."""
-    if o.baseline == "none":
-        return 0.0
-    source = store.mismatched if o.baseline == "mismatched" else store
-    with torch.no_grad():
-        scored = [padded_logps(model, source, g) for g in groups]
-    by_length = o.normalization == "sequence_mean"
-    ratios = [((lp - r) * w).sum(1) / ((w != 0).sum(1) if by_length else 1) for lp, r, w in scored]
-    z = torch.cat(ratios).mean()
-    assert z > 0.1, "at the clamp nothing would be compared"
-    return z.clamp(min=0)
 
 
 def flat_grad(policy):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
+from formulas import PROGRESS
 from ranks import run_on_ranks
-from test_step import BOTH, MASKS, OBJECTIVES, PROGRESS, SPECS, BothParts, flat_grad, relative, with_weights
+from test_step import BOTH, MASKS, OBJECTIVES, SPECS, BothParts, flat_grad, relative, with_weights
 from tiny_models import tiny_policy, tiny_store
 from torch.distributed.tensor import DTensor
 

@@ -11,14 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from problem_sources import write_lines
 
-from redi_ray.config.data import Columns, FileSet, FilesSource, HubSet, ProblemsConfig
+from redi_ray.config.data import FileSet, HubSet
 from redi_ray.config.imports import ImportColumns, ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_sets import ImportCounts, _import_rows, look
-from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.data import content_of_source
 from redi_ray.store import parquet, storage
@@ -319,45 +317,3 @@ def test_a_wrong_file_is_told_before_anything_starts(
         look(wanted, PromptSettings(), "steps.x")
     with pytest.raises(DataError, match=f"(?s){told}"):
         _import_rows(wanted, PromptSettings(), f"{tmp_path}/out", "steps.x")
-
-
-@pytest.mark.parametrize(
-    ("row", "shape", "objective"),
-    [(PREFERENCES["strings"], "a preference set", "redi"), (SFT["messages"], "a set of answers", "sft")],
-)
-def test_a_set_that_is_given_as_problems_says_how_it_is_imported(
-    tmp_path: Path, row: dict[str, Any], shape: str, objective: str
-):
-    path = write_lines(tmp_path / "set.jsonl", [row] * 3)
-    with pytest.raises(DataError, match="no usable problem in 3 rows") as error:
-        _collect_rows(ProblemsConfig(source=FilesSource(paths=[path])), f"{tmp_path}/out")
-    told = str(error.value).partition("The rows look like ")[2]
-    assert told.startswith(shape)
-    steps = yaml.safe_load(told[told.index("steps:") :])["steps"]
-    assert steps["mine"] == {"do": "import", "source": {"kind": "files", "paths": [path]}}
-    assert steps["tuned"]["objective"] == {"name": objective}
-
-
-def test_list_indices_and_two_columns_of_one_trace(tmp_path: Path):
-    """`generations.0` is a column; a thought and its answer in two columns are one trace."""
-    row = {"problem": "p", "answer": "1", "generations": ["no", "1"], "thoughts": ["hm", None], "t": "so", "c": "2"}
-    path = write_lines(tmp_path / "set.jsonl", [row])
-    columns = Columns(completion=["generations.1", "c"], reasoning=["thoughts.1", "t"])
-    _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/out")
-    traces = [
-        row
-        for table in parquet.read_tables(storage.list_files(f"{tmp_path}/out/imported"))
-        for row in table.to_pylist()
-    ]
-    assert [trace["completion"] for trace in traces] == ["1", "<think>\nso\n</think>\n\n2"]
-    columns = Columns(completion="generations", reasoning="thoughts")
-    _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/lists")
-    traces = [
-        row
-        for table in parquet.read_tables(storage.list_files(f"{tmp_path}/lists/imported"))
-        for row in table.to_pylist()
-    ]
-    assert [trace["completion"] for trace in traces] == ["<think>\nhm\n</think>\n\nno", "1"]
-    columns = Columns(completion="generations", reasoning="t")
-    counts = _collect_rows(ProblemsConfig(source=FilesSource(paths=[path], columns=columns)), f"{tmp_path}/uneven")
-    assert counts.traces["rejected"] == {"reasoning_length": 1}
