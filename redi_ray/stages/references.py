@@ -238,16 +238,15 @@ def read_sequences(arrays: str, first: int, last: int) -> tuple[int, SequenceSto
 
     offsets = part("offsets", first, last + 1)
     begin, end = int(offsets[0]), int(offsets[-1])
-    store = SequenceStore(
-        tokens=part("tokens", begin, end),
-        weights=part("weights", begin, end),
-        starts=offsets[:-1] - begin,
-        lengths=np.diff(offsets),
-        group=np.arange(last - first),  # whose neighbour a sequence is does not matter here
-        side=part("side", first, last),
-        prompt_lengths=part("prompt_lengths", first, last),
-    )
-    return begin, store
+    arrays_here = {
+        "tokens": part("tokens", begin, end),
+        "weights": part("weights", begin, end),
+        "offsets": offsets - begin,
+        "group": np.arange(last - first),  # whose neighbour a sequence is does not matter here
+        "side": part("side", first, last),
+        "prompt_lengths": part("prompt_lengths", first, last),
+    }
+    return begin, SequenceStore.from_arrays(arrays_here)
 
 
 def join_shards(arrays: str, shards: list[str], out_uri: str) -> None:

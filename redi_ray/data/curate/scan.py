@@ -15,7 +15,16 @@ from redi_ray.config.curation import TraceRules
 from redi_ray.data.curate.contamination import BENCHMARKS, BenchmarkIndex
 from redi_ray.data.curate.duplicates import FINGERPRINT, Fingerprinter
 from redi_ray.data.curate.quality import trace_problem
-from redi_ray.data.curate.work import Curation, Drops, finish, finished, part_name, stream_rows, write_row_groups
+from redi_ray.data.curate.work import (
+    PLACED,
+    Curation,
+    Drops,
+    finish,
+    finished,
+    part_name,
+    stream_rows,
+    write_row_groups,
+)
 from redi_ray.schemas import Verdict
 from redi_ray.store import parquet
 from redi_ray.text.language import identify
@@ -23,11 +32,7 @@ from redi_ray.text.normalize import canonical
 
 SCANNED = pa.schema(
     [
-        pa.field("problem_id", pa.string(), nullable=False),
-        pa.field("sample_index", pa.int64(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("verdict", pa.string(), nullable=False),
+        *PLACED,
         pa.field("candidate", pa.bool_(), nullable=False),  # for the side that its verdict allows
         pa.field("counts", pa.bool_(), nullable=False),  # in the pass rate
         pa.field("chars", pa.int64()),

@@ -30,6 +30,15 @@ DROPPED = pa.schema(
 """What was left out. A `problem` gives no example at all; an `example` or a `pair` is one of several planned for a problem
 that stays; a `trace` was no candidate for its side, which may or may not have cost its problem anything."""
 
+PLACED = (
+    pa.field("problem_id", pa.string(), nullable=False),
+    pa.field("sample_index", pa.int64(), nullable=False),
+    pa.field("shard", pa.int32(), nullable=False),
+    pa.field("row", pa.int32(), nullable=False),
+    pa.field("verdict", pa.string(), nullable=False),
+)
+"""What every scan says of a sample: which it is, where it lies, and its verdict."""
+
 MAX_TASKS = 64
 """Groups and partitions at the most."""
 TASK_BYTES = 8 << 20

@@ -12,15 +12,11 @@ import pyarrow as pa
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.data.columns import beside
 from redi_ray.data.curate.scan import RATED
-from redi_ray.data.curate.work import Passes, finish, finished, part_name, write_row_groups
+from redi_ray.data.curate.work import PLACED, Passes, finish, finished, part_name, write_row_groups
 
 SCANNED = pa.schema(
     [
-        pa.field("problem_id", pa.string(), nullable=False),
-        pa.field("sample_index", pa.int64(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("row", pa.int32(), nullable=False),
-        pa.field("verdict", pa.string(), nullable=False),
+        *PLACED,
         pa.field("counts", pa.bool_(), nullable=False),  # in the pass rate
         pa.field("reward", pa.float64()),
         pa.field("no_reward", pa.string()),  # why there is none
