@@ -133,7 +133,8 @@ def test_a_served_teacher_and_the_same_judge_served_and_loaded(ray_session, talk
         assert by_engine.facts["judge"][name] == by_server.facts["judge"][name]
     verdicts = [{row["trace_id"]: row["verdict_by"] for row in rows(m, "verified")} for m in (by_server, by_engine)]
     assert verdicts[0] == verdicts[1]
-    assert all((by["judge"] == "correct") == (traces[name]["answer"] == "RED") for name, by in verdicts[0].items())
+    judged = {name: {by["verifier"]: by["vote"] for by in votes}["judge"] for name, votes in verdicts[0].items()}
+    assert all((vote == "correct") == (traces[name]["answer"] == "RED") for name, vote in judged.items())
 
 
 def test_a_run_killed_in_judging_goes_on(tmp_path: Path):

@@ -19,6 +19,8 @@ import yaml
 from processes import kill_when, run, start
 from recovery import recovering
 
+from redi_ray.store.manifests import current_manifest
+
 pytestmark = pytest.mark.timeout(1500)
 
 ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
@@ -64,8 +66,8 @@ def records(folder: Path) -> dict[str, dict]:
 
 
 def table(folder: Path) -> list[dict]:
-    manifest = json.loads((folder / "search" / "manifest.json").read_text())
-    rows = pq.read_table(f"{manifest['uri']}/trials.parquet").to_pylist()
+    manifest = current_manifest(str(folder), "search")
+    rows = pq.read_table(f"{manifest.uri}/trials.parquet").to_pylist()
     return [{name: value for name, value in row.items() if name not in VARIES} for row in rows]
 
 
