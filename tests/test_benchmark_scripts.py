@@ -28,6 +28,7 @@ def benchmark() -> Iterator[ModuleType]:
 def test_the_gpu_benchmark_runs_at_toy_size(benchmark: ModuleType) -> None:
     """Both objectives through bf16 FSDP2 steps; packing adds next to nothing to bf16's own rounding."""
     arguments = ["--device", "cpu", "--tiny", "--quick", "--warmup", "1", "--steps", "1", "--peak-tflops", "1"]
+    arguments += ["--ways", "least"]  # compiling takes longer than all the rest
     result = benchmark.run(benchmark.parse(arguments))
     assert [run["objective"] for run in result["runs"]] == ["sft", "redi"]
     assert all(run["tokens_per_s"] > 0 and run["mfu"] > 0 and run["peak_gib"] > 0 for run in result["runs"])
@@ -39,8 +40,8 @@ def test_flops_are_those_of_qwen_1_5b(benchmark: ModuleType) -> None:
     """1.54 billion parameters; 10.5 GFLOP a token at 5,000 tokens and 14.4 at 20,000, worked out by hand."""
     model = benchmark.make_model(benchmark.QWEN_1_5B, torch.device("meta"))
     assert model.num_parameters() == pytest.approx(1.5437e9, rel=1e-4)
-    assert benchmark.flops_per_token(model, 5000) == pytest.approx(10.55e9, rel=0.01)
-    assert benchmark.flops_per_token(model, 20_000) == pytest.approx(14.42e9, rel=0.01)
+    assert benchmark.flops_per_token(model, [5000] * 2) == pytest.approx(10.55e9, rel=0.01)
+    assert benchmark.flops_per_token(model, [20_000]) == pytest.approx(14.42e9, rel=0.01)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

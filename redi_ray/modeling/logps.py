@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from redi_ray.modeling.fused_softmax import kernels, shaped
 from redi_ray.modeling.products import by_float32, by_onednn, matmul
 
 BLOCK_BYTES = 4 << 20
@@ -54,8 +55,9 @@ class _Logits:
 
     On a CPU the passes over it (maximum, exp, sum, ...) go block by block of a few rows that stay in the cache, since each
     would fetch the whole chunk from memory. There half-precision products stay in their type, and only a block is widened.
-    On a GPU a block is the whole chunk. oneDNN's products come in memory of their own, so these are made in small pieces; and
-    so are those of a bfloat16 weight that is widened, of which there is never more than a piece in float32.
+    On a GPU a block is the whole chunk, and the passes are fused into two (`redi_ray.modeling.fused_softmax`). oneDNN's
+    products come in memory of their own, so these are made in small pieces; and so are those of a bfloat16 weight that is
+    widened, of which there is never more than a piece in float32.
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: HeadShape) -> None:
@@ -90,11 +92,9 @@ class _Logits:
             block = chunk[rows] if self.widened is None else self.widened[: rows.stop - start].copy_(chunk[rows])
             yield rows, block if self.bias is None else block.add_(self.bias)
 
-    def keep(self, rows: slice, block: Tensor) -> None:
-        """Have the block's new values in the chunk, in the weight's type."""
-        target = self.narrow[rows]
-        if target.data_ptr() != block.data_ptr():
-            target.copy_(block)
+    def place(self, rows: slice, block: Tensor) -> Tensor:
+        """Where the gradient of the block's values is to be: in the weight's type."""
+        return block if self.narrow is self.chunk and self.widened is None else self.narrow[rows]
 
     def backward(self, hidden: Tensor, grad_hidden: Tensor, grad_weight: Tensor | None) -> None:
         """Take the kept values for the gradient of `hidden[C, d]`'s logits: set `grad_hidden[C, d]`, add to `grad_weight`."""
@@ -109,8 +109,8 @@ class _Logits:
             return
         if grad_weight.dtype == grad_logits.dtype and not self.pieces:
             grad_weight.addmm_(grad_logits.T, hidden)
-        elif hidden.is_cuda:
-            grad_weight.add_(grad_logits.T @ hidden)  # bfloat16 products, summed over chunks in float32
+        elif hidden.is_cuda:  # bfloat16 products, summed in float32
+            torch.addmm(grad_weight, grad_logits.T, hidden, out_dtype=grad_weight.dtype, out=grad_weight)
         else:
             for rows in _pieces(len(grad_weight)):
                 grad_weight[rows].add_(matmul(grad_logits[:, rows].T, hidden))
@@ -150,19 +150,32 @@ def _softmax_terms(logits: Tensor, targets: Tensor, head: HeadShape) -> tuple[Te
 
 
 def _weigh(
-    logits: Tensor, targets: Tensor, coefficients: Tensor, head: HeadShape, local: Local | None, rows: slice
+    logits: Tensor,
+    targets: Tensor,
+    coefficients: Tensor,
+    head: HeadShape,
+    local: Local | None,
+    rows: slice,
+    out: Tensor,
 ) -> Tensor:
-    """`logits[B, V]` become the gradient of `sum c[B] * logps[B]` in place, c the coefficients and what `local` adds to
-    those of these rows; returns logps`[B]`."""
+    """Write the gradient of `sum c[B] * logps[B]` with respect to `logits[B, V]`, which are used up, into `out[B, V]`; c are the
+    coefficients and what `local` adds to those of these rows. Returns logps`[B]`."""
+    if logits.is_cuda:
+        log_sums, gradient = kernels(logits.device)
+        sums, picked = log_sums(logits, head.scale, head.softcap), logits.gather(1, targets[:, None])
+        logps = (shaped(picked, head.scale, head.softcap) - sums)[:, 0]
+        c = coefficients if local is None else coefficients + local(rows, logps)
+        gradient(logits, sums, picked, targets[:, None], c[:, None], out, head.scale, head.softcap)
+        return logps
     logps, total, slope = _softmax_terms(logits, targets, head)
-    if local is not None:
-        coefficients = coefficients + local(rows, logps)
-    c = coefficients[:, None]
+    c = (coefficients if local is None else coefficients + local(rows, logps))[:, None]
     logits.mul_(-c / total).scatter_add_(1, targets[:, None], c)
     if slope is not None:
         logits.mul_(slope)
     if head.scale != 1.0:
         logits.mul_(head.scale)
+    if out.data_ptr() != logits.data_ptr():
+        out.copy_(logits)
     return logps
 
 
@@ -206,12 +219,11 @@ class _WeightedLogps(torch.autograd.Function):
         for start in range(0, len(targets), head.chunk_tokens):
             part = slice(start, start + head.chunk_tokens)
             for rows, logits in buffer.blocks(hidden[part]):
-                c = coefficients[part][rows]
+                c, out = coefficients[part][rows], buffer.place(rows, logits)
                 whole = slice(start + rows.start, start + rows.stop)
-                logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole)
+                logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole, out)
                 if grad_bias is not None:
-                    grad_bias.add_(logits.sum(0))
-                buffer.keep(rows, logits)
+                    grad_bias.add_((out if logits.is_cuda else logits).sum(0, dtype=grad_bias.dtype))
             buffer.backward(hidden[part], grad_hidden[part], grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight if not ctx.in_place else None, grad_bias)
         ctx.mark_non_differentiable(logps)

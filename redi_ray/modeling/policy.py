@@ -42,6 +42,8 @@ class Policy(nn.Module):
         self.head_scale, self.head_softcap = _head_shape(model.config.get_text_config())
         self.sharded = False
         """Set by `shard_policy`: gradients then have to travel through autograd to be reduced."""
+        self.keep_gathered = False
+        """Set by `shard_policy`: the packs of a step share one gathering of the weights."""
         self.silenced: dict[str, float] = {}
         """Dropout of the model's config that is off while it trains, by key; an export has it again."""
         self.notes: list[str] = []

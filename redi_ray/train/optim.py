@@ -104,21 +104,20 @@ def update_norm(optimizer: torch.optim.AdamW) -> float:
     AdamW (arXiv 1711.05101): p' = (1 - lr * wd) * p - lr * u with u = m_hat / (sqrt(v_hat) + eps), hence
     p' - p = -lr * (wd * p' + u) / (1 - lr * wd). Extra memory: two tensors of the size of the largest local shard.
     """
-    squares: list[Tensor] = []
-    for group in optimizer.param_groups:
-        beta1, beta2 = group["betas"]
-        for p in group["params"]:
-            state = optimizer.state.get(p)
-            if not state:
-                continue
-            step = float(state["step"])
-            v_hat = local(state["exp_avg_sq"]) / (1 - beta2**step)
-            change = local(state["exp_avg"]) / (1 - beta1**step)
-            change.div_(v_hat.sqrt_().add_(group["eps"])).add_(local(p), alpha=group["weight_decay"])
-            scale = group["lr"] / (1 - group["lr"] * group["weight_decay"])
-            squares.append(torch.linalg.vector_norm(change.mul_(scale), dtype=torch.float64).square())
-    if not squares:
+    moved = [(group, p, optimizer.state.get(p)) for group in optimizer.param_groups for p in group["params"]]
+    moved = [(group, p, state) for group, p, state in moved if state]
+    if not moved:
         return 0.0
+    # on a GPU each is a tensor there, and to read them one by one would wait for the GPU every time
+    steps = torch.stack([state["step"] for _, _, state in moved]).tolist()
+    squares: list[Tensor] = []
+    for (group, p, state), step in zip(moved, steps, strict=True):
+        beta1, beta2 = group["betas"]
+        v_hat = local(state["exp_avg_sq"]) / (1 - beta2**step)
+        change = local(state["exp_avg"]) / (1 - beta1**step)
+        change.div_(v_hat.sqrt_().add_(group["eps"])).add_(local(p), alpha=group["weight_decay"])
+        scale = group["lr"] / (1 - group["lr"] * group["weight_decay"])
+        squares.append(torch.linalg.vector_norm(change.mul_(scale), dtype=torch.float64).square())
     total = torch.stack(squares).sum()
     first = optimizer.param_groups[0]["params"][0]
     if isinstance(first, DTensor):

@@ -157,7 +157,7 @@ def answering(policy: Policy) -> Iterator[None]:
             yield
     finally:
         for layer in layers:
-            layer.set_reshard_after_forward(True, recurse=False)
+            layer.set_reshard_after_forward(not policy.keep_gathered, recurse=False)
         for unit in units:
             unit.reshard()
         policy.model.generation_config = own_config

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from redi_ray.modeling.policy import Policy, decoder_layers
 from redi_ray.modeling.products import bound_product_caches
@@ -26,6 +26,7 @@ def shard_policy(
     world_size: int,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     device: torch.device | str = "cpu",
+    keep_gathered: bool = False,
 ) -> None:
     """Shard the policy's parameters over all ranks, in place; master weights keep their type.
 
@@ -52,4 +53,14 @@ def shard_policy(
     for layer in decoder_layers(policy):
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(policy, mesh=mesh, mp_policy=mixed)
-    policy.sharded = True
+    policy.sharded, policy.keep_gathered = True, keep_gathered
+    if keep_gathered:
+        policy.set_reshard_after_forward(False)
+
+
+def begin_pack(policy: Policy, last: bool) -> None:
+    """Called before each pack of a step. A policy that keeps its weights gathered gives them back, and reduces its gradients,
+    behind the last alone."""
+    if policy.keep_gathered and isinstance(policy, FSDPModule):
+        policy.set_requires_gradient_sync(last)
+        policy.set_reshard_after_backward(last)

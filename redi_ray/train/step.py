@@ -31,6 +31,7 @@ from redi_ray.train.batches import StepPlan
 from redi_ray.train.bound import BoundObjective, batch_units, columns_of, mismatched_scores
 from redi_ray.train.packs import PackTensors, packs_of, run_pack
 from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.shard import begin_pack
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def forward_backward(
 
     sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
     for number, tensors in enumerate(packs):
+        begin_pack(policy, last=number == len(packs) - 1)
         weights: Coefficients
         if coefficients is None:
             weights = _late_coefficients(bound, tensors, new_sums, per_token, world_size)

@@ -205,6 +205,19 @@ def test_compiled_layers_give_the_same_gradients(saved):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_another_pack_is_no_reason_to_compile_again(saved):
+    """Packs differ in how many sequences and buckets they have; guards on those would end in no compiled layer at all."""
+    policy = load_policy(saved(tiny_config()), ModelOverrides(), compile=True)
+    torch._dynamo.reset()
+    graphs = []
+    for lengths in ([9, 5, 5], [30, 2], [7], [9, 7, 7, 3], [30, 12, 5, 4, 3, 2, 2], [6, 2], [25, 16, 9]):
+        ids, positions, pack = pack_of(lengths)
+        policy(ids, positions, **pack, coefficients=-torch.ones(len(pack["rows"])))[0].backward()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[-1] == graphs[2], f"graphs after each pack: {graphs}"
+
+
 def test_plain_use_of_the_model_still_works():
     """`generate` and padded batches go through transformers' own attention, masks included."""
     model = tiny_model().eval()

@@ -22,9 +22,10 @@ from redi_ray.store.storage import content_hash
 HOW = {
     "name", "storage.root",
     "verify.processes", "verify.cache_size", "verify.batch_rows", "generate.shard_rows", "evaluate.models",
-    "sft.train.compile", "sft.train.checkpoint_every", "sft.train.keep_last",
-    "redi.train.compile", "redi.train.checkpoint_every", "redi.train.keep_last",
-    "model.init.train.compile", "model.init.train.checkpoint_every", "model.init.train.keep_last",
+    "sft.train.compile", "sft.train.keep_gathered", "sft.train.checkpoint_every", "sft.train.keep_last",
+    "redi.train.compile", "redi.train.keep_gathered", "redi.train.checkpoint_every", "redi.train.keep_last",
+    "model.init.train.compile", "model.init.train.keep_gathered", "model.init.train.checkpoint_every",
+    "model.init.train.keep_last",
     "search", "redi.trainer",
 }  # fmt: skip
 """Fields that change no output of the standard line. Under `resources` that is all but what an engine computes with."""

@@ -28,14 +28,16 @@ EVERY_PATH = (RediObjective(), SimpoObjective(), KtoObjective(), BothParts())
 pointwise part beside it."""
 
 
-def compare(rank: int, world_size: int, tied: bool, weighted: bool, all_budgets: bool) -> None:
+def compare(
+    rank: int, world_size: int, tied: bool, weighted: bool, all_budgets: bool, keep_gathered: bool = False
+) -> None:
     """Every objective with several packs to a rank; with one to a rank, and with fewer than ranks, all or EVERY_PATH.
 
     All settings of an objective, or those it is listed with first.
     """
     SPECS["both"] = BOTH
     sharded, alone = tiny_policy(tied), tiny_policy(tied)
-    shard_policy(sharded, world_size=world_size, precision="fp32")
+    shard_policy(sharded, world_size=world_size, precision="fp32", keep_gathered=keep_gathered)
     assert sharded.sharded == (world_size > 1)
     once = {objective.name: objective for objective in reversed(OBJECTIVES)}
     for objective in OBJECTIVES if all_budgets else once.values():
@@ -76,8 +78,9 @@ def test_bfloat16_on_one_rank_keeps_float32_master_weights():
         dist.destroy_process_group()
 
 
-def test_two_ranks_equal_one_process():
-    run_on_ranks(compare, 2, True, True, False)
+@pytest.mark.parametrize("keep_gathered", [False, True])
+def test_two_ranks_equal_one_process(keep_gathered):
+    run_on_ranks(compare, 2, True, True, False, keep_gathered)
 
 
 @pytest.mark.slow

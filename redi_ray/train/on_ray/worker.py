@@ -116,7 +116,13 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         partial(reading, model_path, partial(read_inputs, orders, model_path, sequences, mismatched))
     )
     together(partial(refuse_what_was_made_otherwise, orders, model_path, sequences, mismatched, who))
-    shard_policy(policy, world_size=who.world_size, precision=settings.precision, device=who.device)
+    shard_policy(
+        policy,
+        world_size=who.world_size,
+        precision=settings.precision,
+        device=who.device,
+        keep_gathered=settings.keep_gathered,
+    )
     total_steps = together(lambda: plan_batches(store, settings, who.world_size, orders.objective)).total_steps
     hooks = with_probe(hooks, orders, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     checkpoints = Checkpointer(
