@@ -9,8 +9,9 @@ d, attention widths q and kv, MLP width i and h heads, a layer keeps for its bac
     attention       b (2 q + 2 kv) + 4 h     query, key, value, output, log-sum-exp
     MLP             4 b i                    gate, its activation, up, product
 
-With gradient checkpointing a layer keeps its input, b d, and one layer at a time is computed again. `tests/plan/test_memory.py`
-holds this against what torch saves.
+With gradient checkpointing a layer keeps its input, b d, and one layer at a time is computed again. With `keep_gathered` all
+weights are there at once, and on several ranks all gradients in full. `tests/plan/test_memory.py` holds this against what torch
+saves, and against what was measured on a GPU.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ class Setup:
     checkpointing: bool
     head_chunk_tokens: int
     lora: LoraSettings | None = None
+    keep_gathered: bool = False
 
     @classmethod
     def of(cls, shape: ModelShape, settings: TrainSettings, use_gpu: bool, lora: LoraSettings | None) -> Setup:
         bf16 = settings.precision == "bf16" or (settings.precision == "auto" and use_gpu)
-        return cls(shape, bf16, settings.gradient_checkpointing, settings.head_chunk_tokens, lora)
+        chunk, kept = settings.head_chunk_tokens, settings.keep_gathered
+        return cls(shape, bf16, settings.gradient_checkpointing, chunk, lora, kept)
 
     @property
     def value_bytes(self) -> int:
@@ -112,6 +115,8 @@ def rank_memory(setup: Setup, tokens: int, ranks: int) -> RankMemory:
     if sharded:
         layer, reduced = shape.layer_parameters, 4 if setup.bf16 else 0
         gathered = b * shape.root_parameters + 2.0 * b * layer + (0 if frozen else (b + reduced) * layer)
+        if setup.keep_gathered:  # and on several ranks gradients that are not reduced, beside the reduced ones
+            gathered = 1.0 * b * setup.stored + (4.0 * setup.trained if ranks > 1 else 0.0)
     weight = shape.embedding_parameters
     head = min(setup.head_chunk_tokens, tokens) * shape.vocab_size * (4.0 + (2 if setup.bf16 else 0))
     head += 2.0 * b * shape.hidden_size * tokens

@@ -10,7 +10,7 @@ import torch
 from tiny_models import tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from redi_ray.config.training import LoraSettings, TrainSettings
 from redi_ray.modeling import products
@@ -132,6 +132,27 @@ def test_a_lone_rank_holds_what_a_step_leaves_in_memory():
     held = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     shape = shape_of_config("tiny", tiny_config(hidden=128, layers=4))
     assert rank_memory(Setup(shape, False, False, 512), TOKENS, 1).state == held
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "tokens", "chunk", "kept", "gib"),
+    [
+        (True, 4096, 512, False, 25.35),
+        (True, 8192, 2048, False, 27.33),
+        (True, 32_768, 512, False, 31.28),
+        (False, 8192, 512, False, 48.28),
+        (False, 8192, 1024, True, 51.47),
+        (False, 16_384, 1024, True, 74.78),
+    ],
+)
+def test_what_a_gpu_held(checkpointing, tokens, chunk, kept, gib):
+    """Peaks of a Qwen2.5-1.5B in bf16 on one H200, eager layers (benchmarks/README.md)."""
+    config = Qwen2Config(
+        vocab_size=151_936, hidden_size=1536, num_hidden_layers=28, num_attention_heads=12, num_key_value_heads=2,
+        intermediate_size=8960, tie_word_embeddings=True,
+    )  # fmt: skip
+    held = rank_memory(Setup(shape_of_config("qwen", config), True, checkpointing, chunk, None, kept), tokens, 1).peak
+    assert held == pytest.approx(gib * 2**30, rel=0.07)
 
 
 def test_checkpointing_and_ranks_spare_what_they_should():
