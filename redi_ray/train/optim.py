@@ -104,8 +104,8 @@ def update_norm(optimizer: torch.optim.AdamW) -> float:
     AdamW (arXiv 1711.05101): p' = (1 - lr * wd) * p - lr * u with u = m_hat / (sqrt(v_hat) + eps), hence
     p' - p = -lr * (wd * p' + u) / (1 - lr * wd). Extra memory: two tensors of the size of the largest local shard.
     """
-    moved = [(group, p, optimizer.state.get(p)) for group in optimizer.param_groups for p in group["params"]]
-    moved = [(group, p, state) for group, p, state in moved if state]
+    every = [(group, p) for group in optimizer.param_groups for p in group["params"]]
+    moved = [(group, p, optimizer.state[p]) for group, p in every if optimizer.state.get(p)]
     if not moved:
         return 0.0
     # on a GPU each is a tensor there, and to read them one by one would wait for the GPU every time

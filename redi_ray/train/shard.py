@@ -54,7 +54,7 @@ def shard_policy(
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
     fully_shard(policy, mesh=mesh, mp_policy=mixed)
     policy.sharded, policy.keep_gathered = True, keep_gathered
-    if keep_gathered:
+    if keep_gathered and isinstance(policy, FSDPModule):  # which `fully_shard` has made of it
         policy.set_reshard_after_forward(False)
 
 
