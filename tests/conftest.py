@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,6 +31,17 @@ def test_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no test data at {path}; set REDI_TEST_DATA")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_set(test_data: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """Reads one of the real sets on steps, turns, judges and rewards, by its name."""
+
+    def read(name: str) -> list[dict[str, Any]]:
+        with gzip.open(test_data / "steps_turns_rewards" / f"{name}.jsonl.gz", "rt") as lines:
+            return [json.loads(line) for line in lines]
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -86,4 +86,32 @@ class ImportedScorer(ScorerSettings):
     """Column of the numbers; true and false are 1 and 0. A sample that no row names has none."""
 
 
-Scorer = Annotated[LengthScorer | RuleScorer | ImportedScorer, Field(discriminator="name")]
+class RetrievalScorer(ScorerSettings):
+    """What the query in an answer finds in a corpus by BM25.
+
+    The samples' `answer` names what should be found: an id, or a JSON list of ids.
+    """
+
+    name: Literal["retrieval"]
+    corpus: list[str] = Field(min_length=1)
+    """Files of documents: Parquet, Arrow, CSV or JSON, local or on S3; folders too."""
+    id: str = "id"
+    """Column of the documents' ids."""
+    text: str = "text"
+    """Column of what is searched."""
+    measure: Literal["ndcg", "recall", "reciprocal_rank"] = "ndcg"
+    """Of the documents found."""
+    k: int = Field(1000, ge=1)
+    """How many found documents count. Rec-R1 trains with 1,000 and evaluates with 100."""
+    distinct: bool = True
+    """An id that is named twice counts once; false counts it twice in the best that could be found, as Rec-R1 does."""
+    format: bool = True
+    """The query stands in the form of Rec-R1: `<think>...</think><answer>{"query": "..."}</answer>`. An output of another form
+    has -2, one that finds something 0.1 more than its measure, any other 0. False takes the whole answer for the query."""
+    k1: float = Field(1.2, ge=0)
+    """How soon more occurrences of a word stop to count."""
+    b: float = Field(0.75, ge=0, le=1)
+    """How much long documents are held back."""
+
+
+Scorer = Annotated[LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer, Field(discriminator="name")]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from redi_ray.data.score.imported import IMPORTED
 from redi_ray.data.score.length import LENGTH
+from redi_ray.data.score.retrieval import RETRIEVAL
 from redi_ray.data.score.rule import RULE
 from redi_ray.data.score.scorer import Scorer
 
-SCORERS: dict[str, Scorer] = {"length": LENGTH, "rule": RULE, "imported": IMPORTED}
+SCORERS: dict[str, Scorer] = {"length": LENGTH, "rule": RULE, "imported": IMPORTED, "retrieval": RETRIEVAL}

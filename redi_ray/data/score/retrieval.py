@@ -1,0 +1,160 @@
+"""What a query that a model writes finds in a corpus by BM25, as a reward (Rec-R1, arXiv 2503.24289).
+
+The corpus is indexed once, in a task of its own, and every task reads that index. A sample's `answer` names what should be found:
+an id, or a JSON list of ids.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import bm25s
+import numpy as np
+import pyarrow as pa
+from bm25s.stopwords import STOPWORDS_EN
+
+from redi_ray.config.scorers import RetrievalScorer
+from redi_ray.data.score.scorer import Asked, Scorer, Values
+from redi_ray.data.sources.folders import expand_paths, short_names
+from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.rows import lookup
+from redi_ray.data.sources.shards import RejectWriter
+from redi_ray.data.sources.values import read_id
+from redi_ray.store import storage
+from redi_ray.store.contents import content_of
+from redi_ray.text.retrieval import ndcg, query_reward, read_query, recall, reciprocal_rank
+
+WORD = re.compile(r"[^\W_]+")
+IDS = "ids.json"
+
+
+def words(text: str) -> list[str]:
+    """Lower-cased runs of letters and digits, without English stop words (Lucene's)."""
+    return [word for word in WORD.findall(text.lower()) if word not in STOPWORDS_EN]
+
+
+class Index:
+    """A corpus that is searched."""
+
+    def __init__(self, ids: list[str], model: bm25s.BM25) -> None:
+        self.ids, self.model = ids, model
+
+    @classmethod
+    def build(cls, documents: Iterator[tuple[str, str]], k1: float, b: float) -> Index:
+        """Of (id, text) pairs; Lucene's form of BM25."""
+        ids, texts = [], []
+        for name, text in documents:
+            ids.append(name)
+            texts.append(words(text))
+        model = bm25s.BM25(method="lucene", k1=k1, b=b)
+        model.index(texts, show_progress=False)
+        return cls(ids, model)
+
+    def search(self, query: str, k: int) -> list[str]:
+        """Ids of at most `k` documents that share a word with the query, best first, of equal ones the earlier in the corpus."""
+        known = [word for word in words(query) if word in self.model.vocab_dict]
+        if not known:
+            return []
+        scores = self.model.get_scores(known)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return [self.ids[place] for place in best if scores[place] > 0]
+
+    def save(self, uri: str) -> None:
+        """To a folder, local or remote."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.model.save(folder, show_progress=False)
+            (Path(folder) / IDS).write_text(json.dumps(self.ids))
+            storage.upload(folder, uri)
+
+    @classmethod
+    def load(cls, uri: str) -> Index:
+        """What `save` wrote."""
+        with storage.at_hand(uri) as folder:
+            return cls(json.loads((folder / IDS).read_text()), bm25s.BM25.load(folder))
+
+
+def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
+    """Write `<work>/index`; what the corpus held. Rows without id or text go to `<work>/rejects`, with their reason.
+
+    Raises DataError where no document can be used, or an id is given twice.
+    """
+    rejects = RejectWriter(storage.join(asked.work, "rejects"))
+    index = Index.build(_documents(settings, rejects), settings.k1, settings.b)
+    rejects.flush()
+    if not index.ids:
+        first = "".join(f"\n  {reason}: {told}" for reason, told in rejects.first.items())
+        raise DataError(f"{', '.join(settings.corpus)}: no document has an id and a text{first}")
+    if len(set(index.ids)) < len(index.ids):
+        seen: set[str] = set()
+        twice = next(name for name in index.ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise DataError(f"{', '.join(settings.corpus)}: {twice} is the id of several documents; ids must be unique")
+    index.save(storage.join(asked.work, "index"))
+    return {"corpus": {"documents": len(index.ids), "rejected": dict(rejects.reasons)}}
+
+
+def _documents(settings: RetrievalScorer, rejects: RejectWriter) -> Iterator[tuple[str, str]]:
+    uris = expand_paths(settings.corpus, "a scorer's corpus")
+    for uri, name in zip(uris, short_names(uris), strict=True):
+        for row in file_rows(uri, name=name):
+            if row.value is None:
+                rejects.add(row.where, "unreadable_row", row.error, row.raw)
+                continue
+            key, text = read_id(lookup(row.value, settings.id)), lookup(row.value, settings.text)
+            if key is None:
+                rejects.add(
+                    row.where, "no_id", f"column `{settings.id}`; the row has {', '.join(row.value)}", row.value
+                )
+            elif not isinstance(text, str) or not text.strip():
+                rejects.add(
+                    row.where, "no_text", f"column `{settings.text}`; the row has {', '.join(row.value)}", row.value
+                )
+            else:
+                yield key, text
+
+
+def wanted_ids(answer: str | None) -> list[str]:
+    """The ids that a sample's answer names: a JSON list, or one id."""
+    try:
+        value = json.loads(answer or "")
+    except ValueError:
+        value = answer
+    listed = value if isinstance(value, list) else [value]
+    return [key for key in map(read_id, listed) if key is not None]
+
+
+def start(settings: RetrievalScorer, asked: Asked) -> Values:
+    """A reward for each answer; null where the sample names nothing that should be found."""
+    index = Index.load(storage.join(asked.work, "index"))
+
+    def gain(query: str, relevant: list[str]) -> float:
+        found = index.search(query, settings.k)
+        if settings.measure == "ndcg":
+            return ndcg(found, relevant, settings.k, settings.distinct)
+        return recall(found, relevant, settings.k) if settings.measure == "recall" else reciprocal_rank(found, relevant)
+
+    def reward(output: str, relevant: list[str]) -> float | None:
+        if not relevant:
+            return None
+        if not settings.format:
+            return gain(output, relevant)
+        query = read_query(output)
+        return query_reward(output, gain(query, relevant) if query is not None else None)
+
+    def values(rows: pa.Table) -> list[dict[str, Any]]:
+        columns = (rows[name].to_pylist() for name in ("completion", "answer"))
+        return [{"value": reward(output, wanted_ids(answer))} for output, answer in zip(*columns, strict=True)]
+
+    return values
+
+
+RETRIEVAL = Scorer(
+    ("completion", "answer"),
+    start,
+    prepare,
+    outside=lambda settings: [content_of(path) for path in expand_paths(settings.corpus)],
+)
