@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -19,7 +18,7 @@ from redi_ray.data.sources.ids import Hashes, hash_ids
 from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shards import RejectWriter
-from redi_ray.data.sources.values import read_id, shown
+from redi_ray.data.sources.values import BadValue, read_id, read_number, shown
 from redi_ray.store import storage
 from redi_ray.store.contents import content_of
 
@@ -77,9 +76,10 @@ def _rows(settings: ImportedScorer, rejects: RejectWriter) -> Iterator[tuple[str
 
 
 def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float | np.number):
+    try:
+        return read_number(value)
+    except BadValue:
         return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _told(row: dict[str, Any], column: str) -> str:
