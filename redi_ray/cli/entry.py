@@ -115,10 +115,12 @@ def preflight(config: ExperimentConfig) -> None:
 
 
 def check_sources(config: ExperimentConfig) -> None:
-    """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read."""
+    """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read, or not be learnt
+    from by an objective."""
     from redi_ray.data.sources.import_sets import look
-    from redi_ray.data.sources.readers import expand_paths
+    from redi_ray.data.sources.readers import DataError, expand_paths
     from redi_ray.data.sources.world import build_world
+    from redi_ray.pipeline.asked import import_misfit
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
@@ -129,7 +131,12 @@ def check_sources(config: ExperimentConfig) -> None:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():
         if isinstance(step.source, FileSet):  # the hub is asked when the step is made
-            log.info("steps.%s: read as %s", name, look(step, config.model.prompt, f"steps.{name}"))
+            layout = look(step, config.model.prompt, f"steps.{name}")
+            log.info("steps.%s: read as %s", name, layout)
+            for training, settings in config.steps.items():
+                if isinstance(settings, TrainStep) and settings.on == name:
+                    if why := import_misfit(settings.objective.name, layout):
+                        raise DataError(f"steps.{training}: {why}")
 
 
 def model_problems(config: ExperimentConfig) -> list[str]:

@@ -27,6 +27,7 @@ from redi_ray.config.steps import (
     VerifyStep,
 )
 from redi_ray.config.student import ScratchModel
+from redi_ray.pipeline.asked import require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY
 from redi_ray.stages.groups import Kind
@@ -56,7 +57,9 @@ def graph_of(config: ExperimentConfig) -> Graph:
     if config.evaluate.benchmarks:
         problems = {"problems": "problems"} if config.has_problems else {}
         steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
-    return Graph(steps)
+    graph = Graph(steps)
+    require_asked(graph)
+    return graph
 
 
 def last_round(config: ExperimentConfig, name: str) -> str:
