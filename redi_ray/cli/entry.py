@@ -134,9 +134,9 @@ def check_sources(config: ExperimentConfig) -> None:
             layout = look(step, config.model.prompt, f"steps.{name}")
             log.info("steps.%s: read as %s", name, layout)
             for training, settings in config.steps.items():
-                if isinstance(settings, TrainStep) and settings.on == name:
-                    if why := import_misfit(settings.objective.name, layout):
-                        raise DataError(f"steps.{training}: {why}")
+                reads = isinstance(settings, TrainStep) and settings.on == name
+                if reads and (why := import_misfit(settings.objective.name, layout)):
+                    raise DataError(f"steps.{training}: {why}")
 
 
 def model_problems(config: ExperimentConfig) -> list[str]:

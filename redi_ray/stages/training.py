@@ -20,7 +20,7 @@ from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.on_ray.orders import Development
 
-LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
+LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""
 
 
@@ -164,6 +164,15 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
             outcome.facts["guard_trips"],
             outcome.facts["first_trip"],
         )
+    lengths = {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts}
+    if lengths.get("too_long"):
+        told = ("too_long", "dropped_groups", "dropped_members", "truncated", "sequences")
+        log.warning(
+            "%s: %d sequences are longer than train.max_length or the model's positions: %d groups and %d single sequences of "
+            "others are dropped, %d are cut, %d are left",
+            stage.name,
+            *(lengths.get(name, 0) for name in told),
+        )
     for note in outcome.facts["notes"]:
         log.info("%s: %s", stage.name, note)
     facts = {
@@ -175,7 +184,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "world_sizes": outcome.facts["world_sizes"],
         "notes": outcome.facts["notes"],
         "final": outcome.final,
-        "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},
+        "lengths": lengths,
         "guard_trips": outcome.facts.get("guard_trips", 0),
         "first_trip": outcome.facts.get("first_trip", ""),
         "prompt": data.facts["prompt"],

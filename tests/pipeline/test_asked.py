@@ -21,7 +21,8 @@ from redi_ray.pipeline.standard import graph_of
         ({"redi": {"arms": {"a": {"objective": {"name": "asymre"}}}}}, "a: asymre learns from rewards, and pairs of curated"),
         ({"steps": {"x": {"do": "train", "from": "sft", "on": "verified", "objective": {"name": "advantage"}}}},
          "x: advantage learns from rewards, and pairs of verified have none: learn from a step `groups`"),
-        ({"redi": {"train": {"units": "turns"}, "arms": {"redi": {}}}}, "redi: redi has one score per sequence, and `units: turns`"),
+        ({"redi": {"train": {"units": "turns"}, "arms": {"redi": {}}}},
+         "redi: redi has one score per sequence, and `units: turns`"),
     ],
     ids=["arm", "step", "units"],
 )  # fmt: skip
@@ -46,7 +47,8 @@ SETS: dict[str, dict[str, Any]] = {
         ("labelled", "dpo", r"steps\.x: dpo learns from pairs, and a set of labelled answers has none .*take kto"),
         ("prefs", "asymre", r"asymre learns from rewards, and a preference set has none.*columns\.score_chosen and"),
         ("sft", "advantage", r"advantage learns from rewards, and a set of answers has none.*columns\.reward"),
-        ("prefs", "redi", ""), ("scored", "asymre", ""), ("rollouts", "advantage", ""), ("sft", "dph", ""), ("labelled", "kto", ""),
+        ("prefs", "redi", ""), ("scored", "asymre", ""), ("rollouts", "advantage", ""), ("sft", "dph", ""),
+        ("labelled", "kto", ""),
     ],
 )  # fmt: skip
 def test_what_a_set_lacks_is_told_by_its_first_rows(tmp_path: Path, shape: str, objective: str, told: str):

@@ -89,8 +89,8 @@ def layout_of(settings: ImportSettings, rows: Sequence[Mapping[str, Any]], where
         )
     if idle := [name for name in settings.columns.given if name not in found.columns]:
         raise DataError(
-            f"{where}: columns.{idle[0]} is not read of {NOUNS[found.shape]}, which has {', '.join(found.columns)} here; leave it "
-            "out, or say by `shape` what the set is"
+            f"{where}: columns.{idle[0]} is not read of {NOUNS[found.shape]}, which has {', '.join(found.columns)} here; leave "
+            "it out, or say by `shape` what the set is"
         )
     missing = [f"{name}: {column}" for name, column in found.columns.items() if not _present(rows, column)]
     if missing:
