@@ -13,8 +13,10 @@ from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FileSet, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.scorers import ImportedScorer
 from redi_ray.config.steps import TrainStep
 from redi_ray.config.student import PretrainedModel
 from redi_ray.modeling.limits import Bound
@@ -117,6 +119,7 @@ def preflight(config: ExperimentConfig) -> None:
 def check_sources(config: ExperimentConfig) -> None:
     """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read, or not be learnt
     from by an objective."""
+    from redi_ray.data.score.imported import look as look_at_numbers
     from redi_ray.data.sources.import_sets import look
     from redi_ray.data.sources.readers import DataError, expand_paths
     from redi_ray.data.sources.world import build_world
@@ -127,6 +130,9 @@ def check_sources(config: ExperimentConfig) -> None:
         expand_paths(source.paths)
     if source.kind == "arithmetic":
         build_world(source)
+    for name, scoring in config.steps.items():
+        if isinstance(scoring, ScoreStep) and isinstance(scoring.scorer, ImportedScorer):
+            look_at_numbers(scoring.scorer, f"steps.{name}.scorer")
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():

@@ -93,6 +93,7 @@ class SimpoObjective:
 
     def __post_init__(self) -> None:
         require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(math.isfinite(self.gamma), f"gamma must be a finite number, got {self.gamma}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
+from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
@@ -115,11 +116,19 @@ def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | S
 
 
 def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Training:
-    """The same with the data made: tokens, and log-probs of the reference where the objective has one."""
+    """The same with the data made: tokens, and log-probs of the reference where the objective has one.
+
+    Raises DataError where some sequences lack a reward that the objective needs.
+    """
     from redi_ray.objectives import OBJECTIVES
 
     spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings)
+    if spec.needs_rewards and (lacking := data.counts.get("units_without_reward")):
+        raise DataError(
+            f"{name}: {recipe.objective.name} needs a reward for every sequence (or unit), and {lacking:,} in {data.uri} have "
+            "none, so that the others' are no use: give those a number, or leave them out of the data"
+        )
     if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:
