@@ -124,11 +124,8 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
 
     spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings)
-    if spec.needs_rewards and (lacking := data.counts.get("units_without_reward")):
-        raise DataError(
-            f"{name}: {recipe.objective.name} needs a reward for every sequence (or unit), and {lacking:,} in {data.uri} have "
-            "none, so that the others' are no use: give those a number, or leave them out of the data"
-        )
+    if spec.needs_rewards:
+        require_rewards(name, recipe.objective.name, data)
     if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:
@@ -140,6 +137,15 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
             inputs["dev"].table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds
         )
     return Training(place(run, name, recipe, inputs), start, data, others, recipe, measured)
+
+
+def require_rewards(name: str, objective: str, data: Manifest) -> None:
+    """Raise DataError where some of the sequences have a reward and others have none: then the arrays have none at all."""
+    if lacking := data.counts.get("units_without_reward"):
+        raise DataError(
+            f"{name}: {objective} needs a reward for every sequence (or unit), and {lacking:,} in {data.uri} have none: give "
+            "them a number, or leave them out of the data"
+        )
 
 
 def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manifest:
