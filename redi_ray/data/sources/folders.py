@@ -114,8 +114,10 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
         )
     words = set(re.findall("[a-z]+", " ".join(short_names(kept)).lower()))
     if all(words & split for split in SPLITS):
-        found = ", ".join(sorted(words & set.union(*SPLITS)))
-        log.warning("%s: %s holds several splits (%s), and all are read; name the files to read one", told, root, found)
+        splits = ", ".join(sorted(words & (SPLITS[0] | SPLITS[1])))
+        log.warning(
+            "%s: %s holds several splits (%s), and all are read; name the files to read one", told, root, splits
+        )
     if aside:
         log.warning("%s: not read in %s (%d): %s", told, root, len(aside), _few(aside))
     return kept

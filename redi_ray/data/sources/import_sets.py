@@ -86,7 +86,7 @@ def look(settings: ImportSettings, prompt: PromptSettings, where: str) -> Layout
     return layout
 
 
-def _values(head: Sequence[Row], where: str) -> list[Mapping[str, Any]]:
+def _values(head: Sequence[Row], where: str) -> Sequence[Mapping[str, Any]]:
     """What the first rows hold. Raises DataError where none can be read."""
     values = [row.value for row in head if row.value is not None]
     if not values:

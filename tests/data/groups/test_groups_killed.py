@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import ray
 from curation_runs import solved, write_shards
 from processes import ROOT, kill_when, start
 from recovery import recovering
@@ -93,7 +94,8 @@ def test_a_killed_driver(tmp_path: Path, bpe_tokenizer: str):
         "tokens/parts/*/done.json": (3, 16),
     }
     for pattern, (some, whole) in moments.items():
-        process = start("python", __file__, str(torn), bpe_tokenizer, environment=environment)
+        address = ray.get_runtime_context().gcs_address  # one Ray for all of them, which outlives its drivers
+        process = start("python", __file__, str(torn), bpe_tokenizer, address, environment=environment)
         kill_when(process, is_there(pattern, some))
         assert len(list(torn.glob(pattern))) < whole, f"{pattern}: killed behind its end"
     done = [*torn.glob("length/*.parquet"), *torn.glob("out/work/*/*.json"), *torn.glob("tokens/parts/*/done.json")]
@@ -106,8 +108,6 @@ def test_a_killed_driver(tmp_path: Path, bpe_tokenizer: str):
 
 
 if __name__ == "__main__":
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address=sys.argv[3], log_to_driver=False)
     for line in work(Path(sys.argv[1]), sys.argv[2]):
         print(line, flush=True)
