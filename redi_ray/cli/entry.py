@@ -13,8 +13,10 @@ from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FileSet, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.scorers import ImportedScorer
 from redi_ray.config.steps import TrainStep
 from redi_ray.config.student import PretrainedModel
 from redi_ray.modeling.limits import Bound
@@ -115,21 +117,32 @@ def preflight(config: ExperimentConfig) -> None:
 
 
 def check_sources(config: ExperimentConfig) -> None:
-    """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read."""
+    """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read, or not be learnt
+    from by an objective."""
+    from redi_ray.data.score.imported import look as look_at_numbers
     from redi_ray.data.sources.import_sets import look
-    from redi_ray.data.sources.readers import expand_paths
+    from redi_ray.data.sources.readers import DataError, expand_paths
     from redi_ray.data.sources.world import build_world
+    from redi_ray.pipeline.asked import import_misfit
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
         expand_paths(source.paths)
     if source.kind == "arithmetic":
         build_world(source)
+    for name, scoring in config.steps.items():
+        if isinstance(scoring, ScoreStep) and isinstance(scoring.scorer, ImportedScorer):
+            look_at_numbers(scoring.scorer, f"steps.{name}.scorer")
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():
         if isinstance(step.source, FileSet):  # the hub is asked when the step is made
-            log.info("steps.%s: read as %s", name, look(step, config.model.prompt, f"steps.{name}"))
+            layout = look(step, config.model.prompt, f"steps.{name}")
+            log.info("steps.%s: read as %s", name, layout)
+            for training, settings in config.steps.items():
+                reads = isinstance(settings, TrainStep) and settings.on == name
+                if reads and (why := import_misfit(settings.objective.name, layout)):
+                    raise DataError(f"steps.{training}: {why}")
 
 
 def model_problems(config: ExperimentConfig) -> list[str]:

@@ -12,6 +12,7 @@ Shape = Literal["preference", "sft", "unpaired", "rollouts"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "preference": (
         "prompt",
+        "system",
         "chosen",
         "rejected",
         "score_chosen",
@@ -20,9 +21,9 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
         "finish_rejected",
         "id",
     ),
-    "sft": ("prompt", "messages", "completion", "reasoning", "finish_reason", "id"),
-    "unpaired": ("prompt", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
-    "rollouts": ("prompt", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
+    "sft": ("prompt", "system", "messages", "completion", "reasoning", "finish_reason", "id"),
+    "unpaired": ("prompt", "system", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
+    "rollouts": ("prompt", "system", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
 }
 """What each shape reads."""
 
@@ -34,6 +35,8 @@ class ImportColumns(Strict):
     prompt: str | None = None
     """What is answered: text, which becomes the user's turn as it is, or a chat. A preference set of whole chats needs none:
     what both begin with is the prompt."""
+    system: str | None = None
+    """What is said before all, as text; it becomes the system turn of a chat that has none."""
     messages: str | None = None
     """A whole chat, the answer at its end."""
     completion: str | None = None
@@ -84,7 +87,7 @@ class ImportSettings(Strict):
     """What a prompt is. `chats`: all that is asked, rendered by the model's chat template as it stands, nothing added but
     `model.prompt.prefix`. `problems`: a bare problem, put into `model.prompt.template` behind `model.prompt.system`, as the
     evaluation asks it."""
-    positive_above: float = 0.0
+    positive_above: float = Field(0.0, allow_inf_nan=False)
     """A sample of `rollouts` with a higher reward is on the side +1, any other on -1."""
     max_rows: int | None = Field(None, ge=1)
     """Read the first so many rows."""

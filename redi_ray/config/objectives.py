@@ -5,6 +5,7 @@ Standard library only, like `redi_ray.config.training`. The losses themselves ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -92,6 +93,7 @@ class SimpoObjective:
 
     def __post_init__(self) -> None:
         require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(math.isfinite(self.gamma), f"gamma must be a finite number, got {self.gamma}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +213,9 @@ class AsymreObjective:
     normalization: Literal["sum", "sequence_mean"] = "sum"
     """s: summed over scored tokens (the paper's), or divided by their number."""
 
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.shift), f"shift must be a finite number, got {self.shift}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdvantageObjective:
@@ -265,3 +270,9 @@ Objective = (
 
 IMITATING = frozenset({"sft", "dph"})
 """Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""
+UNPAIRED = frozenset({"kto", "asymre", "advantage"})
+"""Names of those that read every sequence, paired or not (the same)."""
+REWARDED = frozenset({"asymre", "advantage"})
+"""Names of those that need rewards."""
+BY_UNIT = frozenset({"sft", "asymre", "advantage", "dph"})
+"""Names of those whose sequences may have several units."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -36,10 +37,19 @@ def describe(error: Any, schema: Schema, path: str = "", more: Iterable[str] = (
     if kind in SECTION:
         return f"{place}: it must be a section, `key: value` on each line (got {given!r})"
     if written and written[-1] == "[key]":
-        return f"{'.'.join(map(str, written[:-1]))}: a name begins with a letter and holds letters, digits, `_`, `.` and `-`"
+        return _no_name(".".join(map(str, written[:-2])), error)
     message = error["msg"].removeprefix("Value error, ")
     shown = "" if kind == "value_error" else f" (got {given!r})"
     return f"{place}: {message}{shown}"
+
+
+def _no_name(owner: str, error: Any) -> str:
+    """A key that cannot be one. owner: where it stands."""
+    given = error["input"]
+    if error["type"] == "literal_error":
+        valid = re.findall("'([^']+)'", error["ctx"]["expected"])
+        return f"{owner}: there is no {given!r}.{_near(given, valid)} It is one of {', '.join(valid)}"
+    return f"{owner}.{given}: a name begins with a letter and holds letters, digits, `_`, `.` and `-`"
 
 
 def _no_kind(context: dict[str, Any], kinds: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ class RuleScorer(ScorerSettings):
     r"""A regular expression of Python, searched for in the answer; `.` matches line ends, too."""
     format: TraceFormat | None = None
     """Asks for a complete form of the answer instead."""
-    value: float = 1.0
+    value: float = Field(1.0, allow_inf_nan=False)
     """Of what fulfils it; a sample that does not has 0."""
     spans: bool = False
     """The column holds each match in the model's own turns, with this value, in place of a number for the whole."""
@@ -79,7 +79,7 @@ class ImportedScorer(ScorerSettings):
 
     name: Literal["imported"]
     paths: list[str] = Field(min_length=1)
-    """Parquet, Arrow or JSON, local or on S3, in any order; folders too."""
+    """Parquet, Arrow, JSON or CSV, local or on S3, in any order; folders too."""
     trace_id: str = "trace_id"
     """Column of the samples' ids, as their table has them."""
     value: str = "value"

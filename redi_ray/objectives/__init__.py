@@ -43,7 +43,7 @@ from redi_ray.objectives.dph import rehearsal
 from redi_ray.objectives.dpo import dpo, ipo, nca, rpo
 from redi_ray.objectives.kto import kto, kto_is_mismatched
 from redi_ray.objectives.redi import alpha_at, redi, redi_is_linear
-from redi_ray.objectives.rewards import advantage, advantage_compares, asymre
+from redi_ray.objectives.rewards import advantage, advantage_compares, asymre, asymre_compares
 from redi_ray.objectives.sft import sft
 from redi_ray.objectives.simpo import cpo, orpo, simpo
 
@@ -59,7 +59,13 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "orpo": ObjectiveSpec(orpo, sides="pairs", needs_reference=False, linear=never),
     "kto": ObjectiveSpec(kto, sides="any", needs_reference=True, linear=never, needs_mismatched=kto_is_mismatched),
     "asymre": ObjectiveSpec(
-        asymre, sides="any", needs_reference=False, linear=always, needs_rewards=True, several_units=True
+        asymre,
+        sides="any",
+        needs_reference=False,
+        linear=always,
+        needs_rewards=True,
+        compares_rewards=asymre_compares,
+        several_units=True,
     ),
     "advantage": ObjectiveSpec(
         advantage,

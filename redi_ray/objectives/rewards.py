@@ -25,6 +25,10 @@ def asymre(scores: Scores, settings: AsymreObjective, _progress: float) -> tuple
     return _weighted(scores, advantages, settings.normalization)
 
 
+def asymre_compares(settings: AsymreObjective) -> bool:
+    return settings.baseline != "constant"
+
+
 def advantage(scores: Scores, settings: AdvantageObjective, _progress: float) -> tuple[Tensor, Metrics]:
     """Log-likelihood weighted with the advantage over a problem's other samples: `L = -mean_u A_u s_u`.
 

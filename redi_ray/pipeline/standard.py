@@ -27,6 +27,7 @@ from redi_ray.config.steps import (
     VerifyStep,
 )
 from redi_ray.config.student import ScratchModel
+from redi_ray.pipeline.asked import require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY
 from redi_ray.stages.groups import Kind
@@ -56,7 +57,9 @@ def graph_of(config: ExperimentConfig) -> Graph:
     if config.evaluate.benchmarks:
         problems = {"problems": "problems"} if config.has_problems else {}
         steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
-    return Graph(steps)
+    graph = Graph(steps)
+    require_asked(graph)
+    return graph
 
 
 def last_round(config: ExperimentConfig, name: str) -> str:
@@ -232,31 +235,17 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
 
 
 def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
-    """A step that makes groups. Raises GraphError for columns of other samples, or at another grain than they are used at."""
+    """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         step, here = config.steps.get(written(column)), f"{name}: `{settings.word_of(column)}: {column}` is"
         if isinstance(step, ScoreStep) and step.scorer.grain != grain:
             raise GraphError(f"{here} a column at grain {step.scorer.grain}, and {grain} is needed there")
-        if isinstance(step, ScoreStep) and _samples(config, step.of) != _samples(config, settings.of):
-            raise GraphError(
-                f"{here} a column of {step.of}, which has other samples than {settings.of}: make one of those"
-            )
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
     words = {BY + column: settings.word_of(column) for column in settings.columns}
     inputs = {**inputs, "base": BASE}
     return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
-
-
-def _samples(config: ExperimentConfig, name: str) -> str:
-    """The step whose samples these are, with verdicts or without."""
-    seen = list[str]()
-    while (name := written(name)) not in seen:  # a circle is told later
-        seen.append(name)
-        step = config.steps.get(name)
-        name = "traces" if name == "verified" else step.of if isinstance(step, VerifyStep) else name
-    return name
 
 
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:

@@ -8,7 +8,7 @@ from redi_ray.pipeline.graph import Step
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
 from redi_ray.plan.trainings import MISMATCHED, REFERENCES, PlannedTraining, training_of, trainings
-from redi_ray.plan.workload import Workload, workload_of
+from redi_ray.plan.workload import Workload, groups_read, sides_of, workload_of
 
 TOKEN_BYTES = 5.0
 """A token's id and mask in a sequence store."""
@@ -81,18 +81,16 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
     if step.gives not in ("traces", "verified", "groups") and not (step.kind == "train" and step.own):
         return {}
     if step.kind == "train":
-        work, recipe = workload_of(inputs.graph, step.inputs["groups"], whole), step.settings
-        paired = recipe.kind == "pairs"
-        tokens = (
-            work.pairs * (work.chosen.tokens + work.rejected.tokens) if paired else work.positives * work.chosen.tokens
-        )
+        work = workload_of(inputs.graph, step.inputs["groups"], whole)
+        tokens = groups_read(work, step.settings) * sum(s.tokens * s.each for s in sides_of(work, step.settings))
         return {f"{place}sequences": tokens * TOKEN_BYTES}
     work = workload_of(inputs.graph, step.name, whole)
     if step.kind == "groups":
         return {f"{place}groups": work.traces * work.trace_tokens * text}
     both = work.chosen.tokens + work.rejected.tokens
     if step.kind == "import":
-        return {f"{place}imported": (work.pairs * both if work.pairs else work.positives * work.chosen.tokens) * text}
+        tokens = work.groups * sum(side.tokens * side.each for side in work.members)
+        return {f"{place}imported": tokens * text}
     if step.gives == "groups":
         tokens = work.positives * work.chosen.tokens + work.pairs * both
         arrays = {} if step.own else {"sequences": tokens * TOKEN_BYTES}  # one set, of all trainings on them

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,11 @@ class ImportedSample:
     positives: int
     """Answers on the side +1."""
     pairs: int
-    """Labelled answers and samples with rewards count as pairs of as many sequences."""
+    """Groups of one answer on each side."""
+    groups: int
+    """All of them: answers, pairs, labelled answers, a prompt's samples."""
+    members: tuple[float, float]
+    """Of a group on the sides +1 and -1, on the average."""
     prompt: float
     """Mean."""
     chosen: np.ndarray
@@ -94,15 +99,31 @@ def sample_import(
         lengths = lognormal_shape(DEFAULTS["length_spread"].value) * DEFAULTS["completion_tokens"].value
         prompt = DEFAULTS["prompt_tokens"].value
         count = settings.max_rows
-        return ImportedSample(count, count, prompt, lengths, lengths, "not at hand; lengths are assumed")
+        return ImportedSample(
+            count, count, count, (1.0, 1.0), prompt, lengths, lengths, "not at hand; lengths are assumed"
+        )
     sides: dict[int, list[int]] = {+1: [], -1: []}
     for row in rows.found:
         for member in row.members:
             sides[member.side].append(sum(answer(turn["content"]) for turn in member.turns))
     either, share = sides[+1] + sides[-1], rows.total / rows.looked_at
-    positives = round(share * len(sides[+1]))
-    pairs = 0 if rows.layout.shape == "sft" else round(share * len(either) / 2)
+    positives, groups = round(share * len(sides[+1])), _groups(rows)
+    pairs = round(share * sum(Counter(told) == {+1: 1, -1: 1} for told in groups))
+    members = (len(sides[+1]) / len(groups), len(sides[-1]) / len(groups))
     note = f"{rows.total:,} rows, the first {rows.looked_at:,} read as {rows.layout}"
     chosen, rejected = (np.array(found or either, float) for found in sides.values())
     prompt = float(np.mean([chat(row.prompt) for row in rows.found]))
-    return ImportedSample(positives, pairs, prompt, chosen, rejected, note)
+    return ImportedSample(positives, pairs, round(share * len(groups)), members, prompt, chosen, rejected, note)
+
+
+def _groups(rows: Rows) -> list[list[int]]:
+    """The sides of each group's members; samples that have a row each are those of one prompt."""
+    alone: dict[str, list[int]] = {}
+    found: list[list[int]] = []
+    for row in rows.found:
+        sides = [member.side for member in row.members]
+        if rows.layout.shape == "rollouts" and len(sides) == 1:
+            alone.setdefault(str((row.problem_id, row.prompt)), []).extend(sides)
+        else:
+            found.append(sides)
+    return [*found, *alone.values()]

@@ -16,7 +16,7 @@ from redi_ray.plan.costs import Inputs, StageCost
 from redi_ray.plan.flops import Flops, scoring, training
 from redi_ray.plan.memory import Setup
 from redi_ray.plan.shapes import ModelShape
-from redi_ray.plan.workload import Side, Workload, groups_trained, sides_of
+from redi_ray.plan.workload import Side, Workload, groups_read, groups_trained, sides_of
 from redi_ray.stages.training import Recipe
 
 REFERENCES, MISMATCHED = "references", "references/mismatched"
@@ -36,13 +36,11 @@ class PlannedTraining:
     def settings(self) -> TrainSettings:
         return self.recipe.settings
 
-    @property
-    def paired(self) -> bool:
-        return self.recipe.kind == "pairs"
-
     def sides(self, work: Workload) -> list[Side]:
         """Of a group, as this training reads it. work: of its data."""
-        return sides_of(work, self.recipe.objective.name, self.paired, self.settings)
+        sides = sides_of(work, self.recipe)
+        read = sides[:1] if OBJECTIVES[self.recipe.objective.name].sides == "chosen" else sides
+        return [side.within(self.settings.max_length) for side in read]
 
     def setup(self, shape: ModelShape) -> Setup:
         """What decides its ranks' memory."""
@@ -76,27 +74,30 @@ def corpus_cost(inputs: Inputs, work: Workload, name: str, init: ArithmeticModel
 
 
 def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> StageCost:
-    """Of a training on positives or pairs. work: of its data."""
+    """Of a training on positives, pairs or groups. work: of its data."""
     settings, objective, trainer = each.settings, each.recipe.objective, each.recipe.trainer
-    available = work.pairs if each.paired else work.positives
+    available = groups_read(work, each.recipe)
     groups = groups_trained(available, settings)
     sides, spec = each.sides(work), OBJECTIVES[objective.name]
     flops, checkpointing = Flops(0, 0), settings.gradient_checkpointing
-    step_tokens = sum(side.tokens for side in sides) * settings.batch_size
+    group_tokens = sum(side.tokens * side.each for side in sides)
+    step_tokens = group_tokens * settings.batch_size
     passes = math.ceil(step_tokens / (settings.tokens_per_pack * trainer.pool[1]))
     adapters = each.overrides.lora is not None
     for side in sides:
-        once = scoring(inputs.student, side.lengths, side.scored)
-        flops += training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters)
+        once = scoring(inputs.student, side.lengths, side.scored).times(side.each)
+        trained = training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters)
+        flops += trained.times(side.each)
         if not spec.linear(objective) and passes > 1:
             flops += Flops(0, once.hardware)  # scores are needed before coefficients
         if spec.needs_mismatched(objective):
             flops += Flops(0, once.hardware)
-    notes = [] if groups else ["there are no pairs" if each.paired else "there are no positives"]
+    nothing = {"examples": "there are no positives"}.get(each.recipe.reads, f"there are no {each.recipe.reads}")
+    notes = [] if groups else [nothing]
     if not spec.linear(objective) and passes > 1:
         notes.append("scores first, then trains: one more forward pass")
     note = "; ".join([f"{settings.total_steps(available):,} steps", *notes])
-    tokens, sequences = groups * sum(side.tokens for side in sides), groups * len(sides)
+    tokens, sequences = groups * group_tokens, groups * sum(side.each for side in sides)
     return _trained(inputs, work, each.name, [each.name], sequences, tokens, flops.times(groups), trainer, note)
 
 
@@ -104,7 +105,7 @@ def siblings(graph: Graph, step: Step) -> list[Step]:
     """The trainings that start from the same model on the same data, which share the log-probs of their reference."""
 
     def data(one: Step) -> tuple[str, str, str]:
-        return one.inputs["start"], one.inputs["groups"], one.settings.kind
+        return one.inputs["start"], one.inputs["groups"], one.settings.reads
 
     return [other for other in graph if other.kind == "train" and data(other) == data(step)]
 
@@ -118,17 +119,17 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
         users = [other for other in together if _needs(other.settings, title)]
         if not users:
             continue
-        paired = step.settings.kind == "pairs"
-        flops, sides = Flops(0, 0), [work.chosen, work.rejected] if paired else [work.chosen]
+        flops, sides = Flops(0, 0), sides_of(work, step.settings)
         for side in sides:
-            flops += scoring(inputs.student, side.lengths, side.scored)
-        groups, names = work.pairs if paired else work.positives, [other.name for other in users]
+            flops += scoring(inputs.student, side.lengths, side.scored).times(side.each)
+        groups, names = groups_read(work, step.settings), [other.name for other in users]
         whose = f" ({step.inputs['start']} on {step.inputs['groups']})" if all(other.own for other in users) else ""
-        tokens = groups * sum(side.tokens for side in sides)
-        trainer, note = inputs.config.resources.trainer, f"for {', '.join(names)}"
-        yield _trained(
-            inputs, work, title + whose, names, len(sides) * groups, tokens, flops.times(groups), trainer, note
+        tokens, sequences = (
+            groups * sum(side.tokens * side.each for side in sides),
+            groups * sum(side.each for side in sides),
         )
+        trainer, note = inputs.config.resources.trainer, f"for {', '.join(names)}"
+        yield _trained(inputs, work, title + whose, names, sequences, tokens, flops.times(groups), trainer, note)
 
 
 def _needs(recipe: Recipe, title: str) -> bool:

@@ -9,13 +9,13 @@ import numpy as np
 from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.training import TrainSettings
-from redi_ray.objectives import OBJECTIVES
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.standard import written
 from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
 from redi_ray.plan.sample import DataSample
+from redi_ray.stages.training import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Side:
     """Tokens on the average."""
     completions: np.ndarray
     """`[n]` a distribution of tokens."""
+    each: float = 1.0
+    """Of them in a group, on the average."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -44,7 +46,7 @@ class Side:
 
     def within(self, longest: int) -> Side:
         """Cut as a training's `max_length` does."""
-        return Side(self.prompt, cut_at(self.completions, max(1.0, longest - self.prompt)))
+        return replace(self, completions=cut_at(self.completions, max(1.0, longest - self.prompt)))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Workload:
     @property
     def pairs(self) -> int:
         return round(self.problems * self.share("paired") * self.config.curate.pairs_per_problem)
+
+    @property
+    def groups(self) -> int:
+        """Of a training that reads groups of any form."""
+        return self.pairs
 
     @property
     def traces(self) -> float:
@@ -133,6 +140,11 @@ class Workload:
     def rejected(self) -> Side:
         return Side(self.prompt, dropped_above(self.wrong, self.config.curate.max_response_tokens))
 
+    @property
+    def members(self) -> list[Side]:
+        """Of a group of any form; of traces that are not sampled yet, one right and one wrong one."""
+        return [self.chosen, self.rejected]
+
     def answers(self) -> np.ndarray:
         """Lengths of answers in evaluation."""
         mean = self.assume["completion_tokens"] * self.assume["eval_ratio"]
@@ -160,6 +172,10 @@ class ImportedWorkload(Workload):
         return self._seen.pairs
 
     @property
+    def groups(self) -> int:
+        return self._seen.groups
+
+    @property
     def prompt(self) -> float:
         return self._seen.prompt
 
@@ -170,6 +186,11 @@ class ImportedWorkload(Workload):
     @property
     def rejected(self) -> Side:
         return Side(self.prompt, self._seen.rejected)
+
+    @property
+    def members(self) -> list[Side]:
+        found = zip((self.chosen, self.rejected), self._seen.members, strict=True)
+        return [replace(side, each=each) for side, each in found if each]
 
 
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
@@ -184,11 +205,16 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
 
 
-def sides_of(work: Workload, objective: str, paired: bool, settings: TrainSettings) -> list[Side]:
-    """What a group is made of: the chosen side alone, or both."""
-    both = paired and OBJECTIVES[objective].sides != "chosen"
-    sides = [work.chosen, work.rejected] if both else [work.chosen]
-    return [side.within(settings.max_length) for side in sides]
+def groups_read(work: Workload, recipe: Recipe) -> int:
+    """Groups that a training learns from: examples, pairs, or samples of any number."""
+    return {"groups": work.groups, "pairs": work.pairs, "examples": work.positives}[recipe.reads]
+
+
+def sides_of(work: Workload, recipe: Recipe) -> list[Side]:
+    """What a group is made of as it is tokenised: a chosen side alone, both, or as many of each as its samples."""
+    if recipe.reads == "groups":
+        return work.members
+    return [work.chosen, work.rejected] if recipe.reads == "pairs" else [work.chosen]
 
 
 def groups_trained(groups: int, settings: TrainSettings) -> int:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.stages.arrays import writing
+from redi_ray.stages.groups import UNPAIRED
 from redi_ray.stages.parts import Part
 from redi_ray.stages.tokenising import DONE, NOTHING_SCORED, Tokenising, merged
 from redi_ray.store import storage
@@ -60,7 +61,10 @@ def _nothing_left(
     if dropped.get(NOTHING_SCORED):
         scored = "has a token to score on every side; mask less of rejected traces"
         return f"none of the {rows} {how.kind} {scored}" + (f" ({dropped})" if len(dropped) > 1 else "")
-    return f"none of the {rows} rows of the table `{how.table}` is one to learn {how.kind} from: {dropped}"
+    way = ""
+    if dropped.get(UNPAIRED):
+        way = ". A pair is a group of one member on each side: take an objective on samples (kto, advantage, asymre), or pairs"
+    return f"none of the {rows} rows of the table `{how.table}` is one to learn {how.kind} from: {dropped}{way}"
 
 
 @dataclass(frozen=True)

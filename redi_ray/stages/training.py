@@ -12,6 +12,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
+from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
@@ -20,7 +21,7 @@ from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.on_ray.orders import Development
 
-LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "truncated_mismatched")
+LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""
 
 
@@ -115,11 +116,16 @@ def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | S
 
 
 def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Training:
-    """The same with the data made: tokens, and log-probs of the reference where the objective has one."""
+    """The same with the data made: tokens, and log-probs of the reference where the objective has one.
+
+    Raises DataError where some sequences lack a reward that the objective needs.
+    """
     from redi_ray.objectives import OBJECTIVES
 
     spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings)
+    if spec.needs_rewards:
+        require_rewards(name, recipe.objective.name, data)
     if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:
@@ -131,6 +137,15 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
             inputs["dev"].table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds
         )
     return Training(place(run, name, recipe, inputs), start, data, others, recipe, measured)
+
+
+def require_rewards(name: str, objective: str, data: Manifest) -> None:
+    """Raise DataError where some of the sequences have a reward and others have none: then the arrays have none at all."""
+    if lacking := data.counts.get("units_without_reward"):
+        raise DataError(
+            f"{name}: {objective} needs a reward for every sequence (or unit), and {lacking:,} in {data.uri} have none: give "
+            "them a number, or leave them out of the data"
+        )
 
 
 def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manifest:
@@ -164,6 +179,15 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
             outcome.facts["guard_trips"],
             outcome.facts["first_trip"],
         )
+    lengths = {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts}
+    if lengths.get("too_long"):
+        told = ("too_long", "dropped_groups", "dropped_members", "truncated", "sequences")
+        log.warning(
+            "%s: %d sequences are longer than train.max_length or the model's positions: %d groups and %d single sequences of "
+            "others are dropped, %d are cut, %d are left",
+            stage.name,
+            *(lengths.get(name, 0) for name in told),
+        )
     for note in outcome.facts["notes"]:
         log.info("%s: %s", stage.name, note)
     facts = {
@@ -175,7 +199,7 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         "world_sizes": outcome.facts["world_sizes"],
         "notes": outcome.facts["notes"],
         "final": outcome.final,
-        "lengths": {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts},
+        "lengths": lengths,
         "guard_trips": outcome.facts.get("guard_trips", 0),
         "first_trip": outcome.facts.get("first_trip", ""),
         "prompt": data.facts["prompt"],

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.errors import UserError
+from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.sequences import PIECE, SequenceStore, count_scored, piece
 
 
@@ -27,13 +29,14 @@ def require_vocabulary(store: SequenceStore, rows: int) -> None:
 
 
 def fit_lengths(
-    store: SequenceStore, settings: TrainSettings, positions: int | None = None
+    store: SequenceStore, settings: TrainSettings, positions: int | None = None, objective: Objective | None = None
 ) -> tuple[SequenceStore, dict[str, int]]:
     """Apply `max_length`, or how far the model's `positions` reach where that is less, by `on_too_long`.
 
     Returns the store (the same one if everything fits) and counts: `too_long` sequences, `truncated` sequences,
-    `dropped_groups`. A group goes as a whole: half a pair is no pair. One whose truncation leaves a side without a scored
-    token is dropped too. Raises ValueError for `error`, and if nothing is left.
+    `dropped_groups`. A group goes as a whole: half a pair is no pair. Of one whose sequences the objective reads paired or not,
+    those that are too long go alone (`dropped_members`), unless a single one would be left to be compared with none. What
+    truncation leaves without a scored token is dropped too. Raises ValueError for `error`, and if nothing is left.
 
     A mismatched sequence goes with its group, and is cut whatever the setting (`truncated_mismatched`): its prompt and its
     completion were never meant for each other, so its length says nothing about the data, and it is not trained on.
@@ -47,8 +50,11 @@ def fit_lengths(
     if too_long.any():
         if settings.on_too_long == "error":
             raise ValueError(too_long_message(store, too_long, limit, settings.max_length))
-        keep, lengths = groups_that_fit(store, too_long, settings)
-        counts["dropped_groups"] = store.num_groups - len(np.unique(store.group[keep]))
+        keep, lengths = sequences_that_fit(store, too_long, settings, objective)
+        whole = np.unique(store.group[keep])
+        counts["dropped_groups"] = store.num_groups - len(whole)
+        if members := int(np.isin(store.group, whole).sum()) - len(keep):
+            counts["dropped_members"] = members
         counts["truncated"] = int(too_long[keep].sum())
         kept = store.select(keep, lengths[keep])
     if store.mismatched is None:
@@ -61,16 +67,23 @@ def fit_lengths(
     return kept.with_mismatched(cut), counts
 
 
-def groups_that_fit(
-    store: SequenceStore, too_long: np.ndarray, settings: TrainSettings
+def sequences_that_fit(
+    store: SequenceStore, too_long: np.ndarray, settings: TrainSettings, objective: Objective | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sequences of the groups that stay, and the lengths `[n]` they are cut to. Raises ValueError if none stays."""
+    """Sequences that stay, and the lengths `[n]` they are cut to. Raises ValueError if none stays."""
     lengths = np.minimum(store.lengths, settings.max_length)
     bad = too_long
     if settings.on_too_long == "truncate":
         bad = too_long.copy()
         bad[too_long] = count_scored(store.weights, store.starts[too_long], lengths[too_long]) == 0
-    keep = np.flatnonzero(~np.isin(store.group, np.unique(store.group[bad])))
+    gone = np.unique(store.group[bad])
+    if objective is not None and OBJECTIVES[objective.name].sides == "any":
+        left = np.bincount(store.group[~bad], minlength=store.num_groups)
+        least = 2 if OBJECTIVES[objective.name].compares_rewards(objective) else 1
+        gone = gone[left[gone] < least]
+        keep = np.flatnonzero(~bad & ~np.isin(store.group, gone))
+    else:
+        keep = np.flatnonzero(~np.isin(store.group, gone))
     if not len(keep):
         raise ValueError(f"no group is left: all have a sequence longer than max_length = {settings.max_length}")
     return keep, lengths

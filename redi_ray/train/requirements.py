@@ -57,8 +57,8 @@ def require_rewards(store: SequenceStore, objective: Objective) -> None:
         most, least = (f.reduceat(rewards[order], borders) for f in (np.maximum, np.minimum))
         if not (most > least).any():
             raise ValueError(
-                f"{name} compares the rewards of a group, and none of {store.num_groups} groups has two that differ: nothing "
-                "would be learnt. Groups need several samples of a problem, right ones and wrong ones; or set `baseline` to none"
+                f"{name} compares the rewards of a group, and none of {store.num_groups} groups has two that differ: they would "
+                "decide nothing. Groups need several samples of a problem, right ones and wrong ones; or set another `baseline`"
             )
 
 

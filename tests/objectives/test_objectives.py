@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from redi_ray.config.objectives import (
+    BY_UNIT,
     IMITATING,
+    REWARDED,
+    UNPAIRED,
     AdvantageObjective,
     AlphaSchedule,
     AsymreObjective,
@@ -135,6 +138,9 @@ def test_pointwise_slopes_agree_with_finite_differences_and_stay_finite(settings
 
 def test_who_imitates_is_known_without_torch():
     assert {name for name, spec in OBJECTIVES.items() if spec.sides == "chosen"} == IMITATING
+    assert {name for name, spec in OBJECTIVES.items() if spec.sides == "any"} == UNPAIRED
+    assert {name for name, spec in OBJECTIVES.items() if spec.needs_rewards} == REWARDED
+    assert {name for name, spec in OBJECTIVES.items() if spec.several_units} == BY_UNIT
 
 
 def test_redi_by_hand():

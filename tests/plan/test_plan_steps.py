@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from problem_sources import write_lines
 
 from redi_ray.cli.plan import make_assumptions, make_inputs
 from redi_ray.config.load import load_config, read_yaml
@@ -107,3 +108,37 @@ def test_a_judge_of_a_named_step_is_a_model_that_is_priced(tmp_path: Path):
     assert found["own_math@3"].sequences == 600
     assert inputs.engines["own_math@3"].name == "Qwen/Qwen2.5-1.5B"
     assert "judge" not in found, "the config's own line has none"
+
+
+SETS = {
+    "labelled": [{"prompt": f"{n}?", "completion": "a", "label": n % 4 == 0} for n in range(40)],
+    "rollouts": [{"prompt": f"{n}?", "responses": list("abcd"), "rewards": [1, 0, 0, 0]} for n in range(40)],
+    "samples": [{"prompt": f"{n // 4}?", "response": f"{n}", "reward": n % 2} for n in range(40)],
+    "prefs": [{"prompt": f"{n}?", "chosen": "a", "rejected": "b"} for n in range(40)],
+}
+READ = {
+    "labelled": ("kto", 40, 10), "rollouts": ("advantage", 160, 10), "samples": ("asymre", 40, 3), "prefs": ("dpo", 80, 10),
+}  # fmt: skip
+"""Objective, sequences of an epoch, and its steps of 4 groups."""
+
+
+def test_imported_groups_count_as_a_training_reads_them(tmp_path: Path):
+    """A labelled answer is a group of its own, n samples are one: not so many pairs."""
+    steps: dict[str, object] = {}
+    for name, rows in SETS.items():
+        path = write_lines(tmp_path / f"{name}.jsonl", rows)
+        steps[name] = {"do": "import", "source": {"kind": "files", "paths": [path]}}
+        steps[f"on_{name}"] = {"do": "train", "from": "base", "on": name, "objective": {"name": READ[name][0]}}
+    raw = {
+        "steps": steps,
+        "model": {"init": {"kind": "scratch"}, "prompt": {"prefix": ""}},
+        "redi": {"train": {"batch_size": 4}},
+    }
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(raw))
+    inputs = make_inputs(load_config(str(tmp_path / "x.yaml")), "H100", [], 100)
+    found = {stage.name: stage for stage in planned(inputs, {}).stages}
+    epochs = inputs.config.redi.train.epochs
+    for name, (_, sequences, steps_of_an_epoch) in READ.items():
+        assert found[f"on_{name}"].sequences == pytest.approx(epochs * sequences), name
+        assert f"{epochs * steps_of_an_epoch:,} steps" in found[f"on_{name}"].note
+    assert found["references (base on labelled)"].sequences == 40

@@ -23,6 +23,7 @@ from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts, read_piece
 from redi_ray.stages.sequences import build_sequences, require_table
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
+from redi_ray.stages.training import require_rewards
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.text.templates import RoleError
@@ -90,6 +91,11 @@ def test_rewards_that_some_lack_are_not_made_up(tmp_path: Path):
     built = build(tmp_path, [group("a", member("2", 1, reward=1.0), member("3", -1))])
     assert built["counts"]["units_without_reward"] == 1
     assert not (tmp_path / "out/arrays/reward.npy").exists()
+    made = Manifest("sequences/groups", "key", "some/where", {}, {}, counts=built["counts"])
+    with pytest.raises(
+        DataError, match=r"x: asymre needs a reward for every sequence .*, and 1 in some/where have none"
+    ):
+        require_rewards("x", "asymre", made)
 
 
 def test_only_the_differing_step_is_scored_and_no_end_of_turn(tmp_path: Path):

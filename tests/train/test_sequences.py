@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import tiny_store
 
+from redi_ray.config.objectives import AdvantageObjective, KtoObjective, RediObjective
 from redi_ray.config.training import TrainSettings
 from redi_ray.errors import UserError
 from redi_ray.train.lengths import fit_lengths, require_vocabulary
@@ -174,3 +175,25 @@ def test_truncation_that_leaves_nothing_to_score_drops_the_pair():
     assert rows(cut) == [[1, 2], [1, 2]]
     with pytest.raises(ValueError, match="no group is left"):
         fit("truncate", 1)
+
+
+@pytest.mark.parametrize(
+    ("objective", "left", "counts"),
+    [
+        (None, [2], {"dropped_groups": 2}),
+        (RediObjective(), [2], {"dropped_groups": 2}),
+        (KtoObjective(), [0, 0, 1, 2], {"dropped_groups": 0, "dropped_members": 2}),
+        (AdvantageObjective(), [0, 0, 2], {"dropped_groups": 1, "dropped_members": 1}),
+        (AdvantageObjective(baseline="none"), [0, 0, 1, 2], {"dropped_groups": 0, "dropped_members": 2}),
+    ],
+    ids=["unknown", "pairs", "each by itself", "compared", "not compared"],
+)
+def test_of_a_group_of_samples_only_the_long_one_goes(objective, left, counts):
+    """Groups of 3, 2 and 1 samples, one too long in the first two; a sample that would be compared with none goes too."""
+    sizes = [(0, 3), (0, 6), (0, 3), (1, 3), (1, 6), (2, 3)]
+    made = [SequenceRecord(group, 1, list(range(size)), 1, reward=[place]) for place, (group, size) in enumerate(sizes)]
+    settings = TrainSettings(max_length=4, on_too_long="drop")
+    kept, found = fit_lengths(SequenceStore.from_records(made), settings, objective=objective)
+    old = [sizes[int(reward)][0] for reward in kept.reward]
+    assert (old, found) == (left, {"too_long": 2, "truncated": 0, **counts})
+    assert kept.group.tolist() == np.unique(old, return_inverse=True)[1].tolist()

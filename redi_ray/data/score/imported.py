@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -16,14 +15,28 @@ from redi_ray.config.scorers import ImportedScorer
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.data.sources.folders import expand_paths, short_names
 from redi_ray.data.sources.ids import Hashes, hash_ids
-from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.readers import DataError, Row, file_rows
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shards import RejectWriter
-from redi_ray.data.sources.values import read_id, shown
+from redi_ray.data.sources.values import BadValue, read_id, read_number, shown
 from redi_ray.store import storage
 from redi_ray.store.contents import content_of
 
 ROWS_AT_A_TIME = 10_000
+LOOKED_AT = 200
+"""Rows that are looked at before anything starts."""
+
+
+def look(settings: ImportedScorer, where: str) -> None:
+    """Raise DataError where the files are not there, or none of their first rows has an id and a number."""
+    first, seen = "", 0
+    for row in islice(_files(settings, f"{where}.paths"), LOOKED_AT):
+        seen += 1
+        wrong = ("unreadable_row", row.error) if row.value is None else _wrong(settings, row.value)
+        if wrong is None:
+            return
+        first = first or f"{row.where}: {wrong[1]}"
+    raise DataError(f"{where}: none of the first {seen} rows has an id and a number; {first}")
 
 
 def prepare(settings: ImportedScorer, asked: Asked) -> dict[str, Any]:
@@ -59,27 +72,37 @@ def prepare(settings: ImportedScorer, asked: Asked) -> dict[str, Any]:
     return {"files": told | {"rejected": dict(rejects.reasons)}}
 
 
-def _rows(settings: ImportedScorer, rejects: RejectWriter) -> Iterator[tuple[str, float]]:
-    uris = expand_paths(settings.paths, "a scorer's paths")
+def _files(settings: ImportedScorer, told: str = "a scorer's paths") -> Iterator[Row]:
+    uris = expand_paths(settings.paths, told)
     for uri, name in zip(uris, short_names(uris), strict=True):
-        for row in file_rows(uri, name=name):
-            if row.value is None:
-                rejects.add(row.where, "unreadable_row", row.error, row.raw)
-                continue
-            key, found = read_id(lookup(row.value, settings.trace_id)), lookup(row.value, settings.value)
-            number = _number(found)
-            if key is None:
-                rejects.add(row.where, "no_trace_id", _told(row.value, settings.trace_id), row.value)
-            elif number is None:
-                rejects.add(row.where, "no_number", _told(row.value, settings.value), row.value)
-            else:
-                yield key, number
+        yield from file_rows(uri, name=name)
+
+
+def _rows(settings: ImportedScorer, rejects: RejectWriter) -> Iterator[tuple[str, float]]:
+    for row in _files(settings):
+        if row.value is None:
+            rejects.add(row.where, "unreadable_row", row.error, row.raw)
+        elif (wrong := _wrong(settings, row.value)) is not None:
+            rejects.add(row.where, *wrong, row.value)
+        else:
+            key, number = read_id(lookup(row.value, settings.trace_id)), _number(lookup(row.value, settings.value))
+            assert key is not None
+            assert number is not None
+            yield key, number
+
+
+def _wrong(settings: ImportedScorer, row: dict[str, Any]) -> tuple[str, str] | None:
+    """Reason and detail of a row without an id or a number."""
+    if read_id(lookup(row, settings.trace_id)) is None:
+        return "no_trace_id", _told(row, settings.trace_id)
+    return None if _number(lookup(row, settings.value)) is not None else ("no_number", _told(row, settings.value))
 
 
 def _number(value: Any) -> float | None:
-    if not isinstance(value, int | float | np.number):
+    try:
+        return read_number(value)
+    except BadValue:
         return None
-    return float(value) if math.isfinite(value) else None
 
 
 def _told(row: dict[str, Any], column: str) -> str:

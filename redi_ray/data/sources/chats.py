@@ -1,4 +1,5 @@
-"""Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, or JSON text.
+"""Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, JSON or Python text, or
+Anthropic's transcripts (`\n\nHuman: ...\n\nAssistant: ...`).
 
 A problem is the one user turn, a completion the one assistant turn, or all turns after the problem. What would be lost is
 refused with a reason: more turns of a problem, calls of tools outside of the text, and a system turn, since the trace may depend
@@ -7,7 +8,9 @@ on it and is trained with ours. Imported sets keep all turns (`read_turns`).
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,6 +28,10 @@ ROLES = {
 }
 """Names of roles, in small letters, and what they are here."""
 KEYS = (("role", "content"), ("from", "value"))
+PRINTED = re.compile(r"\[?\s*\{'(?:role|content|from|value)':")
+"""Begins a chat as Python prints it, which is what pandas writes into a cell of a CSV file."""
+TRANSCRIPT = re.compile(r"Human:.*?\n\nAssistant:", re.DOTALL)
+SPEAKER = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 class BadChat(BadValue):
@@ -42,6 +49,7 @@ def read_text(value: Any, role: Role) -> str | None:
     """
     chat = as_chat(value)
     if chat is None:
+        _require_read(value)
         return value if isinstance(value, str) else None
     turns = _turns(chat)
     names = [name for name, _ in turns]
@@ -112,6 +120,7 @@ def read_turns(value: Any, role: Role) -> list[dict[str, str]] | None:
     """
     chat = as_chat(value)
     if chat is None:
+        _require_read(value)
         return [{"role": role, "content": value}] if isinstance(value, str) else None
     turns = [_turn(message) for message in chat]
     if unknown := [name for name, _ in turns if name not in ROLES.values()]:
@@ -127,14 +136,43 @@ def is_chat(value: Any) -> bool:
 
 def as_chat(value: Any) -> list[dict[str, Any]] | None:
     """The messages of a chat in any of its forms; None for all else."""
-    if isinstance(value, str) and value.lstrip()[:2] in ("[{", '{"'):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
+    value = _unwritten(value) if isinstance(value, str) else value
     if _is_message(value):
         return [value]
     return value if is_chat(value) else None
+
+
+def _unwritten(text: str) -> Any:
+    """What a text holds that is a chat written down; the text itself, or None, for all else."""
+    bare = text.lstrip()
+    try:
+        if PRINTED.match(bare):
+            return ast.literal_eval(bare.rstrip())
+        if bare[:2] in ("[{", '{"'):
+            return json.loads(bare)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return _transcript(bare) if TRANSCRIPT.match(bare) else text
+
+
+def _transcript(text: str) -> list[dict[str, str]]:
+    """The turns of one of Anthropic's transcripts. One that ends where the answer begins is what is asked."""
+    _, *parts = SPEAKER.split(text.rstrip())
+    turns = [
+        {"role": {"Human": "user", "Assistant": "assistant"}[who], "content": said.strip()}
+        for who, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return turns if turns[-1]["content"] or turns[-1]["role"] == "user" else turns[:-1]
+
+
+def _require_read(value: Any) -> None:
+    """Raise BadChat for the text of a chat that cannot be read back, which is no answer."""
+    if isinstance(value, str) and PRINTED.match(value.lstrip()):
+        raise BadChat(
+            "printed_chat",
+            "holds a chat as Python or numpy prints it, as pandas writes it into CSV, which cannot be read back: save the set "
+            "as JSON lines or Parquet",
+        )
 
 
 def _is_message(value: Any) -> bool:
@@ -158,14 +196,23 @@ def _turn(message: dict[str, Any]) -> tuple[str, str]:
 
 def _content(content: Any, role: str) -> str:
     """The text of a message's content, which may come in parts."""
-    if isinstance(content, str | None):
-        return content or ""
-    parts = content if isinstance(content, list) else [content]
+    parts = content if isinstance(content, list) else ["" if content is None else content]
     found = [part.get("text") if isinstance(part, dict) else part for part in parts]
     texts = [text for text in found if isinstance(text, str)]
     if len(texts) < len(found):
         raise BadChat("no_text", f"the chat's {role} turn holds more than text")
-    return "".join(texts)
+    whole = "".join(texts)
+    if not is_text(whole):
+        raise BadChat("no_text", f"the chat's {role} turn holds half a surrogate pair, which is no text")
+    return whole
+
+
+def is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8; JSON can hold half a surrogate pair."""
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def joined(thought: Any, answer: Any) -> Any:

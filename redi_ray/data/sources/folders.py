@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from redi_ray.cluster.runtime import log
 from redi_ray.errors import UserError
 from redi_ray.store import storage
@@ -40,6 +42,8 @@ BESIDE_DATA = frozenset(
     }
 )  # fmt: skip
 """Last parts of the names of files that are known to hold no rows."""
+SPLITS = ({"train"}, {"test", "validation", "valid", "val", "eval", "dev"})
+"""Words in the names of files: what one trains on, and what is kept from it."""
 NAMES_SHOWN = 5
 
 
@@ -80,7 +84,7 @@ def short_names(uris: list[str]) -> list[str]:
     """Each file's path below the folder that all of them share."""
     parts = [uri.split("/") for uri in uris]
     shared = 0
-    while all(len(path) > shared + 1 and path[shared] == parts[0][shared] for path in parts):
+    while parts and all(len(path) > shared + 1 and path[shared] == parts[0][shared] for path in parts):
         shared += 1
     return ["/".join(path[shared:]) for path in parts]
 
@@ -107,6 +111,12 @@ def _data_files(root: str, found: list[str], told: str) -> list[str]:
         raise DataError(
             f"{told}: {root} holds data files that cannot be read ({len(unread)}): {_few(unread)}. Convert or unpack them, move "
             f"them away, or name the files to be read one by one. What can be read: {READABLE}"
+        )
+    words = set(re.findall("[a-z]+", " ".join(short_names(kept)).lower()))
+    if all(words & split for split in SPLITS):
+        splits = ", ".join(sorted(words & (SPLITS[0] | SPLITS[1])))
+        log.warning(
+            "%s: %s holds several splits (%s), and all are read; name the files to read one", told, root, splits
         )
     if aside:
         log.warning("%s: not read in %s (%d): %s", told, root, len(aside), _few(aside))

@@ -73,6 +73,7 @@ class RowReader:
             "rollouts": self._rollouts,
         }
         prompt, members = by_shape[self.layout.shape](row)
+        prompt = self._with_system(row, prompt)
         names = ("chosen", "rejected") if self.layout.shape == "preference" else ("answer",) * len(members)
         for name, member in zip(names, members, strict=True):
             self._check_beginning(name, member.turns[0]["content"])
@@ -195,6 +196,19 @@ class RowReader:
         _check_texts(turns, name)
         return turns
 
+    def _with_system(self, row: Row, prompt: list[Message]) -> list[Message]:
+        """The prompt behind what the row says before all."""
+        value = self._value(row, "system")
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return prompt
+        if not isinstance(value, str):
+            raise LeftOut("bad_system", f"{self._told(row, 'system')}, and a system turn is text")
+        if prompt[0]["role"] != "system":
+            return [{"role": "system", "content": value}, *prompt]
+        if prompt[0]["content"].strip() != value.strip():
+            raise LeftOut("two_systems", f"{self._told(row, 'system')}, and the chat begins with another system turn")
+        return prompt
+
     def _asked(self, prompt: list[Message]) -> list[Message]:
         """The prompt as it is trained: as it is, or a bare problem as the evaluation asks it."""
         if self.settings.prompts == "chats":
@@ -232,7 +246,8 @@ class RowReader:
         try:
             return read_number(value)
         except BadValue as error:
-            raise LeftOut(f"bad_{name}", f"{self._told(row, name)}: {error}") from error
+            field = f"; name the field that counts, as columns.{name}" if isinstance(value, dict) else ""
+            raise LeftOut(f"bad_{name}", f"{self._told(row, name)}: {error}{field}") from error
 
     def _told(self, row: Row, name: str) -> str:
         column, found = self.layout.columns[name], self._value(row, name)
@@ -242,6 +257,9 @@ class RowReader:
 
 
 def _check_texts(turns: Sequence[Message], name: str) -> None:
+    first = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), 0)
+    if any(turn["role"] == "system" for turn in turns[first:]):
+        raise LeftOut("late_system", "a system turn stands behind an answer, where no template writes one")
     if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns):
         raise LeftOut(f"no_{name}", "the answer is empty")
 

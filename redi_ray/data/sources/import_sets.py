@@ -17,6 +17,7 @@ from typing import Any
 
 import ray
 
+from redi_ray.cluster.runtime import log
 from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
@@ -26,7 +27,7 @@ from redi_ray.data.sources.import_groups import Samples
 from redi_ray.data.sources.import_rows import WITHOUT_PREFIX, Answered, LeftOut, RowReader
 from redi_ray.data.sources.readers import Row, source_rows
 from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
-from redi_ray.data.sources.shards import RejectWriter, ShardWriter
+from redi_ray.data.sources.shards import TOLD_LIMIT, RejectWriter, ShardWriter
 from redi_ray.schemas import EXAMPLE, GROUP, PAIR
 from redi_ray.store import storage
 
@@ -68,18 +69,30 @@ def first_rows(settings: ImportSettings, where: str) -> list[Row]:
 def look(settings: ImportSettings, prompt: PromptSettings, where: str) -> Layout:
     """How a set will be read, by its first rows. Raises DataError where that cannot be told, or not one of them can be used."""
     head = first_rows(settings, where)
-    values = [row.value for row in head if row.value is not None]
-    layout = layout_of(settings, values, where)
+    layout = layout_of(settings, _values(head, where), where)
     read, found = RowReader(layout, settings, prompt), Counter[str]()
     first: dict[str, str] = {}
     for row in head:
         try:
             read(row.value or {})
-            return layout
         except LeftOut as error:
             found[error.reason] += 1
             first.setdefault(error.reason, f"{row.where}: {error}")
-    raise DataError(refusal(where, f"the first {len(head)} rows", layout, found, first, prompt))
+    if found.total() == len(head):
+        raise DataError(refusal(where, f"the first {len(head)} rows", layout, found, first, prompt))
+    for reason, count in found.most_common(MOST_TOLD):
+        told = (where, count, len(head), reason, first[reason][:TOLD_LIMIT])
+        log.warning("%s: %d of the first %d rows cannot be used: %s, %s", *told)
+    return layout
+
+
+def _values(head: Sequence[Row], where: str) -> Sequence[Mapping[str, Any]]:
+    """What the first rows hold. Raises DataError where none can be read."""
+    values = [row.value for row in head if row.value is not None]
+    if not values:
+        why = f"no row can be read; {head[0].where} {head[0].error}" if head else "the set has no rows"
+        raise DataError(f"{where}: {why}")
+    return values
 
 
 def import_set(settings: ImportSettings, prompt: PromptSettings, out_uri: str, where: str) -> ImportCounts:
@@ -98,7 +111,7 @@ def import_set(settings: ImportSettings, prompt: PromptSettings, out_uri: str, w
 def _import_rows(settings: ImportSettings, prompt: PromptSettings, out_uri: str, where: str) -> ImportCounts:
     rows = itertools.islice(source_rows(settings.source, told=f"{where}.source"), settings.max_rows)
     head = list(itertools.islice(rows, LOOKED_AT))
-    layout = layout_of(settings, [row.value for row in head if row.value is not None], where)
+    layout = layout_of(settings, _values(head, where), where)
     importing = _Importing(RowReader(layout, settings, prompt), out_uri, where)
     with importing.samples:
         for row in itertools.chain(head, rows):

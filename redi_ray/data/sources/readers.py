@@ -188,13 +188,13 @@ def _csv_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | N
     """Rows of text under the names in the first line; an empty cell is null. A quoted cell may hold line breaks."""
     csv.field_size_limit(LONGEST_CELL)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, dialect=dialect, strict=True, restkey="")
+    rows = csv.DictReader(text, dialect=dialect, strict=True)
     try:
         for position, cells in enumerate(rows):
             where = f"{name}:{position}"
             if wanted is not None and not wanted(position):
                 yield UNREAD
-            elif "" in cells or None in cells.values():
+            elif None in cells or None in cells.values():
                 yield Row(
                     where, None, f"has not as many cells as the first line ({len(rows.fieldnames or ())})", str(cells)
                 )

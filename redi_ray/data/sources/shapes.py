@@ -10,14 +10,17 @@ import yaml
 
 from redi_ray.config.data import FileSet, HubSet
 from redi_ray.config.imports import COLUMNS, ImportColumns, ImportSettings, Shape
-from redi_ray.data.sources.chats import as_chat
+from redi_ray.data.sources.chats import ROLES, as_chat
 from redi_ray.data.sources.folders import DataError
 from redi_ray.data.sources.rows import lookup
 
 LOOKED_AT = 200
 """Rows that are looked at to tell a set's shape."""
+MOST_TOLD = 8
+"""Columns in a message."""
 NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt", "problem", "question", "instruction", "query", "input"),
+    "system": ("system", "system_prompt"),
     "messages": ("messages", "conversations", "conversation", "chat"),
     "completion": (
         "completion", "response", "output", "generation", "responses", "completions", "outputs", "generations", "samples",
@@ -58,6 +61,8 @@ class Layout:
     """What it is (a field of `ImportColumns`, or `input` of Alpaca's form) -> the column."""
     forms: Mapping[str, str]
     """What it is -> `text`, `chat` or `list` (of samples), for columns that hold answers and prompts."""
+    unread: tuple[str, ...] = ()
+    """Columns of the rows that say nothing here."""
 
     def __str__(self) -> str:
         """In words, such as: a preference set: prompt in `prompt` (text), chosen in `chosen` (chat)."""
@@ -66,7 +71,10 @@ class Layout:
             for name, column in self.columns.items()
         ]
         whole = self.shape == "preference" and "prompt" not in self.columns
-        return f"{NOUNS[self.shape]}: {', '.join(told)}{'; the prompt is what both chats begin with' if whole else ''}"
+        more = "; the prompt is what both chats begin with" if whole else ""
+        if self.unread:
+            more += f"; not read: {', '.join(self.unread[:MOST_TOLD])}{', ...' if len(self.unread) > MOST_TOLD else ''}"
+        return f"{NOUNS[self.shape]}: {', '.join(told)}{more}"
 
 
 def layout_of(settings: ImportSettings, rows: Sequence[Mapping[str, Any]], where: str = "source") -> Layout:
@@ -78,6 +86,11 @@ def layout_of(settings: ImportSettings, rows: Sequence[Mapping[str, Any]], where
         raise DataError(
             f"{where}: the columns {names} do not tell how to read {make}: {HAVE}. Say which is which, such as columns: "
             "{prompt: question, completion: answer}"
+        )
+    if idle := [name for name in settings.columns.given if name not in found.columns]:
+        raise DataError(
+            f"{where}: columns.{idle[0]} is not read of {NOUNS[found.shape]}, which has {', '.join(found.columns)} here; leave "
+            "it out, or say by `shape` what the set is"
         )
     missing = [f"{name}: {column}" for name, column in found.columns.items() if not _present(rows, column)]
     if missing:
@@ -101,10 +114,21 @@ def recognised(
         kept = {name: column for name, column in kept.items() if name not in ("prompt", "completion", "reasoning")}
     else:
         kept.pop("messages", None)
+    if "messages" in kept and "completion" in found and _asks(rows, kept["messages"]):
+        kept |= {name: found[name] for name in ("completion", "reasoning") if name in found}
+        kept = {"prompt": kept.pop("messages"), **kept}
     if kept.get("prompt") == "instruction" and "prompt" not in given and _present(rows, "input"):
         kept["input"] = "input"
     forms = {name: form for name in ANSWERS if name in kept and (form := _form(rows, kept[name]))}
-    return Layout(told, kept, forms)
+    read = {column.split(".")[0] for column in kept.values()}
+    return Layout(told, kept, forms, tuple(name for name in _names(rows) if name and name not in read))
+
+
+def _asks(rows: Iterable[Mapping[str, Any]], column: str) -> bool:
+    """Whether the first chat ends with a question, whose answers lie in a column of their own."""
+    chat = next((chat for row in rows if (chat := as_chat(lookup(dict(row), column)))), None)
+    turn = chat[-1] if chat else {}
+    return ROLES.get(str(turn.get("role") or turn.get("from")).strip().casefold()) == "user"
 
 
 ANSWERS = ("prompt", "messages", "completion", "chosen", "rejected")
@@ -150,7 +174,7 @@ def _form(rows: Iterable[Mapping[str, Any]], column: str) -> str:
     return "list" if isinstance(value, list) else "text" if isinstance(value, str) else ""
 
 
-TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "redi"}
+TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "advantage"}
 """An objective that fits a shape, for an example."""
 
 

@@ -42,7 +42,7 @@ def read_inputs(
     )
     store = SequenceStore.load(sequences, mismatched=mismatched)
     require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
-    store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config))
+    store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config), orders.objective)
     return store, counts, policy, development_problems(orders, model_path)
 
 

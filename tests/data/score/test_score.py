@@ -80,6 +80,8 @@ def test_numbers_from_files(tmp_path: Path) -> None:
         scored(tmp_path, name="imported", paths=[str(path)], value="r")
     with pytest.raises(DataError, match=r"no row has an id and a number\n.*no_number: scores.jsonl:1"):
         scored(tmp_path, name="imported", paths=[str(path)], value="reward")
+    (tmp_path / "scores.csv").write_text("trace_id,r\na#1,1\nb#0,-0.25\n")
+    assert scored(tmp_path, name="imported", paths=[f"{tmp_path}/scores.csv"], value="r")[0] == [None, 1.0, -0.25]
 
 
 def found(tmp_path: Path, rows: list[dict[str, Any]], **settings: Any) -> tuple[list[float | None], dict[str, Any]]:

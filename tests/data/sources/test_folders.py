@@ -62,3 +62,13 @@ def test_a_folder_without_data_says_what_it_holds(tmp_path: Path, name: str):
     assert expand_paths([f"{tmp_path}/{name}"]) == [f"{tmp_path}/{name}"]
     with pytest.raises(DataError, match="--traces is empty; name files or folders with JSON lines"):
         expand_paths([], "--traces")
+
+
+def test_splits_that_are_read_together_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(log, "propagate", True)
+    expand_paths([fill(tmp_path / "one", "train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl")])
+    assert "several splits" not in caplog.text
+    expand_paths([fill(tmp_path / "two", "data/train-0.jsonl", "data/test-0.jsonl")])
+    assert "holds several splits (test, train), and all are read" in caplog.text

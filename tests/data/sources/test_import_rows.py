@@ -68,6 +68,11 @@ PREFERENCES = {
         "conversations": [{"from": "human", "value": "q"}],
         "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"},
     },
+    "anthropic": {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+    "anthropic prompt": {"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": "a", "rejected": "b"},
+    "printed": {
+        "prompt": "q", "chosen": str([user("q"), said("a")]), "rejected": str([user("q"), said("b")]),
+    },
 }  # fmt: skip
 
 
@@ -112,6 +117,27 @@ def test_scores_and_several_turns_are_in_the_groups(tmp_path: Path):
     assert [turn["content"] for turn in tables["groups"][0]["members"][0]["turns"]] == ["a", "so?", "c"]
 
 
+def test_a_column_says_what_comes_before_all(tmp_path: Path):
+    """Orca's form; a chat that begins with a system turn keeps it, and another one is no guess."""
+    rows = [
+        {"system": "Be brief.", "question": "q", "chosen": "a", "rejected": "b"},
+        {"system": "", "question": "p", "chosen": "a", "rejected": "b"},
+        {"system": "Be brief.", "question": [SYSTEM, user("r")], "chosen": "a", "rejected": "b"},
+        {"system": "Be long.", "question": [SYSTEM, user("s")], "chosen": "a", "rejected": "b"},
+    ]
+    counts, tables = read(tmp_path, rows)
+    assert {row["prompt"][-1]["content"]: row["prompt"][:-1] for row in tables["pairs"]} == {
+        "q": [SYSTEM], "p": [], "r": [SYSTEM],
+    }  # fmt: skip
+    assert counts.rejected == {"two_systems": 1}
+    assert "system in `system`" in str(counts.layout)
+
+
+def test_columns_that_are_not_read_are_told(tmp_path: Path):
+    counts, _ = read(tmp_path, [{**PREFERENCES["strings"], "history": [["a", "b"]], "score": 3}])
+    assert str(counts.layout).endswith("; not read: history, score")
+
+
 SFT = {
     "messages": {"messages": [SYSTEM, user("q"), said("a")]},
     "strings": {"prompt": "q", "completion": "a"},
@@ -133,6 +159,12 @@ def test_an_answer_is_one_example_in_every_form(tmp_path: Path, form: str):
     (row,) = tables["examples"]
     before = [SYSTEM] if form in ("messages", "chats", "sharegpt") else []
     assert row["messages"] == [*before, user("q"), said("a")]
+
+
+def test_messages_that_end_with_a_question_are_the_prompt(tmp_path: Path):
+    counts, tables = read(tmp_path, [{"messages": [SYSTEM, user("q")], "responses": ["a", "b"], "rewards": [1, 0]}])
+    assert tables["groups"][0]["prompt"] == [SYSTEM, user("q")]
+    assert (counts.answers, counts.positive) == (2, 1)
 
 
 def test_alpacas_input_and_a_thought_that_stands_apart(tmp_path: Path):
@@ -209,6 +241,12 @@ def test_ids_that_begin_again_name_problems_of_their_own(tmp_path: Path):
         ({"prompt": "q", "chosen": [{"role": "narrator", "content": "a"}], "rejected": "b"}, "unknown_role"),
         ({"prompt": "q", "chosen": [{**said(""), "tool_calls": [1]}], "rejected": "b"}, "several_turns"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": "good"}, "bad_score_chosen"),
+        ({"prompt": "q", "chosen": '[{"role": "assistant", "content": "\\ud83d"}]', "rejected": "b"}, "no_text"),
+        (
+            {"prompt": "q", "chosen": "[{'role': 'user', 'content': 'q'}\n {'role': 'assistant'}]", "rejected": "b"},
+            "printed_chat",
+        ),
+        ({"prompt": "q", "chosen": [said("a"), SYSTEM, said("c")], "rejected": "b"}, "late_system"),
         ("{broken\n", "unreadable_row"),
         (PREFERENCES["strings"], "duplicate"),
     ],
@@ -301,12 +339,17 @@ def test_a_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ([{"a": "q", "b": "c"}], {}, r"steps\.x: the columns a, b do not tell how to read a set: .*`chosen` and `rejected`"),
         ([{"prompt": "q", "chosen": "a"}], {"shape": "preference"}, "do not tell how to read a preference set"),
         ([{"prompt": "q", "completion": "a"}], {"columns": {"completion": "answer"}}, r"completion: answer\); there are prompt"),
+        ([{"prompt": "q", "chosen": "a", "rejected": "b", "r": 1}], {"columns": {"reward": "r"}},
+         r"columns\.reward is not read of a preference set, which has prompt, chosen, rejected here"),
+        ([{"prompt": "q", "response": "a", "reward": {"right": 1}}], {},
+         r"bad_reward \(1\): .*the field that counts, as columns\.reward"),
+        ([], {}, r"steps\.x: the set has no rows"),
         ([{"prompt": "q", "completion": "a"}], {}, r"1 of 1 answers do not begin with the forced prefix.*model\.prompt\.prefix="),
         ([{"chosen": "a", "rejected": "b"}], {}, "no column has the prompt: set columns.prompt"),
-        (["{broken\n"], {}, "no row can be read"),
+        (["{broken\n"], {}, r"no row can be read; set\.jsonl:1 not JSON"),
         ([{"prompt": "q", "score": 3, "completion": ""}], {}, r"as a set of answers: .*\n  no_completion \(1\): set.jsonl:1"),
     ],
-    ids=["names", "shape", "columns", "prefix", "no prompt", "unreadable", "empty"],
+    ids=["names", "shape", "columns", "not read", "field", "no rows", "prefix", "no prompt", "unreadable", "empty"],
 )  # fmt: skip
 def test_a_wrong_file_is_told_before_anything_starts(
     tmp_path: Path, rows: list[Any], settings: dict[str, Any], told: str

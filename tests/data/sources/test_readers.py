@@ -234,3 +234,10 @@ def test_small_floats_and_classes_at_any_depth(tmp_path: Path, kind: pa.DataType
     )
     (row,) = file_rows(str(tmp_path / "x.parquet"))
     assert row.value == {"x": meant}
+
+
+def test_a_csv_file_with_pandas_own_numbers_of_rows(tmp_path: Path):
+    (tmp_path / "a.csv").write_text(",q,a\n0,1+1,2\n1,,3\n2,x\n")
+    first, second, third = file_rows(str(tmp_path / "a.csv"))
+    assert (first.value, second.value) == ({"": "0", "q": "1+1", "a": "2"}, {"": "1", "q": None, "a": "3"})
+    assert "not as many cells" in third.error

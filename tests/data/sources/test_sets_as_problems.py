@@ -18,7 +18,11 @@ from redi_ray.store import parquet, storage
 
 @pytest.mark.parametrize(
     ("row", "shape", "objective"),
-    [(PREFERENCES["strings"], "a preference set", "redi"), (SFT["messages"], "a set of answers", "sft")],
+    [
+        (PREFERENCES["strings"], "a preference set", "redi"),
+        (SFT["messages"], "a set of answers", "sft"),
+        ({"prompt": "q", "responses": ["a", "b"], "rewards": [1, 0]}, "samples with rewards", "advantage"),
+    ],
 )
 def test_a_set_that_is_given_as_problems_says_how_it_is_imported(
     tmp_path: Path, row: dict[str, Any], shape: str, objective: str
