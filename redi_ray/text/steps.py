@@ -17,16 +17,20 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import get_args
 
+from redi_ray.config.locators import Form
 from redi_ray.text.thoughts import THOUGHTS
 
-Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
 FORMS: tuple[Form, ...] = get_args(Form)
 NAMED = ("headers", "numbered")
 """Forms whose steps say which they are."""
+
+RIGHT, WRONG, NEUTRAL, UNSEEN = "right", "wrong", "neutral", "unseen"
+"""Labels of steps: `neutral` is what a judge finds neither right nor wrong, and counts as the error; `unseen` what nobody looked
+at, such as every step behind the first wrong one."""
 
 _BOLD = r"(?:\*\*|__|[*_])?"
 _MARKS = rf"[ \t]*(?:[#>]+[ \t]*|[-*+][ \t]+)?{_BOLD}"
@@ -90,6 +94,16 @@ def split_header(step: str) -> int:
     """
     match = _HEADER.search(step)
     return match.end() if match else 0
+
+
+def without_header(step: str) -> str:
+    """The step with what stands before and behind its header: `**Step 2:** b` is ` b`."""
+    return _HEADER.sub("", step, count=1)
+
+
+def first_wrong(labels: Sequence[str]) -> int | None:
+    """The first step whose label is that of an error; None where there is none."""
+    return next((at for at, label in enumerate(labels) if label in (WRONG, NEUTRAL)), None)
 
 
 def step_body(text: str, step: tuple[int, int]) -> tuple[int, int]:

@@ -104,10 +104,11 @@ def test_steps_of_real_solutions_cover_them_and_come_back(test_data):
         back += [step.rstrip() for step in steps_of("\n\n".join(steps), "paragraphs")] == [s.rstrip() for s in steps]
         texts += [headed, "\n\n".join(steps), " ".join(steps)]
     assert back / len(lists) > 0.97, "what is left has blank lines, or nothing but signs, in a step"
-    for text in texts:
-        for form in (None, *FORMS):
-            assert "".join(steps_of(text, form)) == text
-            assert all(steps_of(text, form)), "no step is empty"
+    for number, text in enumerate(texts):
+        for form in (None, *FORMS)[: 6 if number % 8 == 0 else 1]:
+            steps = steps_of(text, form)
+            assert "".join(steps) == text
+            assert all(steps), "no step is empty"
 
 
 def test_named_steps_are_those_of_the_lines_that_name_them(test_data):
