@@ -10,7 +10,7 @@ import ray
 
 from redi_ray.config.locators import ImportedLocator
 from redi_ray.config.scorers import ImportedScorer
-from redi_ray.data.locate.locator import Failed, Find, Labelled, Locator, Steps, Work
+from redi_ray.data.locate.locator import Bar, Failed, Find, Labelled, Locator, Steps, Work
 from redi_ray.data.score.imported import IMPORTED as NUMBERS
 from redi_ray.data.score.scorer import Asked
 from redi_ray.schemas import TRACE
@@ -27,7 +27,7 @@ def _asked(work: Work) -> Asked:
     return Asked(work.prompt, work=storage.join(work.uri, "work"))
 
 
-def prepare(work: Work) -> dict[str, Any]:
+def prepare(work: Work, bar: Bar) -> dict[str, Any]:
     """See `redi_ray.data.score.imported`."""
     assert isinstance(work.settings.locator, ImportedLocator)
     read = ray.remote(num_cpus=1, max_retries=2)(NUMBERS.prepare)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from redi_ray.config.locators import LocateSettings, StepJudge
 from redi_ray.data.locate.locator import (
     READS,
+    Bar,
     Failed,
     Find,
     Labelled,
@@ -49,14 +50,14 @@ class StepQuestions:
         return steps_prompt(self.judge, **said, special_tokens=special_tokens)
 
 
-def prepare(work: Work) -> dict[str, Any]:
+def prepare(work: Work, bar: Bar) -> dict[str, Any]:
     """Write `<uri>/judged/<shard>` (JUDGEMENT); the judge's name and tokens."""
     judge = work.settings.locator
     assert isinstance(judge, StepJudge)
     if work.model is not None:
         judge = replace(judge, model=work.model)
     engine = judge.engine or work.engine
-    with asking(f"steps.{work.label}.locator", judge, work.engine) as sampler:
+    with asking(f"steps.{work.step}.locator", judge, work.engine) as sampler:
         ask_about(
             work.samples,
             work.uri,
@@ -64,6 +65,8 @@ def prepare(work: Work) -> dict[str, Any]:
             sampler,
             tokenizer=judge.model,
             trust_remote_code=engine.trusts_code,
+            on_total=bar.set_total,
+            on_progress=bar,
         )
     told = {"asked": 0, "tokens": 0, "prompt_tokens": 0}
     columns = ["not_asked", "num_tokens", "prompt_tokens"]

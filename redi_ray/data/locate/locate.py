@@ -16,10 +16,12 @@ from redi_ray.data.columns import write_column
 from redi_ray.data.locate import LOCATORS
 from redi_ray.data.locate.locator import (
     READS,
+    Bar,
     Failed,
     Find,
     Labelled,
     Locator,
+    Silent,
     Steps,
     Work,
     reason_not_to_ask,
@@ -37,12 +39,12 @@ NOT_ASKED, FAILED, LABEL = "not_asked/", "failed/", "label/"
 """Begin the names of counts that there are several of."""
 
 
-def locate_samples(work: Work) -> tuple[Counter[str], dict[str, Any]]:
+def locate_samples(work: Work, bar: Bar | None = None) -> tuple[Counter[str], dict[str, Any]]:
     """Write the column of every shard of samples; the counts, and what the locator told of its work.
 
     Counts: `samples = located + sum(not_asked/...) + sum(failed/...)`; `with_error` of the located; `steps = sum(label/...)`.
     """
-    told, counts = LOCATORS[work.settings.locator.kind].prepare(work), Counter[str]()
+    told, counts = LOCATORS[work.settings.locator.kind].prepare(work, bar or Silent()), Counter[str]()
     names = [uri.removeprefix(work.samples + "/") for uri in trace_shards(work.samples)]
     for _, found in each_shard(names, locate_shard, work):
         counts.update(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.locators import LocateSettings
@@ -68,15 +68,37 @@ class Work:
     verify_workers: int = 1
     label_selector: Mapping[str, str] = field(default_factory=dict)
     """Of nodes that verify."""
-    label: str = "locate"
-    """For bars."""
+    step: str = ""
+    """The step's name, for messages."""
 
 
 Find = Callable[[Mapping[str, Any], Steps], Labelled | Failed]
 """A sample that it is asked about (READS and `trace_id`), and its steps."""
 
 
-def _nothing(work: Work) -> dict[str, Any]:
+class Bar(Protocol):
+    """Hears what is asked of models, and what has come back."""
+
+    def set_total(self, total: int) -> None:
+        """How much is asked in all, as far as that is known."""
+        ...
+
+    def __call__(self, done: int, tokens: int = 0) -> None:
+        """So much more has come back."""
+        ...
+
+
+class Silent:
+    """A bar that nobody sees."""
+
+    def set_total(self, total: int) -> None:
+        """Nothing."""
+
+    def __call__(self, done: int, tokens: int = 0) -> None:
+        """Nothing."""
+
+
+def _nothing(work: Work, bar: Bar) -> dict[str, Any]:
     return {}
 
 
@@ -86,7 +108,7 @@ class Locator:
 
     start: Callable[[Work, str], Find]
     """For one shard, in its task."""
-    prepare: Callable[[Work], dict[str, Any]] = _nothing
+    prepare: Callable[[Work, Bar], dict[str, Any]] = _nothing
     """Done before any shard: asks models. What is to be said of it in the manifest. Called again it goes on where it was."""
     outside: Callable[[Any], Any] = lambda settings: None
     """What of the world outside decides the labels, for the key."""

@@ -28,6 +28,7 @@ from redi_ray.config.locators import RolloutLocator
 from redi_ray.config.loops import LoopSettings
 from redi_ray.data.locate.locator import (
     READS,
+    Bar,
     Failed,
     Find,
     Labelled,
@@ -66,12 +67,12 @@ AT = "@"
 TOLD = ("asked", "traces", "tokens", "prompt_tokens", "truncated")
 
 
-def prepare(work: Work) -> dict[str, Any]:
+def prepare(work: Work, bar: Bar) -> dict[str, Any]:
     """All waves, with engines of our own."""
-    return run_waves(work, lambda: _sampler(work))
+    return run_waves(work, bar, lambda: _sampler(work))
 
 
-def run_waves(work: Work, make_sampler: Callable[[], AbstractContextManager[Sampler]]) -> dict[str, Any]:
+def run_waves(work: Work, bar: Bar, make_sampler: Callable[[], AbstractContextManager[Sampler]]) -> dict[str, Any]:
     """All waves that have not been done; how many there were, what they asked and what it took. make_sampler: what goes on from
     prefixes, for as long as there are any."""
     names = [uri.removeprefix(work.samples + "/") for uri in trace_shards(work.samples)]
@@ -84,10 +85,11 @@ def run_waves(work: Work, make_sampler: Callable[[], AbstractContextManager[Samp
                 if not (asked := sum(rows for _, rows in each_shard(names, _ask_shard, work, waves))):
                     break
                 sampler = sampler or stack.enter_context(make_sampler())
-                storage.write_json(mark, {"prefixes": asked, **_sample(work, waves, asked, sampler)})
+                bar.set_total(total["asked"] + asked * _sampled(work).samples_per_round)
+                storage.write_json(mark, {"prefixes": asked, **_sample(work, bar, waves, asked, sampler)})
             total.update(storage.read_json(mark))
             waves += 1
-            log.info("%s: %d waves, %d continuations", work.label, waves, total["asked"])
+            log.info("%s: %d waves, %d continuations", work.step, waves, total["asked"])
     return {"rollouts": {"waves": waves, **{name: total[name] for name in ("prefixes", *TOLD, "rejected")}}}
 
 
@@ -105,7 +107,7 @@ def _sampler(work: Work) -> AbstractContextManager[Sampler]:
     return vllm_sampler(work.model, work.engine, sampling_of(_sampled(work)), work.prompt)
 
 
-def _sample(work: Work, wave: int, asked: int, sampler: Sampler) -> dict[str, int]:
+def _sample(work: Work, bar: Bar, wave: int, asked: int, sampler: Sampler) -> dict[str, int]:
     """Draw and verify a wave's continuations, and write the rates; what it took."""
     folder = _wave(work, wave)
     verdicts = storage.join(folder, "verified")
@@ -117,7 +119,7 @@ def _sample(work: Work, wave: int, asked: int, sampler: Sampler) -> dict[str, in
         model=work.model or "",
         traces_uri=storage.join(folder, "traces"),
         verification=Verification(verdicts, work.verify, work.verify_workers, work.label_selector),
-        on_progress=lambda added: None,
+        on_progress=lambda added: bar(added.traces, 0 if added.resumed else added.tokens),
     )
     tally = ray.remote(num_cpus=1, max_retries=2)(_tally)
     ray.get(tally.remote(verdicts, storage.join(folder, "rates")))

@@ -24,6 +24,7 @@ from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
 from redi_ray.pipeline.kinds.score import COLUMN
 from redi_ray.pipeline.room import of_engines, of_verifiers
+from redi_ray.stages.bars import WorkBar, label_of
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
@@ -67,9 +68,10 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         model=inputs["model"].facts["export"] if "model" in inputs else None,
         verify_workers=resources.verify_workers,
         label_selector=resources.cpu_label_selector,
-        label=step.name,
+        step=step.name,
     )
-    counts, told = locate_samples(work)
+    with WorkBar(label_of("locate", run.step), 0, "answers") as bar:
+        counts, told = locate_samples(work, bar)
     dropped, rejected = counted(counts, NOT_ASKED), counted(counts, FAILED)
     if rejected and not counts[LOCATED]:
         raise DataError(

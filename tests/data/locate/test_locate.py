@@ -23,7 +23,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.columns import beside, check_grain
 from redi_ray.data.locate.exact import labels_of
 from redi_ray.data.locate.locate import counted, locate_samples
-from redi_ray.data.locate.locator import Work
+from redi_ray.data.locate.locator import Silent, Work
 from redi_ray.data.locate.rollouts import run_waves
 from redi_ray.data.sample.samples import COMPLETION
 from redi_ray.data.sources.world import answer, build_world, corpus
@@ -219,8 +219,8 @@ def test_rollouts_find_where_all_is_lost(ray_session, tmp_path: Path, bpe_tokeni
     """A solver that makes no mistake itself is lost behind the very step that is wrong, but where a factor 0 mends it."""
     rows = samples(tmp_path, list(corpus(WORLD, 60)))
     work = work_of(tmp_path, {"kind": "rollouts", "samples": 2, "search": "binary"}, bpe_tokenizer)
-    told = run_waves(work, solver)["rollouts"]
-    assert run_waves(work, None)["rollouts"] == told, "all waves are done"
+    told = run_waves(work, Silent(), solver)["rollouts"]
+    assert run_waves(work, Silent(), None)["rollouts"] == told, "all waves are done"
     counts, again = located(work)
     assert again["rollouts"] == told
     wrong = [row for row in rows if row["verdict"] == "wrong"]
@@ -239,7 +239,7 @@ def test_a_prefix_without_any_continuation_is_a_reject(ray_session, tmp_path: Pa
     bad = "<think>\n3+4=8\n8*2=6\n6+1=7\n</think>\n\\boxed{7}"
     samples(tmp_path, [("3+4*2+1", bad), ("4+4*2+1", bad.replace("3+4=8\n8*2=6\n", "4+4=9\n9*2=6\n"))], shards=1)
     work = work_of(tmp_path, {"kind": "rollouts", "samples": 2, "search": "linear"}, bpe_tokenizer)
-    told = run_waves(work, lambda: solver(silent_behind="3+4"))["rollouts"]
+    told = run_waves(work, Silent(), lambda: solver(silent_behind="3+4"))["rollouts"]
     assert told["rejected"] == 2
     counts, _ = located(work)
     assert counted(counts, "failed/") == {"no_continuation": 1}
