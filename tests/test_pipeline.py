@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,7 +19,11 @@ from processes import ROOT, kill_when, rows, run, start
 from ray_head import ray_head
 from recovery import recovering
 
-from redi_ray.store import manifests, storage
+from redi_ray.config.load import load_config
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.store import manifests, parquet, storage
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import completion_ids, prompt_ids
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -93,6 +98,57 @@ def test_the_export_is_what_vllm_and_transformers_load(tiny: Path):
     )
     out = model.generate(**tokenizer(text + "<think>\n", return_tensors="pt"), max_new_tokens=60, do_sample=False)
     assert "=" in tokenizer.decode(out[0])
+
+
+LOCATE = (
+    "steps.exact={do: locate, of: verified, locator: {kind: exact}}",
+    "steps.lost={do: locate, of: verified, model: base, form: equations, locator: {kind: rollouts, samples: 2, max_tokens: 64}}",
+)
+
+
+@pytest.mark.long
+def test_killed_while_a_model_goes_on_from_behind_steps(tiny: Path, tmp_path: Path):
+    """kill -9 of the driver in the first wave and in the second: the same labels come out. A continuation stands behind the very
+    tokens that training has of prompt and beginning, and belongs to one step."""
+    roots = [tmp_path / name for name in ("calm", "torn")]
+    for root in roots:
+        shutil.copytree(tiny, root / "demo")
+    commands = [("run", "configs/demo.yaml", *TINY, *LOCATE, f"storage.root={root}") for root in roots]
+    run(*commands[0], "--until", "lost")
+    run(*commands[0], "--until", "exact")
+    waves = roots[1] / "demo/steps/lost"
+    for wave in ("wave-000", "wave-001"):
+        kill_when(
+            start(*commands[1], "--until", "lost"),
+            lambda wave=wave: any(waves.rglob(f"{wave}/traces/*/part-*.parquet")),
+        )
+        assert not any(waves.rglob(f"{wave}/done.json"))
+    run(*commands[1], "--until", "lost")
+    calm, torn = (rows(root / "demo", "steps/lost/column", "column") for root in roots)
+    assert calm == torn
+    told = [manifests.current_manifest(str(root / "demo"), "steps/lost/column").facts["rollouts"] for root in roots]
+    assert told[0] == told[1]
+    exact = rows(roots[0] / "demo", "steps/exact/column", "column")
+    assert [row["spans"] is None for row in exact] == [row["spans"] is None for row in calm]
+
+    config = load_config("configs/demo.yaml")
+    model = manifests.current_manifest(str(tiny), "checkpoints/base").facts["export"]
+    tokenizer, prompt = load_tokenizer(model, False), config.model.prompt
+    folder = next(waves.rglob("wave-000"))
+    begun = {row["problem_id"]: row["begun"] for row in read_all(folder / "problems")}
+    drawn = read_all(folder / "traces")
+    assert {row["problem_id"] for row in drawn} == begun.keys()
+    for row in drawn:
+        start_of_answer = begun[row["problem_id"]]
+        assert row["completion"].startswith(start_of_answer)
+        whole = prompt_ids(to_messages(row["problem"], prompt), tokenizer, prompt)
+        whole += completion_ids(start_of_answer, tokenizer, prompt, finished=False)
+        assert json.loads(row["sampling"])["prompt_tokens"] == len(whole)
+
+
+def read_all(folder: Path) -> list[dict]:
+    tables = parquet.read_tables(sorted(map(str, folder.rglob("*.parquet"))))
+    return [row for table in tables for row in table.to_pylist()]
 
 
 @pytest.fixture(scope="module")

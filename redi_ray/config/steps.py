@@ -15,6 +15,7 @@ from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.imports import ImportSettings
+from redi_ray.config.locators import LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
 
@@ -151,7 +152,16 @@ class MergeStep(Strict):
 
 
 AnyStep = Annotated[
-    ImportStep | SampleStep | VerifyStep | SelectStep | PairsStep | TrainStep | MergeStep | ScoreStep | GroupsStep,
+    ImportStep
+    | SampleStep
+    | VerifyStep
+    | SelectStep
+    | PairsStep
+    | TrainStep
+    | MergeStep
+    | ScoreStep
+    | LocateStep
+    | GroupsStep,
     Field(discriminator="do"),
 ]
 

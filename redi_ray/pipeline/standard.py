@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.load import ConfigError
+from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.step_sections import mistakes_of, section_of
@@ -198,6 +200,8 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
     found = {"of": settings.of}
     if isinstance(settings, PairsStep) and settings.chosen_of is not None:
         found["chosen_of"] = settings.chosen_of
+    if isinstance(settings, LocateStep) and settings.model is not None:
+        found["model"] = settings.model
     if isinstance(settings, SelectStep):
         like = settings.random.like if settings.random is not None else None
         found |= {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
@@ -221,6 +225,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, ScoreStep):
         base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
         yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
+    elif isinstance(settings, LocateStep):
+        yield _locating(config, name, settings, inputs)
     elif isinstance(settings, GroupsStep):
         yield _grouping(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):
@@ -234,10 +240,23 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         yield from _named_training(config, name, settings, inputs)
 
 
+def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: dict[str, str]) -> Step:
+    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
+    source = config.problems.source
+    if settings.locator.kind == "exact" and not isinstance(source, ArithmeticSource):
+        raise GraphError(
+            f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
+            f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
+        )
+    return Step(name, "locate", inputs, settings=settings.settings, own=True)
+
+
 def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
     """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         step, here = config.steps.get(written(column)), f"{name}: `{settings.word_of(column)}: {column}` is"
+        if isinstance(step, LocateStep):
+            raise GraphError(f"{here} a column of labelled steps, which weigh nothing; `rectify` makes pairs of them")
         if isinstance(step, ScoreStep) and step.scorer.grain != grain:
             raise GraphError(f"{here} a column at grain {step.scorer.grain}, and {grain} is needed there")
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}

@@ -42,6 +42,7 @@ class _Estimate:
             "select": lambda step: self._beside(step, f"traces of {self._work(step).problems:,.0f} problems"),
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
+            "locate": self._locate,
             "groups": self._groups,
             "train": self._train,
             "merge": self._merge,
@@ -70,6 +71,11 @@ class _Estimate:
 
     def _beside(self, step: Step, note: str) -> Lines:
         yield Beside(step.name, note, sorted(self.assume.used))
+
+    def _locate(self, step: Step) -> Lines:
+        kind = step.settings.locator.kind
+        priced = "" if kind in ("exact", "imported") else f"; what `{kind}` asks of a model has no price here"
+        yield from self._beside(step, f"steps of up to {self._work(step).traces:,.0f} traces{priced}")
 
     def _unknown(self, step: Step) -> Lines:
         yield Beside(step.name, f"the plan has no price for steps of the kind `{step.kind}`")

@@ -25,6 +25,7 @@ from redi_ray.stages.run import Run
 
 LENGTH = {"do": "score", "of": "verified", "scorer": {"name": "length"}}
 SPANS = {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "it is", "spans": True}}
+LOST = {"do": "locate", "of": "verified", "model": "sft", "locator": {"kind": "rollouts"}}
 STEPS: dict[str, Any] = {
     "length": LENGTH,
     "thoughts": SPANS,
@@ -65,6 +66,9 @@ def test_columns_and_groups_in_a_graph() -> None:
          "rollouts: `scores: length` is a column of verified, which has other samples than late"),
         ({"size": {**LENGTH, "of": "curated"}}, "score takes traces or verified; what would fit: traces, verified"),
         ({"control": {**STEPS["control"], "random": {"like": "curated"}}}, "`like: curated` gives groups"),
+        ({"lost": {**LOST, "model": "verified"}}, "lost: `model: verified` gives verified, and locate takes model"),
+        ({"lost": {**LOST, "of": "traces"}}, "locate takes verified"),
+        ({"lost": LOST, "rollouts": {**STEPS["rollouts"], "spans": "lost"}}, "`spans: lost` is a column of labelled steps"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) -> None:
@@ -76,6 +80,8 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) 
     ("step", "told"),
     [
         ({"do": "score", "of": "verified", "scorer": {"name": "beauty"}}, r"steps\.x\.scorer\.name: there is no 'beauty'"),
+        ({**LOST, "model": None}, "locator `rollouts` needs a model: name one of the graph"),
+        ({**LOST, "locator": {"kind": "oracle"}}, r"steps\.x\.locator\.kind: there is no 'oracle'"),
         ({"do": "groups", "of": "verified", "rewards": {}}, "there is no reward: name verdicts in `rewards`"),
         ({"do": "groups", "of": "verified", "rewards": {"right": 1}}, "right"),
         ({"do": "groups", "of": "verified", "most": 1}, "most 1 is less than least 2"),
@@ -87,6 +93,13 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) 
 def test_settings_that_make_no_sense_are_refused(step: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         graph(x=step)
+
+
+def test_only_the_built_in_world_is_recomputed(tmp_path: Path) -> None:
+    raw = load_config(str(write_imported(tmp_path, num_problems=2))).model_dump(mode="json")
+    raw["steps"] = {"lost": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}}
+    with pytest.raises(GraphError, match=r"lost: .*built-in world, and problems.source is of the kind `files`"):
+        graph_of(parse_config(raw))
 
 
 def test_votes_of_nobody_are_refused_with_those_there_are(tmp_path: Path) -> None:
@@ -124,6 +137,30 @@ def test_keys_of_columns_and_groups_are_honest(tmp_path: Path) -> None:
     assert {name for name, key in after.items() if key != before[name]} == {"length", "rollouts"}
     limited = keys(config, tmp_path, length=length, rollouts={**STEPS["rollouts"], "max_response_tokens": 9})
     assert {name for name, key in limited.items() if key != after[name]} == {"rollouts"}
+
+
+def test_keys_of_located_steps_are_honest(tmp_path: Path) -> None:
+    """All that decides labels counts, the engine that goes on among it; where a judge is served does not, nor a model's name."""
+    config = write_imported(tmp_path, num_problems=2)
+    served = {"kind": "judge", "endpoint": {"base_url": "http://a/v1", "model": "m"}}
+    goes_on = {"kind": "rollouts", "samples": 4}
+    variants = [
+        *({**LOST, "locator": goes_on | change} for change in ({}, {"samples": 5}, {"search": "linear"}, {"threshold": 0.1})),
+        {**LOST, "ask": "all"}, {**LOST, "form": "sentences"}, {**LOST, "model": "base"},
+        *({"do": "locate", "of": "verified", "locator": served | change} for change in ({}, {"neutral": "right"}, {"seed": 1})),
+    ]  # fmt: skip
+    found = [keys(config, tmp_path, lost=variant)["lost"] for variant in variants]
+    assert len({*found}) == len(variants)
+    moved = {
+        "do": "locate",
+        "of": "verified",
+        "locator": served | {"endpoint": {"base_url": "http://b/v1", "model": "m"}},
+    }
+    assert keys(config, tmp_path, lost=moved)["lost"] in found
+    copied = keys(
+        config, tmp_path, lost={**LOST, "locator": goes_on, "model": "copy"}, copy={"do": "merge", "of": {"sft": 1}}
+    )
+    assert copied["lost"] not in found, "a merge is a model of its own"
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.engine_block import Block
 from redi_ray.data.sample.engine_start import Held, computed_in, kwargs_of, room_for_check, small_files, start_vllm
 from redi_ray.data.sample.parity import Parity, parity
-from redi_ray.data.sample.samples import REQUEST, Sampling
+from redi_ray.data.sample.samples import BEGUN, REQUEST, Sampling
 from redi_ray.store import storage
 
 FOLDER = "redi_ray-engine-"
@@ -89,7 +89,8 @@ class Engine:
     def submit(self, requests: pa.Table, sampling: Sampling, prompt: PromptSettings) -> Future[pa.Table]:
         """REQUEST rows -> COMPLETION rows in the same order. EngineDied where vLLM fails, which then goes on with nothing."""
         assert self.held is not None, "use() comes first"
-        block = Block(requests.select(REQUEST.names).to_pylist(), self.held, sampling, prompt)
+        names = [name for name in (*REQUEST.names, BEGUN) if name in requests.column_names]
+        block = Block(requests.select(names).to_pylist(), self.held, sampling, prompt)
         self._call(partial(self._enter, block, block.asked())).add_done_callback(block.fail_with)
         return block.future
 

@@ -12,11 +12,11 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sample.engine_start import Held
 from redi_ray.data.sample.engines import sampling_params
-from redi_ray.data.sample.samples import COMPLETION, Sampling
+from redi_ray.data.sample.samples import BEGUN, COMPLETION, Sampling
 from redi_ray.modeling.tokenizer import end_of_turn_ids, load_tokenizer
 from redi_ray.text.loops import token_loop
 from redi_ray.text.prompts import to_messages
-from redi_ray.text.tokens import prompt_ids
+from redi_ray.text.tokens import completion_ids, prompt_ids
 
 
 class Block:
@@ -37,19 +37,23 @@ class Block:
         from vllm.sampling_params import RequestOutputKind
 
         @lru_cache(maxsize=1)
-        def ids_of(problem: str) -> list[int]:
-            return prompt_ids(to_messages(problem, self.prompt), self._tokenizer, self.prompt)
+        def ids_of(problem: str, begun: str | None) -> list[int]:
+            ids = prompt_ids(to_messages(problem, self.prompt), self._tokenizer, self.prompt)
+            if begun is None:
+                return ids
+            return [*ids, *completion_ids(begun, self._tokenizer, self.prompt, finished=False)]
 
         # by default the engine makes an output of each request at every step, which costs as much as detokenising it
         kind = {"output_kind": RequestOutputKind.FINAL_ONLY}
         told = [sampling_params(row, self.sampling, self._ends) | kind for row in self.rows]
-        return [(ids_of(row["problem"]), SamplingParams(**t)) for row, t in zip(self.rows, told, strict=True)]
+        rows = zip(self.rows, told, strict=True)
+        return [(ids_of(row["problem"], row.get(BEGUN)), SamplingParams(**t)) for row, t in rows]
 
     def answer(self, place: int, output: Any) -> None:
         """Take up vLLM's final output of one request."""
         tokens = list(output.outputs[0].token_ids)
         told = {
-            "completion": self.prompt.prefix + output.outputs[0].text,
+            "completion": (self.rows[place].get(BEGUN) or self.prompt.prefix) + output.outputs[0].text,
             "num_tokens": len(tokens),
             "prompt_tokens": len(output.prompt_token_ids),
             "finish_reason": finish_reason(tokens, self._ends, self.sampling.loops),

@@ -26,6 +26,10 @@ from redi_ray.store import parquet
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
 
+BEGUN = "begun"
+"""Column that some requests have beside these: the beginning of the answer, forced prefix included, from which the model goes
+on. The completion is then the whole answer, of which `num_tokens` counts what is new."""
+
 COMPLETION = pa.schema(
     [
         *REQUEST,
@@ -140,14 +144,19 @@ class Requests:
 
 
 def explode(problems: pa.Table, indices: range) -> pa.Table:
-    """PROBLEM rows -> REQUEST rows; a problem's samples stay together, so that they share the prefix cache."""
+    """PROBLEM rows, which may have `begun`, -> REQUEST rows; a problem's samples stay together, so that they share the prefix
+    cache."""
     rows = np.repeat(np.arange(problems.num_rows), len(indices))
     samples = np.tile(np.asarray(indices, dtype=np.int64), problems.num_rows)
-    return problems.take(pa.array(rows)).append_column("sample_index", pa.array(samples, pa.int64())).cast(REQUEST)
+    schema = REQUEST.append(pa.field(BEGUN, pa.string())) if BEGUN in problems.column_names else REQUEST
+    table = problems.take(pa.array(rows)).append_column("sample_index", pa.array(samples, pa.int64()))
+    return table.select(schema.names).cast(schema)
 
 
 def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
-    (problems,) = parquet.read_tables([str(uri) for uri in batch["uri"]], PROBLEM.names)
+    (uri,) = map(str, batch["uri"])
+    begun = [BEGUN] if BEGUN in parquet.read_schema(uri).names else []
+    (problems,) = parquet.read_tables([uri], [*PROBLEM.names, *begun])
     unsolved = ~contained(hash_ids(problems["problem_id"].to_pylist()), solved)
     return explode(problems.filter(pa.array(unsolved)), indices)
 
