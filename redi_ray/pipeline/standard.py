@@ -12,30 +12,35 @@ from pydantic import ValidationError
 
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.group_steps import GroupsStep, ScoreStep
+from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.scorers import Grain
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
     ImportStep,
     MergeStep,
     PairsStep,
+    RectifyStep,
     SampleStep,
     SelectStep,
     TrainStep,
     VerifyStep,
 )
 from redi_ray.config.student import ScratchModel
+from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
-from redi_ray.pipeline.kinds.groups import BY
+from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
+WEIGHED = Wording({WEIGHTS: "weights.column"})
+"""What a step that weighs tokens calls the column."""
 ROUND = "@"
 """Stands between a repeated step's name and its round."""
 
@@ -184,25 +189,36 @@ def _check_carry(config: ExperimentConfig, rounds: list[str]) -> Iterator[Step]:
 
 def inputs_of(settings: AnyStep) -> dict[str, str]:
     """What a named step takes: the kind's word for it -> a step's name."""
+    found: dict[str, str] = {}
     if isinstance(settings, SampleStep):
-        return {"problems": settings.problems, "model": settings.model}
-    if isinstance(settings, TrainStep):
-        return {"start": settings.start, "groups": settings.on}
-    if isinstance(settings, MergeStep):
-        return {name: name for name in settings.of}
-    if isinstance(settings, ImportStep):
-        return {}
-    if isinstance(settings, GroupsStep):
-        return {"of": settings.of, **{BY + name: name for name in settings.columns}}
-    found = {"of": settings.of}
-    if isinstance(settings, PairsStep) and settings.chosen_of is not None:
-        found["chosen_of"] = settings.chosen_of
-    if isinstance(settings, LocateStep) and settings.model is not None:
-        found["model"] = settings.model
-    if isinstance(settings, SelectStep):
+        found = {"problems": settings.problems, "model": settings.model}
+    elif isinstance(settings, TrainStep):
+        found = {"start": settings.start, "groups": settings.on}
+    elif isinstance(settings, MergeStep):
+        found = {name: name for name in settings.of}
+    elif isinstance(settings, GroupsStep):
+        columns = {BY + name: name for name in settings.columns}
+        found = {"of": settings.of, **columns, **_weights_input(settings.weights)}
+    elif isinstance(settings, LocateStep):
+        found = {"of": settings.of, **({} if settings.model is None else {"model": settings.model})}
+    elif isinstance(settings, RectifyStep):
+        found = {"of": settings.of, "at": settings.at, "model": settings.model}
+    elif isinstance(settings, ContrastStep):
+        found = {"of": settings.of, "right": settings.right, "wrong": settings.wrong}
+    elif isinstance(settings, PairsStep):
+        others = {} if settings.chosen_of is None else {"chosen_of": settings.chosen_of}
+        found = {"of": settings.of, **others, **_weights_input(settings.weights)}
+    elif isinstance(settings, SelectStep):
         like = settings.random.like if settings.random is not None else None
-        found |= {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
+        named = {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
+        found = {"of": settings.of, **named}
+    elif not isinstance(settings, ImportStep):
+        found = {"of": settings.of}
     return found
+
+
+def _weights_input(weights: TokenWeights | None) -> dict[str, str]:
+    return {} if weights is None else {WEIGHTS: weights.column}
 
 
 def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
@@ -214,7 +230,13 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, VerifyStep):
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
-        yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
+        sections = {"curate": _section(config, name, settings)}
+        _check_weights(config, name, settings.of, settings.weights)
+        yield Step(name, "pairs", inputs | curation, sections, settings.weights, own=True, wording=WEIGHED)
+    elif isinstance(settings, RectifyStep):
+        yield from _rectifying(config, name, settings, inputs)
+    elif isinstance(settings, ContrastStep):
+        yield Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
     elif isinstance(settings, ImportStep):
         yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
@@ -251,21 +273,48 @@ def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs:
 def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
     """A step that makes groups. Raises GraphError for columns of other samples, or at another grain than they are used at."""
     for column, grain in settings.columns.items():
-        step, here = config.steps.get(written(column)), f"{name}: `{settings.word_of(column)}: {column}` is"
-        if isinstance(step, LocateStep):
-            raise GraphError(f"{here} a column of labelled steps, which weigh nothing; `rectify` makes pairs of them")
-        if isinstance(step, ScoreStep) and step.scorer.grain != grain:
-            raise GraphError(f"{here} a column at grain {step.scorer.grain}, and {grain} is needed there")
-        if isinstance(step, ScoreStep) and _samples(config, step.of) != _samples(config, settings.of):
-            raise GraphError(
-                f"{here} a column of {step.of}, which has other samples than {settings.of}: make one of those"
-            )
+        here = f"{name}: `{settings.word_of(column)}: {column}`"
+        if isinstance(config.steps.get(written(column)), LocateStep):
+            raise GraphError(f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them")
+        _check_column(config, here, column, grain, settings.of)
+    _check_weights(config, name, settings.of, settings.weights)
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
-    words = {BY + column: settings.word_of(column) for column in settings.columns}
+    words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
     inputs = {**inputs, "base": BASE}
     return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+
+
+def _check_weights(config: ExperimentConfig, name: str, of: str, weights: TokenWeights | None) -> None:
+    """The same of a column that weighs tokens."""
+    if weights is not None:
+        _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token", of)
+
+
+def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain, of: str) -> None:
+    """Raise GraphError where a step makes a column at another grain, or of other samples than those of the step `of`."""
+    step = config.steps.get(written(column))
+    if not isinstance(step, ScoreStep | LocateStep | ContrastStep):
+        return
+    if step.grain != grain:
+        raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
+    if _samples(config, step.of) != _samples(config, of):
+        raise GraphError(f"{here} is a column of {step.of}, which has other samples than {of}: make one of those")
+
+
+def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inputs: dict[str, str]) -> Iterator[Step]:
+    """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
+    that is right."""
+    _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span", settings.of)
+    starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
+    said = Wording({}, step=name, kind="rectify")
+    here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}
+    yield Step(starts, "starts", here, settings=settings.settings, own=True, wording=said)
+    sections = {"generate": _section(config, name, settings)}
+    yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
+    yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
+    yield Step(name, "rectify", {"of": starts, "right": checked}, settings=settings.settings, own=True)
 
 
 def _samples(config: ExperimentConfig, name: str) -> str:

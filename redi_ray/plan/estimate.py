@@ -43,7 +43,14 @@ class _Estimate:
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
+            "contrast": lambda step: self._beside(
+                step, f"a number for each token of {self._work(step).traces:,.0f} traces"
+            ),
             "groups": self._groups,
+            "starts": lambda step: self._beside(
+                step, "where wrong traces go wrong; how many have such a step is not known"
+            ),
+            "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
             "evaluate": self._evaluate,
@@ -83,6 +90,12 @@ class _Estimate:
     # ------------------------------------------------------------------------------------------------------- the traces
 
     def _sample(self, step: Step) -> Lines:
+        if (source := self.inputs.graph[step.inputs["problems"]]).kind == "starts":
+            self.assume.used.clear()
+            yield from self._beside(
+                step, f"continuations of what {source.name} finds; not priced, since how many is not known"
+            )
+            return
         work = self._work(step)
         generate = work.config.generate
         asked = Asked(step.name if step.own else "generate", [step.name], work.traces, work.prompt, work.trace_tokens)
@@ -98,6 +111,10 @@ class _Estimate:
     def _verify(self, step: Step) -> Lines:
         work = self._work(step)
         judge = work.config.verify.judge
+        traces = self.inputs.graph[step.inputs["of"]]
+        if self.inputs.graph[traces.inputs.get("problems", traces.name)].kind == "starts":
+            yield from self._beside(step, f"the continuations of {traces.name}; not priced")
+            return
         if judge is None:
             yield from self._beside(step, f"{work.traces:,.0f} traces")
             return
