@@ -18,7 +18,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
-from redi_ray.config.token_steps import ContrastStep, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, Form, RectifySettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 """Of a step: it names folders."""
@@ -82,6 +82,8 @@ class RectifyStep(SamplingStep):
     """Samples that are mended."""
     labels: list[str] = Field(RectifySettings().labels, min_length=1)
     """The first step that the locator has given one of these labels is the wrong one."""
+    form: Form | None = None
+    """How a text is split into steps; null takes that of the step `locate`, else looks at each text."""
     max_pairs: int = Field(RectifySettings().max_pairs, ge=1)
     """Pairs of a problem at the most, those of its wrong samples in turn."""
 

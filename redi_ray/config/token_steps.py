@@ -10,6 +10,9 @@ from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import Judged
 from redi_ray.config.scorers import Grain
 
+Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
+"""Of a text with steps; what each means is said in `redi_ray.text.steps`."""
+
 
 class RectifySettings(Strict):
     """Which steps are sampled anew, and which of the new ones become pairs."""
@@ -18,6 +21,8 @@ class RectifySettings(Strict):
     """Samples that are mended."""
     labels: list[str] = Field(["wrong", "neutral"], min_length=1)
     """The first step that the locator has given one of these labels is the wrong one."""
+    form: Form | None = None
+    """How a text is split into steps; null takes that of the step `locate`, else looks at each text."""
     max_pairs: int = Field(2, ge=1)
     """Pairs of a problem at the most, those of its wrong samples in turn."""
 

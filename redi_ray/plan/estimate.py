@@ -15,7 +15,7 @@ from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
-from redi_ray.plan.trainings import corpus_cost, reference_costs, training_cost, training_of, trainings
+from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
 from redi_ray.plan.workload import Workload, workload_of
 
 Lines = Iterator[StageCost | Beside]
@@ -43,13 +43,9 @@ class _Estimate:
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
-            "contrast": lambda step: self._beside(
-                step, f"a number for each token of {self._work(step).traces:,.0f} traces"
-            ),
+            "contrast": self._contrast,
             "groups": self._groups,
-            "starts": lambda step: self._beside(
-                step, "where wrong traces go wrong; how many have such a step is not known"
-            ),
+            "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
@@ -90,12 +86,6 @@ class _Estimate:
     # ------------------------------------------------------------------------------------------------------- the traces
 
     def _sample(self, step: Step) -> Lines:
-        if (source := self.inputs.graph[step.inputs["problems"]]).kind == "starts":
-            self.assume.used.clear()
-            yield from self._beside(
-                step, f"continuations of what {source.name} finds; not priced, since how many is not known"
-            )
-            return
         work = self._work(step)
         generate = work.config.generate
         asked = Asked(step.name if step.own else "generate", [step.name], work.traces, work.prompt, work.trace_tokens)
@@ -111,10 +101,6 @@ class _Estimate:
     def _verify(self, step: Step) -> Lines:
         work = self._work(step)
         judge = work.config.verify.judge
-        traces = self.inputs.graph[step.inputs["of"]]
-        if self.inputs.graph[traces.inputs.get("problems", traces.name)].kind == "starts":
-            yield from self._beside(step, f"the continuations of {traces.name}; not priced")
-            return
         if judge is None:
             yield from self._beside(step, f"{work.traces:,.0f} traces")
             return
@@ -154,6 +140,9 @@ class _Estimate:
         work = self._read_by(each.groups)
         yield from reference_costs(self.inputs, work, step)
         yield training_cost(self.inputs, work, each)
+
+    def _contrast(self, step: Step) -> Lines:
+        yield contrast_cost(self.inputs, self._work(step), step)
 
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")

@@ -107,3 +107,28 @@ def test_a_judge_of_a_named_step_is_a_model_that_is_priced(tmp_path: Path):
     assert found["own_math@3"].sequences == 600
     assert inputs.engines["own_math@3"].name == "Qwen/Qwen2.5-1.5B"
     assert "judge" not in found, "the config's own line has none"
+
+
+def test_continuations_and_contrasts_are_of_wrong_traces(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, of which half are wrong; five continuations of each."""
+    path = tmp_path / "tokens.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  lines:    {do: score, of: own_math, scorer: {name: rule, pattern: "=", spans: true}}
+  steps:    {do: rectify, of: own_math, at: lines, model: sft, samples_per_round: 5, max_rounds: 1}
+  critical: {do: contrast, of: own_math, right: sft, wrong: base}
+  step_dpo: {do: train, from: sft, on: steps, objective: {name: dpo}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5})
+    cost = {stage.name: stage for stage in found.stages}
+    assert cost["steps-samples"].sequences == 5 * 300
+    assert cost["steps-samples"].tokens < 5 * cost["own"].tokens / 2
+    assert cost["critical"].sequences == 300
+    told = {step.name: step.note for step in found.beside}
+    assert told["steps-verified"] == "1,500 traces"
+    assert {"steps-starts", "steps"} <= told.keys()

@@ -32,7 +32,7 @@ from redi_ray.data.sample.samples import BEGUN
 from redi_ray.schemas import GROUP, Verdict, trace_id
 from redi_ray.store import storage
 from redi_ray.text.prompts import to_messages
-from redi_ray.text.steps import split_steps
+from redi_ray.text.steps import Form, split_steps
 
 RIGHT = pa.schema(
     [
@@ -219,7 +219,7 @@ def choose(
 
     for row in right:
         start = by_start[row["problem_id"]]
-        step = first_step(row["completion"], start[BEGUN])
+        step = first_step(row["completion"], start[BEGUN], settings.form)
         key = (start[BEGUN], start["step"], step)
         if not step.strip():
             drop(row, "empty_step")
@@ -246,10 +246,10 @@ def choose(
     return kept
 
 
-def first_step(completion: str, begun: str) -> str:
+def first_step(completion: str, begun: str, form: Form | None = None) -> str:
     """What follows `begun` up to where the next step begins, without the white space at its end."""
     assert completion.startswith(begun), "a continuation begins with what it continues"
-    end = next((stop for _, stop in split_steps(completion) if stop > len(begun)), len(completion))
+    end = next((stop for _, stop in split_steps(completion, form) if stop > len(begun)), len(completion))
     return completion[len(begun) : end].rstrip()
 
 

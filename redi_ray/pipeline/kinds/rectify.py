@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    deciding = {"max_pairs": step.settings.max_pairs, "seed": run.config.curate.seed, "prompt": run.config.model.prompt}
+    deciding = {
+        "max_pairs": step.settings.max_pairs,
+        "form": step.settings.form,
+        "seed": run.config.curate.seed,
+        "prompt": run.config.model.prompt,
+    }
     return run.stage("groups", deciding, inputs)
 
 
