@@ -15,10 +15,10 @@ from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
-from redi_ray.config.locators import LocateStep
+from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
-from redi_ray.config.token_steps import ContrastStep, Form, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, RectifySettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 """Of a step: it names folders."""
@@ -46,9 +46,6 @@ class ImportStep(ImportSettings):
 class SamplingStep(Differing):
     """What samples from a model of the graph, with vLLM; further keys replace those of `generate`."""
 
-    model: str
-    """The model that is asked."""
-
     @model_validator(mode="after")
     def _no_kind(self) -> SamplingStep:
         if "kind" in self.changes:
@@ -65,6 +62,8 @@ class SampleStep(SamplingStep):
     """The kind of step."""
     problems: str = "problems"
     """Problems."""
+    model: str
+    """The model that is asked."""
 
 
 class RectifyStep(SamplingStep):
@@ -78,6 +77,8 @@ class RectifyStep(SamplingStep):
     """Verified traces."""
     at: str
     """Column of spans, one for each step of a sample, whose labels say which are wrong."""
+    model: str
+    """The model that goes on."""
     verdicts: list[Judged] = RectifySettings().verdicts
     """Samples that are mended."""
     labels: list[str] = Field(RectifySettings().labels, min_length=1)

@@ -8,10 +8,8 @@ from pydantic import Field, field_validator
 
 from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import Judged
+from redi_ray.config.locators import Form
 from redi_ray.config.scorers import Grain
-
-Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
-"""Of a text with steps; what each means is said in `redi_ray.text.steps`."""
 
 
 class RectifySettings(Strict):

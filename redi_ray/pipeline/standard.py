@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -10,14 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.objectives import IMITATING
-from redi_ray.config.scorers import Grain
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
@@ -34,21 +31,13 @@ from redi_ray.config.student import ScratchModel
 from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
+from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying
 from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
-WEIGHED = Wording({WEIGHTS: "weights.column"})
-"""What a step that weighs tokens calls the column."""
-ROUND = "@"
-"""Stands between a repeated step's name and its round."""
-
-
-def round_of(name: str) -> tuple[str, int | None]:
-    """A step's name without its round, and that: own@2 -> (own, 2)."""
-    found = re.fullmatch(rf"(.+?){ROUND}(\d+)(.*)", name)
-    return (found[1] + found[3], int(found[2])) if found else (name, None)
 
 
 def graph_of(config: ExperimentConfig) -> Graph:
@@ -64,17 +53,6 @@ def graph_of(config: ExperimentConfig) -> Graph:
         problems = {"problems": "problems"} if config.has_problems else {}
         steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
     return Graph(steps)
-
-
-def last_round(config: ExperimentConfig, name: str) -> str:
-    """The step that a name means outside of `repeat`: of a repeated one, its last round."""
-    repeat = config.repeat
-    return f"{name}{ROUND}{repeat.times}" if repeat is not None and name in repeat.steps else name
-
-
-def written(name: str) -> str:
-    """The name of a step as `steps` has it, whatever the round."""
-    return round_of(name)[0]
 
 
 def step_named(graph: Graph, name: str) -> str:
@@ -231,12 +209,10 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
         sections = {"curate": _section(config, name, settings)}
-        _check_weights(config, name, settings.of, settings.weights)
+        check_weights(config, name, settings.of, settings.weights)
         yield Step(name, "pairs", inputs | curation, sections, settings.weights, own=True, wording=WEIGHED)
     elif isinstance(settings, RectifyStep):
-        yield from _rectifying(config, name, settings, inputs)
-    elif isinstance(settings, ContrastStep):
-        yield Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+        yield from rectifying(config, name, settings, inputs, _section(config, name, settings))
     elif isinstance(settings, ImportStep):
         yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
@@ -244,10 +220,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, ScoreStep):
         base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
         yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
-    elif isinstance(settings, LocateStep):
-        yield _locating(config, name, settings, inputs)
-    elif isinstance(settings, GroupsStep):
-        yield _grouping(config, name, settings, inputs)
+    elif isinstance(settings, LocateStep | GroupsStep | ContrastStep):
+        yield on_samples(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):
         shares = dict[str, float]()
         for of, share in settings.of.items():  # two names may mean one step in this round
@@ -257,74 +231,6 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         )
     else:
         yield from _named_training(config, name, settings, inputs)
-
-
-def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: dict[str, str]) -> Step:
-    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
-    source = config.problems.source
-    if settings.locator.kind == "exact" and not isinstance(source, ArithmeticSource):
-        raise GraphError(
-            f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
-            f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
-        )
-    return Step(name, "locate", inputs, settings=settings.settings, own=True)
-
-
-def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
-    """A step that makes groups. Raises GraphError for columns of other samples, or at another grain than they are used at."""
-    for column, grain in settings.columns.items():
-        here = f"{name}: `{settings.word_of(column)}: {column}`"
-        if isinstance(config.steps.get(written(column)), LocateStep):
-            raise GraphError(f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them")
-        _check_column(config, here, column, grain, settings.of)
-    _check_weights(config, name, settings.of, settings.weights)
-    limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
-    limits = {field: most for field, most in limits.items() if most is not None}
-    sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
-    words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
-    inputs = {**inputs, "base": BASE}
-    return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
-
-
-def _check_weights(config: ExperimentConfig, name: str, of: str, weights: TokenWeights | None) -> None:
-    """The same of a column that weighs tokens."""
-    if weights is not None:
-        _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token", of)
-
-
-def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain, of: str) -> None:
-    """Raise GraphError where a step makes a column at another grain, or of other samples than those of the step `of`."""
-    step = config.steps.get(written(column))
-    if not isinstance(step, ScoreStep | LocateStep | ContrastStep):
-        return
-    if step.grain != grain:
-        raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
-    if _samples(config, step.of) != _samples(config, of):
-        raise GraphError(f"{here} is a column of {step.of}, which has other samples than {of}: make one of those")
-
-
-def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inputs: dict[str, str]) -> Iterator[Step]:
-    """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
-    that is right."""
-    _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span", settings.of)
-    starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
-    said = Wording({}, step=name, kind="rectify")
-    here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}
-    yield Step(starts, "starts", here, settings=settings.settings, own=True, wording=said)
-    sections = {"generate": _section(config, name, settings)}
-    yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
-    yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
-    yield Step(name, "rectify", {"of": starts, "right": checked}, settings=settings.settings, own=True)
-
-
-def _samples(config: ExperimentConfig, name: str) -> str:
-    """The step whose samples these are, with verdicts or without."""
-    seen = list[str]()
-    while (name := written(name)) not in seen:  # a circle is told later
-        seen.append(name)
-        step = config.steps.get(name)
-        name = "traces" if name == "verified" else step.of if isinstance(step, VerifyStep) else name
-    return name
 
 
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:

@@ -10,7 +10,7 @@ from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.resources import EngineSettings
 from redi_ray.pipeline.graph import Step
-from redi_ray.pipeline.standard import written
+from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine

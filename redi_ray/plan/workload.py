@@ -11,7 +11,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.pipeline.graph import Graph
-from redi_ray.pipeline.standard import written
+from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape

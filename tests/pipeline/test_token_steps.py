@@ -12,7 +12,7 @@ from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import states
 from redi_ray.stages.run import Run
 
-SPANS = {"do": "score", "of": "own_math", "scorer": {"name": "rule", "pattern": "=", "spans": True}}
+SPANS = {"do": "locate", "of": "own_math", "locator": {"kind": "exact"}}
 RECTIFY = {"do": "rectify", "of": "own_math", "at": "marked", "model": "sft", "samples_per_round": 5, "max_rounds": 1}
 CONTRAST = {"do": "contrast", "of": "own_math", "right": "sft", "wrong": "wrongly"}
 STEPS: dict[str, Any] = {
@@ -48,6 +48,7 @@ def test_a_rectifying_step_brings_what_it_needs():
     assert found["steps-verified"].inputs == {"of": "steps-samples"}
     assert found["steps"].inputs == {"of": "steps-starts", "right": "steps-verified"}
     assert (found["steps"].gives, found["critical"].gives) == ("groups", "column")
+    assert found["steps"].settings.form == "equations", "as the wrong step was found"
     assert found["step_dpo"].inputs["groups"] == "steps"
     assert found["weighed"].inputs["weights"] == found["rollouts"].inputs["weights"] == "critical"
 
@@ -59,6 +60,8 @@ def test_a_rectifying_step_brings_what_it_needs():
         ({"steps": {**RECTIFY, "of": "verified"}}, "`at: marked` is a column of own_math, which has other samples than verified"),
         ({"steps": {**RECTIFY, "model": "own"}}, "steps: `model: own` gives traces, and rectify takes model"),
         ({"steps": {**RECTIFY, "at": "markt"}}, "steps: `at: markt` is no step; did you mean marked"),
+        ({"steps": {**RECTIFY, "at": "long"}, "long": {"do": "score", "of": "own_math", "scorer": {"name": "length"}}},
+         "steps: `at: long` is a column at grain row, and span is needed there"),
         ({"weighed": {**STEPS["weighed"], "weights": {"column": "marked"}}},
          "weighed: `weights.column: marked` is a column at grain span, and token is needed there"),
         ({"weighed": {**STEPS["weighed"], "of": "verified"}}, "which has other samples than verified"),
@@ -98,6 +101,7 @@ def keys(**steps: Any) -> dict[str, str | None]:
     ("name", "change", "anew"),
     [
         ("steps", {"max_pairs": 3}, {"steps", "step_dpo"}),
+        ("steps", {"form": "sentences"}, {"steps", "step_dpo"}),
         ("steps", {"labels": ["wrong"]}, {"steps-starts", "steps-samples", "steps-verified", "steps", "step_dpo"}),
         (
             "steps",
