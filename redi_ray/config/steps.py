@@ -148,7 +148,7 @@ class PairsStep(Differing):
     """Verified traces whose right ones are chosen where `of` has no usable right trace of a problem, such as the teacher's. Their
     wrong traces are never rejected."""
     weights: TokenWeights | None = None
-    """What each token of a pair weighs; null weighs them alike."""
+    """What each token of a pair weighs; null weighs them alike. Examples, which `sft` learns from, are not weighed."""
 
 
 class TrainStep(Strict):
