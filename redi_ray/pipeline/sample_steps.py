@@ -62,7 +62,7 @@ def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs:
 
 
 def check_weights(config: ExperimentConfig, name: str, of: str, weights: TokenWeights | None) -> None:
-    """The same of a column that weighs tokens."""
+    """Raise GraphError where the column that is to weigh tokens does not fit."""
     if weights is not None:
         _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token", of)
 
