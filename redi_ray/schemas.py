@@ -128,8 +128,20 @@ SPAN_SCORE = column("span", pa.field("spans", pa.list_(LABELLED_SPAN)))
 
 
 def token_scores(tokenizer: str) -> pa.Schema:
-    """A number for each token of a sample's turns, by the tokenizer with this fingerprint."""
+    """A number for each token of the model's own turns, by the tokenizer with this fingerprint: turn after turn the tokens that
+    are trained on, with the one that closes a turn where it was not cut off. Null for a sample that was not scored."""
     return column("token", pa.field("values", pa.list_(pa.float32())), tokenizer=tokenizer)
+
+
+TOKEN_WEIGHTS = "token_weights"
+"""Column of rows to train on: for each of their members, in order, what each token of the model's own turns weighs."""
+
+
+def weighted(schema: pa.Schema, tokenizer: str) -> pa.Schema:
+    """A schema of rows to train on with `token_weights`: for each member null, or a number for each of its tokens, by the
+    tokenizer with this fingerprint. Of a pair the members are the chosen and the rejected one."""
+    weights = pa.field(TOKEN_WEIGHTS, pa.list_(pa.list_(pa.float32())))
+    return schema.append(weights).with_metadata({TOKENIZER: tokenizer})
 
 
 JUDGEMENT = column(

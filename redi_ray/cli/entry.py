@@ -160,7 +160,8 @@ def model_problems(config: ExperimentConfig) -> list[str]:
 
 def bounds_of_steps(config: ExperimentConfig) -> dict[str, Bound]:
     """Of the sequences that named trainings learn from, by the field of their settings."""
-    from redi_ray.pipeline.standard import graph_of, last_round
+    from redi_ray.pipeline.rounds import last_round
+    from redi_ray.pipeline.standard import graph_of
 
     graph, found = graph_of(config), {}
     for name, settings in config.steps.items():

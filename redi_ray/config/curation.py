@@ -203,9 +203,14 @@ class ChosenRules(TraceRules):
 class RejectedRules(TraceRules):
     """The rejected side: traces with one of `rejected_verdicts`."""
 
-    pick: Literal["first", "random", "shortest", "longest", "most_frequent_wrong"] = "first"
+    pick: Literal["first", "random", "shortest", "longest", "most_frequent_wrong", "random_frequent_wrong"] = "first"
     """Which one; `most_frequent_wrong` takes the first trace with the answer that most of them give, then that with the
-    next answer."""
+    next answer. `random_frequent_wrong` takes any with that answer, by the seed (cDPO)."""
+
+    @property
+    def by_answer(self) -> bool:
+        """Whether the answers decide."""
+        return self.pick.endswith("frequent_wrong")
 
 
 class CurateConfig(Strict):

@@ -33,7 +33,7 @@ from redi_ray.config.objectives import IMITATING
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
-from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SampleStep, TrainStep, VerifyStep
+from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, TrainStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
 
@@ -271,7 +271,7 @@ class ExperimentConfig(Strict):
         if isinstance(init, ScratchModel) and self.teacher_is_base:
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
         students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
-        students |= {f"steps.{name}.engine" for name, step in self.steps.items() if isinstance(step, SampleStep)}
+        students |= {f"steps.{name}.engine" for name, step in self.steps.items() if isinstance(step, SamplingStep)}
         if isinstance(init, PretrainedModel) and self.model.overrides.trust_remote_code:
             found += [
                 f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the "

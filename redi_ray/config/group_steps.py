@@ -24,6 +24,22 @@ class ScoreStep(Strict):
     scorer: Scorer
     """Which one: `length`, `rule` or `imported`, and its settings."""
 
+    @property
+    def grain(self) -> Grain:
+        """Of the column."""
+        return self.scorer.grain
+
+
+class TokenWeights(Strict):
+    """What each token of a sample weighs, by a column with a number for each of its tokens."""
+
+    column: str
+    """The column."""
+    side: Literal["rejected", "chosen", "both"] = "rejected"
+    """Which members it weighs; every token of the others weighs 1."""
+    use: Literal["1 - value", "value"] = "1 - value"
+    """The weight of a token. cDPO's is `1 - value` on the rejected side: where the value is small, the token is critical."""
+
 
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
@@ -34,6 +50,11 @@ class GroupSettings(Strict):
     """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
+    weights: TokenWeights | None = None
+    """What each token of a member weighs; null weighs them alike."""
+    frequent_answers: float | None = Field(None, gt=0, le=1)
+    """Of the samples that have a reward one stays of each of the most frequent answers, until these are the answers of so large a
+    share of them; after the first, an answer counts that several samples give. Null keeps all samples."""
     threshold: float = 0.0
     """The side of a member is +1 where its reward is above, else -1."""
     min_rate: float = Field(0.0, ge=0, le=1)

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from redi_ray.config.curation import TraceFormat
 from redi_ray.config.data import Strict
 
-Grain = Literal["row", "span"]
+Grain = Literal["row", "span", "token"]
 
 
 class ScorerSettings(Strict):

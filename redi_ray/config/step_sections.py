@@ -17,7 +17,15 @@ from redi_ray.config.names import BASE
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
-from redi_ray.config.steps import AnyStep, PairsStep, SampleStep, TrainStep, VerifyStep
+from redi_ray.config.steps import (
+    AnyStep,
+    PairsStep,
+    RectifyStep,
+    SampleStep,
+    SamplingStep,
+    TrainStep,
+    VerifyStep,
+)
 from redi_ray.config.training import TrainSettings
 
 if TYPE_CHECKING:
@@ -26,13 +34,13 @@ if TYPE_CHECKING:
 Section = VllmTraces | VerifySettings | CurateConfig | TrainSettings
 SAMPLE, VERIFY, CURATE = TypeAdapter(VllmTraces), TypeAdapter(VerifySettings), TypeAdapter(CurateConfig)
 """Building one takes longer than the rest of a graph, and a search asks for many."""
-ENGINES = {SampleStep: ("engine",), VerifyStep: ("judge", "engine")}
+ENGINES = {SampleStep: ("engine",), RectifyStep: ("engine",), VerifyStep: ("judge", "engine")}
 """Where steps of a kind describe engines of their own."""
 
 
 def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     """The section that a step works by; None for a kind that has none. Raises ValidationError."""
-    if isinstance(step, SampleStep):
+    if isinstance(step, SamplingStep):
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
@@ -50,10 +58,15 @@ def mistakes_of(name: str, step: AnyStep, error: ValidationError) -> str:
     """What is wrong with a step's section, in one line."""
     if isinstance(step, TrainStep):
         return readable_errors(error, TRAIN_SETTINGS.json_schema(), f"steps.{name}.train")
-    of_section: dict[type[Any], TypeAdapter[Any]] = {SampleStep: SAMPLE, VerifyStep: VERIFY, PairsStep: CURATE}
+    of_section: dict[type[Any], TypeAdapter[Any]] = {
+        SampleStep: SAMPLE,
+        RectifyStep: SAMPLE,
+        VerifyStep: VERIFY,
+        PairsStep: CURATE,
+    }
     schema, own = of_section[type(step)].json_schema(), list(type(step).model_fields)
     for hidden in ("kind", "model"):
-        if isinstance(step, SampleStep):
+        if isinstance(step, SamplingStep):
             schema["properties"].pop(hidden)
     return readable_errors(error, schema, f"steps.{name}", more=own)
 
@@ -81,7 +94,7 @@ def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
         else:
             continue
         path = ENGINES[type(step)]
-        assert isinstance(step, SampleStep | VerifyStep)
+        assert isinstance(step, SamplingStep | VerifyStep)
         if engine is None or _at(step.changes, path) is not None:
             found[".".join(("steps", name, *path))] = engine
     return found
@@ -92,7 +105,7 @@ def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dic
     it."""
     found, engines = dict(config.steps), engines_of(config)
     for name, step in config.steps.items():
-        if not isinstance(step, SampleStep | VerifyStep):
+        if not isinstance(step, SamplingStep | VerifyStep):
             continue
         path = ENGINES[type(step)]
         engine = engines.get(".".join(("steps", name, *path)))

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
-from redi_ray.config.group_steps import GroupsStep, ScoreStep
+from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
-from redi_ray.config.locators import LocateStep
+from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.config.token_steps import ContrastStep, RectifySettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
 """Of a step: it names folders."""
@@ -42,7 +43,19 @@ class ImportStep(ImportSettings):
     """The kind of step."""
 
 
-class SampleStep(Differing):
+class SamplingStep(Differing):
+    """What samples from a model of the graph, with vLLM; further keys replace those of `generate`."""
+
+    @model_validator(mode="after")
+    def _no_kind(self) -> SamplingStep:
+        if "kind" in self.changes:
+            raise ValueError(
+                "kind: a step samples from a model of the graph, with vLLM; an endpoint belongs to `generate`"
+            )
+        return self
+
+
+class SampleStep(SamplingStep):
     """Traces of a model of the graph, sampled with vLLM; further keys replace those of `generate`."""
 
     do: Literal["sample"]
@@ -52,13 +65,33 @@ class SampleStep(Differing):
     model: str
     """The model that is asked."""
 
-    @model_validator(mode="after")
-    def _no_kind(self) -> SampleStep:
-        if "kind" in self.changes:
-            raise ValueError(
-                "kind: a step samples from a model of the graph, with vLLM; an endpoint belongs to `generate`"
-            )
-        return self
+
+class RectifyStep(SamplingStep):
+    """Pairs of one step each: from what stands before the first wrong step of a sample a model goes on, and where it then gets
+    the answer right its first step is chosen, the wrong one rejected. `samples_per_round` continuations of each, as `generate`
+    says; further keys replace those of `generate`."""
+
+    do: Literal["rectify"]
+    """The kind of step."""
+    of: str
+    """Verified traces."""
+    at: str
+    """Column of spans, one for each step of a sample, whose labels say which are wrong."""
+    model: str
+    """The model that goes on."""
+    verdicts: list[Judged] = RectifySettings().verdicts
+    """Samples that are mended."""
+    labels: list[str] = Field(RectifySettings().labels, min_length=1)
+    """The first step that the locator has given one of these labels is the wrong one."""
+    form: Form | None = None
+    """How a text is split into steps; null takes that of the step `locate`, else looks at each text."""
+    max_pairs: int = Field(RectifySettings().max_pairs, ge=1)
+    """Pairs of a problem at the most, those of its wrong samples in turn."""
+
+    @property
+    def settings(self) -> RectifySettings:
+        """What of it is not how the model goes on."""
+        return RectifySettings(**{name: getattr(self, name) for name in RectifySettings.model_fields})
 
 
 class VerifyStep(Differing):
@@ -114,6 +147,8 @@ class PairsStep(Differing):
     chosen_of: str | None = None
     """Verified traces whose right ones are chosen where `of` has no usable right trace of a problem, such as the teacher's. Their
     wrong traces are never rejected."""
+    weights: TokenWeights | None = None
+    """What each token of a pair weighs; null weighs them alike. Examples, which `sft` learns from, are not weighed."""
 
 
 class TrainStep(Strict):
@@ -161,7 +196,9 @@ AnyStep = Annotated[
     | MergeStep
     | ScoreStep
     | LocateStep
-    | GroupsStep,
+    | GroupsStep
+    | RectifyStep
+    | ContrastStep,
     Field(discriminator="do"),
 ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -10,9 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.group_steps import GroupsStep, ScoreStep
+from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
@@ -23,28 +21,24 @@ from redi_ray.config.steps import (
     ImportStep,
     MergeStep,
     PairsStep,
+    RectifyStep,
     SampleStep,
     SelectStep,
     TrainStep,
     VerifyStep,
 )
 from redi_ray.config.student import ScratchModel
+from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.asked import require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
-from redi_ray.pipeline.kinds.groups import BY
+from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
+from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying
 from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
 """Begins the name of a step that evaluates the model behind it."""
-ROUND = "@"
-"""Stands between a repeated step's name and its round."""
-
-
-def round_of(name: str) -> tuple[str, int | None]:
-    """A step's name without its round, and that: own@2 -> (own, 2)."""
-    found = re.fullmatch(rf"(.+?){ROUND}(\d+)(.*)", name)
-    return (found[1] + found[3], int(found[2])) if found else (name, None)
 
 
 def graph_of(config: ExperimentConfig) -> Graph:
@@ -62,17 +56,6 @@ def graph_of(config: ExperimentConfig) -> Graph:
     graph = Graph(steps)
     require_asked(graph)
     return graph
-
-
-def last_round(config: ExperimentConfig, name: str) -> str:
-    """The step that a name means outside of `repeat`: of a repeated one, its last round."""
-    repeat = config.repeat
-    return f"{name}{ROUND}{repeat.times}" if repeat is not None and name in repeat.steps else name
-
-
-def written(name: str) -> str:
-    """The name of a step as `steps` has it, whatever the round."""
-    return round_of(name)[0]
 
 
 def step_named(graph: Graph, name: str) -> str:
@@ -187,25 +170,36 @@ def _check_carry(config: ExperimentConfig, rounds: list[str]) -> Iterator[Step]:
 
 def inputs_of(settings: AnyStep) -> dict[str, str]:
     """What a named step takes: the kind's word for it -> a step's name."""
+    found: dict[str, str] = {}
     if isinstance(settings, SampleStep):
-        return {"problems": settings.problems, "model": settings.model}
-    if isinstance(settings, TrainStep):
-        return {"start": settings.start, "groups": settings.on}
-    if isinstance(settings, MergeStep):
-        return {name: name for name in settings.of}
-    if isinstance(settings, ImportStep):
-        return {}
-    if isinstance(settings, GroupsStep):
-        return {"of": settings.of, **{BY + name: name for name in settings.columns}}
-    found = {"of": settings.of}
-    if isinstance(settings, PairsStep) and settings.chosen_of is not None:
-        found["chosen_of"] = settings.chosen_of
-    if isinstance(settings, LocateStep) and settings.model is not None:
-        found["model"] = settings.model
-    if isinstance(settings, SelectStep):
+        found = {"problems": settings.problems, "model": settings.model}
+    elif isinstance(settings, TrainStep):
+        found = {"start": settings.start, "groups": settings.on}
+    elif isinstance(settings, MergeStep):
+        found = {name: name for name in settings.of}
+    elif isinstance(settings, GroupsStep):
+        columns = {BY + name: name for name in settings.columns}
+        found = {"of": settings.of, **columns, **_weights_input(settings.weights)}
+    elif isinstance(settings, LocateStep):
+        found = {"of": settings.of, **({} if settings.model is None else {"model": settings.model})}
+    elif isinstance(settings, RectifyStep):
+        found = {"of": settings.of, "at": settings.at, "model": settings.model}
+    elif isinstance(settings, ContrastStep):
+        found = {"of": settings.of, "right": settings.right, "wrong": settings.wrong}
+    elif isinstance(settings, PairsStep):
+        others = {} if settings.chosen_of is None else {"chosen_of": settings.chosen_of}
+        found = {"of": settings.of, **others, **_weights_input(settings.weights)}
+    elif isinstance(settings, SelectStep):
         like = settings.random.like if settings.random is not None else None
-        found |= {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
+        named = {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
+        found = {"of": settings.of, **named}
+    elif not isinstance(settings, ImportStep):
+        found = {"of": settings.of}
     return found
+
+
+def _weights_input(weights: TokenWeights | None) -> dict[str, str]:
+    return {} if weights is None else {WEIGHTS: weights.column}
 
 
 def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
@@ -217,7 +211,11 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, VerifyStep):
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
-        yield Step(name, "pairs", inputs | curation, {"curate": _section(config, name, settings)}, own=True)
+        sections = {"curate": _section(config, name, settings)}
+        check_weights(config, name, settings.of, settings.weights)
+        yield Step(name, "pairs", inputs | curation, sections, settings.weights, own=True, wording=WEIGHED)
+    elif isinstance(settings, RectifyStep):
+        yield from rectifying(config, name, settings, inputs, _section(config, name, settings))
     elif isinstance(settings, ImportStep):
         yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
@@ -225,10 +223,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, ScoreStep):
         base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
         yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
-    elif isinstance(settings, LocateStep):
-        yield _locating(config, name, settings, inputs)
-    elif isinstance(settings, GroupsStep):
-        yield _grouping(config, name, settings, inputs)
+    elif isinstance(settings, LocateStep | GroupsStep | ContrastStep):
+        yield on_samples(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):
         shares = dict[str, float]()
         for of, share in settings.of.items():  # two names may mean one step in this round
@@ -238,33 +234,6 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         )
     else:
         yield from _named_training(config, name, settings, inputs)
-
-
-def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: dict[str, str]) -> Step:
-    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
-    source = config.problems.source
-    if settings.locator.kind == "exact" and not isinstance(source, ArithmeticSource):
-        raise GraphError(
-            f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
-            f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
-        )
-    return Step(name, "locate", inputs, settings=settings.settings, own=True)
-
-
-def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: dict[str, str]) -> Step:
-    """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
-    for column, grain in settings.columns.items():
-        step, here = config.steps.get(written(column)), f"{name}: `{settings.word_of(column)}: {column}` is"
-        if isinstance(step, LocateStep):
-            raise GraphError(f"{here} a column of labelled steps, which weigh nothing; `rectify` makes pairs of them")
-        if isinstance(step, ScoreStep) and step.scorer.grain != grain:
-            raise GraphError(f"{here} a column at grain {step.scorer.grain}, and {grain} is needed there")
-    limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
-    limits = {field: most for field, most in limits.items() if most is not None}
-    sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
-    words = {BY + column: settings.word_of(column) for column in settings.columns}
-    inputs = {**inputs, "base": BASE}
-    return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
 
 
 def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:

@@ -10,12 +10,12 @@ from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.resources import EngineSettings
 from redi_ray.pipeline.graph import Step
-from redi_ray.pipeline.standard import written
+from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
-from redi_ray.plan.trainings import corpus_cost, reference_costs, training_cost, training_of, trainings
+from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
 from redi_ray.plan.workload import Workload, workload_of
 
 Lines = Iterator[StageCost | Beside]
@@ -43,7 +43,10 @@ class _Estimate:
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
+            "contrast": self._contrast,
             "groups": self._groups,
+            "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
+            "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
             "evaluate": self._evaluate,
@@ -137,6 +140,9 @@ class _Estimate:
         work = self._read_by(each.groups)
         yield from reference_costs(self.inputs, work, step)
         yield training_cost(self.inputs, work, each)
+
+    def _contrast(self, step: Step) -> Lines:
+        yield contrast_cost(self.inputs, self._work(step), step)
 
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")

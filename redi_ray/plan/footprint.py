@@ -85,7 +85,7 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
         tokens = groups_read(work, step.settings) * sum(s.tokens * s.each for s in sides_of(work, step.settings))
         return {f"{place}sequences": tokens * TOKEN_BYTES}
     work = workload_of(inputs.graph, step.name, whole)
-    if step.kind == "groups":
+    if step.kind in ("groups", "rectify"):  # of the latter a bound: its texts are beginnings of traces
         return {f"{place}groups": work.traces * work.trace_tokens * text}
     both = work.chosen.tokens + work.rejected.tokens
     if step.kind == "import":

@@ -132,6 +132,14 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
         yield _trained(inputs, work, title + whose, names, sequences, tokens, flops.times(groups), trainer, note)
 
 
+def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
+    """Wrong traces as two models see them. work: of the traces."""
+    side, traces = Side(work.prompt, work.wrong), work.traces * (1 - work.share("correct"))
+    flops = scoring(inputs.student, side.lengths, side.scored).times(2 * traces)
+    trainer = inputs.config.resources.trainer
+    return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
+
+
 def _needs(recipe: Recipe, title: str) -> bool:
     spec = OBJECTIVES[recipe.objective.name]
     return spec.needs_mismatched(recipe.objective) if title == MISMATCHED else spec.needs_reference

@@ -10,7 +10,7 @@ from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.training import TrainSettings
 from redi_ray.pipeline.graph import Graph
-from redi_ray.pipeline.standard import written
+from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
@@ -193,6 +193,31 @@ class ImportedWorkload(Workload):
         return [replace(side, each=each) for side, each in found if each]
 
 
+@dataclass(frozen=True)
+class ContinuedWorkload(Workload):
+    """Of what goes on from where wrong traces go wrong, each as from a problem of its own: from all of them, half-way."""
+
+    begun: Workload | None = None
+    """The traces."""
+
+    @property
+    def _from(self) -> Workload:
+        assert self.begun is not None
+        return self.begun
+
+    @property
+    def problems(self) -> float:
+        return self._from.traces * (1 - self._from.share("correct"))
+
+    @property
+    def prompt(self) -> float:
+        return self._from.prompt + float(self._from.wrong.mean()) / 2
+
+    @property
+    def _mean(self) -> float:
+        return super()._mean / 2
+
+
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
     step = graph[name]
@@ -201,6 +226,9 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
             whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
         )
     before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
+    if (source := graph.steps.get(step.inputs.get("problems", ""))) is not None and source.kind == "starts":
+        begun = workload_of(graph, source.inputs["of"], whole)
+        before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
     selections = before.selections + (step.kind == "select")
     return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
 

@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from redi_ray.pipeline.graph import Graph
-from redi_ray.pipeline.standard import round_of
+from redi_ray.pipeline.rounds import round_of
 from redi_ray.pipeline.states import State
 from redi_ray.report.figures import MUTED, PALETTE, STYLE
 from redi_ray.report.graph_layout import SCORES_WIDTH, Layout, layout

@@ -9,7 +9,8 @@ from redi_ray.config.load import parse_config
 from redi_ray.config.objectives import IMITATING
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
-from redi_ray.pipeline.standard import graph_of, round_of
+from redi_ray.pipeline.rounds import round_of
+from redi_ray.pipeline.standard import graph_of
 
 
 def graph_of_record(config: Mapping[str, Any]) -> tuple[Graph, bool]:

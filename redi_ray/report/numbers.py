@@ -110,6 +110,9 @@ def _rows_of(run: RunRecord, step: Step) -> Iterator[dict[str, Any]]:
         yield row(step.name, "rows of the set", "out")
         return
     branch = f"{step.name}: " if step.own else ""
+    if step.kind == "rectify":
+        yield row(f"{branch}pairs", "right continuations", "pairs")
+        return
     if step.kind == "groups":
         # the manifest accounts for samples; why a problem gave no group is told here
         lost = dict(manifest.facts.get("problems_dropped", {})) if manifest else {}

@@ -16,7 +16,8 @@ from redi_ray.config.load import ConfigError, parse_config, set_path
 from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
 from redi_ray.config.training import TrainSettings
 from redi_ray.pipeline.graph import GraphError
-from redi_ray.pipeline.standard import graph_of, last_round, train_keys, written
+from redi_ray.pipeline.rounds import last_round, written
+from redi_ray.pipeline.standard import graph_of, train_keys
 from redi_ray.search.sections import recipe_of, report_every, settings_of, unfit
 from redi_ray.search.sharing import Sharing, places_of
 from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values, unknown_section

@@ -21,6 +21,7 @@ from redi_ray.config.data import (
     Source,
     VllmTraces,
 )
+from redi_ray.config.group_steps import TokenWeights
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
 from redi_ray.data.curate.contamination import BENCHMARKS
@@ -30,6 +31,7 @@ from redi_ray.data.sample.generate import generate_rounds, import_traces, make_s
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.sources.readers import DataError, expand_paths
+from redi_ray.data.weights import Weighing
 from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
 from redi_ray.stages.bars import label_of
 from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
@@ -166,7 +168,14 @@ def _sample(
     )
 
 
-def curated_stage(run: Run, problems: Made, verified: Made, base: Made, others: Made | None = None) -> Stage:
+def curated_stage(
+    run: Run,
+    problems: Made,
+    verified: Made,
+    base: Made,
+    others: Made | None = None,
+    weights: tuple[Made, TokenWeights] | None = None,
+) -> Stage:
     contamination = run.config.curate.contamination
     deciding: dict[str, Any] = {"curate": run.config.curate, "prompt": run.config.model.prompt}
     if contamination is not None:
@@ -174,15 +183,25 @@ def curated_stage(run: Run, problems: Made, verified: Made, base: Made, others: 
     if contamination is not None and contamination.benchmarks:
         deciding["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
     inputs = {"problems": problems, "verified": verified, "base": base}
+    if weights is not None:
+        inputs["weights"] = weights[0]
+        deciding["weights"] = {name: getattr(weights[1], name) for name in ("side", "use")}
     return run.stage("curated", deciding, inputs if others is None else {**inputs, "others": others})
 
 
 def curated(
-    run: Run, problems: Manifest, verified: Manifest, base: Manifest, others: Manifest | None = None
+    run: Run,
+    problems: Manifest,
+    verified: Manifest,
+    base: Manifest,
+    others: Manifest | None = None,
+    weights: tuple[Manifest, Weighing] | None = None,
 ) -> Manifest:
     """Positives and pairs. `base` gives the tokenizer that lengths are measured with, `others` right traces where `verified` has
-    none."""
-    stage = curated_stage(run, problems, verified, base, others)
+    none, `weights` what tokens weigh."""
+    weighing = None if weights is None else weights[1]
+    weighed = None if weights is None else (weights[0], weights[1].settings)
+    stage = curated_stage(run, problems, verified, base, others, weighed)
     if found := run.reuse(stage):
         return found
     benchmarks, started = whole_benchmarks(run, problems), time.monotonic()
@@ -195,6 +214,7 @@ def curated(
         num_problems=problems.counts["out"],
         benchmarks=benchmarks,
         others=[] if others is None else others.files("verified"),
+        weighing=weighing,
         workers=run.config.resources.curate_workers,
         label_selector=run.config.resources.cpu_label_selector,
         trust_remote_code=run.config.model.overrides.trust_remote_code,

@@ -10,7 +10,7 @@ import numpy as np
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.stages.groups import Group
+from redi_ray.stages.groups import WEIGHTS, Group
 from redi_ray.text.spans import Span, own_weights, require_offsets, span_of_tokens
 from redi_ray.text.templates import closing_id
 from redi_ray.text.thoughts import THINK_TAGS
@@ -88,6 +88,8 @@ class Encoder:
         encoded = encode_turns(group["prompt"], turns, self.tokenizer, self.prompt, finished=finished)
         spans = None if member["spans"] is None else [Span(**span) for span in member["spans"]]
         weights, units, rewards = own_weights(encoded), None, [member["reward"]]
+        if member.get(WEIGHTS) is not None:
+            weights = _weighted(encoded, member[WEIGHTS])
         if spans is not None:
             places = span_of_tokens(encoded, turns, spans, self.tokenizer, self.prompt)
             if self.weighting.units == "spans":
@@ -120,6 +122,17 @@ class Encoder:
             if self.weighting.think_tags:
                 found = tag_places(turns[turn.number]["content"], THINK_TAGS, self.tokenizer, self.prompt)
                 weights[[turn.start + place for place in found]] = 0
+
+
+def _weighted(encoded: Encoded, values: list[float]) -> np.ndarray:
+    """`[T]` float32: what each token weighs, `values` having one number for each of the model's own. Raises ValueError where
+    there are more or fewer."""
+    weights = own_weights(encoded)
+    own = np.flatnonzero(weights)
+    if len(values) != len(own):
+        raise ValueError(f"{len(values)} token weights for the {len(own)} tokens of the model's own turns")
+    weights[own] = values
+    return weights
 
 
 def _turn_of_tokens(encoded: Encoded) -> np.ndarray:

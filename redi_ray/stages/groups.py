@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from redi_ray.schemas import EXAMPLE, GROUP, PAIR
+from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_WEIGHTS
 from redi_ray.text.templates import Message
 
 Kind = Literal["examples", "pairs", "groups"]
@@ -27,6 +27,8 @@ READS: dict[Kind, tuple[Kind, ...]] = {
     "groups": ("groups", "pairs", "examples"),
 }
 """Tables that can be made into each kind, the best first."""
+WEIGHTS = "weights"
+"""Of a member: its part of the row's `token_weights`, where there are any."""
 NO_POSITIVE, UNPAIRED = "no_positive", "unpaired"
 """Why a group gives nothing: none of its members is of side +1; they are not one of +1 and one of -1."""
 
@@ -39,6 +41,9 @@ def table_for(kind: Kind, files: Callable[[str], list[str]]) -> tuple[Kind, list
 def groups_of(row: Row, table: Kind, kind: Kind) -> list[Group] | str:
     """What a training of `kind` makes of a row of `table`, or why that is nothing."""
     group = TO_GROUP[table](row)
+    if (weights := row.get(TOKEN_WEIGHTS)) is not None:
+        paired = zip(group["members"], weights, strict=True)
+        group["members"] = [{**member, WEIGHTS: mine} for member, mine in paired]
     sides = [member["side"] for member in group["members"]]
     if kind == "examples" and table != "examples":
         chosen = [member for member in group["members"] if member["side"] == 1]

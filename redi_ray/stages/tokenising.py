@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.shards import reject_row
 from redi_ray.errors import UserError
-from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import REJECT
+from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.schemas import REJECT, TOKEN_WEIGHTS, TOKENIZER
 from redi_ray.stages import encoding
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import IDS, SCHEMAS, Group, Kind, groups_of
@@ -87,6 +87,8 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
     tokenizer = load_tokenizer(how.tokenizer, how.trust_remote_code)
     encoder = Encoder(tokenizer, how.prompt, how.weighting)
     encoder.check()
+    for uri in {piece.uri for piece in part.pieces}:
+        require_same_tokenizer(uri, tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         with (
             open(Path(folder) / "tokens.bin", "wb") as file,
@@ -94,7 +96,7 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
         ):
             written = _Written(encoder, file, table)
             for piece in part.pieces:
-                for number, row in read_piece(piece, SCHEMAS[how.table].names):
+                for number, row in read_piece(piece, [*SCHEMAS[how.table].names, TOKEN_WEIGHTS]):
                     written.add_row(row, how, f"{piece.uri.rsplit('/', 1)[-1]}:{piece.row_group}:{number}")
             written.flush()
         storage.upload(folder, place)
@@ -104,6 +106,19 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
     told = {"rows": part.rows, **written.told()}
     storage.write_json(done, told)
     return told
+
+
+def require_same_tokenizer(uri: str, tokenizer: Any) -> None:
+    """Raise UserError where a table weighs the tokens of another tokenizer."""
+    schema = parquet.read_schema(uri)
+    if TOKEN_WEIGHTS not in schema.names:
+        return
+    theirs = (schema.metadata or {}).get(TOKENIZER.encode(), b"").decode()
+    if theirs != (ours := tokenizer_fingerprints(tokenizer)["tokenizer"]):
+        raise UserError(
+            f"{uri}: it weighs the tokens of another tokenizer ({theirs}, not {ours}): make the column of its `weights` with the "
+            "tokenizer of the model that is trained"
+        )
 
 
 class _Written:

@@ -142,3 +142,28 @@ def test_imported_groups_count_as_a_training_reads_them(tmp_path: Path):
         assert found[f"on_{name}"].sequences == pytest.approx(epochs * sequences), name
         assert f"{epochs * steps_of_an_epoch:,} steps" in found[f"on_{name}"].note
     assert found["references (base on labelled)"].sequences == 40
+
+
+def test_continuations_and_contrasts_are_of_wrong_traces(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, of which half are wrong; five continuations of each."""
+    path = tmp_path / "tokens.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  lines:    {do: score, of: own_math, scorer: {name: rule, pattern: "=", spans: true}}
+  steps:    {do: rectify, of: own_math, at: lines, model: sft, samples_per_round: 5, max_rounds: 1}
+  critical: {do: contrast, of: own_math, right: sft, wrong: base}
+  step_dpo: {do: train, from: sft, on: steps, objective: {name: dpo}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5})
+    cost = {stage.name: stage for stage in found.stages}
+    assert cost["steps-samples"].sequences == 5 * 300
+    assert cost["steps-samples"].tokens < 5 * cost["own"].tokens / 2
+    assert cost["critical"].sequences == 300
+    told = {step.name: step.note for step in found.beside}
+    assert told["steps-verified"] == "1,500 traces"
+    assert {"steps-starts", "steps"} <= told.keys()

@@ -170,6 +170,8 @@ def ranked(traces: Traces, pick: str, seed: int) -> Traces:
         return sorted(traces, key=lambda t: -t["chars"])
     if pick == "most_frequent_wrong":
         return by_frequent_answer(traces)
+    if pick == "random_frequent_wrong":
+        return by_frequent_answer(ranked(traces, "random", seed))
     return traces
 
 

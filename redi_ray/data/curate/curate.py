@@ -32,6 +32,7 @@ from redi_ray.data.curate.select import select
 from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
 from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.weights import Weighing
 from redi_ray.store import parquet, storage
 
 PassRunner = Callable[[str, list[int]], Iterable[Counter[str]]]
@@ -72,6 +73,7 @@ def curate(
     num_problems: int,
     benchmarks: pa.Table | None = None,
     others: Sequence[str] = (),
+    weighing: Weighing | None = None,
     workers: int = 2,
     label_selector: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
@@ -81,7 +83,8 @@ def curate(
     verified: shards in VERIFIED_TRACE schema. tokenizer: the student's folder. num_problems: of the problems stage, so
     that problems without any trace are counted too. benchmarks: `problem_id, problem` of what `contamination` compares
     with, besides its own files. others: shards like `verified` whose correct traces may be chosen behind all of those, and whose
-    other traces count for nothing. workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
+    other traces count for nothing. weighing: the column that weighs the tokens of the pairs, its shards those of `verified`.
+    workers: actors, one core each, on nodes that `label_selector` matches. Ray must be
     connected; call it again with the same arguments to continue what was cut off. `<out_uri>/work` holds what the passes
     hand on.
 
@@ -90,7 +93,9 @@ def curate(
     curation = make_curation(
         [*verified, *others], out_uri, config, tokenizer=tokenizer, prompt=prompt, benchmarks=benchmarks
     )
-    curation = replace(curation, others=len(others), trust_remote_code=trust_remote_code)
+    if weighing is not None:
+        weighing.check()
+    curation = replace(curation, others=len(others), trust_remote_code=trust_remote_code, weighing=weighing)
     with ray_workers(curation, workers, label_selector) as run:
         return run_passes(curation, run, num_problems)
 

@@ -87,7 +87,7 @@ def columns_of(curation: Curation, judge: ProblemJudge) -> list[str]:
         "completion": any(side.read_text or side.pick in ("shortest", "longest") for side in sides),
         "finish_reason": any(not side.truncated for side in sides),
         "model": config.difficulty is not None and config.difficulty.model is not None,
-        "extracted_answer": config.rejected.pick == "most_frequent_wrong",
+        "extracted_answer": config.rejected.by_answer,
         "problem": curation.judges_problems,
         "answer": judge.fingerprinter is not None,
     }
@@ -150,5 +150,10 @@ def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard:
         "candidate": side is not None and found is None,
         "counts": named and not other and source["verdict"] in RATED,
         "chars": len(source["completion"]) if "completion" in source else None,
-        "answer": canonical(answer) if answer and len(answer) <= MAX_ANSWER_CHARS else answer,
+        "answer": spelling(answer),
     }
+
+
+def spelling(answer: str | None) -> str | None:
+    """An extracted answer in the one spelling that it is counted by; null or empty where none was read."""
+    return canonical(answer) if answer and len(answer) <= MAX_ANSWER_CHARS else answer

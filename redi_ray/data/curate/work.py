@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.weights import Weighing
 from redi_ray.errors import storage_errors
 from redi_ray.store import parquet, storage
 
@@ -90,6 +91,8 @@ class Curation(Passes):
     others: int = 0
     """The last so many shards stand in for right traces that the first ones lack; nothing else of them counts."""
     part_problems: int = PART_PROBLEMS
+    weighing: Weighing | None = None
+    """The column that weighs the tokens of pairs; none of the shards that stand in has any."""
 
     def stands_in(self, shard: int) -> bool:
         """Whether it is one of the last."""

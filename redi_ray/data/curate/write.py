@@ -23,16 +23,17 @@ from redi_ray.data.curate.work import (
     read_row_group,
     write_rows,
 )
+from redi_ray.data.weights import NO_WEIGHTS, Place
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import EXAMPLE, PAIR
+from redi_ray.schemas import EXAMPLE, PAIR, TOKEN_WEIGHTS, weighted
 from redi_ray.store import parquet
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import prompt_ids
 
-Place = tuple[int, int]
-"""(shard, row) of a trace."""
 Row = dict[str, Any]
 TEXTS = ("trace_id", "problem", "completion", "finish_reason")
+WEIGHTS = "weights"
+"""Of a text that was fetched: what its tokens weigh."""
 STANDS_IN = "@chosen_of"
 """Ends the id of a trace that stands in for a right one: another may have the same in its own table."""
 SHOWN = 40
@@ -93,6 +94,7 @@ class Writer:
             return known
         places = {_place(place) for row in choices for place in (row["home"], *row["chosen"], *row["rejected"])}
         texts = fetch(self.curation.verified, places)
+        self.add_weights(texts, [_place(place) for row in choices for place in (*row["chosen"], *row["rejected"])])
         for (shard, _), trace in texts.items():
             if self.curation.stands_in(shard):
                 trace["trace_id"] += STANDS_IN
@@ -101,12 +103,34 @@ class Writer:
             chosen, rejected = ([texts[_place(place)] for place in row[side]] for side in ("chosen", "rejected"))
             if self.add_examples(row, problem, chosen):
                 self.add_pairs(row, problem, chosen, rejected)
-        tables = (("examples", self.examples, EXAMPLE), ("pairs", self.pairs, PAIR))
+        weighing = self.curation.weighing
+        pair = PAIR if weighing is None else weighted(PAIR, weighing.tokenizer)
+        tables = (("examples", self.examples, EXAMPLE), ("pairs", self.pairs, pair))
         for table, rows, schema in tables:
             write_rows(self.curation, table, name, rows, schema)
         self.drops.write(self.curation, name)
         self.counts["examples"], self.counts["pairs"] = len(self.examples), len(self.pairs)
         return finish(mark, self.counts + self.drops.counts)
+
+    def add_weights(self, texts: dict[Place, Row], places: Iterable[Place]) -> None:
+        """Give the traces at these places what their tokens weigh, where that is asked for and known."""
+        if self.curation.weighing is None:
+            return
+        own = {place: texts[place]["trace_id"] for place in places if not self.curation.stands_in(place[0])}
+        for place, weights in self.curation.weighing.read(own).items():
+            texts[place][WEIGHTS] = weights
+
+    def weights_of(self, good: Row, bad: Row) -> list[list[float] | None] | None:
+        """Of a pair's two sides, None for one that is not weighed; None in all where a side has no weights that it needs."""
+        weighing = self.curation.weighing
+        assert weighing is not None
+        found: list[list[float] | None] = []
+        for side, trace in ((1, good), (-1, bad)):
+            weights = trace.get(WEIGHTS) if weighing.weighs(side) else None
+            if weights is None and weighing.weighs(side):
+                return None
+            found.append(weights)
+        return found
 
     def add_examples(self, row: Row, problem: str, chosen: list[Row]) -> bool:
         """Add what becomes of the problem's positives; whether there is any."""
@@ -150,6 +174,10 @@ class Writer:
                 side = good if reason.startswith("chosen") else bad
                 self.drops.add("pair", reason, row["problem_id"], side["trace_id"], beginning(reason, side))
                 continue
+            weights = None
+            if self.curation.weighing is not None and (weights := self.weights_of(good, bad)) is None:
+                self.drops.add("pair", NO_WEIGHTS, row["problem_id"], bad["trace_id"])
+                continue
             self.counts["cut_off/chosen"] += not is_finished(good)
             self.counts["cut_off/rejected"] += not is_finished(bad)
             self.pairs.append(
@@ -161,6 +189,7 @@ class Writer:
                     "rejected": [self.answers.message(bad["completion"])],
                     "chosen_finished": is_finished(good),
                     "rejected_finished": is_finished(bad),
+                    **({} if weights is None else {TOKEN_WEIGHTS: weights}),
                 }
             )
 

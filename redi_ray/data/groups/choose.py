@@ -39,6 +39,8 @@ def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[
             members.append(trace)
         else:
             _drop(trace, trace["no_reward"], losses)
+    if settings.frequent_answers is not None:
+        members = frequent(settings.frequent_answers, members, losses)
     members = _cap(settings, members, losses)
     return members if is_whole(settings, problem_id, members, losses) else []
 
@@ -52,6 +54,29 @@ def wrong_rate(settings: GroupSettings, rate: dict[str, Any]) -> str | None:
     if rate["pass_rate"] < settings.min_rate:
         return "too_hard"
     return "too_easy" if rate["pass_rate"] > settings.max_rate else None
+
+
+def frequent(share: float, members: Traces, losses: Losses) -> Traces:
+    """The first sample of each of the most frequent answers, as `GroupSettings.frequent_answers` says.
+
+    Example: answers 7 5 7 9 5 7 4, share 0.5 -> 7 and 5 cover 4 of 7 with the 5s: the samples 1 and 2.
+    """
+    counts = Counter(trace["answer"] for trace in members if trace["answer"])
+    wanted, covered = dict[str, str](), 0
+    for answer, times in counts.most_common():
+        if wanted and (times < 2 or covered >= math.ceil(share * counts.total())):
+            break
+        wanted[answer], covered = "", covered + times
+    kept = []
+    for trace in members:
+        if not trace["answer"]:
+            _drop(trace, "no_answer_read", losses)
+        elif (reason := wanted.get(trace["answer"], "seldom_answer")) != "":
+            _drop(trace, reason, losses)
+        else:
+            kept.append(trace)
+            wanted[trace["answer"]] = "same_answer_again"
+    return kept
 
 
 def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:

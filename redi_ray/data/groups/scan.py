@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.data.columns import beside
-from redi_ray.data.curate.scan import RATED
+from redi_ray.data.curate.scan import RATED, spelling
 from redi_ray.data.curate.work import PLACED, Passes, finish, finished, part_name, write_row_groups
+from redi_ray.data.weights import Weighing
 
 SCANNED = pa.schema(
     [
@@ -20,6 +21,7 @@ SCANNED = pa.schema(
         pa.field("counts", pa.bool_(), nullable=False),  # in the pass rate
         pa.field("reward", pa.float64()),
         pa.field("no_reward", pa.string()),  # why there is none
+        pa.field("answer", pa.string()),  # extracted, in one spelling, where answers are counted
     ]
 )
 
@@ -35,6 +37,8 @@ class Grouping(Passes):
     """(name, shards) of the columns of numbers, each as long as `verified`."""
     spans: tuple[str, ...] | None = None
     """Shards of the column of spans."""
+    weighing: Weighing | None = None
+    """The column that weighs tokens."""
 
     @property
     def names(self) -> list[str]:
@@ -52,6 +56,7 @@ def scan(grouping: Grouping, group: int) -> Counter[str]:
     for shard in range(grouping.borders[group], grouping.borders[group + 1]):
         columns, number = [shards[shard] for _, shards in grouping.scores], 0
         wanted = ["problem_id", "sample_index", "verdict"]
+        wanted += ["extracted_answer"] if grouping.settings.frequent_answers is not None else []
         for rows, found in beside(grouping.verified[shard], columns, wanted):
             values = [column["value"].to_pylist() for column in found]
             for index, row in enumerate(rows.to_pylist()):
@@ -77,6 +82,7 @@ def rewarded(
         "counts": row["verdict"] in RATED,
         "reward": reward,
         "no_reward": reason,
+        "answer": spelling(row.get("extracted_answer")),
     }
 
 

@@ -14,8 +14,9 @@ from redi_ray.data.curate.work import finish, finished, order_key, part_name, re
 from redi_ray.data.curate.write import TEXTS, fetch
 from redi_ray.data.groups.choose import Losses, is_whole, side_of
 from redi_ray.data.groups.scan import Grouping
+from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import GROUP, turns_of
+from redi_ray.schemas import GROUP, TOKEN_WEIGHTS, turns_of, weighted
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.templates import without_ending
 from redi_ray.text.tokens import plain_ids, prompt_ids
@@ -63,15 +64,23 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     places = [(place["shard"], place["row"]) for choice in choices for place in choice["members"]]
     texts = fetch(grouping.verified, places, [*TEXTS, "turns"])
     spans = fetch(grouping.spans, places, ["trace_id", "spans"]) if grouping.spans is not None else {}
+    weighing = grouping.weighing
+    weights = {} if weighing is None else weighing.read({place: texts[place]["trace_id"] for place in places})
     maker, groups = _Maker(grouping), []
     for choice in sorted(choices, key=lambda row: order_key(grouping.settings.seed, row["problem_id"])):
         at = [(place["shard"], place["row"]) for place in choice["members"]]
         traces = [
-            {**texts[place], "reward": reward, "spans": spans[place]["spans"] if spans else None}
+            {
+                **texts[place],
+                "reward": reward,
+                "spans": spans[place]["spans"] if spans else None,
+                "weights": weights.get(place),
+            }
             for place, reward in zip(at, choice["rewards"], strict=True)
         ]
         groups += maker.group(choice["problem_id"], traces)
-    write_rows(grouping, "groups", name, groups, GROUP)
+    schema = GROUP if weighing is None else weighted(GROUP, weighing.tokenizer)
+    write_rows(grouping, "groups", name, groups, schema)
     maker.losses.write(grouping, name)
     return finish(mark, maker.counts + maker.losses.counts)
 
@@ -107,7 +116,16 @@ class _Maker:
         self.counts["cut_off"] += sum(not member["finished"] for member in members)
         self.counts.update(f"side/{member['side']:+d}" for member in members)
         key = order_key(settings.seed, problem_id)
-        return [{"group_id": f"{key}/{problem_id}", "problem_id": problem_id, "prompt": messages, "members": members}]
+        group = {"group_id": f"{key}/{problem_id}", "problem_id": problem_id, "prompt": messages, "members": members}
+        if self.grouping.weighing is None:
+            return [group]
+        weights = [trace["weights"] if self.is_weighed(trace) else None for trace in fitting]
+        return [{**group, TOKEN_WEIGHTS: weights}]
+
+    def is_weighed(self, trace: Row) -> bool:
+        """Whether the tokens of a sample are weighed as the member that it becomes."""
+        weighing = self.grouping.weighing
+        return weighing is not None and weighing.weighs(side_of(trace["reward"], self.grouping.settings))
 
     def misfit(self, trace: Row) -> str | None:
         """Why a sample cannot be used after all, or None."""
@@ -115,6 +133,8 @@ class _Maker:
         first = turns[0]["content"]
         if (reason := self.answers.misfit(first)) is not None:
             return reason
+        if trace["weights"] is None and self.is_weighed(trace):
+            return NO_WEIGHTS
         tokens = self.answers.count_tokens(first, finished=finished or len(turns) > 1)
         tokens += sum(len(plain_ids(turn["content"], self.tokenizer)) for turn in turns[1:])
         return "too_long" if tokens > self.grouping.max_response_tokens else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from redi_ray.pipeline.kinds import (
     base,
+    contrast,
     dev,
     evaluate,
     groups,
@@ -13,9 +14,11 @@ from redi_ray.pipeline.kinds import (
     merge,
     pairs,
     problems,
+    rectify,
     sample,
     score,
     select,
+    starts,
     train,
     verify,
 )
@@ -33,7 +36,10 @@ KINDS: dict[str, Kind] = {
         select.KIND,
         score.KIND,
         locate.KIND,
+        contrast.KIND,
         groups.KIND,
+        starts.KIND,
+        rectify.KIND,
         pairs.KIND,
         train.KIND,
         merge.KIND,

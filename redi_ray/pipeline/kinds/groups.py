@@ -7,9 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand, demand
+from redi_ray.config.group_steps import TokenWeights
 from redi_ray.data.groups.make import make_groups, plan
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.readers import DataError
+from redi_ray.data.weights import Weighing
+from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.pipeline.kinds.kind import MANY, Kind, Outputs, Places
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 BY = "column "
 """Begins an input that is a column, before what the settings call it."""
+WEIGHTS = "weights"
+"""The input that is a column of token weights."""
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
@@ -33,12 +38,10 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     if found := run.reuse(stage):
         return found
     started, settings, of = time.monotonic(), step.settings, inputs["of"]
-    shards, table = of.files("verified"), of.table("verified")
+    shards = of.files("verified")
 
     def beside(name: str) -> tuple[str, ...]:
-        """The column's shards, one for each of the samples'."""
-        column = inputs[BY + name].table("column")
-        return tuple(storage.join(column, shard.removeprefix(table).lstrip("/")) for shard in shards)
+        return column_shards(of, inputs[BY + name])
 
     grouping = Grouping(
         **plan(shards),
@@ -51,6 +54,7 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         max_response_tokens=run.config.curate.max_response_tokens,
         scores=tuple((name, beside(name)) for name in settings.scores),
         spans=None if settings.spans is None else beside(settings.spans),
+        weighing=weighing_of(run, settings.weights, of, inputs),
     )
     resources = run.config.resources
     made = make_groups(grouping, resources.curate_workers, resources.cpu_label_selector)
@@ -63,6 +67,21 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     names = ("problems", "problems_dropped", "sides", "cut_off", "pass_rates")
     facts = {name: value for name, value in asdict(made).items() if name in names}
     return run.publish(stage, started, counts=counts, dropped=made.dropped, facts=facts)
+
+
+def column_shards(samples: Manifest, column: Manifest) -> tuple[str, ...]:
+    """A column's shards, one for each of the samples'."""
+    table, root = column.table("column"), samples.table("verified")
+    return tuple(storage.join(table, shard.removeprefix(root).lstrip("/")) for shard in samples.files("verified"))
+
+
+def weighing_of(run: Run, settings: TokenWeights | None, samples: Manifest, inputs: Outputs) -> Weighing | None:
+    """The column that weighs the samples' tokens, for the base model's tokenizer."""
+    if settings is None:
+        return None
+    tokenizer = load_tokenizer(inputs["base"].facts["export"], run.config.model.overrides.trust_remote_code)
+    fingerprint = tokenizer_fingerprints(tokenizer)["tokenizer"]
+    return Weighing(settings, column_shards(samples, inputs[WEIGHTS]), fingerprint)
 
 
 def room(run: Run, step: Step) -> list[Demand]:

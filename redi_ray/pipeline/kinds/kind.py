@@ -29,7 +29,7 @@ class Kind:
     takes: Mapping[str, tuple[str, ...]]
     """Input -> the types that fit."""
     gives: str
-    """The type of its output: problems, traces, verified, column, groups, model or scores."""
+    """The type of its output: problems, starts, traces, verified, column, groups, model or scores."""
     stage: str
     """Where its output lies in a run's folder; `{name}` is the step's."""
     place: Callable[[Run, Step, Places], Stage | None]

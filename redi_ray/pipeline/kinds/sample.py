@@ -25,7 +25,7 @@ def room(run: Run, step: Step) -> list[Demand]:
 
 KIND = Kind(
     name="sample",
-    takes={"problems": ("problems",), "model": ("model",)},
+    takes={"problems": ("problems", "starts"), "model": ("model",)},
     gives="traces",
     stage="traces",
     tables=("traces",),

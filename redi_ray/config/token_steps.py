@@ -1,0 +1,64 @@
+"""Named steps on parts of samples: the first wrong step anew, and what two models say of each token."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from redi_ray.config.data import Strict
+from redi_ray.config.group_steps import Judged
+from redi_ray.config.locators import Form
+from redi_ray.config.scorers import Grain
+
+
+class RectifySettings(Strict):
+    """Which steps are sampled anew, and which of the new ones become pairs."""
+
+    verdicts: list[Judged] = ["wrong"]
+    """Samples that are mended."""
+    labels: list[str] = Field(["wrong", "neutral"], min_length=1)
+    """The first step that the locator has given one of these labels is the wrong one."""
+    form: Form | None = None
+    """How a text is split into steps; null takes that of the step `locate`, else looks at each text."""
+    max_pairs: int = Field(2, ge=1)
+    """Pairs of a problem at the most, those of its wrong samples in turn."""
+
+
+class ContrastSettings(Strict):
+    """How two models score the tokens of samples."""
+
+    beta: float = Field(1.0, gt=0)
+    """A token's value is softmax((1 + beta) z_right - beta z_wrong) at that token, z being the two models' logits."""
+    verdicts: list[Judged] = ["wrong"]
+    """Samples that are scored; the others have no values."""
+
+    @field_validator("verdicts")
+    @classmethod
+    def _some(cls, value: list[Judged]) -> list[Judged]:
+        if not value:
+            raise ValueError("name at least one verdict, or nothing is scored")
+        return value
+
+
+class ContrastStep(ContrastSettings):
+    """A column with a number for each token: small where a model of right samples and one of wrong samples differ most."""
+
+    do: Literal["contrast"]
+    """The kind of step."""
+    of: str
+    """Verified traces."""
+    right: str
+    """The model trained on right samples."""
+    wrong: str
+    """The model trained on wrong ones."""
+
+    @property
+    def grain(self) -> Grain:
+        """Of the column."""
+        return "token"
+
+    @property
+    def settings(self) -> ContrastSettings:
+        """What of it decides the values, beside the models."""
+        return ContrastSettings(**{name: getattr(self, name) for name in ContrastSettings.model_fields})

@@ -1,0 +1,62 @@
+"""Token columns as weights of what is trained on: read beside the texts, where a pass fetches those."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from redi_ray.config.group_steps import TokenWeights
+from redi_ray.data.columns import AGAIN, ColumnError, check_grain
+from redi_ray.store import parquet
+
+Place = tuple[int, int]
+"""(shard, row) of a sample."""
+NO_WEIGHTS = "no_token_weights"
+"""Why a sample is left out: its tokens are to be weighed, and the column has no numbers for it."""
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """A column as weights."""
+
+    settings: TokenWeights
+    shards: tuple[str, ...]
+    """Of the column, one for each of the samples'."""
+    tokenizer: str
+    """Fingerprint of the tokenizer of what is trained."""
+
+    def check(self) -> None:
+        """Raise ColumnError unless the column says something of this tokenizer's tokens."""
+        for shard in self.shards[:1]:
+            check_grain(shard, "token", self.tokenizer)
+
+    def weighs(self, side: int) -> bool:
+        """Whether members of this side are weighed."""
+        return self.settings.side in {"both", "chosen" if side > 0 else "rejected"}
+
+    def read(self, wanted: Mapping[Place, str]) -> dict[Place, list[float] | None]:
+        """The weights of the samples at these places, None where the column has no values. wanted: place -> sample.
+
+        Raises ColumnError, with file and row, where the column is of another sample there.
+        """
+        rows: dict[int, set[int]] = defaultdict(set)
+        for shard, row in wanted:
+            rows[shard].add(row)
+        found = {}
+        for shard, mine in rows.items():
+            for row, value in parquet.read_rows(self.shards[shard], mine):
+                if value["trace_id"] != (sample := wanted[shard, row]):
+                    raise ColumnError(
+                        f"{self.shards[shard]}: row {row} is of {value['trace_id']}, not {sample}: {AGAIN}"
+                    )
+                found[shard, row] = self._weights(value["values"])
+        return found
+
+    def _weights(self, values: list[float] | None) -> list[float] | None:
+        if values is None:
+            return None
+        numbers = np.asarray(values, np.float64)
+        return (1 - numbers if self.settings.use == "1 - value" else numbers).tolist()

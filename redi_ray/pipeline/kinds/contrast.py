@@ -1,0 +1,74 @@
+"""A column: what two models, one of right samples and one of wrong ones, say of each token."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from redi_ray.cluster.capacity import Demand
+from redi_ray.data.sources.readers import DataError
+from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.room import of_trainer
+from redi_ray.stages.contrast import Contrasting, contrast_samples
+from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Step
+
+COLUMN = "column"
+
+
+def place(run: Run, step: Step, inputs: Places) -> Stage:
+    model = run.config.model
+    deciding = {
+        "contrast": step.settings,
+        "prompt": model.prompt,
+        "overrides": model.overrides,
+        "precision": run.config.redi.train.precision,
+    }
+    return run.stage(COLUMN, deciding, inputs)
+
+
+def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    stage = place(run, step, inputs)
+    if found := run.reuse(stage):
+        return found
+    started, of, model = time.monotonic(), inputs["of"], run.config.model
+    root = of.table("verified")
+    how = Contrasting(
+        samples=storage.resolve(root),
+        out_uri=storage.resolve(stage.uri),
+        right=inputs["right"].facts["export"],
+        wrong=inputs["wrong"].facts["export"],
+        tokenizer=inputs["base"].facts["export"],
+        settings=step.settings,
+        prompt=model.prompt,
+        overrides=model.overrides,
+        train=run.config.redi.train,
+    )
+    names = [shard.removeprefix(root).lstrip("/") for shard in of.files("verified")]
+    counts = contrast_samples(names, how, run.config.resources.trainer)
+    told = {name: counts.pop(name) for name in ("in", "scored", "tokens", "critical")}
+    if not told["scored"]:
+        raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {dict(counts)}")
+    facts = {"name": step.name, "grain": "token", "without": told["in"] - told["scored"], "left_out": dict(counts)}
+    facts |= {name: told[name] for name in ("scored", "tokens", "critical")}
+    return run.publish(stage, started, counts={"in": told["in"], "out": told["in"]}, facts=facts)
+
+
+def room(run: Run, step: Step) -> list[Demand]:
+    return [of_trainer(f"models of {step.name}", run.config.resources.trainer)]
+
+
+KIND = Kind(
+    name="contrast",
+    takes={"of": ("verified",), "right": ("model",), "wrong": ("model",), "base": ("model",)},
+    gives="column",
+    stage=COLUMN,
+    tables=(COLUMN,),
+    place=place,
+    make=make,
+    room=room,
+)

@@ -1,0 +1,147 @@
+"""Rectifying, contrasting and weighing tokens for real, in a small world: vLLM goes on from wrong steps, two trained models score
+tokens, DPO and REDI learn from both; killed and made again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from processes import kill_when, rows, start
+
+from redi_ray.config.load import load_config
+from redi_ray.data.sources.world import apply
+from redi_ray.modeling.tokenizer import load_tokenizer
+from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store.manifests import current_manifest
+from redi_ray.train.sequences import SequenceStore
+
+SHORT = {"batch_size": 8, "max_steps": 2, "epochs": 1, "max_length": 128}
+CONFIG = {
+    "name": "tokens",
+    "problems": {
+        "source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8, "min_digits": 2, "max_digits": 3,
+                   "misconception_share": 0.3, "misconception_rate": 0.8},
+    },
+    "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40, "shard_rows": 48},
+    "model": {
+        "init": {
+            "kind": "arithmetic", "corpus_size": 3000,
+            "architecture": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "intermediate_size": 256},
+            "train": {"learning_rate": 3e-3, "batch_size": 16, "epochs": 1, "max_length": 128, "tokens_per_pack": 4096},
+        },
+    },
+    "sft": {"train": {**SHORT, "learning_rate": 5e-4}},
+    "redi": {"arms": {}, "train": {**SHORT, "learning_rate": 1e-4}},
+    "steps": {
+        "located": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
+        "mended": {"do": "rectify", "of": "verified", "at": "located", "model": "base", "samples_per_round": 4, "max_rounds": 1},
+        "often": {"do": "groups", "of": "verified", "rewards": {"wrong": 1}, "least": 1, "frequent_answers": 0.5},
+        "wrongly": {"do": "train", "from": "base", "on": "often", "objective": {"name": "sft"}, "train": {"learning_rate": 1e-3}},
+        "critical": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "wrongly"},
+        "weighed": {"do": "pairs", "of": "verified", "weights": {"column": "critical"},
+                    "rejected": {"pick": "random_frequent_wrong"}},
+        "step_dpo": {"do": "train", "from": "sft", "on": "mended", "objective": {"name": "dpo"}},
+        "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
+        "weighted_redi": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "redi"}},
+    },
+    "evaluate": {"benchmarks": []},
+    "resources": {
+        "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
+        "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
+    },
+}  # fmt: skip
+GOALS = ("step_dpo", "cdpo", "weighted_redi")
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tokens.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+@pytest.fixture(scope="module")
+def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run's root."""
+    root = tmp_path_factory.mktemp("calm")
+    pipeline = Pipeline(load_config(str(config), [f"storage.root={root}"]))
+    pipeline.make(GOALS)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_comes_out(calm: Path):
+    assert_sound(calm / "tokens")
+
+
+def assert_sound(run: Path) -> None:
+    """The steps of every pair stand behind the same text, the rejected one is wrong by the world's own rules; every wrong sample
+    has its numbers, and what is trained on has the very weights."""
+    verified = {row["trace_id"]: row for row in rows(run, "verified", "verified")}
+    groups = rows(run, "steps/mended/groups", "groups")
+    assert groups
+    for group in groups:
+        chosen, rejected = group["members"]
+        texts = [member["turns"][0]["content"] for member in (chosen, rejected)]
+        begun, steps = texts[0][: chosen["spans"][0]["start"]], [t[chosen["spans"][0]["start"] :] for t in texts]
+        wrong = verified[group["group_id"].partition("/")[2].rpartition("#")[0]]
+        assert wrong["verdict"] == "wrong"
+        assert wrong["completion"].startswith(texts[1])
+        assert texts[1].startswith(begun)
+        assert steps[0] != steps[1]
+        assert not right(steps[1]) or steps[1].startswith("\\boxed")
+    store = SequenceStore.load(Path(current_manifest(str(run), "steps/step_dpo/sequences/pairs").uri) / "arrays")
+    tokenizer = load_tokenizer(current_manifest(str(run), "checkpoints/base").facts["export"])
+    scored = {
+        tokenizer.decode(store.tokens[store.span(n)][store.weights[store.span(n)] != 0]) for n in range(len(store))
+    }
+    assert scored == {m["turns"][0]["content"][m["spans"][0]["start"] :] for group in groups for m in group["members"]}
+
+    values = {row["trace_id"]: row["values"] for row in rows(run, "steps/critical/column", "column")}
+    assert {key for key, found in values.items() if found is not None} == {
+        key for key, row in verified.items() if row["verdict"] == "wrong"
+    }
+    store = SequenceStore.load(Path(current_manifest(str(run), "steps/cdpo/sequences/pairs").uri) / "arrays")
+    pairs = sorted(rows(run, "steps/weighed/curated", "pairs"), key=lambda row: row["pair_id"])
+    assert len(pairs) == store.num_groups
+    for number, pair in enumerate(pairs):
+        good, bad = store.sequences_of_group(number)
+        own = store.weights[store.span(bad)][store.prompt_lengths[bad] :]
+        expected = 1 - np.array(values[pair["pair_id"].rpartition("/")[2]], np.float64)
+        assert own == pytest.approx(expected, abs=1e-7)
+        assert (own > 0).all()
+        assert (store.weights[store.span(good)][store.prompt_lengths[good] :] == 1).all()
+
+
+def right(step: str) -> bool:
+    """Of a line of a chain, `3+4=7`."""
+    return len(step) == 5 and step[3] == "=" and str(apply(int(step[0]), step[1], int(step[2]))) == step[4]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: Path, config: Path, tmp_path: Path):
+    """kill -9 of the driver; what comes out is what the undisturbed run has: the same rows, the same weights."""
+    late = ("mended*", "critical", "weighed", "step_dpo", "cdpo", "weighted_redi")
+    shutil.copytree(calm, tmp_path / "torn", ignore=shutil.ignore_patterns(*late))
+    run, calmly = tmp_path / "torn/tokens", calm / "tokens"
+    command = ("run", str(config), "--until", "step_dpo", f"storage.root={tmp_path / 'torn'}")
+    samples = run / "steps/mended-samples/traces"
+    kill_when(start(*command), lambda: any(samples.glob("*/traces/*/part-*.parquet")))
+    kill_when(start(*command), lambda: any((run / "steps/mended/groups").glob("*/work/right/*.json")))
+    command = (*command[:3], "cdpo", command[-1])
+    kill_when(start(*command), lambda: any((run / "steps/critical/column").glob("*/work/*/*.json")))
+    Pipeline(load_config(str(config), [f"storage.root={tmp_path / 'torn'}"])).make(GOALS)
+
+    for stage, table in (("mended/groups", "groups"), ("critical/column", "column"), ("weighed/curated", "pairs")):
+        key = {"groups": "group_id", "column": "trace_id", "pairs": "pair_id"}[table]
+        ours, theirs = (sorted(rows(where, f"steps/{stage}", table), key=lambda r: r[key]) for where in (run, calmly))
+        assert ours == theirs
+    for name in GOALS:
+        ours, theirs = (current_manifest(str(where), f"checkpoints/{name}").facts["export"] for where in (run, calmly))
+        assert (Path(ours) / WEIGHTS).read_bytes() == (Path(theirs) / WEIGHTS).read_bytes()
