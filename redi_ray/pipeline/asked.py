@@ -8,29 +8,36 @@ from collections.abc import Iterator
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, UNPAIRED
 from redi_ray.data.sources.shapes import NOUNS, Layout
 from redi_ray.pipeline.graph import Graph, GraphError, Step
-from redi_ray.pipeline.kinds.groups import BY
+from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 
+AT = "at"
+"""What the first step of a rectification calls its column."""
+SAME_SAMPLES = ("verify", "score", "locate", "contrast")
+"""Kinds that say something of the samples they take."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
 def require_asked(graph: Graph) -> None:
     """Raise GraphError for groups with columns of other samples, and for trainings that ask for what their data never have."""
-    checks = {"groups": _foreign_columns, "train": _misfits}
-    if found := [line for step in graph if step.kind in checks for line in checks[step.kind](graph, step)]:
+    found = [line for step in graph for line in _foreign_columns(graph, step)]
+    found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
+    if found:
         raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
 
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        if role.startswith(BY) and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
-            here, of = f"{step.name}: `{step.wording.words[role]}: {column}`", graph[column].inputs["of"]
+        beside = role.startswith(BY) or role in (WEIGHTS, AT)
+        if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
+            said = step.wording.words.get(role, role)
+            here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]
             yield f"{here} is a column of {of}, which has other samples than {step.inputs['of']}: make one of those"
 
 
 def samples_of(graph: Graph, name: str) -> str:
     """The step whose samples these are, with verdicts or without, or what is said of them."""
     step = graph[name]
-    return samples_of(graph, step.inputs["of"]) if step.kind in ("verify", "score") else name
+    return samples_of(graph, step.inputs["of"]) if step.kind in SAME_SAMPLES else name
 
 
 def _misfits(graph: Graph, step: Step) -> Iterator[str]:

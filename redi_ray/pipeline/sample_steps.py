@@ -11,7 +11,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
-from redi_ray.config.steps import RectifyStep, VerifyStep
+from redi_ray.config.steps import RectifyStep
 from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
@@ -44,15 +44,15 @@ def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs:
 
 
 def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Step:
-    """A step that makes groups. Raises GraphError for columns of other samples, or at another grain than they are used at."""
+    """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         here = f"{name}: `{settings.word_of(column)}: {column}`"
         if isinstance(config.steps.get(written(column)), LocateStep):
             raise GraphError(
                 f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them"
             )
-        _check_column(config, here, column, grain, settings.of)
-    check_weights(config, name, settings.of, settings.weights)
+        _check_column(config, here, column, grain)
+    check_weights(config, name, settings.weights)
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
@@ -61,21 +61,19 @@ def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs:
     return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
 
 
-def check_weights(config: ExperimentConfig, name: str, of: str, weights: TokenWeights | None) -> None:
+def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | None) -> None:
     """Raise GraphError where the column that is to weigh tokens does not fit."""
     if weights is not None:
-        _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token", of)
+        _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token")
 
 
-def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain, of: str) -> None:
-    """Raise GraphError where a step makes a column at another grain, or of other samples than those of the step `of`."""
+def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
+    """Raise GraphError where a step makes a column at another grain."""
     step = config.steps.get(written(column))
     if not isinstance(step, ScoreStep | LocateStep | ContrastStep):
         return
     if step.grain != grain:
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
-    if _samples(config, step.of) != _samples(config, of):
-        raise GraphError(f"{here} is a column of {step.of}, which has other samples than {of}: make one of those")
 
 
 def rectifying(
@@ -83,7 +81,7 @@ def rectifying(
 ) -> Iterator[Step]:
     """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
     that is right. sampling: the section `generate` for it."""
-    _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span", settings.of)
+    _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="rectify")
     here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}
@@ -95,13 +93,3 @@ def rectifying(
     yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
     yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
     yield Step(name, "rectify", {"of": starts, "right": checked}, settings=choice, own=True)
-
-
-def _samples(config: ExperimentConfig, name: str) -> str:
-    """The step whose samples these are, with verdicts or without."""
-    seen = list[str]()
-    while (name := written(name)) not in seen:  # a circle is told later
-        seen.append(name)
-        step = config.steps.get(name)
-        name = "traces" if name == "verified" else step.of if isinstance(step, VerifyStep) else name
-    return name

@@ -212,7 +212,7 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
         yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
     elif isinstance(settings, PairsStep):
         sections = {"curate": _section(config, name, settings)}
-        check_weights(config, name, settings.of, settings.weights)
+        check_weights(config, name, settings.weights)
         yield Step(name, "pairs", inputs | curation, sections, settings.weights, own=True, wording=WEIGHED)
     elif isinstance(settings, RectifyStep):
         yield from rectifying(config, name, settings, inputs, _section(config, name, settings))
