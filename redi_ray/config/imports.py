@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.data import DataSet, Strict
 
-Shape = Literal["preference", "sft", "unpaired", "rollouts"]
+Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "preference": (
         "prompt",
@@ -23,6 +23,7 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
     "sft": ("prompt", "messages", "completion", "reasoning", "finish_reason", "id"),
     "unpaired": ("prompt", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
     "rollouts": ("prompt", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
+    "steps": ("prompt", "steps_right", "steps_wrong", "first_error", "id"),
 }
 """What each shape reads."""
 
@@ -60,6 +61,12 @@ class ImportColumns(Strict):
     """The same of the chosen answer."""
     finish_rejected: str | None = None
     """The same of the rejected one."""
+    steps_right: str | None = None
+    """The steps of a right solution, a list of texts."""
+    steps_wrong: str | None = None
+    """The steps of a wrong one, which begins with the same."""
+    first_error: str | None = None
+    """Which of them is the first wrong one, from 0; null where none is. Without such a column it is the first that differs."""
     id: str | None = None
     """The problem's id. Samples of one prompt and id belong together; an id that starts again in another file, under another
     prompt, is another problem."""
@@ -75,9 +82,9 @@ class ImportSettings(Strict):
 
     source: DataSet
     """`files` or `hub`."""
-    shape: Literal["auto", "preference", "sft", "unpaired", "rollouts"] = "auto"
+    shape: Literal["auto", "preference", "sft", "unpaired", "rollouts", "steps"] = "auto"
     """What a row is. `auto` tells it by the columns: a chosen and a rejected answer, an answer, an answer with a label, samples
-    with rewards."""
+    with rewards, a right and a wrong solution in steps."""
     columns: ImportColumns = ImportColumns()
     """Which column is what, where the names do not tell."""
     prompts: Literal["chats", "problems"] = "chats"
@@ -86,6 +93,16 @@ class ImportSettings(Strict):
     evaluation asks it."""
     positive_above: float = 0.0
     """A sample of `rollouts` with a higher reward is on the side +1, any other on -1."""
+    step_header: str = ""
+    """Of `steps`: what every step is written behind, `{k}` its number from 1, such as `Step {k}:`. The header of the step that is
+    learnt is context, as all before it."""
+    step_separator: str = "\n"
+    """Of `steps`: what stands between two of them."""
+    tool_blocks: bool = False
+    """Whether a block that begins with a line of three backticks and `output`, behind a block of code, is what a tool gave back.
+    It becomes a turn of the tool's, which is never scored; so does a user's turn that is nothing but such a block."""
+    keep_duplicates: bool = False
+    """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` always stay."""
     max_rows: int | None = Field(None, ge=1)
     """Read the first so many rows."""
     seed: int = 42

@@ -30,6 +30,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "label": ("label",),
     "reward": ("reward", "rewards", "scores"),
+    "steps_right": ("steps_right",),
+    "steps_wrong": ("steps_wrong",),
+    "first_error": ("first_error",),
     "finish_reason": ("finish_reason", "finish_reasons", "finished"),
     "finish_chosen": ("chosen_finish_reason", "chosen_finished"),
     "finish_rejected": ("rejected_finish_reason", "rejected_finished"),
@@ -41,10 +44,11 @@ NOUNS: dict[Shape, str] = {
     "sft": "a set of answers",
     "unpaired": "a set of labelled answers",
     "rollouts": "samples with rewards",
+    "steps": "right and wrong solutions in steps",
 }
 HAVE = (
     "a preference set has `chosen` and `rejected`; a set of answers `messages`, or `prompt` and `completion`; labelled answers a "
-    "`label` besides, samples with rewards a `reward`"
+    "`label` besides, samples with rewards a `reward`; solutions in steps `prompt`, `steps_right` and `steps_wrong`"
 )
 """What makes each shape, for a message."""
 
@@ -114,6 +118,8 @@ ANSWERS = ("prompt", "messages", "completion", "chosen", "rejected")
 def _shape(found: Mapping[str, str]) -> Shape | None:
     if "chosen" in found and "rejected" in found:
         return "preference"
+    if "steps_right" in found and "steps_wrong" in found:
+        return "steps"
     if not _answered(found):
         return None
     return "rollouts" if "reward" in found else "unpaired" if "label" in found else "sft"
@@ -126,6 +132,8 @@ def _answered(found: Mapping[str, str]) -> bool:
 def _complete(shape: Shape, found: Mapping[str, str]) -> bool:
     if shape == "preference":
         return "chosen" in found and "rejected" in found
+    if shape == "steps":
+        return {"prompt", "steps_right", "steps_wrong"} <= found.keys()
     needed = {"rollouts": "reward", "unpaired": "label"}.get(shape)
     return _answered(found) and (needed is None or needed in found)
 
@@ -150,7 +158,7 @@ def _form(rows: Iterable[Mapping[str, Any]], column: str) -> str:
     return "list" if isinstance(value, list) else "text" if isinstance(value, str) else ""
 
 
-TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "redi"}
+TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "redi", "steps": "dpo"}
 """An objective that fits a shape, for an example."""
 
 
