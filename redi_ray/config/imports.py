@@ -12,6 +12,7 @@ Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "preference": (
         "prompt",
+        "begun",
         "chosen",
         "rejected",
         "score_chosen",
@@ -46,6 +47,9 @@ class ImportColumns(Strict):
     """The better answer."""
     rejected: str | None = None
     """The worse one."""
+    begun: str | None = None
+    """What both answers have begun with and is not learnt: text before `chosen` and `rejected`, such as the steps up to the one
+    in which they part, its header included. No end of turn follows those, which need not be whole answers."""
     score_chosen: str | None = None
     """Kept as the chosen answer's reward."""
     score_rejected: str | None = None

@@ -10,7 +10,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.chats import BadChat, is_chat, joined, read_turns
 from redi_ray.data.sources.import_answers import Answered, LeftOut, Member, Message
-from redi_ray.data.sources.import_steps import part
+from redi_ray.data.sources.import_steps import Parting, part
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shapes import Layout
 from redi_ray.data.sources.values import BadValue, read_id, read_number, read_vote, shown
@@ -56,6 +56,8 @@ class RowReader:
         better, worse = self._side(row, "chosen"), self._side(row, "rejected")
         if _said(better) == _said(worse):
             raise LeftOut("same_sides", "chosen and rejected are equal", by_rule=True)
+        if "begun" in self.layout.columns:
+            return self._prompt(row), self._going_on(row, better, worse)
         if better[0]["role"] != "assistant" or worse[0]["role"] != "assistant":
             begun, better, worse = _parted(better, worse)
             prompt = _agreed(prompt, begun)
@@ -68,6 +70,16 @@ class RowReader:
             Member(turns, side, self._number(row, f"score_{name}"), _finished(self._value(row, f"finish_{name}")))
             for name, turns, side in sides
         ]
+
+    def _going_on(self, row: Row, better: list[Message], worse: list[Message]) -> list[Member]:
+        """Sides that go on with an answer that has begun."""
+        begun = self._value(row, "begun")
+        if not isinstance(begun, str | None) or len(better) > 1 or len(worse) > 1:
+            raise LeftOut(
+                "bad_begun", f"{self._told(row, 'begun')}; both sides must be one text each, which goes on from a text"
+            )
+        found = Parting(begun or "", better[0]["content"], worse[0]["content"])
+        return [found.member(+1), found.member(-1)]
 
     def _answer(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt, turns = self._chat(row)

@@ -114,6 +114,7 @@ class _Importing:
         self.reader, self.out_uri, self.where = reader, out_uri, where
         self.layout, settings = reader.layout, reader.settings
         own = {"sft": "examples", "preference": "pairs"}.get(self.layout.shape)
+        own = None if "begun" in self.layout.columns else own  # a pair has no spans
         self.writers = {
             name: ShardWriter(storage.join(out_uri, name), SCHEMAS[name]) for name in (own, "groups") if name
         }

@@ -26,6 +26,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "reasoning": ("reasoning", "reasoning_content", "thinking"),
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response"),
+    "begun": ("initial_reason_steps",),
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "label": ("label",),

@@ -90,6 +90,21 @@ def test_the_header_of_the_step_belongs_to_what_comes_before(tmp_path: Path):
     assert [member(one) for one in group["members"]] == [("a\n\nb", 3), ("a\n\nd", 3)]
 
 
+def test_a_preference_between_two_ways_to_go_on(tmp_path: Path):
+    """As Step-DPO's data are published: the steps before stand in a column of their own, which is told by its name."""
+    begun = "Let's think.\nStep 1: a\nStep 2:"
+    sides = {"prompt": "q", "chosen": " b", "rejected": " d"}
+    rows = [
+        {**sides, "initial_reason_steps": begun},
+        {**sides, "initial_reason_steps": ""},
+        {**sides, "initial_reason_steps": 3},
+    ]
+    counts, groups = read(Path(write_lines(tmp_path / "set.jsonl", rows)), tmp_path / "out")
+    found = [[member(one) for one in group["members"]] for group in groups]
+    assert found == [[(f"{begun} b", len(begun)), (f"{begun} d", len(begun))], [(" b", 0), (" d", 0)]]
+    assert counts.rejected == {"bad_begun": 1}
+
+
 def test_solutions_that_do_not_part_where_the_data_say_are_left_out_with_the_reason(tmp_path: Path):
     rows = [
         row(["a", "b"], ["a", "c"], first_error=1),

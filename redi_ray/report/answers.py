@@ -1,0 +1,109 @@
+"""Answers beside each other on the report: of groups as they are stored, and of what trainings have learnt from, by token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from redi_ray.errors import UserError
+from redi_ray.report.marks import Told, shown_turns, without_middles
+from redi_ray.report.runs import RunRecord, attempt
+from redi_ray.report.trained import Trained, trained_groups
+from redi_ray.store.manifests import Manifest
+from redi_ray.store.parquet import read_batches
+
+GROUPS_SHOWN = 2
+"""Of a step."""
+MEMBERS_SHOWN = 4
+"""Of a group: the first of either side."""
+MOST_CHARS = 6_000
+"""Of a text."""
+SIDES = {1: "chosen", -1: "rejected"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One of a group."""
+
+    side: str
+    more: str
+    """What else is known of it."""
+    turns: list[Told]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A group."""
+
+    name: str
+    prompt: str
+    answers: list[Answer]
+
+
+def groups_of(made: Manifest) -> list[Answers]:
+    """The first groups of a step: its pairs, or where it has none its groups; of examples none."""
+    for table, read in (("pairs", _of_pair), ("groups", _of_group)):
+        if shards := made.files(table):
+            rows = next(read_batches(shards[0])).slice(0, GROUPS_SHOWN).to_pylist()
+            return [read(row) for row in rows]
+    return []
+
+
+def groups_of_steps(run: RunRecord) -> dict[str, list[Answers]]:
+    """Step -> its first groups, for steps that have some; what cannot be read is a note."""
+    made = {step.name: run.stages[step.stage] for step in run.steps("groups")}
+    found = {
+        name: attempt(partial(groups_of, one), one.uri, run.notes) for name, one in made.items() if one is not None
+    }
+    return {name: groups for name, groups in found.items() if groups}
+
+
+def _of_pair(row: Mapping[str, Any]) -> Answers:
+    sides = [Answer(side, "", shown_turns(row[side], None, 1, MOST_CHARS)) for side in SIDES.values()]
+    return Answers(row["pair_id"], _text(row["prompt"]), sides)
+
+
+def _of_group(row: Mapping[str, Any]) -> Answers:
+    members = sorted(row["members"], key=lambda member: -member["side"])
+    kept = (
+        members if len(members) <= MEMBERS_SHOWN else [*members[: MEMBERS_SHOWN // 2], *members[-MEMBERS_SHOWN // 2 :]]
+    )
+    answers = [
+        Answer(
+            SIDES[member["side"]],
+            "" if member["reward"] is None else f"reward {member['reward']:g}",
+            shown_turns(member["turns"], member["spans"], member["side"], MOST_CHARS),
+        )
+        for member in kept
+    ]
+    left = f" (of its {len(members)} answers {len(kept)} are shown)" if len(kept) < len(members) else ""
+    return Answers(row["group_id"] + left, _text(row["prompt"]), answers)
+
+
+def _text(messages: Sequence[Mapping[str, str]]) -> str:
+    return "\n\n".join(message["content"] for message in messages)
+
+
+def trained_of(run: RunRecord) -> dict[str, list[Answers]]:
+    """Training -> the first groups that it has learnt from. One whose tokens are not there, or cannot be read, is left out."""
+    found = {}
+    finished = {arm.name for arm in run.arms if arm.checkpoint is not None}
+    for step in run.steps("model"):
+        if step.kind != "train" or step.name not in finished:
+            continue
+        try:
+            groups = trained_groups(run.uri, step, GROUPS_SHOWN)
+        except (UserError, OSError, KeyError):
+            continue
+        found[step.name] = [
+            Answers(f"group {number}", "", [_of_tokens(one) for one in group[:MEMBERS_SHOWN]])
+            for number, group in enumerate(groups)
+        ]
+    return found
+
+
+def _of_tokens(one: Trained) -> Answer:
+    more = f"{one.scored:,} of {one.tokens:,} tokens are scored"
+    return Answer(SIDES[one.side], more, [("", without_middles(one.pieces, MOST_CHARS))])
