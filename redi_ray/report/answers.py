@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,22 +42,20 @@ class Answers:
     answers: list[Answer]
 
 
-def groups_of(made: Manifest) -> list[Answers]:
-    """The first groups of a step: its pairs, or where it has none its groups; of examples none."""
-    for table, read in (("pairs", _of_pair), ("groups", _of_group)):
-        if shards := made.files(table):
-            rows = next(read_batches(shards[0])).slice(0, GROUPS_SHOWN).to_pylist()
-            return [read(row) for row in rows]
-    return []
-
-
 def groups_of_steps(run: RunRecord) -> dict[str, list[Answers]]:
-    """Step -> its first groups, for steps that have some; what cannot be read is a note."""
-    made = {step.name: run.stages[step.stage] for step in run.steps("groups")}
-    found = {
-        name: attempt(partial(groups_of, one), one.uri, run.notes) for name, one in made.items() if one is not None
-    }
+    """Step -> its first pairs, or where it has none its first groups; what cannot be read is a note."""
+    found = {}
+    for step in run.steps("groups"):
+        made = run.stages[step.stage]
+        table = next((name for name in TABLES if made is not None and made.files(name)), None)
+        if made is not None and table is not None:
+            found[step.name] = attempt(partial(_first_of, made, table), made.table(table), run.notes) or []
     return {name: groups for name, groups in found.items() if groups}
+
+
+def _first_of(made: Manifest, table: str) -> list[Answers]:
+    rows = next(read_batches(made.files(table)[0])).slice(0, GROUPS_SHOWN).to_pylist()
+    return [TABLES[table](row) for row in rows]
 
 
 def _of_pair(row: Mapping[str, Any]) -> Answers:
@@ -80,6 +78,10 @@ def _of_group(row: Mapping[str, Any]) -> Answers:
     ]
     left = f" (of its {len(members)} answers {len(kept)} are shown)" if len(kept) < len(members) else ""
     return Answers(row["group_id"] + left, _text(row["prompt"]), answers)
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], Answers]] = {"pairs": _of_pair, "groups": _of_group}
+"""How a row of each table is shown; the first that there is, is."""
 
 
 def _text(messages: Sequence[Mapping[str, str]]) -> str:
