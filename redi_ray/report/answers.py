@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from redi_ray.errors import UserError
+from redi_ray.pipeline.graph import Step
 from redi_ray.report.marks import Told, shown_turns, without_middles
 from redi_ray.report.runs import RunRecord, attempt
-from redi_ray.report.trained import Trained, trained_groups
+from redi_ray.report.trained import NothingTrained, Trained, trained_groups
 from redi_ray.store.manifests import Manifest
 from redi_ray.store.parquet import read_batches
 
@@ -89,21 +89,24 @@ def _text(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def trained_of(run: RunRecord) -> dict[str, list[Answers]]:
-    """Training -> the first groups that it has learnt from. One whose tokens are not there, or cannot be read, is left out."""
-    found = {}
+    """Training -> the first groups that it has learnt from. Those whose tokens are gone are left out; damage is a note."""
     finished = {arm.name for arm in run.arms if arm.checkpoint is not None}
-    for step in run.steps("model"):
-        if step.kind != "train" or step.name not in finished:
-            continue
-        try:
-            groups = trained_groups(run.uri, step, GROUPS_SHOWN)
-        except (UserError, OSError, KeyError):
-            continue
-        found[step.name] = [
-            Answers(f"group {number}", "", [_of_tokens(one) for one in group[:MEMBERS_SHOWN]])
-            for number, group in enumerate(groups)
-        ]
-    return found
+    steps = [step for step in run.steps("model") if step.kind == "train" and step.name in finished]
+    found = {
+        step.name: attempt(partial(_trained, run.uri, step), f"tokens of {step.name}", run.notes) for step in steps
+    }
+    return {name: groups for name, groups in found.items() if groups}
+
+
+def _trained(run: str, step: Step) -> list[Answers]:
+    try:
+        groups = trained_groups(run, step, GROUPS_SHOWN)
+    except NothingTrained:
+        return []
+    return [
+        Answers(f"group {number}", "", [_of_tokens(one) for one in group[:MEMBERS_SHOWN]])
+        for number, group in enumerate(groups)
+    ]
 
 
 def _of_tokens(one: Trained) -> Answer:
