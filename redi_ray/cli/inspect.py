@@ -62,20 +62,21 @@ def inspect_traces(
     Raises BrowseError (see `redi_ray.report.browse`).
     """
     console = console or Console()
-    rows: Iterable[Any]
-    show: Show = print_trace
     if step is not None and (groups := _trained(target, step, limit)) is not None:
-        rows, show, heading = groups, print_trained, ""
         if as_json:
             raise BrowseError(
                 f"step {step} gives a model; the rows it has learnt from are those of the step it is `on`"
             )
-    else:
-        rows, heading = _rows(target, step, columns, wanted, limit), read_as(target, step) if step is not None else ""
+        return _paged(groups, console, whole, print_trained)
+    rows = _rows(target, step, columns, wanted, limit)
     if as_json:
         return _print_json(rows, console)
-    if heading:
-        console.print(Text(visible(f"{step}: {heading}"), "bold"), soft_wrap=True)
+    if step is not None and (told := read_as(target, step)):
+        console.print(Text(visible(f"{step}: {told}"), "bold"), soft_wrap=True)
+    return _paged(rows, console, whole, print_trace)
+
+
+def _paged(rows: Iterable[Any], console: Console, whole: bool, show: Show) -> int:
     if not console.is_terminal:
         return _print_all(rows, console, whole, show)
     os.environ.setdefault("LESS", "FRX")  # as git does: no pager for a short text, colours, and the text stays

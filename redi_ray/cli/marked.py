@@ -38,7 +38,7 @@ def in_colour(pieces: Iterable[Piece], console: Console) -> Text:
         if piece.label in JUDGED:
             if text.plain and not text.plain.endswith("\n"):
                 text.append("\n")
-            text.append(f"{MARK if piece.located else '  '}{piece.told:<12} ", "bold" if piece.located else "dim")
+            text.append(f"{MARK if piece.located else '  '}{piece.told:<14} ", "bold" if piece.located else "dim")
             text.append(said, style)
         elif piece.tone and plain:
             text.append(f"[{piece.told}: {said}]")

@@ -14,7 +14,14 @@ import pytest
 import torch
 from array_scores import Arrays, group, member, span
 
-from redi_ray.config.objectives import DpoObjective, KtoObjective, Objective, RediObjective, SimpoObjective
+from redi_ray.config.objectives import (
+    DpoObjective,
+    KtoObjective,
+    NcaObjective,
+    Objective,
+    RediObjective,
+    SimpoObjective,
+)
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.objectives import MismatchedScores
 from redi_ray.stages.encoding import Weighting
@@ -56,10 +63,26 @@ def exactly(value: float) -> Any:
 PLAIN = (open_member(CHOSEN), open_member(REJECTED))
 
 
-def test_dpo_and_its_slopes(tmp_path: Path):
-    found, slopes = arrays(tmp_path, pair(*PLAIN)).evaluate(DPO, "pairs")
-    assert found == exactly(0.6684596480)
-    assert slopes == [exactly(-0.0487502604)] * 3 + [exactly(0.0487502604)] * 2
+def test_dpo_and_nca_with_their_slopes(tmp_path: Path):
+    """And at policy == reference, where NCA has half of DPO's slopes."""
+    told = arrays(tmp_path, pair(*PLAIN))
+    losses: dict[Objective, float] = {
+        DPO: 0.6684596480, DpoObjective(beta=0.4): 0.5981388694, DpoObjective(beta=0.5): 0.5759394199,
+        NcaObjective(beta=0.3): 1.3505375651,
+    }  # fmt: skip
+    for objective, expected in losses.items():
+        assert told.evaluate(objective, "pairs")[0] == exactly(expected)
+    for beta, slope in ((0.1, 0.0487502604), (0.4, 0.1800664011)):
+        slopes = told.evaluate(DpoObjective(beta=beta), "pairs")[1]
+        assert slopes == [exactly(-slope)] * 3 + [exactly(slope)] * 2
+    same = arrays(tmp_path / "same", pair(*PLAIN), logps=lambda token: (OF_TOKEN.get(token, (-2.0, 0))[0],) * 2)
+    for objective, expected, slope in (
+        (NcaObjective(beta=0.3), 2 * math.log(2), 0.075),
+        (DpoObjective(beta=0.3), math.log(2), 0.15),
+    ):
+        found, slopes = same.evaluate(objective, "pairs")
+        assert found == exactly(expected)
+        assert slopes == [exactly(-slope)] * 3 + [exactly(slope)] * 2
 
 
 @pytest.mark.parametrize(("tool", "expected"), [(TOOL, 0.6684596480), (("assistant", "9"), 0.4554924815)])
