@@ -228,6 +228,10 @@ def inspect_traces(
         str, typer.Argument(help="A run's folder or config, a stage's folder, or any Parquet.", metavar="RUN")
     ],
     step: Annotated[str | None, typer.Option(help="The rows of this step, see `redi-ray graph`.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Show what this step says of the traces, such as located steps; again for several."),
+    ] = None,
     verdict: Annotated[list[str] | None, typer.Option(help="Only these; again for several.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     problem: Annotated[list[str] | None, typer.Option(help="Only traces of these problem ids.")] = None,
@@ -238,13 +242,14 @@ def inspect_traces(
     whole: Annotated[bool, typer.Option(help="All of each completion, not only its end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, every column.")] = False,
 ) -> None:
-    """Look at traces, or any step's rows: problem, completion, answers, votes. Paged on a terminal, plain text in a pipe."""
+    """Look at traces, or any step's rows: problem, completion, answers, votes; of a training the tokens that it has learnt from,
+    coloured by weight. Paged on a terminal, plain text in a pipe."""
     from redi_ray.cli.inspect import inspect_traces as show
     from redi_ray.report.browse import TraceFilter
 
     with clear_errors():
         wanted = TraceFilter(verdict or [], source or [], problem or [], min_length, max_length, text)
-        count = show(target, wanted, step=step, limit=limit, whole=whole, as_json=as_json)
+        count = show(target, wanted, step=step, columns=column or [], limit=limit, whole=whole, as_json=as_json)
         if count in (0, limit):
             told = "no trace matches" if not count else f"stopped at --limit {limit}; there may be more"
             typer.echo(told, err=True)

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from redi_ray.report.browse import TraceFilter, details, find_traces, read_as, read_traces
+from redi_ray.cli import marked
+from redi_ray.cli.marked import visible
+from redi_ray.pipeline.standard import step_named
+from redi_ray.report.beside import COLUMN, COLUMNS, beside, is_spans, read_beside, samples_of
+from redi_ray.report.browse import (
+    BrowseError,
+    TraceFilter,
+    details,
+    find_traces,
+    graph_of_run,
+    read_as,
+    read_traces,
+    run_uri_of,
+)
+from redi_ray.report.marks import shown_turns, without_middles
+from redi_ray.report.token_values import drawn
+from redi_ray.report.trained import Trained, trained_groups
+from redi_ray.schemas import turns_of
 
 TAIL_CHARS = 1500
-"""Characters of a completion shown, from its end, where all of it is not asked for."""
+"""Characters of a text shown, from its end, where all of it is not asked for."""
 IDS = ("trace_id", "pair_id", "example_id", "group_id", "problem_id")
 """What a row is called by, the narrowest first."""
-MESSAGES = ("prompt", "chosen", "rejected", "messages", "turns")
+MESSAGES = ("prompt", "messages")
 """Columns of chats."""
+SIDES = ("chosen", "rejected")
+"""Columns of a pair's."""
 SCORES = ("value", "spans")
 """Columns of what scorers say."""
 STYLES = {"correct": "bold green", "wrong": "bold red"}
-CONTROL = {code: code + 0x2400 for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-CONTROL |= {code: 0xFFFD for code in range(0x80, 0xA0)}
-"""Control characters as symbols: what a model wrote must not move the reader's cursor or colour the terminal."""
+Show = Callable[[Any, Console, bool], None]
+"""Prints a row, all of its texts or their ends."""
 
 
 def inspect_traces(
@@ -32,6 +50,7 @@ def inspect_traces(
     wanted: TraceFilter,
     *,
     step: str | None = None,
+    columns: Sequence[str] = (),
     limit: int,
     whole: bool,
     as_json: bool,
@@ -39,19 +58,55 @@ def inspect_traces(
 ) -> int:
     """Print the first `limit` matches, paged on a terminal; how many there were.
 
+    columns: steps whose columns are shown in the traces. Of a training the tokens are shown that it has learnt from.
     Raises BrowseError (see `redi_ray.report.browse`).
     """
     console = console or Console()
-    rows = read_traces(find_traces(target, step), wanted, limit)
+    if step is not None and (groups := _trained(target, step, limit)) is not None:
+        if as_json:
+            raise BrowseError(
+                f"step {step} gives a model; the rows it has learnt from are those of the step it is `on`"
+            )
+        return _paged(groups, console, whole, print_trained)
+    rows = _rows(target, step, columns, wanted, limit)
     if as_json:
         return _print_json(rows, console)
     if step is not None and (told := read_as(target, step)):
         console.print(Text(visible(f"{step}: {told}"), "bold"), soft_wrap=True)
+    return _paged(rows, console, whole, print_trace)
+
+
+def _paged(rows: Iterable[Any], console: Console, whole: bool, show: Show) -> int:
     if not console.is_terminal:
-        return _print_all(rows, console, whole)
+        return _print_all(rows, console, whole, show)
     os.environ.setdefault("LESS", "FRX")  # as git does: no pager for a short text, colours, and the text stays
     with console.pager(styles=True):
-        return _print_all(rows, console, whole)
+        return _print_all(rows, console, whole, show)
+
+
+def _trained(target: str, step: str, limit: int) -> list[list[Trained]] | None:
+    """What a training has learnt from; None where the step is none."""
+    run = run_uri_of(target)
+    graph = graph_of_run(run)
+    found = graph[step_named(graph, step)]
+    return trained_groups(run, found, limit) if found.kind == "train" else None
+
+
+def _rows(
+    target: str, step: str | None, columns: Sequence[str], wanted: TraceFilter, limit: int
+) -> Iterable[dict[str, Any]]:
+    """The rows to show. Those of a column are its samples, with what it says of them."""
+    run = run_uri_of(target)
+    graph = graph_of_run(run)
+    named = None if step is None else step_named(graph, step)
+    columns = [step_named(graph, column) for column in columns]
+    if named is not None and graph[named].gives == COLUMN:
+        find_traces(target, named)  # says so where it is not finished
+        columns, named = [named, *columns], samples_of(run, graph, named)
+    if not columns:
+        return read_traces(find_traces(target, step), wanted, limit)
+    samples = named or samples_of(run, graph, columns[0])
+    return drawn(read_beside(beside(run, graph, samples, columns), wanted, limit), run)
 
 
 def _print_json(rows: Iterable[dict[str, Any]], console: Console) -> int:
@@ -62,15 +117,15 @@ def _print_json(rows: Iterable[dict[str, Any]], console: Console) -> int:
     return count
 
 
-def _print_all(rows: Iterable[dict[str, Any]], console: Console, whole: bool) -> int:
+def _print_all(rows: Iterable[Any], console: Console, whole: bool, show: Show) -> int:
     count = 0
     for row in rows:
-        print_trace(row, console, whole=whole)
+        show(row, console, whole)
         count += 1
     return count
 
 
-def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -> None:
+def print_trace(row: dict[str, Any], console: Console, whole: bool = False) -> None:
     """One row: ids and verdict, where it comes from, votes, problem, answers, messages; of long texts the end, or all of it."""
     heading = Text(visible(next((row[name] for name in IDS if row.get(name)), "?")))
     if "completion" in row or "verdict" in row:
@@ -91,24 +146,62 @@ def print_trace(row: dict[str, Any], console: Console, *, whole: bool = False) -
             tell(name, "-" if row[column] is None else row[column])
     for name in (name for name in MESSAGES if row.get(name)):
         tell(name, "")
-        for message in row[name]:
-            tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
-    for member in row.get("members") or ():
-        reward = f", reward {member['reward']:g}" if member["reward"] is not None else ""
-        tell(f"answer {member['side']:+d}{reward}", "")
-        for message in member["turns"]:
-            tell(f"  {message['role']}", message["content"] if whole else message["content"][-TAIL_CHARS:])
+        _print_chat(row[name], None, console, whole)
+    if all(row.get(name) for name in SIDES):
+        _print_members(
+            [{"turns": row[name], "side": side} for name, side in zip(SIDES, (1, -1), strict=True)], console, whole
+        )
+    if row.get("members"):
+        _print_members(row["members"], console, whole)
     for name in (name for name in SCORES if name in row):
         tell(name, row[name])
+    for name, said in row.get(COLUMNS, {}).items():
+        marks = is_spans(said)
+        tell(name, "" if marks else "-" if said is None else said)
+        if marks:
+            _print_chat(turns_of(row), said, console, whole)
+    if not any(is_spans(said) for said in row.get(COLUMNS, {}).values()):
+        _print_answer(row, console, whole)
+
+
+def _print_answer(row: Mapping[str, Any], console: Console, whole: bool) -> None:
+    """What a trace says."""
     completion = row.get("completion")
-    if completion is None or row.get("turns"):
-        return
-    shown = completion if whole else completion[-TAIL_CHARS:]
-    cut = f"the last {len(shown):,} of {len(completion):,} characters; --whole shows all" if shown != completion else ""
-    tell("completion", cut)
-    console.print(Text(visible(shown)), soft_wrap=True)
+    if row.get("turns"):
+        _print_chat(row["turns"], None, console, whole)
+    elif completion is not None:
+        shown = completion if whole else completion[-TAIL_CHARS:]
+        cut = (
+            f"the last {len(shown):,} of {len(completion):,} characters; --whole shows all"
+            if shown != completion
+            else ""
+        )
+        console.print(Text("completion: ", "bold").append(cut, "not bold"), soft_wrap=True)
+        console.print(Text(visible(shown)), soft_wrap=True)
 
 
-def visible(value: Any) -> str:
-    """Text with control characters made visible."""
-    return str(value).translate(CONTROL)
+def _print_chat(
+    turns: Sequence[Mapping[str, str]], spans: Sequence[Mapping[str, Any]] | None, console: Console, whole: bool
+) -> None:
+    marked.print_turns(shown_turns(turns, spans, 1, None if whole else TAIL_CHARS), console)
+
+
+def _print_members(members: Sequence[Mapping[str, Any]], console: Console, whole: bool) -> None:
+    """A group's answers: two of them beside each other on a terminal."""
+    shown = []
+    for member in members:
+        reward = f"reward {member['reward']:g}" if member.get("reward") is not None else ""
+        most = None if whole else TAIL_CHARS
+        told = shown_turns(member["turns"], member.get("spans"), member["side"], most)
+        shown.append((member["side"], reward, told))
+    marked.print_sides(shown, console)
+
+
+def print_trained(group: Sequence[Trained], console: Console, whole: bool = False) -> None:
+    """The sequences of a group, each token in the colour of its weight; red is pushed down."""
+    console.print(Rule(Text(f"{len(group)} sequences" if len(group) > 1 else "a sequence"), align="left"))
+    shown = []
+    for one in group:
+        pieces = one.pieces if whole else without_middles(one.pieces, TAIL_CHARS)
+        shown.append((one.side, f"{one.scored:,} of {one.tokens:,} tokens are scored", [("", pieces)]))
+    marked.print_sides(shown, console)

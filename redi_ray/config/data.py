@@ -47,6 +47,9 @@ class Columns(Strict):
     """Why each trace ended, in any service's words (`redi_ray.text.finish`; an unknown one is not finished), shaped like
     `completion`. Where the data do not say, a trace that shows signs of being cut off, or of a loop, is marked so
     (`redi_ray.text.loops`)."""
+    tool_blocks: bool = False
+    """Whether a block in a trace that begins with a line of three backticks and `output`, behind a block of code, is what a tool
+    gave back: the trace then has several turns, the tool's among them, which are never scored."""
     model: str | None = None
     """Who wrote the trace; with several completion columns each column's name stands for it."""
 

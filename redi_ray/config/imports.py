@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.data import DataSet, Strict
 
-Shape = Literal["preference", "sft", "unpaired", "rollouts"]
+Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
     "preference": (
         "prompt",
         "system",
+        "begun",
         "chosen",
         "rejected",
         "score_chosen",
@@ -24,6 +25,7 @@ COLUMNS: dict[Shape, tuple[str, ...]] = {
     "sft": ("prompt", "system", "messages", "completion", "reasoning", "finish_reason", "id"),
     "unpaired": ("prompt", "system", "messages", "completion", "reasoning", "label", "finish_reason", "id"),
     "rollouts": ("prompt", "system", "messages", "completion", "reasoning", "reward", "finish_reason", "id"),
+    "steps": ("prompt", "steps_right", "steps_wrong", "first_error", "id"),
 }
 """What each shape reads."""
 
@@ -48,6 +50,9 @@ class ImportColumns(Strict):
     """The better answer."""
     rejected: str | None = None
     """The worse one."""
+    begun: str | None = None
+    """What both answers have begun with and is not learnt: text before `chosen` and `rejected`, such as the steps up to the one
+    in which they part, its header included. No end of turn follows those, which need not be whole answers."""
     score_chosen: str | None = None
     """Kept as the chosen answer's reward."""
     score_rejected: str | None = None
@@ -63,6 +68,12 @@ class ImportColumns(Strict):
     """The same of the chosen answer."""
     finish_rejected: str | None = None
     """The same of the rejected one."""
+    steps_right: str | None = None
+    """The steps of a right solution, a list of texts."""
+    steps_wrong: str | None = None
+    """The steps of a wrong one, which begins with the same."""
+    first_error: str | None = None
+    """Which of them is the first wrong one, from 0; null where none is. Without such a column it is the first that differs."""
     id: str | None = None
     """The problem's id. Samples of one prompt and id belong together; an id that starts again in another file, under another
     prompt, is another problem."""
@@ -78,9 +89,9 @@ class ImportSettings(Strict):
 
     source: DataSet
     """`files` or `hub`."""
-    shape: Literal["auto", "preference", "sft", "unpaired", "rollouts"] = "auto"
+    shape: Literal["auto", "preference", "sft", "unpaired", "rollouts", "steps"] = "auto"
     """What a row is. `auto` tells it by the columns: a chosen and a rejected answer, an answer, an answer with a label, samples
-    with rewards."""
+    with rewards, a right and a wrong solution in steps."""
     columns: ImportColumns = ImportColumns()
     """Which column is what, where the names do not tell."""
     prompts: Literal["chats", "problems"] = "chats"
@@ -89,6 +100,16 @@ class ImportSettings(Strict):
     evaluation asks it."""
     positive_above: float = Field(0.0, allow_inf_nan=False)
     """A sample of `rollouts` with a higher reward is on the side +1, any other on -1."""
+    step_header: str = ""
+    """Of `steps`: what every step is written behind, `{k}` its number from 1, such as `Step {k}:`. The header of the step that is
+    learnt is context, as all before it."""
+    step_separator: str = "\n"
+    """Of `steps`: what stands between two of them."""
+    tool_blocks: bool = False
+    """Whether a block that begins with a line of three backticks and `output`, behind a block of code, is what a tool gave back.
+    It becomes a turn of the tool's, which is never scored; so does a user's turn that is nothing but such a block."""
+    keep_duplicates: bool = False
+    """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` always stay."""
     max_rows: int | None = Field(None, ge=1)
     """Read the first so many rows."""
     seed: int = 42

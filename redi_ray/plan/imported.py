@@ -14,7 +14,8 @@ import numpy as np
 from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.sources.import_rows import Answered, LeftOut, RowReader
+from redi_ray.data.sources.import_answers import Answered, LeftOut
+from redi_ray.data.sources.import_rows import RowReader
 from redi_ray.data.sources.readers import Row, expand_paths, file_rows
 from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
 from redi_ray.plan.assumptions import DEFAULTS

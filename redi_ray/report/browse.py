@@ -103,11 +103,10 @@ def find_traces(target: str, step: str | None = None) -> list[str]:
 
     step: whose rows of a run; None takes the latest traces of the standard line. Raises BrowseError if there are none.
     """
-    if target.endswith((".yaml", ".yml")):
-        target = load_config(target).run_uri
+    target = run_uri_of(target)
     if not storage.exists(target):
         raise BrowseError(f"{target} is not there; name a run's folder, its config, or a folder of Parquet files")
-    graph = _graph(target)
+    graph = graph_of_run(target)
     tables: tuple[str, ...] = TABLES
     if step is None:
         stages = [
@@ -138,14 +137,18 @@ def find_traces(target: str, step: str | None = None) -> list[str]:
 
 def read_as(target: str, step: str) -> str:
     """How a step has read a set that people have, in words; empty for a step that imports none. The step is finished."""
-    if target.endswith((".yaml", ".yml")):
-        target = load_config(target).run_uri
-    graph = _graph(target)
+    target = run_uri_of(target)
+    graph = graph_of_run(target)
     manifest = storage.read_json(storage.join(target, graph[step_named(graph, step)].stage, "manifest.json"))
     return str(manifest.get("facts", {}).get("read_as", ""))
 
 
-def _graph(run_uri: str) -> Graph:
+def run_uri_of(target: str) -> str:
+    """A run's folder, of that itself or of its config; any other place as it is."""
+    return load_config(target).run_uri if target.endswith((".yaml", ".yml")) else target
+
+
+def graph_of_run(run_uri: str) -> Graph:
     """Of the config that a run's folder holds; where there is none, of any run."""
     uri = storage.join(run_uri, "config.yaml")
     try:

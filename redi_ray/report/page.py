@@ -18,6 +18,8 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from redi_ray.report.answers import groups_of_steps, trained_of
+from redi_ray.report.beside import all_beside
 from redi_ray.report.figures import (
     INK,
     MUTED,
@@ -36,7 +38,7 @@ from redi_ray.report.lineage import alike
 from redi_ray.report.notes import missing_and_odd, standings
 from redi_ray.report.numbers import PANELS, findings, report_data
 from redi_ray.report.runs import ArmRecord, RunRecord, read_run
-from redi_ray.report.search import SearchReport, read_search
+from redi_ray.report.search import read_search
 from redi_ray.report.traces import write_trace_page
 from redi_ray.schemas import Verdict
 from redi_ray.store import lock
@@ -68,12 +70,14 @@ def build_report(run_uri: str) -> ReportPaths:
     run.notes.extend(missing_and_odd(run))
     target, environment = join(run_uri, "report"), _environment()
     traces = _trace_page(run, target, environment)
+    answers = {"groups": groups_of_steps(run), "trained": trained_of(run)}
     search = read_search(run_uri, run.notes)
     report = report_data(run) | ({"search": finite(search.data)} if search else {})
     figures = _figures(run, report)
     if search:
         figures.pictures.update(search.pictures)
-    html = _render(environment, run, report, figures, has_traces=traces is not None, search=search)
+    more = {"has_traces": traces is not None, "search": search, **answers}
+    html = _render(environment, run, report, figures, more)
     lock.check(run_uri)
     # Completions may hold half a surrogate pair (JSON allows it, UTF-8 does not).
     write_bytes(join(target, "index.html"), html.encode("utf-8", "replace"))
@@ -163,13 +167,16 @@ def _panels(arms: list[ArmRecord]) -> list[Panel]:
 
 
 def _trace_page(run: RunRecord, target: str, environment: Environment) -> str | None:
-    verified = [made for step in run.steps("verified") if step.kind == "verify" and (made := run.stages[step.stage])]
+    finished = {
+        step.name: made for step in run.steps("verified") if step.kind == "verify" and (made := run.stages[step.stage])
+    }
+    verified = list(finished.values())
     counts: Counter[str] = Counter()
     for made in verified:
         counts.update(made.facts.get("verdicts", {}))
     try:
-        shards = [shard for made in verified for shard in made.files("verified")]
-        return write_trace_page(target, shards, counts, environment, run.name) if verified else None
+        shards = [shard for name in finished for shard in all_beside(run.uri, run.graph, name)]
+        return write_trace_page(target, shards, counts, environment, run.name, run.uri) if verified else None
     except (OSError, KeyError, pa.ArrowException) as error:
         places = ", ".join(made.uri for made in verified)
         run.notes.append(f"{places}: verified traces cannot be read ({type(error).__name__}: {error}).")
@@ -189,17 +196,11 @@ def _environment() -> Environment:
 
 
 def _render(
-    environment: Environment,
-    run: RunRecord,
-    report: Mapping[str, Any],
-    figures: _Figures,
-    *,
-    has_traces: bool,
-    search: SearchReport | None,
+    environment: Environment, run: RunRecord, report: Mapping[str, Any], figures: _Figures, more: Mapping[str, Any]
 ) -> str:
+    """more: what the template takes besides."""
     return environment.get_template("report.html.j2").render(
-        has_traces=has_traces,
-        search=search,
+        **more,
         report=report,
         run=run,
         figures=figures,

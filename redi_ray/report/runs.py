@@ -19,12 +19,10 @@ from redi_ray.eval.metrics import BenchmarkResult
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.report.lineage import control_arm, graph_of_record, models_of
 from redi_ray.store.manifests import Manifest, current_manifest
-from redi_ray.store.parquet import read_batches
 from redi_ray.store.storage import StorageError, exists, join, list_files, read_bytes, read_json
 
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
-PAIRS_READ = 2
 SAMPLE_FIELDS = ("problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens")
 NO_SAMPLE: dict[str, Any] = dict.fromkeys(SAMPLE_FIELDS)
 
@@ -62,8 +60,6 @@ class RunRecord:
     """Stage -> its output, for every step that gives no model and no scores, and for what steps make on the way."""
     arms: list[ArmRecord]
     """The models in the graph's order, then those that the config no longer names."""
-    pairs: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    """Step -> its first few pairs: pair_id, prompt, chosen, rejected, each as text."""
     notes: list[str] = field(default_factory=list)
     """What is missing or damaged, for the reader."""
 
@@ -111,19 +107,7 @@ def read_run(run_uri: str) -> RunRecord:
     arms = [_arm(run_uri, name, notes) for name in _arm_names(run_uri, models_of(graph))]
     if not arms and not any(stages.values()) and not config_text:
         raise StorageError(f"{run_uri}: no run here (neither config.yaml nor a finished stage)")
-    groups = [(step.name, stages[step.stage]) for step in graph if step.gives == "groups"]
-    pairs = {name: _attempt(partial(_pairs, made), made.table("pairs"), notes) for name, made in groups if made}
-    return RunRecord(
-        run_uri,
-        config_text,
-        config,
-        graph,
-        understood,
-        stages,
-        arms,
-        {n: some for n, some in pairs.items() if some},
-        notes,
-    )
+    return RunRecord(run_uri, config_text, config, graph, understood, stages, arms, notes)
 
 
 def _stages(run_uri: str, graph: Graph, notes: list[str]) -> dict[str, Manifest | None]:
@@ -161,23 +145,13 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
     samples: list[dict[str, Any]] = []
     if evaluation:
         uri = join(evaluation.uri, "report.json")
-        found = _attempt(lambda: read_json(uri), uri, notes) or {}
+        found = attempt(lambda: read_json(uri), uri, notes) or {}
         for entry in found.get("benchmarks", []):
-            result = _attempt(partial(BenchmarkResult.from_dict, entry), uri, notes)
+            result = attempt(partial(BenchmarkResult.from_dict, entry), uri, notes)
             if result is not None:
                 results[str(entry.get("name"))] = result
         samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples", []) if isinstance(sample, dict)]
     return ArmRecord(name, checkpoint, steps, evaluation, results, samples)
-
-
-def _pairs(groups: Manifest) -> list[dict[str, str]]:
-    def text(messages: list[dict[str, str]]) -> str:
-        return "\n\n".join(message["content"] for message in messages)
-
-    shards = groups.files("pairs")
-    rows = next(read_batches(shards[0])).slice(0, PAIRS_READ).to_pylist() if shards else []
-    sides = ("prompt", "chosen", "rejected")
-    return [{"pair_id": row["pair_id"], **{side: text(row[side]) for side in sides}} for row in rows]
 
 
 def _steps(uri: str, notes: list[str]) -> list[Metrics]:
@@ -205,7 +179,7 @@ def _manifest(run_uri: str, stage: str, notes: list[str]) -> Manifest | None:
     uri = join(run_uri, stage, "manifest.json")
     if not exists(uri):
         return None
-    return _attempt(lambda: current_manifest(run_uri, stage), uri, notes)
+    return attempt(lambda: current_manifest(run_uri, stage), uri, notes)
 
 
 def _config(run_uri: str, notes: list[str]) -> tuple[str, dict[str, Any]]:
@@ -214,11 +188,11 @@ def _config(run_uri: str, notes: list[str]) -> tuple[str, dict[str, Any]]:
         notes.append("config.yaml: not there.")
         return "", {}
     text = read_bytes(uri).decode(errors="replace")
-    parsed = _attempt(lambda: yaml.safe_load(text), uri, notes)
+    parsed = attempt(lambda: yaml.safe_load(text), uri, notes)
     return text, parsed if isinstance(parsed, dict) else {}
 
 
-def _attempt(read: Callable[[], T], uri: str, notes: list[str]) -> T | None:
+def attempt(read: Callable[[], T], uri: str, notes: list[str]) -> T | None:
     """The value, or a note that it is damaged; what can be wrong with a file is open-ended, and none may end the report."""
     try:
         return read()

@@ -38,16 +38,22 @@ def read_range(uri: str, start: int, stop: int) -> np.ndarray:
     """Elements `[start, stop)` of a `.npy` file with one axis, local or on S3; nothing else of it is read."""
     fs, path = storage.filesystem(uri)
     with storage_errors("read", uri), fs.open_input_file(path) as file:
-        dtype, first = _layout(file.read_at(HEADER_BYTES, 0))
+        dtype, first, _ = _layout(file.read_at(HEADER_BYTES, 0))
         data = file.read_at((stop - start) * dtype.itemsize, first + start * dtype.itemsize)
     if len(data) != (stop - start) * dtype.itemsize:
         raise storage.StorageError(f"{uri}: {len(data)} bytes came of {(stop - start) * dtype.itemsize}; make it anew")
     return np.frombuffer(data, dtype)
 
 
-def _layout(head: bytes) -> tuple[np.dtype, int]:
-    """The type of a `.npy` file's elements, and where they begin."""
+def read_first(uri: str, count: int) -> np.ndarray:
+    """The first elements of such a file, or all where there are fewer."""
+    head, _ = storage.read_head(uri, HEADER_BYTES)
+    return read_range(uri, 0, min(count, _layout(head)[2]))
+
+
+def _layout(head: bytes) -> tuple[np.dtype, int, int]:
+    """The type of a `.npy` file's elements, where they begin, and how many there are."""
     file = io.BytesIO(head)
     assert np.lib.format.read_magic(file) == (1, 0), "made by another writer"
-    _, _, dtype = np.lib.format.read_array_header_1_0(file)
-    return dtype, file.tell()
+    (length,), _, dtype = np.lib.format.read_array_header_1_0(file)
+    return dtype, file.tell(), length

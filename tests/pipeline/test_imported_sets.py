@@ -137,7 +137,9 @@ def test_five_shapes_train_from_their_files(ray_session: None, tmp_path: Path, c
     assert pipeline.output("rollouts").counts == {"in": 16, "out": 16, "groups": 4}
     assert (pipeline.output("rollouts").facts["positive"], pipeline.output("labelled").facts["positive"]) == (6, 6)
     run = pipeline.run.uri
-    report = json.loads(Path(build_report(run).json).read_text())
+    paths = build_report(run)
+    report = json.loads(Path(paths.json).read_text())
+    assert Path(paths.html).read_text().count('<mark class="down"') > 4, "tokens of the trainings"
     assert {row["stage"]: row["count"] for row in report["funnel"]} == {"rollouts": 16} | dict.fromkeys(
         ("prefs", "scored", "chats", "labelled"), 12
     )
@@ -149,6 +151,14 @@ def test_five_shapes_train_from_their_files(ray_session: None, tmp_path: Path, c
         "\n", " "
     )
     assert "answer +1, reward 1" in told
+    for name, (scored, sides) in {
+        "on_prefs": ("tokens are scored", 2),
+        "on_labelled": ("tokens are scored", 1),
+    }.items():
+        inspect_traces(run, TraceFilter(), step=name, limit=1, whole=False, as_json=False)
+        told = capsys.readouterr().out
+        assert told.count(scored) == sides
+        assert "[-1: " in told or "[+1: " in told, "of a training the tokens that it has learnt from"
     again = Pipeline(config)
     again.run_all()
     assert {name: again.output(name).key for name in SETS} == {name: pipeline.output(name).key for name in SETS}

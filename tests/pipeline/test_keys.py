@@ -207,7 +207,8 @@ def test_an_imported_set_counts_by_what_decides_its_rows(tmp_path: Path) -> None
     before = keys(raw)
     others = {
         "shape": "sft", "columns": {"id": "id"}, "prompts": "problems", "positive_above": 0.5, "max_rows": 1, "seed": 1,
-        "source": {"kind": "files", "paths": [str(tmp_path / "other.jsonl")]},
+        "source": {"kind": "files", "paths": [str(tmp_path / "other.jsonl")]}, "step_header": "Step {k}:", "step_separator": " ",
+        "tool_blocks": True, "keep_duplicates": True,
     }  # fmt: skip
     assert others.keys() == step.keys() - {"do"} | raw["steps"]["mine"].keys() - {"do"}
     for name, value in others.items():

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.values import BadValue
+from redi_ray.text.blocks import with_blocks_apart
 from redi_ray.text.prompts import fold_reasoning
 
 Role = Literal["user", "assistant"]
@@ -79,9 +80,10 @@ class Answer:
         return self.turns is not None and self.turns[-1]["role"] != "assistant"
 
 
-def read_completion(value: Any) -> Answer | None:
+def read_completion(value: Any, *, tool_blocks: bool = False) -> Answer | None:
     """A completion of one turn or more, without the question that a chat may begin with; None if it is neither text nor a chat.
 
+    tool_blocks: whether output blocks are turns of a tool's (`redi_ray.text.blocks`).
     Raises BadChat for a chat without an answer, or one that cannot be trained on as it is.
     """
     chat = as_chat(value)
@@ -89,7 +91,14 @@ def read_completion(value: Any) -> Answer | None:
     turns = turns[1:] if turns and turns[0][0] == "user" else turns
     if len(turns) < 2:
         text = read_text(value, "assistant")
-        return None if text is None else Answer(text)
+        if text is None or not tool_blocks:
+            return None if text is None else Answer(text)
+        turns = [("assistant", text)]
+    if tool_blocks:
+        apart = with_blocks_apart([{"role": name, "content": text} for name, text in turns])
+        turns = [(turn["role"], turn["content"]) for turn in apart]
+    if len(turns) == 1:
+        return Answer(turns[0][1])
     names = [name for name, _ in turns]
     if unknown := sorted(set(names) - {"assistant", "tool", "user"}):
         raise BadChat("unknown_role", f"the chat has turns of {', '.join(unknown)}; write assistant, tool or user")

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redi_ray.data.sources.import_rows import Answered, Member
+from redi_ray.data.sources.import_answers import Answered, Member
 from redi_ray.schemas import MEMBER, MESSAGES
 
 PART_BYTES = 64 << 20
@@ -79,7 +79,7 @@ class Samples:
         for batch in pq.ParquetFile(self._file(part)).iter_batches(BUFFERED):
             for row in batch.to_pylist():
                 told = row["member"]
-                member = Member(told["turns"], told["side"], told["reward"], told["finished"])
+                member = Member(told["turns"], told["side"], told["reward"], told["finished"], told["spans"])
                 group = groups.setdefault(row["key"], Answered(row["prompt"], [], row["problem_id"]))
                 group.members.append(member)
         yield from groups.values()

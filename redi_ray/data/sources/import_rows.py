@@ -9,51 +9,21 @@ from typing import Any
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.chats import BadChat, is_chat, joined, read_turns
+from redi_ray.data.sources.import_answers import Answered, LeftOut, Member, Message
+from redi_ray.data.sources.import_steps import Parting, part
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shapes import Layout
 from redi_ray.data.sources.values import BadValue, read_id, read_number, read_vote, shown
 from redi_ray.schemas import CUT_OFF, Verdict
+from redi_ray.text.blocks import with_blocks_apart
 from redi_ray.text.finish import finish_reason
 from redi_ray.text.prompts import strip_prefix, to_messages
 
-Message = dict[str, str]
 Row = Mapping[str, Any]
+ATTEMPTS = ("unpaired", "rollouts")
+"""Shapes of answers that a label or a reward comes with, wrong ones among them."""
 WITHOUT_PREFIX = "without_prefix"
 """Ends the drop reason of an answer that does not begin as `model.prompt.prefix` has it."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One answer to a prompt."""
-
-    turns: list[Message]
-    side: int
-    reward: float | None = None
-    finished: bool | None = None
-    """Null where the data do not say."""
-
-    def as_row(self) -> dict[str, Any]:
-        """As a member of GROUP."""
-        return {
-            "turns": self.turns, "side": self.side, "reward": self.reward, "finished": self.finished, "spans": None,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A prompt with the answers of one row."""
-
-    prompt: list[Message]
-    members: list[Member]
-    problem_id: str | None
-
-
-class LeftOut(ValueError):
-    """Why a row is left out: `reason` in a word, and the detail. `by_rule`: it is whole, but nothing to learn from."""
-
-    def __init__(self, reason: str, detail: str, *, by_rule: bool = False) -> None:
-        super().__init__(detail)
-        self.reason, self.by_rule = reason, by_rule
 
 
 @dataclass(frozen=True)
@@ -71,6 +41,7 @@ class RowReader:
             "sft": self._answer,
             "unpaired": self._labelled,
             "rollouts": self._rollouts,
+            "steps": self._steps,
         }
         prompt, members = by_shape[self.layout.shape](row)
         prompt = self._with_system(row, prompt)
@@ -79,13 +50,15 @@ class RowReader:
             self._check_beginning(name, member.turns[0]["content"])
         return Answered(self._asked(prompt), members, read_id(self._value(row, "id")))
 
-    # ------------------------------------------------------------------------------------------------------ the four shapes
+    # ------------------------------------------------------------------------------------------------------ the five shapes
 
     def _preference(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt = self._prompt(row) if "prompt" in self.layout.columns else None
         better, worse = self._side(row, "chosen"), self._side(row, "rejected")
         if _said(better) == _said(worse):
             raise LeftOut("same_sides", "chosen and rejected are equal", by_rule=True)
+        if "begun" in self.layout.columns:
+            return self._prompt(row), self._going_on(row, better, worse)
         if better[0]["role"] != "assistant" or worse[0]["role"] != "assistant":
             begun, better, worse = _parted(better, worse)
             prompt = _agreed(prompt, begun)
@@ -98,6 +71,16 @@ class RowReader:
             Member(turns, side, self._number(row, f"score_{name}"), _finished(self._value(row, f"finish_{name}")))
             for name, turns, side in sides
         ]
+
+    def _going_on(self, row: Row, better: list[Message], worse: list[Message]) -> list[Member]:
+        """Sides that go on with an answer that has begun."""
+        begun = self._value(row, "begun")
+        if not isinstance(begun, str | None) or len(better) > 1 or len(worse) > 1:
+            raise LeftOut(
+                "bad_begun", f"{self._told(row, 'begun')}; both sides must be one text each, which goes on from a text"
+            )
+        found = Parting(begun or "", better[0]["content"], worse[0]["content"])
+        return [found.member(+1), found.member(-1)]
 
     def _answer(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt, turns = self._chat(row)
@@ -129,6 +112,12 @@ class RowReader:
             members.append(self._sample(row, turns, reward, told["finish_reason"][number]))
         return self._prompt(row), members
 
+    def _steps(self, row: Row) -> tuple[list[Message], list[Member]]:
+        right, wrong, told = (self._value(row, name) for name in ("steps_right", "steps_wrong", "first_error"))
+        written = {"header": self.settings.step_header, "separator": self.settings.step_separator}
+        found = part(right, wrong, told, has_told="first_error" in self.layout.columns, **written)
+        return self._prompt(row), [found.member(+1), found.member(-1)]
+
     def _sample(self, row: Row, turns: list[Message], reward: float | None, reason: Any) -> Member:
         if reward is None:
             raise LeftOut("no_reward", self._told(row, "reward"))
@@ -153,13 +142,13 @@ class RowReader:
             return self._prompt(row), self._turns(row, "completion", joined(thought, answer))
         turns = self._read(row, "messages", "user")
         first = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), None)
-        if first is None or turns[-1]["role"] != "assistant":
+        if first is None or not self._may_end(turns):
             raise LeftOut(
                 "unanswered", f"the chat ends with a turn of the {turns[-1]['role']}, which no answer follows"
             )
         if first == 0 or all(turn["role"] == "system" for turn in turns[:first]):
             raise LeftOut("no_prompt", "the chat begins with an answer")
-        _check_texts(turns[first:], "completion")
+        self._check_texts(turns[first:], "completion")
         return turns[:first], turns[first:]
 
     def _prompt(self, row: Row) -> list[Message]:
@@ -176,7 +165,7 @@ class RowReader:
 
     def _side(self, row: Row, name: str) -> list[Message]:
         turns = self._read(row, name, "assistant")
-        _check_texts(turns, name)
+        self._check_texts(turns, name)
         if turns[-1]["role"] != "assistant":
             raise LeftOut(
                 "unanswered", f"column `{self.layout.columns[name]}` ends with a turn of the {turns[-1]['role']}"
@@ -186,14 +175,14 @@ class RowReader:
     def _turns(self, row: Row, name: str, value: Any) -> list[Message]:
         """The turns of an answer that stands alone."""
         turns = self._read(row, name, "assistant", value)
-        if turns[0]["role"] != "assistant" or turns[-1]["role"] != "assistant":
+        if turns[0]["role"] != "assistant" or not self._may_end(turns):
             roles = ", ".join(turn["role"] for turn in turns)
             raise LeftOut(
                 "no_completion",
                 f"column `{self.layout.columns[name]}` has the turns {roles}; an answer begins and ends with the assistant's. "
                 "Of a whole chat name the column as columns.messages",
             )
-        _check_texts(turns, name)
+        self._check_texts(turns, name)
         return turns
 
     def _with_system(self, row: Row, prompt: list[Message]) -> list[Message]:
@@ -208,6 +197,20 @@ class RowReader:
         if prompt[0]["content"].strip() != value.strip():
             raise LeftOut("two_systems", f"{self._told(row, 'system')}, and the chat begins with another system turn")
         return prompt
+
+    def _may_end(self, turns: list[Message]) -> bool:
+        """Whether a chat may end so. A tool has the last word in attempts that were broken off."""
+        last = turns[-1]["role"]
+        return last == "assistant" or (last == "tool" and self.layout.shape in ATTEMPTS)
+
+    def _check_texts(self, turns: Sequence[Message], name: str) -> None:
+        """Nobody should learn to say nothing, but an attempt may have a turn in which nothing was said."""
+        first = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), 0)
+        if any(turn["role"] == "system" for turn in turns[first:]):
+            raise LeftOut("late_system", "a system turn stands behind an answer, where no template writes one")
+        empty = [not turn["content"].strip() for turn in turns if turn["role"] == "assistant"]
+        if all(empty) or (any(empty) and self.layout.shape not in ATTEMPTS):
+            raise LeftOut(f"no_{name}", "the answer is empty")
 
     def _asked(self, prompt: list[Message]) -> list[Message]:
         """The prompt as it is trained: as it is, or a bare problem as the evaluation asks it."""
@@ -237,7 +240,7 @@ class RowReader:
             raise LeftOut(error.reason, f"column `{self.layout.columns[name]}`: {error}") from error
         if not turns:
             raise LeftOut(f"no_{name}", self._told(row, name))
-        return turns
+        return with_blocks_apart(turns) if self.settings.tool_blocks else turns
 
     def _number(self, row: Row, name: str) -> float | None:
         return self._as_number(row, name, self._value(row, name))
@@ -254,14 +257,6 @@ class RowReader:
         if found is None:
             return f"column `{column}` is missing or null; the row has {', '.join(row)}"
         return f"column `{column}` holds {shown(found)}"
-
-
-def _check_texts(turns: Sequence[Message], name: str) -> None:
-    first = next((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), 0)
-    if any(turn["role"] == "system" for turn in turns[first:]):
-        raise LeftOut("late_system", "a system turn stands behind an answer, where no template writes one")
-    if any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns):
-        raise LeftOut(f"no_{name}", "the answer is empty")
 
 
 def _finished(reason: Any) -> bool | None:

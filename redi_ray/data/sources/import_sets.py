@@ -23,8 +23,9 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.beginnings import complaint
 from redi_ray.data.sources.folders import DataError, expand_paths
+from redi_ray.data.sources.import_answers import Answered, LeftOut
 from redi_ray.data.sources.import_groups import Samples
-from redi_ray.data.sources.import_rows import WITHOUT_PREFIX, Answered, LeftOut, RowReader
+from redi_ray.data.sources.import_rows import WITHOUT_PREFIX, RowReader
 from redi_ray.data.sources.readers import Row, source_rows
 from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
 from redi_ray.data.sources.shards import TOLD_LIMIT, RejectWriter, ShardWriter
@@ -126,13 +127,14 @@ class _Importing:
         self.reader, self.out_uri, self.where = reader, out_uri, where
         self.layout, settings = reader.layout, reader.settings
         own = {"sft": "examples", "preference": "pairs"}.get(self.layout.shape)
+        own = None if "begun" in self.layout.columns else own  # a pair has no spans
         self.writers = {
             name: ShardWriter(storage.join(out_uri, name), SCHEMAS[name]) for name in (own, "groups") if name
         }
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.samples = Samples(_sizes(settings))
         self.dropped, self.first = Counter[str](), dict[str, str]()
-        self.seen, self.prompts_of = set[bytes](), dict[str, bytes]()
+        self.seen, self.prompts_of = Counter[bytes](), dict[str, bytes]()
         self.held = self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = (
             self.rewarded
         ) = 0
@@ -154,27 +156,29 @@ class _Importing:
         if self.layout.shape == "rollouts" and len(found.members) == 1:
             self.kept += 1  # equal samples are samples all the same
             self.samples.add(_digest(found.problem_id, found.prompt), found)
-        elif self._is_new(found):
-            self.kept += 1
-            self._write(found)
-
-    def _is_new(self, found: Answered) -> bool:
+            return
         digest = _digest(found.prompt, [(member.turns, member.side) for member in found.members])
-        if digest in self.seen:
+        before = self.seen[digest]
+        self.seen[digest] += 1
+        if before and not self.reader.settings.keep_duplicates:
             self.dropped["duplicate"] += 1
-            return False
-        self.seen.add(digest)
-        return True
+        else:
+            self.kept += 1
+            self._write(found, before)
 
-    def _write(self, found: Answered) -> None:
+    def _write(self, found: Answered, before: int = 0) -> None:
+        """before: earlier rows that say the same."""
         members = [member.as_row() for member in found.members]
         self.answers += len(members)
         self.positive += sum(member.side > 0 for member in found.members)
         self.several_turns += sum(len(member.turns) > 1 for member in found.members)
         self.rewarded += any(member.reward is not None for member in found.members)
         group = {
-            "group_id": self._id(found), "problem_id": self._problem_id(found), "prompt": found.prompt, "members": members,
-        }  # fmt: skip
+            "group_id": self._id(found, before),
+            "problem_id": self._problem_id(found),
+            "prompt": found.prompt,
+            "members": members,
+        }
         self.writers["groups"].add(group)
         if "pairs" in self.writers:
             self.writers["pairs"].add(_pair(group))
@@ -189,9 +193,11 @@ class _Importing:
             writer.flush()
         self.held = 0
 
-    def _id(self, found: Answered) -> str:
+    def _id(self, found: Answered, before: int) -> str:
         digest = _digest(found.prompt, [(member.turns, member.side, member.reward) for member in found.members]).hex()
-        return f"{_digest(self.reader.settings.seed, digest).hex()[:12]}/{digest}"
+        return f"{_digest(self.reader.settings.seed, digest).hex()[:12]}/{digest}" + (
+            f"~{before + 1}" if before else ""
+        )
 
     def _problem_id(self, found: Answered) -> str:
         """The data's own where it names this prompt alone, else with a hash of the prompt behind it, or only that."""

@@ -131,13 +131,13 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
                 refused += [(f"{what}_length", f"{detail}; write one {what} for each completion")] * count
                 break
         else:
-            found, bad = _traces(completions, each, completion_column, model)
+            found, bad = _traces(completions, each, completion_column, model, columns.tool_blocks)
             traces, refused = traces + found, refused + bad
     return traces, refused
 
 
 def _traces(
-    completions: list[Any], each: dict[str, tuple[Any, list[Any]]], column: str, model: str | None
+    completions: list[Any], each: dict[str, tuple[Any, list[Any]]], column: str, model: str | None, tool_blocks: bool
 ) -> tuple[list[ParsedTrace], list[tuple[str, str]]]:
     """The traces of one column of one row, and what of them cannot be used.
 
@@ -147,7 +147,7 @@ def _traces(
     (_, reasons), voted = each["finish_reason"], {name: told for name, told in each.items() if name != "finish_reason"}
     for index, (completion, reason) in enumerate(zip(completions, reasons, strict=True)):
         try:
-            answer = _completion(completion, column)
+            answer = _completion(completion, column, tool_blocks)
             votes = {
                 name: _vote(values[index], f"column `{where}`", "bad_label" if name == "label" else "bad_vote")
                 for name, (where, values) in voted.items()
@@ -179,10 +179,10 @@ class _TraceRefused(ValueError):
         self.reason = reason
 
 
-def _completion(value: Any, where: str) -> Answer:
+def _completion(value: Any, where: str, tool_blocks: bool) -> Answer:
     """A completion, of one turn or more. Raises _TraceRefused."""
     try:
-        answer = read_completion(value)
+        answer = read_completion(value, tool_blocks=tool_blocks)
     except BadChat as error:
         raise _TraceRefused(error.reason, f"`{where}`: {error}") from error
     if answer is None or not answer.text.strip():
@@ -223,7 +223,7 @@ def parse_openr1(row: dict[str, Any], source: OpenR1Source) -> Parsed | Refused:
     traces, refused = [], []
     for completion, reason, *votes_of_it in zip(generations, reasons, *verdicts, strict=True):
         try:
-            answer_of = _completion(completion, "generations")
+            answer_of = _completion(completion, "generations", tool_blocks=False)
             votes = [
                 _vote(verdict, f"`correctness.{name}`", "bad_vote")
                 for name, verdict in zip(OPENR1_VERDICTS, votes_of_it, strict=True)

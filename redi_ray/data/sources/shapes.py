@@ -29,10 +29,14 @@ NAMES: dict[str, tuple[str, ...]] = {
     "reasoning": ("reasoning", "reasoning_content", "thinking"),
     "chosen": ("chosen", "chosen_response"),
     "rejected": ("rejected", "rejected_response"),
+    "begun": ("initial_reason_steps",),
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating"),
     "score_rejected": ("score_rejected", "rejected_score", "rejected_rating"),
     "label": ("label",),
     "reward": ("reward", "rewards", "scores"),
+    "steps_right": ("steps_right",),
+    "steps_wrong": ("steps_wrong",),
+    "first_error": ("first_error",),
     "finish_reason": ("finish_reason", "finish_reasons", "finished"),
     "finish_chosen": ("chosen_finish_reason", "chosen_finished"),
     "finish_rejected": ("rejected_finish_reason", "rejected_finished"),
@@ -44,10 +48,11 @@ NOUNS: dict[Shape, str] = {
     "sft": "a set of answers",
     "unpaired": "a set of labelled answers",
     "rollouts": "samples with rewards",
+    "steps": "right and wrong solutions in steps",
 }
 HAVE = (
     "a preference set has `chosen` and `rejected`; a set of answers `messages`, or `prompt` and `completion`; labelled answers a "
-    "`label` besides, samples with rewards a `reward`"
+    "`label` besides, samples with rewards a `reward`; solutions in steps `prompt`, `steps_right` and `steps_wrong`"
 )
 """What makes each shape, for a message."""
 
@@ -138,6 +143,8 @@ ANSWERS = ("prompt", "messages", "completion", "chosen", "rejected")
 def _shape(found: Mapping[str, str]) -> Shape | None:
     if "chosen" in found and "rejected" in found:
         return "preference"
+    if "steps_right" in found and "steps_wrong" in found:
+        return "steps"
     if not _answered(found):
         return None
     return "rollouts" if "reward" in found else "unpaired" if "label" in found else "sft"
@@ -150,6 +157,8 @@ def _answered(found: Mapping[str, str]) -> bool:
 def _complete(shape: Shape, found: Mapping[str, str]) -> bool:
     if shape == "preference":
         return "chosen" in found and "rejected" in found
+    if shape == "steps":
+        return {"prompt", "steps_right", "steps_wrong"} <= found.keys()
     needed = {"rollouts": "reward", "unpaired": "label"}.get(shape)
     return _answered(found) and (needed is None or needed in found)
 
@@ -174,7 +183,7 @@ def _form(rows: Iterable[Mapping[str, Any]], column: str) -> str:
     return "list" if isinstance(value, list) else "text" if isinstance(value, str) else ""
 
 
-TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "advantage"}
+TRAINED = {"preference": "redi", "sft": "sft", "unpaired": "kto", "rollouts": "advantage", "steps": "dpo"}
 """An objective that fits a shape, for an example."""
 
 

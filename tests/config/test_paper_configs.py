@@ -1,0 +1,31 @@
+"""The papers' configs at their real scale load, their steps fit together, and they hold the papers' numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redi_ray.config.load import load_config
+from redi_ray.pipeline.standard import graph_of
+
+PAPER = Path(__file__).resolve().parents[2] / "configs" / "paper"
+NUMBERS: dict[str, dict[str, Any]] = {
+    "step_dpo_qwen2_7b": {
+        "steps.step_dpo.objective.beta": 0.5, "redi.train.learning_rate": 5e-7, "redi.train.lr_schedule": "cosine",
+        "redi.train.warmup_ratio": 0.1, "redi.train.batch_size": 128, "redi.train.epochs": 8, "redi.train.max_length": 1024,
+        "redi.train.outside_spans": 0, "redi.train.seed": 42,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(PAPER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_papers_config_fits_together(path: Path):
+    config = load_config(str(path))
+    assert len(list(graph_of(config))) > 3
+    for place, expected in NUMBERS.get(path.stem, {}).items():
+        found: Any = config
+        for name in place.split("."):
+            found = found[name] if isinstance(found, dict) else getattr(found, name)
+        assert found == expected, place
