@@ -11,6 +11,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.tools import ToolSettings
 
 
 class Strict(BaseModel):
@@ -209,6 +210,8 @@ class SampledTraces(Strict):
     """Traces that repeat themselves to no end: how they are told, and whether the engine stops them."""
     prompt: PromptSettings | None = None
     """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
+    tools: ToolSettings | None = None
+    """Tools that the model may call between turns of its own, and the sandbox in which they run. Null: a trace is one turn."""
     shard_rows: int = Field(256, ge=1)
     """Traces per output file, which is also what a crash can cost."""
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
 from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.tools import ToolSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class EvaluateSettings:
     """Of the standard deviation in the SEM: 0 as in the paper's code, 1 for the unbiased variance."""
     seed: int = 0
     """Sampling seed, and that of the bootstrap intervals."""
+    tools: ToolSettings | None = None
+    """Tools that models may call, as `generate.tools`."""
 
     def __post_init__(self) -> None:
         names = [benchmark.name for benchmark in self.benchmarks]

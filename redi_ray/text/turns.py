@@ -75,6 +75,24 @@ def encode_turns(
     return Encoded(ids, prompt_length, tuple(found))
 
 
+def opened_ids(
+    messages: Sequence[Message], turns: Sequence[Message], tokenizer: Any, settings: PromptSettings
+) -> list[int]:
+    """What the model sees before it goes on behind `turns`: the ids that stand before its next turn in `encode_turns`, so that
+    what was sampled from them is trained behind them, token for token. Raises as `encode_turns` does."""
+    going_on = {"role": ASSISTANT, "content": settings.prefix}
+    found = encode_turns(messages, [*turns, going_on], tokenizer, settings, finished=False)
+    return found.input_ids[: found.own[-1].start]
+
+
+def require_turns(tokenizer: Any, settings: PromptSettings, role: str = TOOL) -> None:
+    """Raise a UserError unless the template can write what a turn of this role says between answers, again and again; a chat
+    is tried. Where the template cuts earlier answers in a whole chat, the model still sees them here: see above."""
+    require_role(role, tokenizer, settings)
+    chat = [{"role": ASSISTANT, "content": f"{settings.prefix}7"}, {"role": role, "content": "7"}]
+    opened_ids([{"role": USER, "content": "7"}], chat * 3, tokenizer, settings)
+
+
 def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSettings) -> tuple[int, list[int]]:
     """The token that closes the turn `chat[own]`, and the ids of what the template writes from there to the end of `chat`,
     where the model goes on.
