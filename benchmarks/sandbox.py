@@ -46,7 +46,11 @@ def measure(settings: SandboxSettings, call: tuple[str, str], count: int) -> dic
         seconds = time.monotonic() - started
     assert all(output.failure is None for output in outputs), outputs[0]
     used = processor_seconds() - spent - spent_on_start
-    return {"start_s": round(start, 2), "per_s": round(count / seconds, 1), "processor_ms": round(1000 * used / count, 2)}
+    return {
+        "start_s": round(start, 2),
+        "per_s": round(count / seconds, 1),
+        "processor_ms": round(1000 * used / count, 2),
+    }
 
 
 def plain(processes: int, count: int) -> float:

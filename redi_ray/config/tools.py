@@ -45,7 +45,15 @@ class SandboxSettings:
     """Interpreters that are kept waiting beside each engine; as many calls run at a time."""
 
     def __post_init__(self) -> None:
-        for name in ("cpu_seconds", "wall_seconds", "memory_mb", "output_bytes", "file_mb", "max_processes", "processes"):
+        for name in (
+            "cpu_seconds",
+            "wall_seconds",
+            "memory_mb",
+            "output_bytes",
+            "file_mb",
+            "max_processes",
+            "processes",
+        ):
             require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
         require(self.memory_mb >= 64, f"memory_mb must be >= 64, which the interpreter takes, got {self.memory_mb}")
 

@@ -18,7 +18,10 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos, ast.USub: operator.neg,
 }  # fmt: skip
 FUNCTIONS: dict[str, Any] = {
-    **{name: getattr(math, name) for name in ("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "factorial", "gcd", "comb")},
+    **{
+        name: getattr(math, name)
+        for name in ("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "factorial", "gcd", "comb")
+    },
     **{"abs": abs, "round": round, "min": min, "max": max},
 }
 CONSTANTS = {"pi": math.pi, "e": math.e}
@@ -74,6 +77,13 @@ def _value(node: ast.AST) -> Any:
         return OPERATORS[type(node.op)](_value(node.operand))
     if isinstance(node, ast.Name) and node.id in CONSTANTS:
         return CONSTANTS[node.id]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in FUNCTIONS
+        and not node.keywords
+    ):
         return FUNCTIONS[node.func.id](*map(_value, node.args))
-    raise ValueError(f"the calculator knows numbers, + - * / // % ** and {', '.join(FUNCTIONS)}; not {ast.unparse(node)[:80]}")
+    raise ValueError(
+        f"the calculator knows numbers, + - * / // % ** and {', '.join(FUNCTIONS)}; not {ast.unparse(node)[:80]}"
+    )

@@ -74,7 +74,9 @@ def main() -> None:
         namespaces.adopt_orphans()
     namespaces.keep_secret()
     gc.freeze()
-    serve(Serving(settings, inside, folder, user, not inside and not _others_may_read(json.__file__)), requests, replies)
+    serve(
+        Serving(settings, inside, folder, user, not inside and not _others_may_read(json.__file__)), requests, replies
+    )
 
 
 def _others_may_read(path: str) -> bool:

@@ -81,7 +81,7 @@ class Sandbox:
     def close(self) -> None:
         """End the interpreters, and all that runs in them."""
         for interpreter in self._all:
-            interpreter.kill()
+            interpreter.stop()
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
         for interpreter in self._all:
@@ -203,27 +203,37 @@ class _Interpreter:
         self.errors.seek(0)
         return self.errors.read()[-600:].decode(errors="replace").strip()
 
+    def stop(self) -> None:
+        """End the process for good, and all that runs in it; whoever waits for a call hears that it died."""
+        self.ended = True
+        if self.process is not None:
+            _end(self.process)
+
     def kill(self) -> None:
-        """End the process, and with it all that runs in its namespaces."""
+        """End the process, so that the next call starts another."""
         process, self.process = self.process, None
-        if process is None:
-            return
-        with suppress(BrokenPipeError):
-            process.stdin.close()  # type: ignore[union-attr]
-        with suppress(subprocess.TimeoutExpired):  # it ends what a call has started before it goes
-            process.wait(2)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
+        if process is not None:
+            _end(process)
+            assert process.stdout is not None
+            process.stdout.close()
 
     def close(self) -> None:
-        """For good."""
-        self.ended = True
+        """What is left, after `stop`, when nobody waits any more."""
         self.kill()
         if self.errors is not None:
             self.errors.close()
         self.folder.cleanup()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):  # it ends what a call has started before it goes
+        process.wait(2)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def cannot(settings: SandboxSettings, said: str) -> str:

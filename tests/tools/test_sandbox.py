@@ -65,7 +65,9 @@ def below(sandbox: Sandbox) -> set[int]:
 
 def test_cells_are_run_as_in_a_notebook_and_expressions_are_calculated(either: Sandbox):
     assert run(either, "print(1 + 1)") == ToolOutput("2", None)
-    assert run(either, "from fractions import Fraction\nx = Fraction(1, 3)\nx + x") == ToolOutput("Fraction(2, 3)", None)
+    assert run(either, "from fractions import Fraction\nx = Fraction(1, 3)\nx + x") == ToolOutput(
+        "Fraction(2, 3)", None
+    )
     assert run(either, "import sys\nprint('a')\nprint('b', file=sys.stderr)\nprint('c')").text == "a\nb\nc"
     failed = run(either, "print('so far')\ndef f():\n    return 1 / 0\nf()")
     assert failed.failure == "raised"

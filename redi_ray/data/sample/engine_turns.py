@@ -61,8 +61,7 @@ class TurnBlock(Block):
 
         told, drawn = sampling_params(self.rows[place], self.sampling, self._ends), self.drawn[place]
         told |= {"seed": turn_seed(told["seed"], drawn.own), "max_tokens": drawn.tokens_left}
-        stopped = {"stop": self.stops, "include_stop_str_in_output": True}
-        return SamplingParams(**told, **stopped, output_kind=RequestOutputKind.FINAL_ONLY)
+        return SamplingParams(**told, stop=self.stops, output_kind=RequestOutputKind.FINAL_ONLY)
 
     def answer(self, place: int, output: Any) -> None:
         """Take up vLLM's final output of one turn, and have its call run if it has one."""

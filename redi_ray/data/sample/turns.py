@@ -31,19 +31,19 @@ class Drawn:
         left = self.sampling.max_tokens - self.tokens
         return left if self.tools.max_turn_tokens is None else min(left, self.tools.max_turn_tokens)
 
-    def add_turn(self, text: str, stopped: str | None, reason: str | None, tokens: int, prompt_tokens: int) -> Call | None:
+    def add_turn(
+        self, text: str, stopped: str | None, reason: str | None, tokens: int, prompt_tokens: int
+    ) -> Call | None:
         """Take up a turn of the model's; its call, if a tool is to answer it, or None where the trace has ended.
 
-        text: behind the prefix. stopped: the text at which the model was stopped, if one was, at the end of `text`. reason: as
+        text: behind the prefix. stopped: the text at which the model was stopped, if one was, which follows `text`. reason: as
         FINISH_REASONS. prompt_tokens: that it saw.
         """
         self.tokens, self.prompt_tokens, self.finish = self.tokens + tokens, self.prompt_tokens + prompt_tokens, reason
-        call = first_call(text, self.tools.calls)
-        if call is None and stopped is not None:
-            text = text.removesuffix(stopped)
-        final = self.tools.final is not None and self.tools.final in (text if call is None else text[: call.end])
+        call = first_call(text + (stopped or ""), self.tools.calls)
+        final = self.tools.final is not None and self.tools.final in text
         if call is not None:
-            text = text[: call.end] if not final else text
+            text = (text + (stopped or ""))[: call.end]
         self.turns.append({"role": ASSISTANT, "content": self.prefix + text})
         if call is None or final:
             return None
