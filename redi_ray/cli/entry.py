@@ -11,7 +11,16 @@ from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import EndpointTraces, FileSet, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.data import (
+    ArithmeticSource,
+    EndpointTraces,
+    FileSet,
+    FilesSource,
+    Generate,
+    OpenR1Source,
+    SampledTraces,
+    VllmTraces,
+)
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import load_config
 from redi_ray.config.prompts import PromptSettings
@@ -116,15 +125,15 @@ def preflight(config: ExperimentConfig) -> None:
 
 def check_sources(config: ExperimentConfig) -> None:
     """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read."""
+    from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.import_sets import look
     from redi_ray.data.sources.readers import expand_paths
-    from redi_ray.data.sources.world import build_world
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
         expand_paths(source.paths)
-    if source.kind == "arithmetic":
-        build_world(source)
+    if isinstance(source, ArithmeticSource):
+        splits_of(source)
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():

@@ -94,6 +94,25 @@ class ArithmeticSource(Strict):
     """Decides facts, problems and corpus."""
 
 
+class ToolArithmeticSource(ArithmeticSource):
+    """The built-in world of tools: chains of numbers that the calculator works out step by step, `[12*7]`, left to right. No
+    download.
+
+    A share of the facts (op, number) carries a misconception: another operator is called. `generate.tools` and `evaluate.tools`
+    must have the calculator, with the marks `[` and `]`.
+    """
+
+    kind: Literal["tool_arithmetic"] = "tool_arithmetic"  # type: ignore[assignment]
+    min_digits: int = Field(3, ge=2, le=12)
+    """Numbers of the shortest chain."""
+    max_digits: int = Field(4, ge=2, le=12)
+    """Numbers of the longest chain."""
+    least: int = Field(2, ge=0)
+    """Smallest number."""
+    largest: int = Field(30, ge=3, le=999)
+    """Largest number."""
+
+
 class FileSet(Strict):
     """Parquet, Arrow, JSON or CSV (gzip, zstd, bz2, xz and lz4 too), local or on S3."""
 
@@ -153,7 +172,9 @@ class NoSource(Strict):
     kind: Literal["none"] = "none"
 
 
-Source = Annotated[ArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource, Field(discriminator="kind")]
+Source = Annotated[
+    ArithmeticSource | ToolArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource, Field(discriminator="kind")
+]
 DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
 """Where an imported set lies."""
 

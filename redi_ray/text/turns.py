@@ -13,7 +13,8 @@ DeepSeek-R1's drop the thoughts of earlier turns from the whole), what the model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redi_ray.config.prompts import PromptSettings
@@ -25,11 +26,14 @@ from redi_ray.text.templates import (
     USER,
     Message,
     PromptError,
+    begun,
     closing_id,
     control_pattern,
     name_of,
     require_role,
+    turn,
 )
+from redi_ray.text.thoughts import last_thought
 from redi_ray.text.tokens import Encoded, OwnTurn, completion_ids, framed_ids, plain_ids, prompt_ids
 
 ROLES = (ASSISTANT, TOOL, USER)
@@ -111,6 +115,8 @@ def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSett
     if left_out := [mark for mark in marks if mark not in frame]:
         role = chat[int(left_out[0][len("Qmarker") : -2])]["role"]
         raise PromptError(f"the chat template of {name_of(tokenizer)} leaves out what a turn of the role `{role}` says")
+    if not settings.prefix:
+        _require_same_beginning(frame, marks, tokenizer, settings)
     control = control_pattern(tokenizer)
     if control is None or not any(control.search(said) for said in marks.values()):
         marks, frame = {}, _behind(render_prompt(plain, tokenizer, settings), answers[own], tokenizer)
@@ -121,6 +127,19 @@ def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSett
     regular = first is not None and (first.group() == closing or first.group() in ENDINGS)
     ids = framed_ids(frame[first.start() :] if regular and first else closing + frame, marks, control, tokenizer)
     return ids[0], ids[1:]
+
+
+def _require_same_beginning(frame: str, marks: Mapping[str, str], tokenizer: Any, settings: PromptSettings) -> None:
+    """Raise PromptError where the template opens a thought before one turn of the model's and not before another."""
+    tail = re.split("|".join(marks), frame)[-1] if marks else frame
+    first, here = turn(tokenizer, settings).thought, last_thought(tail)
+    ways = [None if thought is None else (thought.opening, thought.open) for thought in (first, here)]
+    if ways[0] != ways[1]:
+        raise PromptError(
+            f"the chat template of {name_of(tokenizer)} begins the model's turn with {begun(tokenizer, settings)!r} behind the "
+            f"prompt, and not behind a later turn ({tail!r}): set `prompt.prefix` to that, so that every turn begins with it, or "
+            "`prompt.tool_role` to user"
+        )
 
 
 def _behind(text: str, answer: str, tokenizer: Any) -> str:
