@@ -2,9 +2,9 @@
 
     python benchmarks/sandbox.py [--quick] [--isolation process]
 
-As many interpreters as cores, as many calls in flight; starting them is left out and printed. `processor_ms` is what a call takes of
-one core, in the sandbox and around it, whatever else the machine does meanwhile. Beside it a process a call (`python -c`), which
-has no sandbox at all. The last line is JSON.
+As many interpreters as cores, as many calls in flight; starting them is left out and printed. `processor_ms` is what a call takes
+of one core, in the sandbox and around it, whatever else the machine does meanwhile. Beside it a process a call (`python -c`),
+which has no sandbox at all. The last line is JSON.
 """
 
 from __future__ import annotations

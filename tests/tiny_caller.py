@@ -1,7 +1,7 @@
 """A model of 0.1 million parameters, trained here in seconds, that calls tools: what it should say is known.
 
-Asked to `add` a number to itself it has the calculator do it and boxes what came back; asked to `fail` it runs Python that raises, and says
-so; asked to `repeat` it calls for ever; asked to `know` a number it boxes it without a call.
+Asked to `add` a number to itself it has the calculator do it and boxes what came back; asked to `fail` it runs Python that
+raises, and says so; asked to `repeat` it calls for ever; asked to `know` a number it boxes it without a call.
 """
 
 from __future__ import annotations

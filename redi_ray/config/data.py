@@ -173,7 +173,8 @@ class NoSource(Strict):
 
 
 Source = Annotated[
-    ArithmeticSource | ToolArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource, Field(discriminator="kind")
+    ArithmeticSource | ToolArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource,
+    Field(discriminator="kind"),
 ]
 DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
 """Where an imported set lies."""
@@ -245,6 +246,12 @@ class VllmTraces(SampledTraces):
     """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
     engine: EngineSettings | None = None
     """The teacher's engines, in place of `resources.engine` as a whole: what is left out here has its default."""
+
+    @model_validator(mode="after")
+    def _calls_in_text(self) -> VllmTraces:
+        if self.tools is not None and self.tools.native:
+            raise ValueError("tools.native is for endpoints; a model that is loaded here calls in its text")
+        return self
 
 
 class EndpointTraces(SampledTraces):

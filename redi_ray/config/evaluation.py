@@ -79,6 +79,7 @@ class EvaluateSettings:
         names = [benchmark.name for benchmark in self.benchmarks]
         require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")
         require(self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
+        require(self.tools is None or not self.tools.native, "tools.native is for endpoints; models are loaded here")
         require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
         require(self.max_tokens >= 1, f"max_tokens must be >= 1, got {self.max_tokens}")

@@ -78,6 +78,9 @@ class ToolSettings:
     says."""
     final: str | None = "\\boxed"
     """A turn that holds this is the last one, even if it has a call. Null: only a turn without a call is."""
+    native: bool = False
+    """On endpoints: offer the tools in the request, and read calls from `tool_calls`. A trace has them in its text all the same,
+    between the marks."""
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     """Where the code runs."""
 
@@ -96,6 +99,6 @@ class ToolSettings:
         require("{output}" in self.output, "output must contain {output}")
 
     @property
-    def calls(self) -> dict[Tool, tuple[str, str]]:
+    def calls(self) -> dict[str, tuple[str, str]]:
         """Tool -> what a call of it begins and ends with."""
-        return {name: tuple(self.marks.get(name, MARKS[name])) for name in self.names}  # type: ignore[misc]
+        return {name: tuple(self.marks.get(name, MARKS[name])) for name in self.names}

@@ -16,9 +16,9 @@ import numpy as np
 
 from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
 from redi_ray.data.sources.readers import expand_paths, file_rows
 from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused, parser
-from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
 from redi_ray.plan.errors import PlanError

@@ -31,8 +31,8 @@ from redi_ray.text.templates import (
     control_pattern,
     name_of,
     require_role,
-    turn,
 )
+from redi_ray.text.templates import turn as turn_by_template
 from redi_ray.text.thoughts import last_thought
 from redi_ray.text.tokens import Encoded, OwnTurn, completion_ids, framed_ids, plain_ids, prompt_ids
 
@@ -132,7 +132,7 @@ def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSett
 def _require_same_beginning(frame: str, marks: Mapping[str, str], tokenizer: Any, settings: PromptSettings) -> None:
     """Raise PromptError where the template opens a thought before one turn of the model's and not before another."""
     tail = re.split("|".join(marks), frame)[-1] if marks else frame
-    first, here = turn(tokenizer, settings).thought, last_thought(tail)
+    first, here = turn_by_template(tokenizer, settings).thought, last_thought(tail)
     ways = [None if thought is None else (thought.opening, thought.open) for thought in (first, here)]
     if ways[0] != ways[1]:
         raise PromptError(

@@ -1,5 +1,5 @@
-"""Turns in templates of the shapes of Qwen2.5, Qwen3, Llama 3, Gemma and R1's distillations: what a turn is trained behind is what
-the model saw when it wrote it, byte for byte, also where the template rewrites earlier turns later on."""
+"""Turns in templates of the shapes of Qwen2.5, Qwen3, Llama 3, Gemma and R1's distillations: what a turn is trained behind is
+what the model saw when it wrote it, byte for byte, also where the template rewrites earlier turns later on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ QWEN3 = (
     "{% set answer = parts[-1].lstrip('\n') %}{{ '<|im_start|>assistant\n' }}"
     "{% if loop.index0 > ns.last and parts | length > 1 %}"
     "{{ '<think>\n' + parts[0].split('<think>')[-1].strip('\n') + '\n</think>\n\n' }}{% endif %}{{ answer + '<|im_end|>\n' }}"
-    "{% elif m.role != 'tool' %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}" + TOOL_AS_USER + "{% endif %}" + OPENS
+    "{% elif m.role != 'tool' %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    + TOOL_AS_USER
+    + "{% endif %}"
+    + OPENS
 )
 LLAMA3 = (
     "{{ bos_token + '<|start_header_id|>system<|end_header_id|>\n\nToday: ' + strftime_now('%d %b %Y') + '<|eot_id|>' }}"
@@ -42,19 +45,22 @@ LLAMA3 = (
 )
 GEMMA = (
     "{{ bos_token }}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) "
-    "+ '\n' + m.content | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ '<start_of_turn>' }}"
+    "{{ ('model' if m.role == 'assistant' else m.role) + '\n' + m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 R1 = (
     "{% set ns = namespace(tool=false) %}{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{% set ns.tool = false %}"
     "{{ '<|User|>' + m.content }}{% elif m.role == 'assistant' %}{% if ns.tool %}{{ '<|outputs_end|>' }}{% else %}"
     "{{ '<|Assistant|>' }}{% endif %}{% set ns.tool = false %}{{ m.content.split('</think>')[-1] + '<|end_of_sentence|>' }}"
     "{% elif m.role == 'tool' %}{% if not ns.tool %}{{ '<|outputs_begin|>' }}{% endif %}{% set ns.tool = true %}"
-    "{{ '<|output_begin|>' + m.content + '<|output_end|>' }}{% endif %}{% endfor %}{% if ns.tool %}{{ '<|outputs_end|>' }}{% endif %}"
+    "{{ '<|output_begin|>' + m.content + '<|output_end|>' }}{% endif %}{% endfor %}"
+    "{% if ns.tool %}{{ '<|outputs_end|>' }}{% endif %}"
     "{% if add_generation_prompt and not ns.tool %}{{ '<|Assistant|><think>\n' }}{% endif %}"
 )
 RENUMBERS = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' + loop.revindex | string + '\n' + m.content + '<|im_end|>\n' }}" + OPENS
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + ' ' + loop.revindex | string + '\n' + m.content + '<|im_end|>\n' }}"
+    + OPENS
 )
 ADDED = {
     "llama3": (LLAMA3, ("<bot>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<bos>"), "<|eot_id|>", "<|eot_id|>"),
@@ -66,11 +72,15 @@ ADDED = {
     ),
 }  # fmt: skip
 SHAPES = {
-    "qwen2.5": ("qwen", QWEN25), "qwen3": ("qwen", QWEN3), "llama3": ("llama3", LLAMA3), "gemma": ("gemma", GEMMA), "r1": ("r1", R1),
-    "renumbers": ("qwen", RENUMBERS),
+    "qwen2.5": ("qwen", QWEN25), "qwen3": ("qwen", QWEN3), "llama3": ("llama3", LLAMA3), "gemma": ("gemma", GEMMA),
+    "r1": ("r1", R1), "renumbers": ("qwen", RENUMBERS),
 }  # fmt: skip
 PROMPT = [{"role": "user", "content": "12 * 30, plus 5?"}]
-CALLS = ["<think>\nfirst the product\n</think>\n\nprint(12 * 30) ", "<think>\n\nnow the sum</think>print(360 + 5)\n", "\\boxed{365}"]
+CALLS = [
+    "<think>\nfirst the product\n</think>\n\nprint(12 * 30) ",
+    "<think>\n\nnow the sum</think>print(360 + 5)\n",
+    "\\boxed{365}",
+]
 OUTPUTS = ["360\n", "  File \"<tool>\"\nZeroDivisionError: 'no'\n"]
 
 
@@ -129,14 +139,18 @@ def test_every_turn_is_trained_behind_what_the_model_saw(shape: str, prefix: str
 def test_what_stands_between_two_turns(shape: str, between: str, monkeypatch: pytest.MonkeyPatch):
     """By hand. No header is written twice, and none is left out that the template writes."""
     tokenizer = tokenizer_of(shape, monkeypatch)
-    settings = PromptSettings(prefix="<think>\n" if shape == "r1" else "", tool_role="user" if shape == "gemma" else "tool")
+    settings = PromptSettings(
+        prefix="<think>\n" if shape == "r1" else "", tool_role="user" if shape == "gemma" else "tool"
+    )
     turns = trace(settings.prefix)
     whole = encode_turns(PROMPT, turns, tokenizer, settings)
     first, second = whole.own[:2]
     assert tokenizer.decode(whole.input_ids[first.stop - 1 : second.start]) == between
 
 
-def test_a_template_that_drops_thoughts_of_earlier_turns_drops_them_in_other_peoples_renderings_only(monkeypatch: pytest.MonkeyPatch):
+def test_thoughts_of_earlier_turns_stay_where_the_template_drops_them_from_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+):
     """In the whole chat R1's and, behind a user's turn, Qwen3's have them no more; the model saw them when it went on."""
     for shape, role in (("r1", "tool"), ("qwen3", "user")):
         tokenizer = tokenizer_of(shape, monkeypatch)
@@ -151,7 +165,9 @@ def test_templates_that_have_no_such_turns_are_refused_at_set_up(monkeypatch: py
     with pytest.raises(RoleError, match=r"refuses it \(roles must alternate\).*set `prompt.tool_role` to user"):
         require_turns(tokenizer, PromptSettings(prefix=""))
     forgets = "{% for m in messages[-1:] %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}" + OPENS
-    with pytest.raises(PromptError, match=r"begins the model's turn with '<think>\\n' behind the prompt, and not behind a later"):
+    with pytest.raises(
+        PromptError, match=r"begins the model's turn with '<think>\\n' behind the prompt, and not behind a later"
+    ):
         require_turns(tokenizer_of("r1", monkeypatch), PromptSettings(prefix=""))
     with pytest.raises(PromptError, match="leaves out"):
         require_turns(family("qwen", template=forgets), PromptSettings(prefix=""))

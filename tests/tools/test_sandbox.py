@@ -91,26 +91,30 @@ HOSTILE = {
     "endless loop": ("while True: pass", {"cpu_time", "wall_time"}),
     "endless wait": ("import time; time.sleep(99)", {"wall_time"}),
     "deaf to signals": (
-        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n"
+        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError): 0\n"
         "while True: pass",
         {"died", "wall_time", "cpu_time"},
     ),
     "fork bomb": (LOOP_FORKS, {"wall_time", "cpu_time", "died"}),
-    "threads": ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=[99]).start()", {"raised", "wall_time"}),
+    "threads": ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=[9]).start()",
+                {"raised", "wall_time"}),
     "memory": ("x = bytearray(10 ** 10)", {"raised"}),
     "memory, bit by bit": ("x = []\nwhile True: x.append(bytearray(10 ** 7))", {"raised", "wall_time"}),
     "a gigabyte of output": ("for _ in range(1000): print('x' * 10 ** 6)", {"output"}),
     "a big number": ("print(9 ** 9 ** 9)", {"cpu_time", "wall_time", "raised"}),
-    "endless recursion": ("import sys; sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()", {"died", "raised", "cpu_time", "wall_time"}),
+    "endless recursion": ("import sys; sys.setrecursionlimit(10 ** 9)\ndef f(): return f()\nf()",
+                          {"died", "raised", "cpu_time", "wall_time"}),
     "a big file": ("f = open('a', 'wb')\nwhile True: f.write(b'0' * 10 ** 6)", {"raised", "died"}),
-    "an import that hangs": ("open('slow.py', 'w').write('import time; time.sleep(99)')\nimport sys; sys.path.insert(0, '.')\nimport slow",
+    "an import that hangs": ("open('slow.py', 'w').write('import time; time.sleep(9)')\nimport sys\n"
+                             "sys.path.insert(0, '.')\nimport slow",
                              {"wall_time"}),
     "its own folder": ("import shutil, os; shutil.rmtree('.', ignore_errors=True); os.chdir('/'); print(os.getcwd())", {None}),
     "a deep folder": ("import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')", {None, "raised"}),
     "closes everything": ("import os; os.closerange(0, 100)", {None, "raised"}),
     "ends at once": ("import os; os._exit(0)", {None}),
     "no Unicode": ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe'); print('\\ud800')", {None}),
-    "signals to its parent": ("import os, signal\nfor p in (os.getppid(), 1, -1):\n    try: os.kill(p, signal.SIGKILL)\n    except OSError: pass", {None, "died"}),
+    "signals to its parent": ("import os\nfor p in (os.getppid(), 1, -1):\n    try: os.kill(p, 9)\n    except OSError: pass",
+                              {None, "died"}),
 }  # fmt: skip
 
 
@@ -197,5 +201,5 @@ def test_a_sandbox_that_cannot_be_made_says_why_before_any_call(monkeypatch: pyt
     from redi_ray.tools import sandbox
 
     monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
-    with pytest.raises(SandboxError, match="set tools.sandbox.isolation to process"):
+    with pytest.raises(SandboxError, match=r"set tools\.sandbox\.isolation to process"):
         check_sandbox(SandboxSettings())

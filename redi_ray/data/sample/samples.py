@@ -114,7 +114,7 @@ def sample_seed(root: int, problem_id: str, sample_index: int) -> int:
 
 
 def turn_seed(seed: int, turn: int) -> int:
-    """The seed of a sample's turn number `turn` (0, 1, ... of the model's own), by the sample's seed, which is the first one's."""
+    """The seed of turn number `turn` (0, 1, ... of the model's own), by the sample's seed, which is the first one's."""
     if turn == 0:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed}/turn {turn}".encode(), digest_size=8).digest()) % 2**31

@@ -13,7 +13,9 @@ from redi_ray.text.turns import require_turns
 from redi_ray.tools.sandbox import check_sandbox
 
 
-def check_tools(tools: ToolSettings, prompt: PromptSettings, model: str | None, trust_remote_code: bool = False) -> None:
+def check_tools(
+    tools: ToolSettings, prompt: PromptSettings, model: str | None, trust_remote_code: bool = False
+) -> None:
     """Raise SandboxError where no sandbox can be made on a node of Ray's, RoleError or PromptError where the template of `model`
     has no turns for what a tool says. model: null where another server renders the chat."""
     if model is not None:

@@ -19,6 +19,8 @@ class Drawn:
         self.turns: list[Message] = []
         self.finish: str | None = None
         self.tokens = self.prompt_tokens = 0
+        self.counted = True
+        """Whether whoever drew the turns has counted their tokens."""
 
     @property
     def own(self) -> int:
@@ -32,14 +34,16 @@ class Drawn:
         return left if self.tools.max_turn_tokens is None else min(left, self.tools.max_turn_tokens)
 
     def add_turn(
-        self, text: str, stopped: str | None, reason: str | None, tokens: int, prompt_tokens: int
+        self, text: str, stopped: str | None, reason: str | None, tokens: int | None, prompt_tokens: int | None
     ) -> Call | None:
         """Take up a turn of the model's; its call, if a tool is to answer it, or None where the trace has ended.
 
         text: behind the prefix. stopped: the text at which the model was stopped, if one was, which follows `text`. reason: as
-        FINISH_REASONS. prompt_tokens: that it saw.
+        FINISH_REASONS. prompt_tokens: that it saw. Counts are null where nobody counts.
         """
-        self.tokens, self.prompt_tokens, self.finish = self.tokens + tokens, self.prompt_tokens + prompt_tokens, reason
+        self.counted = self.counted and tokens is not None and prompt_tokens is not None
+        self.tokens, self.prompt_tokens = self.tokens + (tokens or 0), self.prompt_tokens + (prompt_tokens or 0)
+        self.finish = reason
         call = first_call(text + (stopped or ""), self.tools.calls)
         final = self.tools.final is not None and self.tools.final in text
         if call is not None:
@@ -68,6 +72,6 @@ class Drawn:
             "completion": last["content"],
             "turns": self.turns if len(self.turns) > 1 else None,
             "finish_reason": self.finish,
-            "num_tokens": self.tokens,
-            "prompt_tokens": self.prompt_tokens,
+            "num_tokens": self.tokens if self.counted else None,
+            "prompt_tokens": self.prompt_tokens if self.counted else None,
         }

@@ -8,12 +8,16 @@ from redi_ray.config.data import ArithmeticSource, ToolArithmeticSource
 from redi_ray.data.sources import tool_world, world
 from redi_ray.text.templates import ASSISTANT, Message
 
+WORLD_ALPHABET = "0123456789=}\n" + world.OPERATORS
+"""Of the world of digits."""
 Splits = world.World | tool_world.ToolWorld
 
 
 def splits_of(source: ArithmeticSource) -> Splits:
     """Problems of `train`, `dev` and `test`. Raises ValueError where the settings ask for more than there are."""
-    return tool_world.build_tool_world(source) if isinstance(source, ToolArithmeticSource) else world.build_world(source)
+    return (
+        tool_world.build_tool_world(source) if isinstance(source, ToolArithmeticSource) else world.build_world(source)
+    )
 
 
 def answer_of(source: ArithmeticSource, problem: str) -> str:
@@ -32,5 +36,4 @@ def corpus_of(source: ArithmeticSource, size: int) -> Iterator[tuple[str, list[M
 
 def alphabet_of(source: ArithmeticSource) -> str:
     """The characters of problems, solutions and what tools say."""
-    letters = "0123456789=}\n" + world.OPERATORS
-    return letters + "[]" if isinstance(source, ToolArithmeticSource) else letters
+    return WORLD_ALPHABET + "[]" if isinstance(source, ToolArithmeticSource) else WORLD_ALPHABET

@@ -5,9 +5,9 @@ one says the result:
 
     [12*7]  ->  84    [84-30]  ->  54    \\boxed{54}
 
-What goes wrong here is the call, never the result: a *fact* is an operator with the number behind it, a share of the facts carries a
-misconception, a wrong operator, and a corpus solution falls for it with some probability. A trace that does is wrong for good,
-although every output in it is true.
+What goes wrong here is the call, never the result: a *fact* is an operator with the number behind it, and a share of the facts
+carries a misconception, a wrong operator, which a corpus solution falls for with some probability. A trace that does is wrong for
+good, although every output in it is true.
 """
 
 from __future__ import annotations

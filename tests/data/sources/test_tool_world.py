@@ -55,7 +55,9 @@ def test_the_door_of_the_built_in_worlds_leads_to_the_right_one():
     assert answer_of(digits, "3+4*2-1") == "3"
     assert answer_of(SOURCE, "3+4*2-1") == "13"
     assert splits_of(SOURCE) == build_tool_world(SOURCE)
-    letters = {letter for problem, turns in corpus_of(SOURCE, 200) for turn in turns for letter in problem + turn["content"]}
+    letters = {
+        letter for problem, turns in corpus_of(SOURCE, 200) for turn in turns for letter in problem + turn["content"]
+    }
     assert letters - set("\\boxed{") <= set(alphabet_of(SOURCE))
 
 
