@@ -20,7 +20,7 @@ class SandboxSettings:
     """Where a tool's code runs, and what it may use. All limits are those of one call."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    HOW: ClassVar[frozenset[str]] = frozenset({"isolation", "processes"})
+    HOW: ClassVar[frozenset[str]] = frozenset({"processes"})
     """See `redi_ray.config.identity`."""
 
     isolation: Literal["namespaces", "process"] = "namespaces"
