@@ -101,4 +101,5 @@ class ToolSettings:
     @property
     def calls(self) -> dict[str, tuple[str, str]]:
         """Tool -> what a call of it begins and ends with."""
-        return {name: tuple(self.marks.get(name, MARKS[name])) for name in self.names}
+        found = {name: self.marks.get(name, MARKS[name]) for name in self.names}
+        return {name: (opening, closing) for name, (opening, closing) in found.items()}
