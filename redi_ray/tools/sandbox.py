@@ -28,7 +28,7 @@ from typing import IO, Any
 import redi_ray
 from redi_ray.config.tools import SandboxSettings
 from redi_ray.errors import UserError
-from redi_ray.tools.interpreter import CPU_TIME, DIED, OUTPUT, RAISED, WALL_TIME
+from redi_ray.tools.interpreter import CPU_TIME, DIED, OUTPUT, RAISED, WALL_TIME, remove
 
 START_SECONDS = 180.0
 """Limit for starting an interpreter, which imports what is to be preloaded."""
@@ -122,7 +122,7 @@ class _Interpreter:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
-        self.folder = tempfile.TemporaryDirectory(prefix="redi_ray-tools-", ignore_cleanup_errors=True)
+        self.folder = tempfile.mkdtemp(prefix="redi_ray-tools-")
         self.process: subprocess.Popen[bytes] | None = None
         self.errors: IO[bytes] | None = None
         self.ended = False
@@ -154,7 +154,7 @@ class _Interpreter:
         told = {**asdict(self.settings), "libraries": site.getsitepackages()}
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "redi_ray.tools.interpreter", json.dumps(told), self.folder.name],
+            [sys.executable, "-m", "redi_ray.tools.interpreter", json.dumps(told), self.folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -222,7 +222,7 @@ class _Interpreter:
         self.kill()
         if self.errors is not None:
             self.errors.close()
-        self.folder.cleanup()
+        remove(self.folder)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
