@@ -24,12 +24,12 @@ from redi_ray.config.objectives import DpoObjective, Objective, RediObjective, S
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
 from redi_ray.config.training import CollapseGuard, ModelOverrides, TrainSettings
+from redi_ray.data.sources.built_in import WORLD_ALPHABET
 from redi_ray.data.sources.world import answer, build_world, corpus
 from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer, read_completion
 from redi_ray.schemas import Verdict
-from redi_ray.stages.model import WORLD_ALPHABET
 from redi_ray.text.answers import verify_answer
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode, prompt_ids

@@ -10,7 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
 
 ROOMS = (
-    "errors", "schemas", "store", "config", "text", "objectives", "modeling", "cluster", ("data", "train"), "eval",
+    "errors", "schemas", "store", "config", "text", "tools", "objectives", "modeling", "cluster", ("data", "train"), "eval",
     "stages", "pipeline", "plan", "search", "report", "cli",
 )  # fmt: skip
 """From the bottom up; two side by side know nothing of each other."""

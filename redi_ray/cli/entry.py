@@ -11,7 +11,16 @@ from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import EndpointTraces, FileSet, FilesSource, Generate, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.data import (
+    ArithmeticSource,
+    EndpointTraces,
+    FileSet,
+    FilesSource,
+    Generate,
+    OpenR1Source,
+    SampledTraces,
+    VllmTraces,
+)
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.load import load_config
@@ -120,16 +129,16 @@ def check_sources(config: ExperimentConfig) -> None:
     """Raise DataError where problems or imported sets are not there, or the first rows of a set cannot be read, or not be learnt
     from by an objective."""
     from redi_ray.data.score.imported import look as look_at_numbers
+    from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.import_sets import look
     from redi_ray.data.sources.readers import DataError, expand_paths
-    from redi_ray.data.sources.world import build_world
     from redi_ray.pipeline.asked import import_misfit
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
         expand_paths(source.paths)
-    if source.kind == "arithmetic":
-        build_world(source)
+    if isinstance(source, ArithmeticSource):
+        splits_of(source)
     for name, scoring in config.steps.items():
         if isinstance(scoring, ScoreStep) and isinstance(scoring.scorer, ImportedScorer):
             look_at_numbers(scoring.scorer, f"steps.{name}.scorer")
@@ -140,8 +149,9 @@ def check_sources(config: ExperimentConfig) -> None:
             layout = look(step, config.model.prompt, f"steps.{name}")
             log.info("steps.%s: read as %s", name, layout)
             for training, settings in config.steps.items():
-                reads = isinstance(settings, TrainStep) and settings.on == name
-                if reads and (why := import_misfit(settings.objective.name, layout)):
+                if not isinstance(settings, TrainStep) or settings.on != name:
+                    continue
+                if why := import_misfit(settings.objective.name, layout):
                     raise DataError(f"steps.{training}: {why}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.data import ArithmeticSource, SampledTraces, ToolArithmeticSource
 from redi_ray.config.student import ArithmeticModel
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     if isinstance(source, ArithmeticSource):
         if source.min_digits > source.max_digits:
             found.append("problems.source: min_digits is larger than max_digits")
+        found += tool_world_conflicts(config, source)
     elif any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks):
         found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
     if not config.has_problems and (config.has_line or config.problems.dev.share or config.problems.max_problems):
@@ -36,6 +37,25 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     known = config.evaluate.benchmarks or config.problems.dev.share
     if contamination is not None and not contamination.files and not known:
         found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
+    return found
+
+
+def tool_world_conflicts(config: ExperimentConfig, source: ArithmeticSource) -> list[str]:
+    """Of the world whose problems need a tool."""
+    if not isinstance(source, ToolArithmeticSource):
+        return []
+    found = [] if source.least < source.largest else ["problems.source: least is not smaller than largest"]
+    drawn = {"evaluate.tools": config.evaluate.tools} if config.evaluate.benchmarks else {}
+    if isinstance(config.generate, SampledTraces):
+        drawn["generate.tools"] = config.generate.tools
+    found += [
+        f"{field} must be {{names: [calculator], marks: {{calculator: ['[', ']']}}, output: '{{output}}'}}, or of that kind: "
+        "problems.source is the world of tools"
+        for field, tools in drawn.items()
+        if tools is None or tools.calls.get("calculator") != ("[", "]")
+    ]
+    if isinstance(config.model.init, ArithmeticModel) and config.model.prompt.tool_role != "user":
+        found.append("model.prompt.tool_role must be user: the built-in model's vocabulary has no turns of a tool")
     return found
 
 

@@ -11,6 +11,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.tools import ToolSettings
 
 
 class Strict(BaseModel):
@@ -96,6 +97,25 @@ class ArithmeticSource(Strict):
     """Decides facts, problems and corpus."""
 
 
+class ToolArithmeticSource(ArithmeticSource):
+    """The built-in world of tools: chains of numbers that the calculator works out step by step, `[12*7]`, left to right. No
+    download.
+
+    A share of the facts (op, number) carries a misconception: another operator is called. `generate.tools` and `evaluate.tools`
+    must have the calculator, with the marks `[` and `]`.
+    """
+
+    kind: Literal["tool_arithmetic"] = "tool_arithmetic"  # type: ignore[assignment]
+    min_digits: int = Field(3, ge=2, le=12)
+    """Numbers of the shortest chain."""
+    max_digits: int = Field(4, ge=2, le=12)
+    """Numbers of the longest chain."""
+    least: int = Field(2, ge=0)
+    """Smallest number."""
+    largest: int = Field(30, ge=3, le=999)
+    """Largest number."""
+
+
 class FileSet(Strict):
     """Parquet, Arrow, JSON or CSV (gzip, zstd, bz2, xz and lz4 too), local or on S3."""
 
@@ -155,7 +175,10 @@ class NoSource(Strict):
     kind: Literal["none"] = "none"
 
 
-Source = Annotated[ArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource, Field(discriminator="kind")]
+Source = Annotated[
+    ArithmeticSource | ToolArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource,
+    Field(discriminator="kind"),
+]
 DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
 """Where an imported set lies."""
 
@@ -212,6 +235,8 @@ class SampledTraces(Strict):
     """Traces that repeat themselves to no end: how they are told, and whether the engine stops them."""
     prompt: PromptSettings | None = None
     """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
+    tools: ToolSettings | None = None
+    """Tools that the model may call between turns of its own, and the sandbox in which they run. Null: a trace is one turn."""
     shard_rows: int = Field(256, ge=1)
     """Traces per output file, which is also what a crash can cost."""
 
@@ -224,6 +249,12 @@ class VllmTraces(SampledTraces):
     """A Hugging Face folder (local, s3://) or hub name; `base` is this run's own base model."""
     engine: EngineSettings | None = None
     """The teacher's engines, in place of `resources.engine` as a whole: what is left out here has its default."""
+
+    @model_validator(mode="after")
+    def _calls_in_text(self) -> VllmTraces:
+        if self.tools is not None and self.tools.native:
+            raise ValueError("tools.native is for endpoints; a model that is loaded here calls in its text")
+        return self
 
 
 class EndpointTraces(SampledTraces):

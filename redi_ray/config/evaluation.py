@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
 from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.tools import ToolSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +72,14 @@ class EvaluateSettings:
     """Of the standard deviation in the SEM: 0 as in the paper's code, 1 for the unbiased variance."""
     seed: int = 0
     """Sampling seed, and that of the bootstrap intervals."""
+    tools: ToolSettings | None = None
+    """Tools that models may call, as `generate.tools`."""
 
     def __post_init__(self) -> None:
         names = [benchmark.name for benchmark in self.benchmarks]
         require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")
         require(self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
+        require(self.tools is None or not self.tools.native, "tools.native is for endpoints; models are loaded here")
         require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
         require(self.max_tokens >= 1, f"max_tokens must be >= 1, got {self.max_tokens}")

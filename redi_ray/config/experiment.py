@@ -137,7 +137,11 @@ class ExperimentConfig(Strict):
         raw = with_imported_start(raw)
         evaluate = raw.get("evaluate") or {}
         kind = field_of(field_of(raw.get("problems"), "source"), "kind")
-        if kind in (None, "arithmetic") or not isinstance(evaluate, dict) or "benchmarks" in evaluate:
+        if (
+            kind in (None, "arithmetic", "tool_arithmetic")
+            or not isinstance(evaluate, dict)
+            or "benchmarks" in evaluate
+        ):
             return raw
         return {**raw, "evaluate": {**evaluate, "benchmarks": []}}
 

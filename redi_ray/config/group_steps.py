@@ -41,6 +41,20 @@ class TokenWeights(Strict):
     """The weight of a token. cDPO's is `1 - value` on the rejected side: where the value is small, the token is critical."""
 
 
+class TurnFilter(Strict):
+    """Which traces of several turns may be learnt from: those in which every turn of the model's but the last one calls a tool,
+    which alone answers it, and the last one ends the trace. What goes is counted by its reason."""
+
+    least_calls: int = Field(1, ge=0)
+    """Calls at the least."""
+    most_turns: int | None = Field(None, ge=1)
+    """The model's own turns at the most."""
+    error_words: list[str] = ["error"]
+    """A trace goes whose last output holds one of these, in any case of letters."""
+    cut_off: bool = False
+    """Whether traces may stay that reached a limit, of tokens or of turns."""
+
+
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
@@ -67,8 +81,12 @@ class GroupSettings(Strict):
     """Smaller groups are left out."""
     most: int | None = Field(None, ge=1)
     """Members of a group at the most, picked by the seed."""
+    per_side: int | None = Field(None, ge=1)
+    """Members of each side at the most, picked by the seed before all else is; 1 with `both_sides` makes pairs."""
     most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
+    turns: TurnFilter | None = None
+    """Leaves out traces whose turns are not as they should be."""
     seed: int = 42
     """Order of the output, and what is picked."""
 

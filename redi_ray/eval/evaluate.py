@@ -114,7 +114,7 @@ def evaluate_model(
 
 def sampling_of(settings: EvaluateSettings) -> Sampling:
     """How one sample is drawn."""
-    return Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
+    return Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed, tools=settings.tools)
 
 
 def num_samples(name: str, settings: EvaluateSettings) -> int:

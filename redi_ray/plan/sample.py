@@ -16,9 +16,9 @@ import numpy as np
 
 from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
 from redi_ray.data.sources.readers import expand_paths, file_rows
 from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused, parser
-from redi_ray.data.sources.world import build_world, corpus
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
 from redi_ray.plan.errors import PlanError
@@ -28,6 +28,7 @@ from redi_ray.text.problem_key import problem_key
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.templates import Message
 from redi_ray.text.tokens import completion_ids, prompt_ids
+from redi_ray.text.turns import encode_turns
 
 PAPER = "arXiv 2505.24850 (77,629 positives, 53,175 pairs) over the 516,499 rows of OpenR1-Math-Raw"
 OPENR1 = (
@@ -100,14 +101,13 @@ def source_paths(source: FilesSource | HubSource | OpenR1Source) -> list[str]:
 
 
 def _sample_world(config: ExperimentConfig, source: ArithmeticSource) -> DataSample:
-    from redi_ray.stages.model import WORLD_ALPHABET
-
-    tokenizer, prompt = character_tokenizer(WORLD_ALPHABET), config.model.prompt
-    pairs = list(corpus(source, WORLD_SAMPLE))
-    prompts = np.array([len(prompt_ids(to_messages(problem, prompt), tokenizer, prompt)) for problem, _ in pairs])
-    lengths = np.array([len(completion_ids(text, tokenizer, prompt)) for _, text in pairs])
+    tokenizer, prompt = character_tokenizer(alphabet_of(source)), config.model.prompt
+    asked = [(to_messages(problem, prompt), turns) for problem, turns in corpus_of(source, WORLD_SAMPLE)]
+    found = [encode_turns(messages, turns, tokenizer, prompt) for messages, turns in asked]
+    prompts = np.array([one.prompt_length for one in found])
+    lengths = np.array([len(one.input_ids) - one.prompt_length for one in found])
     told = [
-        known("problems", len(build_world(source).train), "problems.source.num_problems"),
+        known("problems", len(splits_of(source).train), "problems.source.num_problems"),
         _mean("prompt_tokens", prompts, "the built-in world's corpus"),
         _mean("completion_tokens", lengths, "the built-in world's corpus"),
         Assumption(
@@ -219,9 +219,8 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
         texts = texts[:TOKENIZER_SAMPLE]
         tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
     elif isinstance(config.model.init, ArithmeticModel):
-        from redi_ray.stages.model import WORLD_ALPHABET
-
-        tokenizer, name = character_tokenizer(WORLD_ALPHABET), "characters"
+        assert isinstance(config.problems.source, ArithmeticSource)
+        tokenizer, name = character_tokenizer(alphabet_of(config.problems.source)), "characters"
     if tokenizer is None:
         ratio = DEFAULTS["bytes_per_token"].value
         frame = len(prompt.template.encode()) + len((prompt.system or "").encode()) + 60  # the chat template's own

@@ -246,10 +246,11 @@ def student_shape(config: ExperimentConfig, known: Mapping[str, ModelShape]) -> 
     if isinstance(init, PretrainedModel):
         return shape_of("model.init.path", init.path, known, config.model.overrides.trust_remote_code)
     if isinstance(init, ArithmeticModel):
+        from redi_ray.data.sources.built_in import alphabet_of
         from redi_ray.modeling.tokenizer import character_tokenizer
-        from redi_ray.stages.model import WORLD_ALPHABET
 
-        return scratch_shape("the built-in model", init.architecture, len(character_tokenizer(WORLD_ALPHABET)))
+        source: Any = config.problems.source
+        return scratch_shape("the built-in model", init.architecture, len(character_tokenizer(alphabet_of(source))))
     return scratch_shape("a model from scratch", init.architecture, init.vocab_size)
 
 

@@ -16,7 +16,7 @@ from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.training import ModelOverrides
-from redi_ray.data.sources.world import OPERATORS, corpus
+from redi_ray.data.sources.built_in import alphabet_of, corpus_of
 from redi_ray.modeling.tokenizer import (
     character_tokenizer,
     content_of_model,
@@ -30,11 +30,11 @@ from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.recorded import RECORDED, record_problems
-from redi_ray.text.tokens import encode
+from redi_ray.text.spans import own_weights
+from redi_ray.text.turns import encode_turns
 from redi_ray.train.records import SequenceRecord
 from redi_ray.train.sequences import SequenceStore
 
-WORLD_ALPHABET = "0123456789=}\n" + OPERATORS
 TOKENIZER_SAMPLE = 20_000
 """Problems and traces that a from-scratch tokenizer is learnt from."""
 READ = {
@@ -112,15 +112,16 @@ def _prepare_world_training(
     """Write the initial weights and the corpus as arrays; returns the number of parameters and a record of prompts."""
     from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without
 
-    tokenizer = character_tokenizer(WORLD_ALPHABET)
+    tokenizer = character_tokenizer(alphabet_of(source))
     with tempfile.TemporaryDirectory() as folder:
         parameters = save_scratch_model(init.architecture, tokenizer, folder)
         storage.upload(folder, initial)
     records, problems = [], []
-    for group, (problem, completion) in enumerate(corpus(source, init.corpus_size)):
+    for group, (problem, turns) in enumerate(corpus_of(source, init.corpus_size)):
         problems.append(problem)
-        sequence = encode(to_messages(problem, prompt), completion, tokenizer, prompt)
-        records.append(SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length))
+        sequence = encode_turns(to_messages(problem, prompt), turns, tokenizer, prompt)
+        weights = own_weights(sequence).tolist() if len(turns) > 1 else None
+        records.append(SequenceRecord(group, +1, sequence.input_ids, sequence.prompt_length, weights))
     with tempfile.TemporaryDirectory() as folder:
         SequenceStore.from_records(records).save(folder)
         storage.upload(folder, arrays)

@@ -13,7 +13,8 @@ DeepSeek-R1's drop the thoughts of earlier turns from the whole), what the model
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redi_ray.config.prompts import PromptSettings
@@ -25,11 +26,14 @@ from redi_ray.text.templates import (
     USER,
     Message,
     PromptError,
+    begun,
     closing_id,
     control_pattern,
     name_of,
     require_role,
 )
+from redi_ray.text.templates import turn as turn_by_template
+from redi_ray.text.thoughts import last_thought
 from redi_ray.text.tokens import Encoded, OwnTurn, completion_ids, framed_ids, plain_ids, prompt_ids
 
 ROLES = (ASSISTANT, TOOL, USER)
@@ -75,6 +79,24 @@ def encode_turns(
     return Encoded(ids, prompt_length, tuple(found))
 
 
+def opened_ids(
+    messages: Sequence[Message], turns: Sequence[Message], tokenizer: Any, settings: PromptSettings
+) -> list[int]:
+    """What the model sees before it goes on behind `turns`: the ids that stand before its next turn in `encode_turns`, so that
+    what was sampled from them is trained behind them, token for token. Raises as `encode_turns` does."""
+    going_on = {"role": ASSISTANT, "content": settings.prefix}
+    found = encode_turns(messages, [*turns, going_on], tokenizer, settings, finished=False)
+    return found.input_ids[: found.own[-1].start]
+
+
+def require_turns(tokenizer: Any, settings: PromptSettings, role: str = TOOL) -> None:
+    """Raise a UserError unless the template can write what a turn of this role says between answers, again and again; a chat
+    is tried. Where the template cuts earlier answers in a whole chat, the model still sees them here: see above."""
+    require_role(role, tokenizer, settings)
+    chat = [{"role": ASSISTANT, "content": f"{settings.prefix}7"}, {"role": role, "content": "7"}]
+    opened_ids([{"role": USER, "content": "7"}], chat * 3, tokenizer, settings)
+
+
 def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSettings) -> tuple[int, list[int]]:
     """The token that closes the turn `chat[own]`, and the ids of what the template writes from there to the end of `chat`,
     where the model goes on.
@@ -93,6 +115,8 @@ def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSett
     if left_out := [mark for mark in marks if mark not in frame]:
         role = chat[int(left_out[0][len("Qmarker") : -2])]["role"]
         raise PromptError(f"the chat template of {name_of(tokenizer)} leaves out what a turn of the role `{role}` says")
+    if not settings.prefix:
+        _require_same_beginning(frame, marks, tokenizer, settings)
     control = control_pattern(tokenizer)
     if control is None or not any(control.search(said) for said in marks.values()):
         marks, frame = {}, _behind(render_prompt(plain, tokenizer, settings), answers[own], tokenizer)
@@ -103,6 +127,19 @@ def _between(chat: list[Message], own: int, tokenizer: Any, settings: PromptSett
     regular = first is not None and (first.group() == closing or first.group() in ENDINGS)
     ids = framed_ids(frame[first.start() :] if regular and first else closing + frame, marks, control, tokenizer)
     return ids[0], ids[1:]
+
+
+def _require_same_beginning(frame: str, marks: Mapping[str, str], tokenizer: Any, settings: PromptSettings) -> None:
+    """Raise PromptError where the template opens a thought before one turn of the model's and not before another."""
+    tail = re.split("|".join(marks), frame)[-1] if marks else frame
+    first, here = turn_by_template(tokenizer, settings).thought, last_thought(tail)
+    ways = [None if thought is None else (thought.opening, thought.open) for thought in (first, here)]
+    if ways[0] != ways[1]:
+        raise PromptError(
+            f"the chat template of {name_of(tokenizer)} begins the model's turn with {begun(tokenizer, settings)!r} behind the "
+            f"prompt, and not behind a later turn ({tail!r}): set `prompt.prefix` to that, so that every turn begins with it, or "
+            "`prompt.tool_role` to user"
+        )
 
 
 def _behind(text: str, answer: str, tokenizer: Any) -> str:

@@ -13,11 +13,11 @@ from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
 from redi_ray.config.training import CollapseGuard, ModelOverrides, ProbeSettings, TrainSettings
+from redi_ray.data.sources.built_in import WORLD_ALPHABET
 from redi_ray.data.sources.world import answer, build_world, corpus, read_chain, solve
 from redi_ray.modeling.policy import load_policy
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.stages.model import WORLD_ALPHABET
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode
 from redi_ray.train.batches import plan_batches

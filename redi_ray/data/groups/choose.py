@@ -82,6 +82,10 @@ def frequent(share: float, members: Traces, losses: Losses) -> Traces:
 def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
     """At most so many, and so many wrong ones; the seed picks them, and the generation order stays."""
     left = sorted(members, key=lambda t: order_key(settings.seed, trace_id(t["problem_id"], t["sample_index"])))
+    for side in (1, -1) if settings.per_side is not None else ():
+        for trace in [one for one in left if side_of(one["reward"], settings) == side][settings.per_side :]:
+            left.remove(trace)
+            _drop(trace, "over_per_side", losses)
     if settings.most_wrong is not None:
         right = sum(side_of(trace["reward"], settings) > 0 for trace in left)
         wrong, most = 0, math.floor(settings.most_wrong * right + 1e-9)

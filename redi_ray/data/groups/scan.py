@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray.config.group_steps import GroupSettings
+from redi_ray.config.group_steps import GroupSettings, TurnFilter
 from redi_ray.data.columns import beside
 from redi_ray.data.curate.scan import RATED, spelling
 from redi_ray.data.curate.work import PLACED, Passes, finish, finished, part_name, write_row_groups
 from redi_ray.data.weights import Weighing
+from redi_ray.schemas import CUT_OFF, turns_of
+from redi_ray.text.tool_calls import TurnRules, fault_of_turns
 
 SCANNED = pa.schema(
     [
@@ -57,6 +59,7 @@ def scan(grouping: Grouping, group: int) -> Counter[str]:
         columns, number = [shards[shard] for _, shards in grouping.scores], 0
         wanted = ["problem_id", "sample_index", "verdict"]
         wanted += ["extracted_answer"] if grouping.settings.frequent_answers is not None else []
+        wanted += ["completion", "turns", "finish_reason"] if grouping.settings.turns is not None else []
         for rows, found in beside(grouping.verified[shard], columns, wanted):
             values = [column["value"].to_pylist() for column in found]
             for index, row in enumerate(rows.to_pylist()):
@@ -73,6 +76,8 @@ def rewarded(
 ) -> dict[str, Any]:
     """A row of SCANNED. values: of the columns, in their order."""
     reward, reason = reward_of(grouping.settings, row["verdict"], dict(zip(grouping.names, values, strict=True)))
+    if reason is None and grouping.settings.turns is not None:
+        reason = fault_of_trace(row, grouping.settings.turns)
     return {
         "problem_id": row["problem_id"],
         "sample_index": row["sample_index"],
@@ -84,6 +89,13 @@ def rewarded(
         "no_reward": reason,
         "answer": spelling(row.get("extracted_answer")),
     }
+
+
+def fault_of_trace(row: Mapping[str, Any], rules: TurnFilter) -> str | None:
+    """Why a trace's turns keep it out, or None; reasons are those of `redi_ray.text.tool_calls.fault_of_turns`, and `cut_off`."""
+    if not rules.cut_off and row["finish_reason"] in CUT_OFF:
+        return "cut_off"
+    return fault_of_turns(turns_of(row), TurnRules(rules.least_calls, rules.most_turns, tuple(rules.error_words)))
 
 
 def reward_of(

@@ -37,7 +37,7 @@ from redi_ray.data.sample.samples import (
 from redi_ray.data.sample.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
-from redi_ray.schemas import MESSAGES, REJECT, TRACE, VOTES, trace_id
+from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
 from redi_ray.store import parquet, storage
 
 TRIES = 3
@@ -174,6 +174,8 @@ def _to_rejects(rows: pa.Table) -> pa.Table:
 
 def _to_traces(rows: pa.Table, model: str, sampling: Sampling) -> pa.Table:
     parameters = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}
+    if sampling.tools is not None:
+        parameters |= {"max_turns": sampling.tools.max_turns}
     keys = zip(*(rows[name].to_pylist() for name in ("problem_id", "sample_index", "prompt_tokens")), strict=True)
     told = [
         json.dumps(
@@ -186,7 +188,6 @@ def _to_traces(rows: pa.Table, model: str, sampling: Sampling) -> pa.Table:
         "trace_id": _trace_ids(rows),
         "model": [model] * rows.num_rows,
         "sampling": told,
-        "turns": pa.nulls(rows.num_rows, MESSAGES),
         "votes": pa.nulls(rows.num_rows, VOTES),
     }
     return pa.table({name: columns[name] for name in TRACE.names}).cast(TRACE)

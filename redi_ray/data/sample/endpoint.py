@@ -67,7 +67,7 @@ class ChatClient:
             headers=headers(key), timeout=None, limits=httpx.Limits(max_connections=settings.max_in_flight)
         )
 
-    async def ask(self, messages: list[dict[str, str]], parameters: Parameters, seed: int) -> Answer | Refusal:
+    async def ask(self, messages: list[dict[str, Any]], parameters: Parameters, seed: int) -> Answer | Refusal:
         """One completion of a chat. Raises EndpointError where no request can succeed."""
         body = request_body(self.settings, messages, parameters, seed)
         tries = AsyncRetrying(

@@ -18,10 +18,13 @@ from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sample.endpoint import ChatClient
 from redi_ray.data.sample.endpoint_check import check_endpoint, endpoint_key
+from redi_ray.data.sample.endpoint_turns import draw_turns
 from redi_ray.data.sample.endpoint_wire import Answer, Parameters, Refusal
 from redi_ray.data.sample.samples import COMPLETION, Sampler, Sampling, sample_seed
+from redi_ray.data.sample.tool_check import check_tools
 from redi_ray.text.loops import text_loop
 from redi_ray.text.prompts import fold_reasoning, to_messages
+from redi_ray.tools.sandbox import Sandbox
 
 REQUESTS_PER_TASK = 16
 """Rows of one Ray task, and what is asked again should the actor die."""
@@ -44,6 +47,8 @@ def endpoint_sampler(
     """
 
     def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
+        if sampling.tools is not None:
+            check_tools(sampling.tools, prompt, None)
         key = endpoint_key(field, settings)
         check_endpoint(settings, key)
         tasks = math.ceil(2 * settings.max_in_flight / REQUESTS_PER_TASK) + 1  # twice what is in flight: no task waits
@@ -77,18 +82,30 @@ class _Ask:
         self.sampling, self.prompt = sampling, prompt
         prefix = prompt.prefix if force_prefix else ""
         self.parameters = Parameters(sampling.temperature, sampling.top_p, sampling.max_tokens, prefix)
+        self.sandbox: Sandbox | None = None
 
     async def __call__(self, requests: pa.Table) -> pa.Table:
         rows = requests.to_pylist()
+        if self.sampling.tools is not None and self.sandbox is None:
+            self.sandbox = Sandbox(self.sampling.tools.sandbox).start()
         return pa.Table.from_pylist(await asyncio.gather(*(self._draw(row) for row in rows)), schema=COMPLETION)
 
     async def _draw(self, row: dict[str, Any]) -> dict[str, Any]:
         seed = sample_seed(self.sampling.seed, row["problem_id"], row["sample_index"])
-        outcome = await self.client.ask(to_messages(row["problem"], self.prompt), self.parameters, seed)
+        outcome: Answer | Refusal | dict[str, Any]
+        if self.sandbox is None:
+            outcome = await self.client.ask(to_messages(row["problem"], self.prompt), self.parameters, seed)
+        else:
+            outcome = await draw_turns(
+                row, self.client, self.parameters, seed, self.sandbox, self.sampling, self.prompt, self._read
+            )
         if isinstance(outcome, Refusal):
             retry = outcome.reason in TRANSIENT
             return {**row, "failure": outcome.reason, "detail": outcome.detail, "retry": retry}
-        return {**row, **to_completion(outcome, self.parameters.prefix, self.prompt, self.sampling)}
+        return {**row, **(self._read(outcome) if isinstance(outcome, Answer) else outcome)}
+
+    def _read(self, answer: Answer) -> dict[str, Any]:
+        return to_completion(answer, self.parameters.prefix, self.prompt, self.sampling)
 
 
 def to_completion(answer: Answer, forced: str, prompt: PromptSettings, sampling: Sampling) -> dict[str, Any]:

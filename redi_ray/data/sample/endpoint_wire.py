@@ -1,6 +1,6 @@
 """What goes over the wire to an OpenAI-compatible chat endpoint, and what comes back. Pure.
 
-Left out on purpose: streaming, tools, and several samples per request (a sample has its own seed and may fail alone).
+Left out on purpose: streaming, and several samples per request (a sample has its own seed and may fail alone).
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ class Parameters:
     top_p: float
     max_tokens: int
     prefix: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the request's body."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call of a tool that came apart from the text."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON, as the model wrote it."""
+
+    def as_sent(self) -> dict[str, Any]:
+        """As the chat that goes on has it."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,8 @@ class Answer:
     prompt_tokens: int | None
     completion_tokens: int | None
     """Reasoning included. Null, like `prompt_tokens`, where the server does not count."""
+    calls: tuple[ToolCall, ...] = ()
+    """Calls of tools, where they were offered."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ def headers(key: SecretStr | None) -> dict[str, str]:
 
 
 def request_body(
-    settings: EndpointSettings, messages: list[dict[str, str]], parameters: Parameters, seed: int
+    settings: EndpointSettings, messages: list[dict[str, Any]], parameters: Parameters, seed: int
 ) -> dict[str, Any]:
     """The JSON of one request."""
     sampling = {"temperature": parameters.temperature, "top_p": parameters.top_p, "seed": seed}
@@ -100,7 +118,7 @@ def request_body(
     if parameters.prefix:
         body["messages"] = [*messages, {"role": "assistant", "content": parameters.prefix}]
         body.update(add_generation_prompt=False, continue_final_message=True)
-    return {**body, **settings.extra_body}
+    return {**body, **parameters.more, **settings.extra_body}
 
 
 def read_body(content: bytes) -> Any | Refusal:
@@ -144,7 +162,8 @@ def read_answer(body: Any) -> Answer | Refusal:
     if how == Ending.BROKEN_OFF or choice.get("error"):  # some name no reason, or `stop`, beside the error
         told = f"finish_reason {reason}, {choice.get('error') or ''} after: {(said.reasoning + said.text)[-200:]}"
         return Refusal("broken_off", told, again=True)
-    if not said.text.strip() and not said.reasoning.strip():
+    calls = read_calls(message)
+    if not said.text.strip() and not said.reasoning.strip() and not calls:
         return Refusal("empty", f"finish_reason {reason}")
     try:
         text, reasoning = whole_pairs(said.text), whole_pairs(said.reasoning)
@@ -153,7 +172,20 @@ def read_answer(body: Any) -> Answer | Refusal:
             "bad_text", f"half a surrogate pair in {(said.reasoning + said.text)[:DETAIL_LIMIT]!r} ({error.reason})"
         )
     prompt_tokens, completion_tokens = read_usage(body)
-    return Answer(text, reasoning, finish_reason(reason), prompt_tokens, completion_tokens)
+    return Answer(text, reasoning, finish_reason(reason), prompt_tokens, completion_tokens, calls)
+
+
+def read_calls(message: Any) -> tuple[ToolCall, ...]:
+    """What of a message's `tool_calls` is a call of a function; some servers give its arguments as an object."""
+    listed, found = message.get("tool_calls") if isinstance(message, dict) else None, []
+    for number, call in enumerate(listed if isinstance(listed, list) else []):
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            continue
+        told = function.get("arguments", "")
+        arguments = told if isinstance(told, str) else json.dumps(told)
+        found.append(ToolCall(str(call.get("id") or f"call_{number}"), function["name"], printable(arguments)))
+    return tuple(found)
 
 
 def whole_pairs(text: str) -> str:

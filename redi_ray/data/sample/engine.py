@@ -31,11 +31,14 @@ import pyarrow as pa
 from redi_ray.cluster.notices import tell
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.tools import SandboxSettings
 from redi_ray.data.sample.engine_block import Block
 from redi_ray.data.sample.engine_start import Held, computed_in, kwargs_of, room_for_check, small_files, start_vllm
+from redi_ray.data.sample.engine_turns import TurnBlock
 from redi_ray.data.sample.parity import Parity, parity
 from redi_ray.data.sample.samples import BEGUN, REQUEST, Sampling
 from redi_ray.store import storage
+from redi_ray.tools.sandbox import Sandbox
 
 FOLDER = "redi_ray-engine-"
 
@@ -70,6 +73,7 @@ class Engine:
         self._blocks: set[Block] = set()
         self._ids = count()
         self._folder = own_folder()
+        self._sandbox: Sandbox | None = None
         threading.Thread(target=self._run, daemon=True, name="engine").start()
 
     # ---------------------------------------------------------------------------------------------------- what is asked for
@@ -90,7 +94,13 @@ class Engine:
         """REQUEST rows -> COMPLETION rows in the same order. EngineDied where vLLM fails, which then goes on with nothing."""
         assert self.held is not None, "use() comes first"
         names = [name for name in (*REQUEST.names, BEGUN) if name in requests.column_names]
-        block = Block(requests.select(names).to_pylist(), self.held, sampling, prompt)
+        rows = requests.select(names).to_pylist()
+        if sampling.tools is None:
+            block = Block(rows, self.held, sampling, prompt)
+        else:
+            room = self.llm.llm_engine.vllm_config.model_config.max_model_len
+            block = TurnBlock(rows, self.held, sampling, prompt, self._tools(sampling.tools.sandbox), room)
+            block.later, block.ask = self._call, partial(self._add, block)
         self._call(partial(self._enter, block, block.asked())).add_done_callback(block.fail_with)
         return block.future
 
@@ -101,6 +111,15 @@ class Engine:
     def close(self) -> Future[None]:
         """Free the engine's memory and end its processes; the thread stays for another `use`."""
         return self._call(self._close)
+
+    def _tools(self, settings: SandboxSettings) -> Sandbox:
+        """The sandbox beside the engine. Raises SandboxError."""
+        if self._sandbox is None or self._sandbox.settings != settings:
+            if self._sandbox is not None:
+                self._sandbox.close()
+            self._sandbox = None
+            self._sandbox = Sandbox(settings).start()
+        return self._sandbox
 
     # -------------------------------------------------------------------------------------------------------- on the thread
 
@@ -133,12 +152,17 @@ class Engine:
     def _enter(self, block: Block, asked: list[tuple[list[int], Any]]) -> None:
         self._blocks = {open_block for open_block in self._blocks if not open_block.future.done()} | {block}
         for place, (ids, parameters) in enumerate(asked):
-            name = str(next(self._ids))
-            try:
-                self.llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, parameters)
-                self._open[name] = partial(block.answer, place)
-            except refusals() as error:
-                block.refuse(place, error)
+            self._add(block, place, ids, parameters)
+
+    def _add(self, block: Block, place: int, ids: list[int], parameters: Any) -> None:
+        if block.future.done():  # given up while a tool ran
+            return
+        name = str(next(self._ids))
+        try:
+            self.llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, parameters)
+            self._open[name] = partial(block.answer, place)
+        except refusals() as error:
+            block.refuse(place, error)
 
     def _fail(self, error: EngineDied | NotWanted) -> None:
         self._open.clear()

@@ -19,9 +19,10 @@ import pyarrow as pa
 import ray.data
 
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.tools import ToolSettings
 from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
 from redi_ray.errors import UserError
-from redi_ray.schemas import PROBLEM, trace_id
+from redi_ray.schemas import MESSAGES, PROBLEM, trace_id
 from redi_ray.store import parquet
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
@@ -34,6 +35,7 @@ COMPLETION = pa.schema(
     [
         *REQUEST,
         pa.field("completion", pa.string()),  # with the forced prefix; null where sampling failed
+        pa.field("turns", MESSAGES),  # as in TRACE
         pa.field("finish_reason", pa.string()),  # as in TRACE
         pa.field("num_tokens", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
@@ -65,6 +67,8 @@ class Sampling:
     seed: int
     loops: LoopSettings = field(default_factory=partial(LoopSettings, stop=False))
     """What counts as a loop, and whether it is stopped."""
+    tools: ToolSettings | None = None
+    """Tools that may be called between turns; null: a trace is one turn."""
 
 
 @dataclass
@@ -111,6 +115,13 @@ def sample_seed(root: int, problem_id: str, sample_index: int) -> int:
     """The seed of one sample: 31 bits of a hash, so that it depends on nothing but these three."""
     digest = hashlib.blake2b(f"{root}/{problem_id}/{sample_index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) % 2**31
+
+
+def turn_seed(seed: int, turn: int) -> int:
+    """The seed of turn number `turn` (0, 1, ... of the model's own), by the sample's seed, which is the first one's."""
+    if turn == 0:
+        return seed
+    return int.from_bytes(hashlib.blake2b(f"{seed}/turn {turn}".encode(), digest_size=8).digest()) % 2**31
 
 
 @dataclass(frozen=True)

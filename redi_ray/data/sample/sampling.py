@@ -24,6 +24,7 @@ from redi_ray.data.sample.engine_actor import Order
 from redi_ray.data.sample.engine_pool import lease
 from redi_ray.data.sample.engines import expected_sequences
 from redi_ray.data.sample.samples import TASK_CPUS, Sampler, Sampling, SamplingError
+from redi_ray.data.sample.tool_check import check_tools
 
 
 @contextmanager
@@ -33,9 +34,12 @@ def vllm_sampler(
     """A sampler with engines of its own, for the block.
 
     model: a local Hugging Face folder that every node sees, s3://, or a hub name. rows: how many there are at most, if known.
-    The dataset that it gives raises, while it is computed, EngineError where vLLM does not start on the model, and
-    SamplingError once no engine can be started again.
+    Raises a UserError where the sampling has tools and they, or the model's chat template, do not work. The dataset that it gives
+    raises, while it is computed, EngineError where vLLM does not start on the model, and SamplingError once no engine can be
+    started again.
     """
+    if sampling.tools is not None:
+        check_tools(sampling.tools, prompt, model, engine.trusts_code)
     with lease(engine, rows) as (number, engines):
         order = Order(number, model, engine, sampling, prompt)
         for actor in engines:

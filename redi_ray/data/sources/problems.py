@@ -27,12 +27,12 @@ from redi_ray.config.data import (
     ProblemsConfig,
 )
 from redi_ray.config.loops import LoopSettings
+from redi_ray.data.sources.built_in import answer_of, splits_of
 from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.sources.readers import DataError, Row, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser
 from redi_ray.data.sources.shapes import LOOKED_AT, import_instead
 from redi_ray.data.sources.shards import RejectWriter, ShardWriter
-from redi_ray.data.sources.world import answer, build_world
 from redi_ray.schemas import PROBLEM, TRACE, stored_votes, trace_id
 from redi_ray.store import storage
 from redi_ray.text.loops import infer_finish_reason
@@ -81,7 +81,7 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
 
 
 def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
-    world = build_world(source)
+    world = splits_of(source)
     splits = {"problems": world.train[: config.max_problems], "dev": world.dev, "test": world.test}
     for split, problems in splits.items():
         writer = ShardWriter(storage.join(out_uri, split), PROBLEM)
@@ -90,8 +90,8 @@ def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str)
             row = {
                 "problem_id": f"{prefix}-{index}",
                 "problem": problem,
-                "answer": answer(problem),
-                "source": "arithmetic",
+                "answer": answer_of(source, problem),
+                "source": source.kind,
             }
             writer.add(row)
         writer.flush()

@@ -183,6 +183,29 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
 
 
+def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """One right and one wrong trace by the seed; one whose last output is an error, that only answers, or that reached a limit,
+    goes by name and makes no pair."""
+    call, answer = {"role": "assistant", "content": "f()"}, {"role": "assistant", "content": "so 4"}
+    good, bad = (
+        [call, {"role": "tool", "content": "4"}, answer],
+        [call, {"role": "tool", "content": "TypeError"}, answer],
+    )
+    kinds: list[dict[str, Any]] = [
+        *[{"verdict": "correct", "turns": good}] * 3,
+        *[{"verdict": "wrong", "turns": good}] * 2,
+        {"verdict": "wrong", "turns": bad},
+        {"verdict": "wrong", "turns": None},
+        {"verdict": "wrong", "turns": good[:2]},
+        {"verdict": "wrong", "turns": good, "finish_reason": "length"},
+    ]
+    rows = [trace("p", at, text="so 4", **{"finish_reason": "stop", **kind}) for at, kind in enumerate(kinds)]
+    counts, ((group),) = grouped(tmp_path, bpe_tokenizer, [rows], both_sides=True, per_side=1, turns={})
+    assert [(member["side"], member["turns"]) for member in group["members"]] == [(1, good), (-1, good)]
+    gone = {"error_in_output": 1, "too_few_calls": 1, "ends_with_output": 1, "cut_off": 1, "over_per_side": 3}
+    assert counts.dropped == gone
+
+
 def test_real_conversations_with_tools(test_data: Path, bpe_tokenizer: str, tmp_path: Path) -> None:
     """mint_multiturn: every message is kept, 114 of 148 problems have both sides."""
     rows, seen = [], Counter[str]()
