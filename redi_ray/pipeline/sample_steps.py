@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
@@ -35,7 +34,7 @@ def on_samples(
 def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Step:
     """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
     source = config.problems.source
-    if settings.locator.kind == "exact" and not isinstance(source, ArithmeticSource):
+    if settings.locator.kind == "exact" and source.kind != "arithmetic":
         raise GraphError(
             f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
             f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
