@@ -81,7 +81,9 @@ def run_waves(work: Work, bar: Bar, make_sampler: Callable[[], AbstractContextMa
         sampler: Sampler | None = None
         while True:
             mark = storage.join(_wave(work, waves), "done.json")
-            if not storage.exists(mark):
+            if storage.exists(mark):
+                bar(storage.read_json(mark)["traces"])
+            else:
                 if not (asked := sum(rows for _, rows in each_shard(names, _ask_shard, work, waves))):
                     break
                 sampler = sampler or stack.enter_context(make_sampler())
