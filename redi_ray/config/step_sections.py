@@ -43,6 +43,8 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     if isinstance(step, SamplingStep):
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
+        if isinstance(step, RectifyStep):
+            known["tools"] = None  # what goes on is the turn that went wrong
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
     if isinstance(step, VerifyStep):
         return VERIFY.validate_python(merged(plain(config.verify), step.changes))

@@ -88,6 +88,12 @@ class RectifyStep(SamplingStep):
     max_pairs: int = Field(RectifySettings().max_pairs, ge=1)
     """Pairs of a problem at the most, those of its wrong samples in turn."""
 
+    @model_validator(mode="after")
+    def _one_turn(self) -> RectifyStep:
+        if self.changes.get("tools") is not None:
+            raise ValueError("tools: a step that mends samples goes on in the turn that went wrong, without tools")
+        return self
+
     @property
     def settings(self) -> RectifySettings:
         """What of it is not how the model goes on."""

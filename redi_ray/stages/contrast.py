@@ -28,6 +28,7 @@ from redi_ray.modeling.limits import count_parameters, longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import token_scores, turns_of
 from redi_ray.stages.references import half_precision, require_gpu_memory
+from redi_ray.stages.remote import remotely
 from redi_ray.store import parquet, storage
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.spans import own_weights
@@ -71,9 +72,22 @@ def contrast_samples(names: list[str], how: Contrasting, trainer: TrainerSetting
         known = finished(_mark(how, name))
         counts.update(known or {})
         left += [] if known is not None else [name]
+    if left:
+        remotely(require_one_tokenizer, how)
     for found in _score(left, how, trainer) if left else ():
         counts.update(found)
     return counts
+
+
+def require_one_tokenizer(how: Contrasting) -> None:
+    """Raise UserError where a model has another tokenizer than the base model."""
+    trusted = how.overrides.trust_remote_code
+    ours = tokenizer_fingerprints(load_tokenizer(how.tokenizer, trusted))["tokenizer"]
+    for role, model in (("right", how.right), ("wrong", how.wrong)):
+        if tokenizer_fingerprints(load_tokenizer(model, trusted))["tokenizer"] != ours:
+            raise UserError(
+                f"contrast: the model `{role}` ({model}) has another tokenizer than the base model: train it from that one"
+            )
 
 
 def _mark(how: Contrasting, name: str) -> str:
@@ -141,13 +155,10 @@ class ContrastShard:
         self.answers = Answers(self.tokenizer, how.prompt)
 
     def _local(self, role: str, model: str) -> str:
-        """The model's folder here. Raises UserError where its tokenizer is another one."""
+        """The model's folder here."""
         if model.startswith("s3://"):
             storage.download(model, Path(self.folder.name) / role)
-            model = str(Path(self.folder.name) / role)
-        theirs = tokenizer_fingerprints(load_tokenizer(model, self.how.overrides.trust_remote_code))["tokenizer"]
-        if theirs != self.fingerprint:
-            raise UserError(f"contrast: the model `{role}` ({model}) has another tokenizer than the base model")
+            return str(Path(self.folder.name) / role)
         return model
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

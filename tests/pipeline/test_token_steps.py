@@ -82,6 +82,7 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str):
         ({**RECTIFY, "samples_per_rund": 3}, r"steps\.x\.samples_per_rund"),
         ({**RECTIFY, "kind": "endpoint"}, "a step samples from a model of the graph"),
         ({**RECTIFY, "max_pairs": 0}, "max_pairs"),
+        ({**RECTIFY, "tools": {"python": {}}}, "goes on in the turn that went wrong, without tools"),
         ({**CONTRAST, "beta": 0}, "beta"),
         ({**CONTRAST, "verdicts": []}, "name at least one verdict"),
         ({**STEPS["weighed"], "weights": {"column": "critical", "use": "square"}}, "use"),

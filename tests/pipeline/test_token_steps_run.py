@@ -12,7 +12,7 @@ import yaml
 from processes import kill_when, rows, start
 
 from redi_ray.config.load import load_config
-from redi_ray.data.sources.world import apply
+from redi_ray.data.sources.world import apply, read_chain
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.store.manifests import current_manifest
@@ -80,8 +80,8 @@ def test_what_comes_out(calm: Path):
 
 
 def assert_sound(run: Path) -> None:
-    """The steps of every pair stand behind the same text, the rejected one is wrong by the world's own rules; every wrong sample
-    has its numbers, and what is trained on has the very weights."""
+    """The steps of every pair stand behind the same text, which is right, and the rejected one is not the line that belongs
+    there; every wrong sample has its numbers, and what is trained on has the very weights."""
     verified = {row["trace_id"]: row for row in rows(run, "verified", "verified")}
     groups = rows(run, "steps/mended/groups", "groups")
     assert groups
@@ -94,7 +94,9 @@ def assert_sound(run: Path) -> None:
         assert wrong["completion"].startswith(texts[1])
         assert texts[1].startswith(begun)
         assert steps[0] != steps[1]
-        assert not right(steps[1]) or steps[1].startswith("\\boxed")
+        lines, before = lines_of(wrong["problem"]), begun.removeprefix("<think>\n").splitlines()
+        assert before == lines[: len(before)]
+        assert steps[1] != [*lines, ""][len(before)]
     store = SequenceStore.load(Path(current_manifest(str(run), "steps/step_dpo/sequences/pairs").uri) / "arrays")
     tokenizer = load_tokenizer(current_manifest(str(run), "checkpoints/base").facts["export"])
     scored = {
@@ -118,9 +120,13 @@ def assert_sound(run: Path) -> None:
         assert (store.weights[store.span(good)][store.prompt_lengths[good] :] == 1).all()
 
 
-def right(step: str) -> bool:
-    """Of a line of a chain, `3+4=7`."""
-    return len(step) == 5 and step[3] == "=" and str(apply(int(step[0]), step[1], int(step[2]))) == step[4]
+def lines_of(problem: str) -> list[str]:
+    """A chain's lines without a mistake."""
+    (value, steps), found = read_chain(problem), []
+    for operator, digit in steps:
+        found.append(f"{value}{operator}{digit}={apply(value, operator, digit)}")
+        value = apply(value, operator, digit)
+    return found
 
 
 @pytest.mark.long

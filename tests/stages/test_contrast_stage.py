@@ -85,6 +85,7 @@ def expected(how: Contrasting, row: dict) -> np.ndarray:
     return np.array([scores[t - 1, encoded.input_ids[t]].item() for t in own])
 
 
+@pytest.mark.slow
 def test_the_column_of_two_models(ray_session: None, how: Contrasting):
     counts = contrast_samples(NAMES, how, TrainerSettings())
     assert {name: counts[name] for name in ("in", "scored", "verdict_correct", "not_encodable", "too_long_for_the_models")} == {
