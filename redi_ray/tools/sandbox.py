@@ -30,6 +30,7 @@ from redi_ray.config.tools import SandboxSettings
 from redi_ray.errors import UserError
 from redi_ray.tools.interpreter import CPU_TIME, DIED, OUTPUT, RAISED, WALL_TIME, remove
 
+FOLDER = "redi_ray-tools-"
 START_SECONDS = 180.0
 """Limit for starting an interpreter, which imports what is to be preloaded."""
 PATIENCE_SECONDS = 30.0
@@ -122,7 +123,7 @@ class _Interpreter:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
-        self.folder = tempfile.mkdtemp(prefix="redi_ray-tools-")
+        self.folder = own_folder()
         self.process: subprocess.Popen[bytes] | None = None
         self.errors: IO[bytes] | None = None
         self.ended = False
@@ -223,6 +224,15 @@ class _Interpreter:
         if self.errors is not None:
             self.errors.close()
         remove(self.folder)
+
+
+def own_folder() -> str:
+    """An empty folder for this process, whose name has its number; those of processes that are gone are deleted."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*-*"):
+        owner = left.name.removeprefix(FOLDER).partition("-")[0]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            remove(str(left))
+    return tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from redi_ray.config.tools import SandboxSettings
-from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, check_sandbox
+from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, check_sandbox, own_folder
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 0.9, "memory_mb": 256, "output_bytes": 4096, "file_mb": 4, "processes": 1}
 PATIENCE = 20.0
@@ -193,6 +194,17 @@ def test_a_caller_that_dies_leaves_no_process():
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in there)
     sandbox.close()
     assert call.result().failure == "died"
+
+
+def test_folders_of_callers_that_were_killed_are_deleted_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, mine = tmp_path / "redi_ray-tools-99999999-x" / "deep", tmp_path / f"redi_ray-tools-{os.getpid()}-x"
+    left.mkdir(parents=True)
+    mine.mkdir()
+    made = Path(own_folder())
+    assert {path.name for path in tmp_path.iterdir()} == {mine.name, made.name}
 
 
 def test_a_sandbox_that_cannot_be_made_says_why_before_any_call(monkeypatch: pytest.MonkeyPatch):
