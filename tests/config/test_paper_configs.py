@@ -17,6 +17,18 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "redi.train.warmup_ratio": 0.1, "redi.train.batch_size": 128, "redi.train.epochs": 8, "redi.train.max_length": 1024,
         "redi.train.outside_spans": 0, "redi.train.seed": 42,
     },
+    "multi_turn_gemma_7b": {
+        "steps.m_dpo.objective.beta": 0.1, "repeat.times": 3, "redi.train.learning_rate": 2e-7, "redi.train.batch_size": 32,
+        "redi.train.epochs": 1, "redi.train.max_length": 2048, "redi.train.weight_decay": 0.0, "evaluate.tools.max_turns": 6,
+        "evaluate.tools.max_turn_tokens": 1024, "steps.own_pairs.max_prompt_tokens": 1000,
+        "steps.own_pairs.max_response_tokens": 2048, "steps.own_pairs.per_side": 1,
+    },
+    "cdpo_llama3_8b": {
+        "generate.samples_per_round": 64, "generate.temperature": 0.5, "generate.max_tokens": 1024, "steps.critical.beta": 1.0,
+        "steps.often.frequent_answers": 0.5, "steps.cdpo.objective.beta": 0.1, "sft.train.learning_rate": 3e-4,
+        "sft.train.batch_size": 6, "redi.train.learning_rate": 4e-5, "redi.train.epochs": 3, "redi.train.weight_decay": 0.01,
+        "redi.train.max_length": 1500, "model.overrides.lora.rank": 16, "model.overrides.lora.alpha": 32,
+    },
 }  # fmt: skip
 
 
