@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from chat_server import ChatServer, Reply, completion
+from sandboxes import sandbox_settings
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.tools import SandboxSettings, ToolSettings
+from redi_ray.config.tools import ToolSettings
 from redi_ray.data.sample.collect import collect
 from redi_ray.data.sample.endpoint_sampling import endpoint_sampler
 from redi_ray.data.sample.samples import Requests, SampleStats, Sampling, explode, sample_seed, turn_seed
@@ -21,7 +22,7 @@ from redi_ray.schemas import PROBLEM
 from redi_ray.store import parquet
 from redi_ray.tools.sandbox import SandboxError
 
-BOTH = {"names": ["python", "calculator"], "sandbox": SandboxSettings(processes=1)}
+BOTH = {"names": ["python", "calculator"], "sandbox": sandbox_settings()}
 
 
 def called(name: str, arguments: Any, said: str | None = None) -> Reply:
@@ -121,7 +122,7 @@ def test_calls_apart_from_the_text(ray_session: None, tmp_path: Path):
 def test_a_sandbox_that_does_not_start_is_an_error_before_anything_is_asked(ray_session: None, tmp_path: Path):
     with ChatServer(lambda body, tries: completion("1")) as server:
         with pytest.raises(SandboxError, match="no_such_module"):
-            draw(server, tmp_path, sandbox=SandboxSettings(preload=["no_such_module"]))
+            draw(server, tmp_path, sandbox=sandbox_settings(preload=["no_such_module"]))
     assert server.seen == []
 
 

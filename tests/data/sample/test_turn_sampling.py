@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from sandboxes import sandbox_settings
 from test_sampling import KillFirst, read
 from tiny_caller import PROMPT, talk, train_caller
 
 from redi_ray.config.resources import EngineSettings
-from redi_ray.config.tools import SandboxSettings, ToolSettings
+from redi_ray.config.tools import ToolSettings
 from redi_ray.data.sample.collect import collect
 from redi_ray.data.sample.samples import Requests, SampleStats, Sampling, explode, sample_seed, turn_seed
 from redi_ray.data.sample.sampling import vllm_sampler
@@ -25,9 +26,7 @@ from redi_ray.text.templates import RoleError
 from redi_ray.text.turns import encode_turns, opened_ids
 from redi_ray.tools.sandbox import SandboxError
 
-TOOLS = ToolSettings(
-    names=["python", "calculator"], max_turns=4, max_turn_tokens=40, sandbox=SandboxSettings(processes=1)
-)
+TOOLS = ToolSettings(names=["python", "calculator"], max_turns=4, max_turn_tokens=40, sandbox=sandbox_settings())
 ASKED = {f"{task}-{a}": (task, a) for task in ("add", "fail", "repeat", "know") for a in (1, 2, 3)}
 SAMPLES = 6
 
@@ -138,7 +137,7 @@ def test_traces_of_turns_and_the_same_ones_after_a_kill(ray_session: None, calle
 
 @pytest.mark.slow
 def test_what_cannot_work_is_refused_before_an_engine_starts(ray_session: None, caller: str, tmp_path: Path):
-    broken = SandboxSettings(preload=["no_such_module"], processes=1)
+    broken = sandbox_settings(preload=["no_such_module"])
     with pytest.raises(SandboxError, match="no_such_module"):
         sample(caller, tmp_path, sandbox=broken)
     folder = Path(shutil.copytree(caller, tmp_path / "other"))
