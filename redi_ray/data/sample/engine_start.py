@@ -33,8 +33,9 @@ class Held:
 
 
 def start_vllm(path: str, settings: EngineSettings) -> Any:
-    """A `vllm.LLM`, which takes the limits of its device, and a line for the user about them."""
-    from vllm import LLM
+    """A `vllm.LLM`, which takes the limits of its device, and a line for the user about them. It has said a token: some models
+    start and cannot be run, such as those of small heads on a CPU, and would be asked until no restart is left."""
+    from vllm import LLM, SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 
     # users write for AsyncEngineArgs, which has a few more; a name that neither knows is vLLM's to refuse
@@ -44,6 +45,7 @@ def start_vllm(path: str, settings: EngineSettings) -> Any:
     _watch_core(llm.llm_engine.engine_core)
     scheduler = llm.llm_engine.vllm_config.scheduler_config
     log_limits(SchedulerLimits(scheduler.max_num_seqs, scheduler.max_num_batched_tokens), settings)
+    llm.generate({"prompt_token_ids": [0]}, SamplingParams(max_tokens=1, temperature=0.0), use_tqdm=False)
     return llm
 
 
