@@ -4,11 +4,14 @@ samples, and what objectives learn from. The rest is told by the sequences (`red
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, UNPAIRED
-from redi_ray.data.sources.shapes import NOUNS, Layout
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+
+if TYPE_CHECKING:
+    from redi_ray.data.sources.shapes import Layout
 
 AT = "at"
 """What the first step of a rectification calls its column."""
@@ -59,6 +62,8 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
 
 def import_misfit(objective: str, layout: Layout) -> str | None:
     """Why an objective cannot learn from a set that is read so, or None."""
+    from redi_ray.data.sources.shapes import NOUNS  # loads much, which a graph does without
+
     shape, noun = layout.shape, NOUNS[layout.shape]
     if (
         objective in REWARDED
