@@ -11,12 +11,10 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import bm25s
 import numpy as np
 import pyarrow as pa
-from bm25s.stopwords import STOPWORDS_EN
 
 from redi_ray.config.scorers import RetrievalScorer
 from redi_ray.data.score.scorer import Asked, Scorer, Values
@@ -29,29 +27,36 @@ from redi_ray.store import storage
 from redi_ray.store.contents import content_of
 from redi_ray.text.retrieval import ndcg, query_reward, read_query, recall, reciprocal_rank
 
+if TYPE_CHECKING:
+    from bm25s import BM25  # loads scipy
+
 WORD = re.compile(r"[^\W_]+")
 IDS = "ids.json"
 
 
 def words(text: str) -> list[str]:
     """Lower-cased runs of letters and digits, without English stop words (Lucene's)."""
+    from bm25s.stopwords import STOPWORDS_EN
+
     return [word for word in WORD.findall(text.lower()) if word not in STOPWORDS_EN]
 
 
 class Index:
     """A corpus that is searched."""
 
-    def __init__(self, ids: list[str], model: bm25s.BM25) -> None:
+    def __init__(self, ids: list[str], model: BM25) -> None:
         self.ids, self.model = ids, model
 
     @classmethod
     def build(cls, documents: Iterator[tuple[str, str]], k1: float, b: float) -> Index:
         """Of (id, text) pairs; Lucene's form of BM25."""
+        from bm25s import BM25
+
         ids, texts = [], []
         for name, text in documents:
             ids.append(name)
             texts.append(words(text))
-        model = bm25s.BM25(method="lucene", k1=k1, b=b)
+        model = BM25(method="lucene", k1=k1, b=b)
         model.index(texts, show_progress=False)
         return cls(ids, model)
 
@@ -74,8 +79,10 @@ class Index:
     @classmethod
     def load(cls, uri: str) -> Index:
         """What `save` wrote."""
+        from bm25s import BM25
+
         with storage.at_hand(uri) as folder:
-            return cls(json.loads((folder / IDS).read_text()), bm25s.BM25.load(folder))
+            return cls(json.loads((folder / IDS).read_text()), BM25.load(folder))
 
 
 def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
