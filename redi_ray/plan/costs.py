@@ -84,6 +84,7 @@ class StageMemory:
     shorter: tuple[int, int] | None
     """Where no number of ranks does: ranks, and the tokens of a pack that they would hold."""
     checkpointing: bool
+    keep_gathered: bool
     assumptions: list[str] = field(default_factory=list)
 
     @property

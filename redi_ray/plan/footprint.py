@@ -42,6 +42,7 @@ def stage_memory(inputs: Inputs, work: Workload, stage: PlannedTraining) -> Stag
         ranks_needed=needed,
         shorter=shorter,
         checkpointing=setup.checkpointing,
+        keep_gathered=setup.keep_gathered,
         assumptions=sorted(assume.used),
     )
 

@@ -143,6 +143,8 @@ def _verdicts(stages: list[StageMemory], gpu: str) -> list[str]:
 
 def _remedy(stage: StageMemory, gpu: str) -> str:
     ways = [] if stage.checkpointing else ["gradient_checkpointing would spare most of the activations"]
+    if stage.keep_gathered:
+        ways.append("keep_gathered: false would spare most of the weights")
     if stage.budget:
         ways.append(f"{stage.ranks} ranks of {gpu} hold packs and sequences of up to {stage.budget:,} tokens")
     if stage.ranks_needed is not None:

@@ -167,6 +167,8 @@ def test_a_model_that_too_few_ranks_hold_gets_advice():
     """72 billion parameters: 16 bytes each are 145 GB on each of 8 ranks."""
     big = ["model.init.path=Qwen/Qwen2.5-72B", "redi.arms={}", "evaluate.benchmarks=[]"]
     short = ["curate.max_response_tokens=7000", "sft.train.max_length=8192", "sft.train.tokens_per_pack=8192"]
+    assert "keep_gathered: false would spare" in RUNNER.invoke(app, ["plan", PAPER, *big, *short]).stdout
+    big.append("sft.train.keep_gathered=false")
     needed = planned(PAPER, *big, *short)["memory"][0]["ranks_needed"]
     enough = planned(PAPER, *big, *short, f"resources.trainer.num_workers={needed}")["memory"][0]
     fewer = planned(PAPER, *big, *short, f"resources.trainer.num_workers={needed // 2}")["memory"][0]

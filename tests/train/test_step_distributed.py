@@ -78,7 +78,7 @@ def test_bfloat16_on_one_rank_keeps_float32_master_weights():
         dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("keep_gathered", [False, True])
+@pytest.mark.parametrize("keep_gathered", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_ranks_equal_one_process(keep_gathered):
     run_on_ranks(compare, 2, True, True, False, keep_gathered)
 
