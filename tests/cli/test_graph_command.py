@@ -41,6 +41,8 @@ def test_every_config_is_drawn_and_listed(path: str, tmp_path: Path, capsys: pyt
     if "paths: [s3://" in Path(path).read_text():  # that nobody answers for
         (tmp_path / "problems.jsonl").write_text('{"problem": "1+1", "answer": "2"}')
         changes.append(f"problems.source.paths=[{tmp_path}/problems.jsonl]")
+    if "path: s3://" in Path(path).read_text():
+        changes.append("model.init.path=some/model")
     config = load_config(path, changes)
     show_graph(config, as_json=True, picture=str(tmp_path / "graph.svg"))
     steps = json.loads(capsys.readouterr().out)
