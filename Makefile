@@ -13,7 +13,7 @@ test: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not long"
 
 test-slow: .venv/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not long"
 
 test-long: .venv/.installed-dev
 	$(BIN)/python -m pytest -m long
