@@ -208,7 +208,7 @@ def test_columns_groups_and_selections_run(ray_session: None, tmp_path: Path) ->
     }
     (told,) = [row for row in funnel(read_run(str(run))) if row["stage"] == "rollouts: groups"]
     assert (told["count"], sum(told["dropped"].values())) == (len(groups), 12 - len(groups))
-    for step, seen in (("rollouts", "reward 1.0"), ("length", "value: "), ("late", "tests wrong")):
+    for step, seen in (("rollouts", "reward 1.0"), ("length", "length: "), ("late", "tests wrong")):
         out = io.StringIO()
         inspect_traces(
             str(run),
