@@ -49,11 +49,11 @@ CONFIG = {
     },
     "evaluate": {"benchmarks": []},
     "resources": {
-        "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
+        "concurrent_steps": 2, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
         "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
     },
 }  # fmt: skip
-GOALS = ("step_dpo", "cdpo", "weighted_redi")
+GOALS = ("step_dpo", "weighted_redi")
 WEIGHTS = "model.safetensors"
 
 
@@ -108,7 +108,7 @@ def assert_sound(run: Path) -> None:
     assert {key for key, found in values.items() if found is not None} == {
         key for key, row in verified.items() if row["verdict"] == "wrong"
     }
-    store = SequenceStore.load(Path(current_manifest(str(run), "steps/cdpo/sequences/pairs").uri) / "arrays")
+    store = SequenceStore.load(Path(current_manifest(str(run), "steps/weighted_redi/sequences/pairs").uri) / "arrays")
     pairs = sorted(rows(run, "steps/weighed/curated", "pairs"), key=lambda row: row["pair_id"])
     assert len(pairs) == store.num_groups
     for number, pair in enumerate(pairs):
