@@ -116,11 +116,11 @@ def forward_backward(
     sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
     for number, tensors in enumerate(packs):
         begin_pack(policy, last=number == len(packs) - 1)
-        weights: Coefficients
-        if coefficients is None:
-            weights = _late_coefficients(bound, tensors, new_sums, per_token, world_size)
-        else:
-            weights = per_token(tensors, coefficients)
+        weights: Coefficients = (
+            _late_coefficients(bound, tensors, new_sums, per_token, world_size)
+            if coefficients is None
+            else per_token(tensors, coefficients)
+        )
         with masks(number):
             total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size))
         total.backward()

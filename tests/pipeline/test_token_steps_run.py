@@ -139,7 +139,7 @@ def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: 
     command = ("run", str(config), "--until", "step_dpo", f"storage.root={tmp_path / 'torn'}")
     samples = run / "steps/mended-samples/traces"
     kill_when(start(*command), lambda: any(samples.glob("*/traces/*/part-*.parquet")))
-    kill_when(start(*command), lambda: any((run / "steps/mended/groups").glob("*/work/right/*.json")))
+    kill_when(start(*command), lambda: any((run / "steps/mended/groups").rglob("right/*.json")))
     command = (*command[:3], "cdpo", command[-1])
     kill_when(start(*command), lambda: any((run / "steps/critical/column").glob("*/work/*/*.json")))
     Pipeline(load_config(str(config), [f"storage.root={tmp_path / 'torn'}"])).make(GOALS)

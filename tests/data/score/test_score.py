@@ -129,7 +129,7 @@ def test_our_search_on_a_real_corpus(tmp_path: Path, real_set: Any) -> None:
     read = TypeAdapter(Settings).validate_python({"name": "retrieval", "corpus": [str(corpus)], "k1": 0.9, "b": 0.4})
     asked = Asked(PromptSettings(), work=f"{tmp_path}/work")
     SCORERS["retrieval"].prepare(read, asked)
-    index = Index.load(f"{tmp_path}/work/index")
+    index = Index.load(f"{asked.work}/index")
     ranked = [index.search(texts[row["id"]], 30) for row in judged]
     shipped = [[name for name in row["relevant"] if "-0" not in name] for row in judged]
     assert fmean(map(precision, ranked, shipped, [30] * len(judged))) == pytest.approx(0.171, abs=0.003)
