@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from redi_ray.config.data import ToolArithmeticSource
-from redi_ray.data.sources.world import OPERATORS
+from redi_ray.data.sources.world import OPERATORS, others
 from redi_ray.text.templates import ASSISTANT, TOOL, Message
 
 Chain = tuple[int, tuple[tuple[str, int], ...]]
@@ -60,12 +60,9 @@ def tool_corpus(source: ToolArithmeticSource, size: int) -> Iterator[tuple[str, 
     dev or test."""
     world = build_tool_world(source)
     held_out = {*world.dev, *world.test}
-    generator, produced = random.Random(f"corpus-{source.seed}"), 0
-    while produced < size:
-        chain = _random_chain(source, generator)
-        if write_chain(chain) not in held_out:
-            yield write_chain(chain), solve(chain, world, generator, source.misconception_rate)
-            produced += 1
+    generator = random.Random(f"corpus-{source.seed}")
+    for chain in others(lambda: _random_chain(source, generator), write_chain, held_out, size):
+        yield write_chain(chain), solve(chain, world, generator, source.misconception_rate)
 
 
 def answer(problem: str) -> str:

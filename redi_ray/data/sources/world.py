@@ -17,12 +17,15 @@ the same mistakes again and again, which is where negative samples can teach wha
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.prompts import END_THINK, THINK
+
+Drawn = TypeVar("Drawn")
 
 OPERATORS = "+-*"
 Fact = tuple[int, str, int]
@@ -66,13 +69,19 @@ def corpus(source: ArithmeticSource, size: int) -> Iterator[tuple[str, str]]:
     world = build_world(source)
     held_out = {*world.dev, *world.test}
     generator = random.Random(f"corpus-{source.seed}")
-    produced = 0
-    while produced < size:
-        chain = _random_chain(source, generator)
-        if write_chain(chain) in held_out:
-            continue
+    for chain in others(lambda: _random_chain(source, generator), write_chain, held_out, size):
         yield write_chain(chain), solve(chain, world, generator, source.misconception_rate)
-        produced += 1
+
+
+def others(
+    draw: Callable[[], Drawn], write: Callable[[Drawn], str], held_out: Collection[str], size: int
+) -> Iterator[Drawn]:
+    """So many of what is drawn, one after the other, whose text is not held out."""
+    while size:
+        drawn = draw()
+        if write(drawn) not in held_out:
+            yield drawn
+            size -= 1
 
 
 def answer(problem: str) -> str:
