@@ -20,18 +20,7 @@ WEIGHED = Wording({WEIGHTS: "weights.column"})
 """What a step that weighs tokens calls the column."""
 
 
-def on_samples(
-    config: ExperimentConfig, name: str, settings: LocateStep | GroupsStep | ContrastStep, inputs: Mapping[str, str]
-) -> Step:
-    """A step that locates, groups or contrasts. Raises GraphError for what does not fit it."""
-    if isinstance(settings, LocateStep):
-        return _locating(config, name, settings, inputs)
-    if isinstance(settings, GroupsStep):
-        return _grouping(config, name, settings, inputs)
-    return Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
-
-
-def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Step:
+def locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
     """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
     source = config.problems.source
     if settings.locator.kind == "exact" and source.kind != "arithmetic":
@@ -39,10 +28,17 @@ def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs:
             f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
             f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
         )
-    return Step(name, "locate", inputs, settings=settings.settings, own=True)
+    yield Step(name, "locate", inputs, settings=settings.settings, own=True)
 
 
-def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Step:
+def contrasting(
+    config: ExperimentConfig, name: str, settings: ContrastStep, inputs: Mapping[str, str]
+) -> Iterator[Step]:
+    """A step that scores tokens by two models."""
+    yield Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+
+
+def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Iterator[Step]:
     """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         here = f"{name}: `{settings.word_of(column)}: {column}`"
@@ -57,7 +53,7 @@ def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs:
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
     words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
     inputs = {**inputs, "base": BASE}
-    return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+    yield Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
 
 
 def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | None) -> None:
