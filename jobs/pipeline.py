@@ -5,8 +5,8 @@ ray job submit --working-dir . -- python jobs/pipeline.py --config configs/demo.
 
 import argparse
 
-from redi_ray.cli.app import everything
 from redi_ray.cli.entry import run_stages
+from redi_ray.cli.stage_commands import everything
 
 
 def main() -> None:

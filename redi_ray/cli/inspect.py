@@ -38,8 +38,8 @@ MESSAGES = ("prompt", "messages")
 """Columns of chats."""
 SIDES = ("chosen", "rejected")
 """Columns of a pair's."""
-SCORES = ("value", "spans")
-"""Columns of what scorers say."""
+SAID = ("value", "spans")
+"""Columns of what a step says of samples, in a folder of its own."""
 STYLES = {"correct": "bold green", "wrong": "bold red"}
 Show = Callable[[Any, Console, bool], None]
 """Prints a row, all of its texts or their ends."""
@@ -153,7 +153,7 @@ def print_trace(row: dict[str, Any], console: Console, whole: bool = False) -> N
         )
     if row.get("members"):
         _print_members(row["members"], console, whole)
-    for name in (name for name in SCORES if name in row):
+    for name in (name for name in SAID if name in row):
         tell(name, row[name])
     for name, said in row.get(COLUMNS, {}).items():
         marks = is_spans(said)

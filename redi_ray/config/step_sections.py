@@ -13,6 +13,8 @@ from redi_ray.config.arms import TRAIN_SETTINGS, merged
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.identity import plain
+from redi_ray.config.judges import JudgeSettings
+from redi_ray.config.locators import LocateStep, RolloutLocator, StepJudge
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
@@ -99,7 +101,40 @@ def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
         assert isinstance(step, SamplingStep | VerifyStep)
         if engine is None or _at(step.changes, path) is not None:
             found[".".join(("steps", name, *path))] = engine
+    for name, step in config.steps.items():
+        locator = step.locator if isinstance(step, LocateStep) else None
+        if isinstance(locator, RolloutLocator):
+            found[f"steps.{name}.locator"] = None
+        elif isinstance(locator, StepJudge) and locator.endpoint is None:
+            found[f"steps.{name}.locator.engine"] = locator.engine
     return found
+
+
+def judges_of(config: ExperimentConfig) -> dict[str, JudgeSettings | StepJudge]:
+    """The models that judge, by the field that describes them; steps that change nothing share that of `verify`."""
+    settings = {"verify": config.verify} | {
+        f"steps.{name}": section
+        for name, step, section in sections_of(config)
+        if isinstance(section, VerifySettings) and isinstance(step, VerifyStep) and "judge" in step.changes
+    }
+    found: dict[str, JudgeSettings | StepJudge] = {
+        f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None
+    }
+    for name, step in config.steps.items():
+        if isinstance(step, LocateStep) and isinstance(step.locator, StepJudge):
+            found[f"steps.{name}.locator"] = step.locator
+    return found
+
+
+def curations_of(config: ExperimentConfig) -> dict[str, CurateConfig]:
+    """The sections by which pairs are made, by the field that describes them; steps that compare with no other problems share
+    that of `curate`."""
+    own = {
+        f"steps.{name}": section
+        for name, step, section in sections_of(config)
+        if isinstance(section, CurateConfig) and isinstance(step, PairsStep) and "contamination" in step.changes
+    }
+    return ({"curate": config.curate} if config.has_line else {}) | own
 
 
 def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dict[str, AnyStep]:

@@ -20,7 +20,7 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import RandomProblems, Rounds
 from redi_ray.config.token_steps import ContrastStep, RectifySettings
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 """Of a step: it names folders."""
 
 

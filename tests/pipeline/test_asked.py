@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from problem_sources import write_lines
 
-from redi_ray.cli.entry import check_sources
+from redi_ray.cli.preflight import check_sources
 from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.data.sources.folders import DataError
 from redi_ray.pipeline.graph import GraphError
