@@ -33,7 +33,7 @@ from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, written
 from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, contrasting, grouping, locating, rectifying
-from redi_ray.stages.groups import Kind
+from redi_ray.stages.groups import Learnt
 from redi_ray.stages.training import Recipe
 
 CURATION = {"problems": "problems", "base": BASE}
@@ -171,7 +171,7 @@ def _training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: 
     groups, traces = inputs["groups"], ("groups", "verified")
     source = config.steps.get(written(groups))
     any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
-    kind: Kind = "examples" if imitates else "pairs"
+    kind: Learnt = "examples" if imitates else "pairs"
     recipe = Recipe(settings.objective, train, trainer, kind, starts_others=True, any_groups=any_groups)
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"

@@ -30,7 +30,7 @@ from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import REJECT, TOKEN_WEIGHTS, TOKENIZER
 from redi_ray.stages import encoding
 from redi_ray.stages.encoding import Encoder, Weighting
-from redi_ray.stages.groups import IDS, SCHEMAS, Group, Kind, groups_of
+from redi_ray.stages.groups import IDS, SCHEMAS, Group, Learnt, groups_of
 from redi_ray.stages.parts import BATCH_ROWS, Part, read_piece
 from redi_ray.store import parquet, storage
 from redi_ray.text.recorded import RECORDED
@@ -64,8 +64,8 @@ MADE = pa.schema(
 class Tokenising:
     """How, the same for every part of a table."""
 
-    table: Kind
-    kind: Kind
+    table: Learnt
+    kind: Learnt
     out_uri: str
     tokenizer: str
     prompt: PromptSettings

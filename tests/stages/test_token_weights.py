@@ -27,7 +27,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import character_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import token_scores
 from redi_ray.stages.encoding import Weighting
-from redi_ray.stages.groups import Kind
+from redi_ray.stages.groups import Learnt
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
@@ -61,7 +61,7 @@ def column(root: Path, values: Values, rows: Rows = ROWS, tokenizer: str | None 
     return Weighing(TokenWeights(column="c", **settings), (f"{root}/column/part-0.parquet",), fingerprint())
 
 
-def made(root: Path, table: Kind, tokenizer: str, kind: Kind = "pairs") -> SequenceStore:
+def made(root: Path, table: Learnt, tokenizer: str, kind: Learnt = "pairs") -> SequenceStore:
     """The sequences of a table that a pass has written."""
     weighting = Weighting(end_of_turn=False, think_tags=False)
     how = Tokenising(table, kind, f"{root}/arrays", tokenizer, PLAIN, weighting)
@@ -111,7 +111,7 @@ def loss(store: SequenceStore, objective: Objective) -> float:
 
 
 @pytest.mark.parametrize("by", ["pairs", "groups"])
-def test_cdpo_from_the_column_to_the_loss(tmp_path: Path, tokenizer: str, by: Kind):
+def test_cdpo_from_the_column_to_the_loss(tmp_path: Path, tokenizer: str, by: Learnt):
     """Weights and values are float32 on the way, which is what is left of the tolerance."""
 
     def store(name: str, values: list[float] | None, **settings: Any) -> SequenceStore:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from redi_ray.cluster.capacity import Demand
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.kinds.score import COLUMN
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages.contrast import Contrasting, contrast_samples
 from redi_ray.stages.run import Run
@@ -16,8 +17,6 @@ from redi_ray.store.manifests import Manifest, Stage
 
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
-
-COLUMN = "column"
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
