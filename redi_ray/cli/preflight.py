@@ -30,7 +30,6 @@ def preflight(config: ExperimentConfig) -> None:
     Raises DataError, ModelError, EndpointError or BenchmarkError.
     """
     from redi_ray.data.sample.endpoint_check import endpoint_key
-    from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
     from redi_ray.modeling.tokenizer import ModelError, check_model
 
     check_sources(config)
@@ -51,6 +50,12 @@ def preflight(config: ExperimentConfig) -> None:
             check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
         if judge.endpoint is not None:
             endpoint_key(f"{field}.endpoint", judge.endpoint)
+    _check_benchmarks(config)
+
+
+def _check_benchmarks(config: ExperimentConfig) -> None:
+    from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
+
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             try:
@@ -63,6 +68,7 @@ def check_sources(config: ExperimentConfig) -> None:
     """Raise DataError where problems, imported sets or files of the user's are not there, or the first rows of a set cannot be
     read, or not be learnt from by an objective."""
     from redi_ray.data.curate.contamination import read_problems
+    from redi_ray.data.locate import LOCATORS
     from redi_ray.data.score import SCORERS
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
@@ -79,8 +85,6 @@ def check_sources(config: ExperimentConfig) -> None:
         if isinstance(step, ScoreStep):
             SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
-            from redi_ray.data.locate import LOCATORS  # loads Ray's data
-
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")

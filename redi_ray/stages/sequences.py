@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.arrays import writing
 from redi_ray.stages.bars import WorkBar, label_of
-from redi_ray.stages.encoding import Weighting, weighting_of
+from redi_ray.stages.encoding import weighting_of
 from redi_ray.stages.groups import READS, Learnt, table_for
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts
@@ -104,27 +103,6 @@ def _tokenise(run: Run, how: Tokenising, files: Sequence[str]) -> dict[str, Any]
         for told in all_remotely(tokenise_part, calls, at_once=resources.curate_workers, options=options):
             progress(told["rows"])
     return remotely(join_parts, parts, how, **options)
-
-
-def build_sequences(
-    kind: Learnt,
-    shards: Sequence[str],
-    out_uri: str,
-    tokenizer_path: str,
-    prompt: PromptSettings,
-    weighting: Weighting,
-    trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """The same in this process, of a table of the same kind: tokenise, and write `<out_uri>/arrays/*.npy`.
-
-    Returns counts, what was dropped (`nothing_scored`: the weights leave one side nothing) and rejected, and a record of the
-    first prompts.
-    """
-    how = Tokenising(kind, kind, out_uri, tokenizer_path, prompt, weighting, trust_remote_code)
-    parts = plan_parts(shards)
-    for part in parts:
-        tokenise_part(part, how)
-    return join_parts(parts, how)
 
 
 def mismatched_stage(run: Run, data: Manifest | Stage) -> Stage:

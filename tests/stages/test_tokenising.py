@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny_families import family
+from token_arrays import build_sequences
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.readers import DataError
@@ -21,7 +22,7 @@ from redi_ray.stages.encoding import Weighting
 from redi_ray.stages.groups import Learnt, groups_of, table_for
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts, read_piece
-from redi_ray.stages.sequences import build_sequences, require_table
+from redi_ray.stages.sequences import require_table
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
 from redi_ray.stages.training import require_rewards
 from redi_ray.store import parquet, storage

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from redi_ray.config.scorers import RetrievalScorer
+from redi_ray.data.score.imported import LOOKED_AT
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.data.sources.folders import expand_paths, short_names
 from redi_ray.data.sources.readers import DataError, Row, file_rows
@@ -35,8 +36,6 @@ WORD = re.compile(r"[^\W_]+")
 IDS = "ids.json"
 TOLD = "the corpus of a step"
 """What messages call the files where they do not know whose they are."""
-LOOKED_AT = 200
-"""Rows that are looked at before anything starts."""
 
 
 def words(text: str) -> list[str]:
