@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from redi_ray.cli import job_commands, look_commands, stage_commands
 from redi_ray.errors import EXIT_CODES
 
-app = typer.Typer(
-    help="Distil reasoning with negative signals: problems -> traces -> pairs -> SFT -> REDI -> evaluation, on Ray.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for name, command in {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": stage_commands.run,
     "graph": look_commands.graph,
     "generate": stage_commands.generate,
@@ -31,7 +26,16 @@ for name, command in {
     "status": job_commands.status,
     "stop": job_commands.stop,
     "config": look_commands.show_config,
-}.items():
+}
+
+app = typer.Typer(
+    help="Distil reasoning with negative signals: problems -> traces -> pairs -> SFT -> REDI -> evaluation, on Ray.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for name, command in COMMANDS.items():
     app.command(name)(command)
 
 
