@@ -35,9 +35,8 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.module and not node.level, (
-                f"{path}:{node.lineno}: name the whole module, or its room is not seen"
-            )
+            assert not node.level, f"{path}:{node.lineno}: name the whole module, or its room is not seen"
+            assert node.module
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
