@@ -33,7 +33,7 @@ from redi_ray.pipeline.asked import require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
-from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying
+from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying, selecting
 from redi_ray.stages.groups import Kind
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
@@ -190,9 +190,7 @@ def inputs_of(settings: AnyStep) -> dict[str, str]:
         others = {} if settings.chosen_of is None else {"chosen_of": settings.chosen_of}
         found = {"of": settings.of, **others, **_weights_input(settings.weights)}
     elif isinstance(settings, SelectStep):
-        like = settings.random.like if settings.random is not None else None
-        named = {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
-        found = {"of": settings.of, **named}
+        found = settings.inputs
     elif not isinstance(settings, ImportStep):
         found = {"of": settings.of}
     return found
@@ -219,7 +217,7 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, ImportStep):
         yield Step(name, "import", settings=settings, own=True)
     elif isinstance(settings, SelectStep):
-        yield Step(name, "select", inputs, settings=settings.wanted, own=True)
+        yield selecting(config, name, settings, inputs)
     elif isinstance(settings, ScoreStep):
         base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
         yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.selection import KeptSamples
 from redi_ray.config.training import TrainSettings
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.rounds import written
@@ -218,6 +219,75 @@ class ContinuedWorkload(Workload):
         return super()._mean / 2
 
 
+@dataclass(frozen=True)
+class KeptWorkload(Workload):
+    """Of the samples that a selection keeps, by a column or by chance."""
+
+    begun: Workload | None = None
+    """What it keeps them of."""
+    wanted: KeptSamples | None = None
+    like: float | None = None
+    """Samples of the step as many of whose are kept."""
+
+    @property
+    def _of(self) -> tuple[Workload, KeptSamples]:
+        assert self.begun is not None
+        assert self.wanted is not None
+        return self.begun, self.wanted
+
+    @property
+    def _side(self) -> str | None:
+        """`correct` or `wrong` where all samples are that, by the verdicts that are admitted."""
+        wanted = self._of[1].verdicts
+        if wanted is None or {"correct", "wrong"} <= {*wanted}:
+            return None
+        return "correct" if "correct" in wanted else "wrong"
+
+    def share(self, name: str) -> float:
+        if self._side is None:
+            return super().share(name)
+        return float(self._side == "correct" and name != "paired")
+
+    @property
+    def traces(self) -> float:
+        begun, wanted = self._of
+        correct = begun.share("correct")
+        found = begun.traces * {None: 1.0, "correct": correct, "wrong": 1 - correct}[self._side]
+        if wanted.bounded:
+            found *= self.assume["selected_share"]
+        if wanted.per_problem is not None:
+            found = min(found, self._asked * wanted.per_problem)
+        most = wanted.overall if wanted.like is None else self.like
+        return found if most is None else min(found, most)
+
+    @property
+    def _asked(self) -> float:
+        """Problems with a sample of an admitted verdict."""
+        begun = self._of[0]
+        return begun.problems * (begun.share("solved") if self._side == "correct" else 1.0)
+
+    @property
+    def problems(self) -> float:
+        return min(self._asked, self.traces)
+
+    @property
+    def positives(self) -> int:
+        return min(super().positives, round(self.traces))
+
+    @property
+    def pairs(self) -> int:
+        """A problem with one sample has none."""
+        return min(super().pairs, round(self.traces - self.problems))
+
+    @property
+    def prompt(self) -> float:
+        return self._of[0].prompt
+
+    @property
+    def _mean(self) -> float:
+        return self._of[0]._mean
+
+
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
     step = graph[name]
@@ -229,6 +299,11 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     if (source := graph.steps.get(step.inputs.get("problems", ""))) is not None and source.kind == "starts":
         begun = workload_of(graph, source.inputs["of"], whole)
         before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
+    if step.kind == "select" and isinstance(step.settings, KeptSamples):
+        like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
+        return KeptWorkload(
+            before.config, before.sample, before.assume, before.own, begun=before, wanted=step.settings, like=like
+        )
     selections = before.selections + (step.kind == "select")
     return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
 

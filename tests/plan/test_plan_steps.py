@@ -167,3 +167,31 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     told = {step.name: step.note for step in found.beside}
     assert told["steps-verified"] == "1,500 traces"
     assert {"steps-starts", "steps"} <= told.keys()
+
+
+def test_kept_samples_count_by_what_is_kept(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, of which half are right and 60 problems have a right one."""
+    path = tmp_path / "kept.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  length:   {do: score, of: own_math, scorer: {name: length}}
+  short:    {do: select, of: own_math, by: length, keep: {per_problem: 2, order: lowest}}
+  best:     {do: select, of: own_math, by: length, keep: {per_problem: 1, verdicts: [correct]}}
+  few:      {do: select, of: own_math, by: length, keep: {overall: 30}}
+  bound:    {do: select, of: own_math, by: length, keep: {at_least: 5}}
+  chance:   {do: select, of: own_math, keep: {like: few, order: random}}
+  on_best:  {do: train, from: sft, on: best, objective: {name: sft}, train: {epochs: 1}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "own_solved_share": 0.6, "selected_share": 0.25})
+    told = {step.name: step.note for step in found.beside}
+    assert told["short"] == "200 traces of 100 problems"
+    assert told["best"] == "60 traces of 60 problems"
+    assert told["on_best-pairs"] == "60 positives and 0 pairs"
+    assert told["few"] == told["chance"] == "30 traces of 30 problems"
+    assert told["bound"] == "150 traces of 100 problems"
+    assert {stage.name: stage.sequences for stage in found.stages}["on_best"] == 60
