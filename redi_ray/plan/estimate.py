@@ -13,10 +13,11 @@ from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
+from redi_ray.plan.derived import KeptWorkload, workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
 from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
-from redi_ray.plan.workload import KeptWorkload, Workload, workload_of
+from redi_ray.plan.workload import Workload
 
 Lines = Iterator[StageCost | Beside]
 
@@ -127,8 +128,9 @@ class _Estimate:
 
     def _groups(self, step: Step) -> Lines:
         work = self._work(step)
-        told = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
-        yield from self._beside(step, f"{told}; a training on them is priced as one on positives and pairs")
+        of = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
+        members = sum(side.each for side in work.members)
+        yield from self._beside(step, f"{work.groups:,} groups of {members:.3g} samples, from {of}")
 
     # ------------------------------------------------------------------------------------------------------- the models
 
