@@ -29,6 +29,7 @@ from redi_ray.report.marks import shown_turns, without_middles
 from redi_ray.report.token_values import drawn
 from redi_ray.report.trained import Trained, trained_groups
 from redi_ray.schemas import turns_of
+from redi_ray.text.dialogue import spoken
 
 TAIL_CHARS = 1500
 """Characters of a text shown, from its end, where all of it is not asked for."""
@@ -140,7 +141,7 @@ def print_trace(row: dict[str, Any], console: Console, whole: bool = False) -> N
     for name, value in details(row).items():
         tell(name, value)
     if row.get("problem"):
-        tell("problem", row["problem"])
+        tell("problem", spoken(row["problem"]))
     for name, column in (("gold", "answer"), ("extracted", "extracted_answer")):
         if column in row:
             tell(name, "-" if row[column] is None else row[column])
