@@ -46,9 +46,13 @@ class StepQuestions:
 
     def prompt(self, row: Mapping[str, Any], special_tokens: Collection[str]) -> str:
         """See `steps_prompt`."""
-        texts = steps_of(row, self.settings).texts
-        said = {"problem": spoken(row["problem"]), "answer": row["answer"] or "", "steps": texts}
-        return steps_prompt(self.judge, **said, special_tokens=special_tokens)
+        return steps_prompt(
+            self.judge,
+            problem=spoken(row["problem"]),
+            answer=row["answer"] or "",
+            steps=steps_of(row, self.settings).texts,
+            special_tokens=special_tokens,
+        )
 
 
 def prepare(work: Work, bar: Bar) -> dict[str, Any]:
