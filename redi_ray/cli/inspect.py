@@ -29,6 +29,7 @@ from redi_ray.report.marks import shown_turns, without_middles
 from redi_ray.report.token_values import drawn
 from redi_ray.report.trained import Trained, trained_groups
 from redi_ray.schemas import turns_of
+from redi_ray.text.dialogue import spoken
 
 TAIL_CHARS = 1500
 """Characters of a text shown, from its end, where all of it is not asked for."""
@@ -155,7 +156,7 @@ def _facts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """What is told in a line each."""
     yield from details(row).items()
     if row.get("problem"):
-        yield "problem", row["problem"]
+        yield "problem", spoken(row["problem"])
     for name, column in (("gold", "answer"), ("extracted", "extracted_answer")):
         if column in row:
             yield name, "-" if row[column] is None else row[column]

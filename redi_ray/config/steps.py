@@ -17,9 +17,11 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
-from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
 from redi_ray.config.token_steps import ContrastStep, RectifySettings
 
+BY_COLUMN = "scores"
+"""What the kind `select` calls its column."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 """Of a step: it names folders."""
 
@@ -110,7 +112,8 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """The traces of some problems; set one of `difficulty`, `rounds` and `random`."""
+    """Some of the traces; set one of `difficulty`, `rounds`, `random` and `keep`. The first three take problems, with all their
+    traces; `keep` takes single samples."""
 
     do: Literal["select"]
     """The kind of step."""
@@ -122,22 +125,36 @@ class SelectStep(Strict):
     """Problems by the rounds of sampling that they took."""
     random: RandomProblems | None = None
     """Problems by chance."""
+    keep: KeptSamples | None = None
+    """Samples by a column, or by chance."""
     by: str | None = None
-    """Verified traces whose pass rates and rounds count; null takes those of `of`."""
+    """With `keep`: a column with a number for each sample. Else verified traces whose pass rates and rounds count; null takes
+    those of `of`."""
 
     @property
-    def wanted(self) -> Difficulty | Rounds | RandomProblems:
+    def wanted(self) -> Difficulty | Rounds | RandomProblems | KeptSamples:
         """The one that is set."""
-        found = self.difficulty or self.rounds or self.random
+        found = self.difficulty or self.rounds or self.random or self.keep
         assert found is not None
         return found
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What it takes: the kind's word for it -> a step's name."""
+        counted = self.random or self.keep
+        named = {"by" if self.keep is None else BY_COLUMN: self.by, "like": None if counted is None else counted.like}
+        return {"of": self.of} | {role: name for role, name in named.items() if name is not None}
+
     @model_validator(mode="after")
     def _one_rule(self) -> SelectStep:
-        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random)) != 1:
-            raise ValueError("set one of `difficulty`, `rounds` and `random`; a second rule is a second step")
+        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random, self.keep)) != 1:
+            raise ValueError("set one of `difficulty`, `rounds`, `random` and `keep`; a second rule is a second step")
         if self.random is not None and self.by is not None:
-            raise ValueError("`by` is for difficulty and rounds; chance needs no traces to count")
+            raise ValueError("`by` is for difficulty, rounds and `keep`; chance needs no traces to count")
+        if self.keep is not None and self.by is None and (self.keep.order != "random" or self.keep.bounded):
+            raise ValueError(
+                "`keep` goes by a column: name a step `score` in `by`, or set `order: random` without bounds"
+            )
         if self.difficulty is not None and self.difficulty.buckets:
             raise ValueError("difficulty.buckets cap what is picked, so they belong to a step `pairs` or to `curate`")
         return self

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, UNPAIRED
+from redi_ray.config.steps import BY_COLUMN
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 
@@ -30,7 +31,7 @@ def require_asked(graph: Graph) -> None:
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        beside = role.startswith(BY) or role in (WEIGHTS, AT)
+        beside = role.startswith(BY) or role in (WEIGHTS, AT, BY_COLUMN)
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]

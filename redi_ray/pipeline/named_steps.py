@@ -32,7 +32,15 @@ from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, written
-from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, contrasting, grouping, locating, rectifying
+from redi_ray.pipeline.sample_steps import (
+    WEIGHED,
+    check_weights,
+    contrasting,
+    grouping,
+    locating,
+    rectifying,
+    selecting,
+)
 from redi_ray.stages.groups import Learnt
 from redi_ray.stages.training import Recipe
 
@@ -99,7 +107,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     ImportStep: lambda step: {},
     SampleStep: lambda step: {"problems": step.problems, "model": step.model},
     VerifyStep: lambda step: {"of": step.of},
-    SelectStep: lambda step: {"of": step.of, "by": step.by, "like": step.random and step.random.like},
+    SelectStep: lambda step: step.inputs,
     ScoreStep: lambda step: {"of": step.of},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
@@ -145,7 +153,7 @@ def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs
 
 
 def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
-    yield Step(name, "select", inputs, settings=settings.wanted, own=True)
+    yield selecting(config, name, settings, inputs)
 
 
 def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:

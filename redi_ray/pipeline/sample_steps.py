@@ -1,4 +1,5 @@
-"""Named steps on samples and their columns: groups, where samples went wrong, pairs of single steps, scores of tokens."""
+"""Named steps on samples and their columns: selections, groups, where samples went wrong, pairs of single steps, scores of
+tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
-from redi_ray.config.steps import RectifyStep
+from redi_ray.config.steps import BY_COLUMN, RectifyStep, SelectStep
 from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
@@ -54,6 +55,14 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
     words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
     inputs = {**inputs, "base": BASE}
     yield Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+
+
+def selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Mapping[str, str]) -> Step:
+    """A step that takes some of the samples. Raises GraphError for a column at another grain than a number a sample."""
+    if BY_COLUMN in inputs:
+        _check_column(config, f"{name}: `by: {settings.by}`", inputs[BY_COLUMN], "row")
+    said = Wording({BY_COLUMN: "by"})
+    return Step(name, "select", inputs, settings=settings.wanted, own=True, wording=said)
 
 
 def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | None) -> None:

@@ -81,7 +81,7 @@ DEFAULTS = _defaults(
         0.5,
         0.2,
         0.9,
-        "share of the problems whose pass rate a step `select` wants; the rest is left out",
+        "share of the problems, or samples, within the bounds of a step `select`; the rest is left out",
     ),
     ("traces_per_problem", 2.3, 2.0, 4.0, "traces that come with each problem"),
     ("eval_ratio", 1.3, 0.8, 2.5, "mean answer in evaluation over mean correct trace; students write longer"),

@@ -13,10 +13,11 @@ from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
+from redi_ray.plan.derived import KeptWorkload, workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
 from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
-from redi_ray.plan.workload import Workload, workload_of
+from redi_ray.plan.workload import Workload
 
 Lines = Iterator[StageCost | Beside]
 
@@ -39,7 +40,7 @@ class _Estimate:
             "base": self._base,
             "sample": self._sample,
             "verify": self._verify,
-            "select": lambda step: self._beside(step, f"traces of {self._work(step).problems:,.0f} problems"),
+            "select": self._select,
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
@@ -113,6 +114,11 @@ class _Estimate:
         else:
             yield self._on_engine(asked, step, judge.engine or self.config.resources.engine, judge.max_tokens)
 
+    def _select(self, step: Step) -> Lines:
+        work = self._work(step)
+        samples = f"{work.traces:,.0f} traces" if isinstance(work, KeptWorkload) else "traces"
+        yield from self._beside(step, f"{samples} of {work.problems:,.0f} problems")
+
     def _on_engine(self, asked: Asked, step: Step, engine: EngineSettings, longest: int) -> StageCost:
         return on_engine(asked, self.inputs.engines[step.name], engine, longest, self.inputs.gpu, self.assume)
 
@@ -122,8 +128,9 @@ class _Estimate:
 
     def _groups(self, step: Step) -> Lines:
         work = self._work(step)
-        told = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
-        yield from self._beside(step, f"{told}; a training on them is priced as one on positives and pairs")
+        of = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
+        members = sum(side.each for side in work.members)
+        yield from self._beside(step, f"{work.groups:,} groups of {members:.3g} samples, from {of}")
 
     # ------------------------------------------------------------------------------------------------------- the models
 

@@ -16,7 +16,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, Tur
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
 from redi_ray.config.scorers import Scorer
-from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
 from redi_ray.config.steps import (
     AnyStep,
     MergeStep,
@@ -49,6 +49,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "select, by chance": (
         {"do": "select", "of": "verified", "random": {"problems": 3}},
         {"random.problems": 4, "random.seed": 1, "random": {"like": "own_math"}},
+    ),
+    "select, by a column": (
+        {"do": "select", "of": "verified", "by": "length", "keep": {"per_problem": 2}},
+        {"by": "ruled", "keep.order": "lowest", "keep.per_problem": 3, "keep.overall": 9, "keep.like": "own_math",
+         "keep.at_least": 1.0, "keep.at_most": 9.0, "keep.verdicts": ["correct"], "keep.seed": 1},
     ),
     "score, length": (
         {"do": "score", "of": "verified", "scorer": {"name": "length"}}, {"of": "own_math", "scorer.unit": "tokens"},
@@ -123,6 +128,7 @@ BESIDE: dict[str, Any] = {
     "own": {"do": "sample", "model": "sft"},
     "own_math": {"do": "verify", "of": "own"},
     "length": {"do": "score", "of": "verified", "scorer": {"name": "length"}},
+    "ruled": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a"}},
     "matches": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a", "spans": True}},
     "marked": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
     "judged": {"do": "locate", "of": "verified", "locator": JUDGE},
@@ -220,7 +226,7 @@ def test_no_field_is_left_out() -> None:
     scorers, locators = (get_args(get_args(union)[0]) for union in (Scorer, Locator))
     wanted = {
         "select": paths(SelectStep).union(paths(Difficulty, "difficulty."), paths(Rounds, "rounds."),
-                                          paths(RandomProblems, "random.")),
+                                          paths(RandomProblems, "random."), paths(KeptSamples, "keep.")),
         "score": paths(ScoreStep).union(*(paths(scorer, "scorer.") for scorer in scorers)),
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),

@@ -167,3 +167,70 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     told = {step.name: step.note for step in found.beside}
     assert told["steps-verified"] == "1,500 traces"
     assert {"steps-starts", "steps"} <= told.keys()
+
+
+def test_kept_samples_count_by_what_is_kept(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, of which half are right and 60 problems have a right one."""
+    path = tmp_path / "kept.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  length:   {do: score, of: own_math, scorer: {name: length}}
+  short:    {do: select, of: own_math, by: length, keep: {per_problem: 2, order: lowest}}
+  best:     {do: select, of: own_math, by: length, keep: {per_problem: 1, verdicts: [correct]}}
+  few:      {do: select, of: own_math, by: length, keep: {overall: 30}}
+  bound:    {do: select, of: own_math, by: length, keep: {at_least: 5}}
+  chance:   {do: select, of: own_math, keep: {like: few, order: random}}
+  on_best:  {do: train, from: sft, on: best, objective: {name: sft}, train: {epochs: 1}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "own_solved_share": 0.6, "selected_share": 0.25})
+    told = {step.name: step.note for step in found.beside}
+    assert told["short"] == "200 traces of 100 problems"
+    assert told["best"] == "60 traces of 60 problems"
+    assert told["on_best-pairs"] == "60 positives and 0 pairs"
+    assert told["few"] == told["chance"] == "30 traces of 30 problems"
+    assert told["bound"] == "150 traces of 100 problems"
+    assert {stage.name: stage.sequences for stage in found.stages}["on_best"] == 60
+
+
+def test_groups_count_as_groups(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, half of them right, 25 problems with both: n of each, not pairs."""
+    path = tmp_path / "groups.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+redi: {train: {epochs: 1, batch_size: 5}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  all:      {do: groups, of: own_math}
+  both:     {do: groups, of: own_math, both_sides: true, most_wrong: 0.5}
+  few:      {do: groups, of: own_math, most: 4, max_rate: 0.5}
+  paired:   {do: groups, of: own_math, both_sides: true, per_side: 1}
+  none:     {do: groups, of: own_math, least: 7}
+  on_all:   {do: train, from: sft, on: all, objective: {name: advantage}}
+  on_both:  {do: train, from: sft, on: both, objective: {name: advantage}}
+  on_few:   {do: train, from: sft, on: few, objective: {name: advantage}}
+  on_pairs: {do: train, from: sft, on: paired, objective: {name: dpo}}
+  on_right: {do: train, from: sft, on: few, objective: {name: sft}, train: {epochs: 1}}
+  on_none:  {do: train, from: sft, on: none, objective: {name: advantage}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "own_paired_share": 0.25, "selected_share": 0.4})
+    told = {step.name: step.note for step in found.beside}
+    assert told["all"] == "100 groups of 6 samples, from 600 traces of 100 problems"
+    assert told["both"] == "25 groups of 4.5 samples, from 600 traces of 100 problems"
+    assert told["few"] == "40 groups of 4 samples, from 600 traces of 100 problems"
+    cost = {stage.name: stage for stage in found.stages}
+    assert {name: cost[f"on_{name}"].sequences for name in ("all", "both", "few", "pairs", "right", "none")} == {
+        "all": 600, "both": 25 * 4.5, "few": 160, "pairs": 50, "right": 80, "none": 0
+    }  # fmt: skip
+    assert cost["on_all"].note.startswith("20 steps"), "a step is of groups"
+    assert "there are no groups" in cost["on_none"].note
+    stored = found.storage
+    assert stored["steps/on_all/sequences"] == pytest.approx(600 / 160 * stored["steps/on_few/sequences"])
+    assert stored["steps/all/groups"] == pytest.approx(600 / 160 * stored["steps/few/groups"])
