@@ -152,6 +152,12 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
     """Train, or go on with it, or find it done. callbacks: see `launch_training`."""
     stage, data, others = training.stage, training.data, training.mismatched
     if found := run.reuse(stage):
+        if training.recipe.starts_others and "rounding" in found.facts and "float32" not in found.facts:
+            log.warning(
+                "%s: made when no other training began with it, so that only rounded weights (%s) are there; delete %s to have "
+                "them in float32",
+                *(stage.name, found.facts["rounding"]["dtype"], stage.uri),
+            )
         return found
     started = time.monotonic()
     outcome = train_with_progress(
