@@ -46,11 +46,12 @@ def main(first, second):
     requests, told = pa.Table.from_pylist(rows, schema=REQUEST), {}
     engine = Engine()
 
-    def texts(tokens):
-        return engine.submit(requests, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
+    def texts(tokens, some=requests):
+        return engine.submit(some, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
 
     engine.use(first, settings).result()
     before = texts(16)
+    told["alone"] = [text for at in range(4) for text in texts(16, requests.slice(at, 1))] == before
     told["fresh"] = parity(engine.llm, first, None, prompts).holds("float32")
     engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": second})
     told["reloaded on cpu"] = parity(engine.llm, second, first, prompts).holds("float32")
@@ -108,6 +109,7 @@ def test_wrong_weights_are_noticed_and_a_dead_core_is_replaced(models: tuple[str
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("died").startswith("vLLM failed: ")
+    assert found.pop("alone"), "a sample does not depend on what shares its steps"
     assert found == {"fresh": True, "reloaded on cpu": False, "again": True, "cores": 1, "refused until used": True,
                      "a fault of ours": True, "after": True, "left": 0}  # fmt: skip
 
