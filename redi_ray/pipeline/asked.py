@@ -49,6 +49,11 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
     if name in REWARDED and source.kind == "pairs":
         on = source.inputs["of"] if source.wording.step else source.name
         yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
+    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
+        yield (
+            f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
+            "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
+        )
     if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
         yield (
             f"{step.name}: `units: spans` makes a score of each span, and {source.name} has none: name a column of spans in a "

@@ -69,6 +69,9 @@ def test_a_rectifying_step_brings_what_it_needs():
          "rollouts: `weights.column: own` gives traces, and groups takes column"),
         ({"critical": {**CONTRAST, "of": "own"}}, "critical: `of: own` gives traces, and contrast takes verified"),
         ({"steps-samples": STEPS["own"]}, "two steps have this name"),
+        ({"steps": {**RECTIFY, "labels": ["wrong", "bad"]}}, "steps: `labels` names bad, and `marked` labels steps right"),
+        ({"cdpo": {**STEPS["cdpo"], "objective": {"name": "sft"}}},
+         "cdpo: sft learns from the positives of weighed, whose tokens are not weighed"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str):
