@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 AT = "at"
 """What the first step of a rectification calls its column."""
-SAME_SAMPLES = ("verify", "score", "locate", "contrast")
-"""Kinds that say something of the samples they take."""
+SAME_SAMPLES = ("verify", "score", "locate", "contrast", "token_starts")
+"""Kinds that say something of the samples they take, or begin with some of them."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
@@ -31,7 +31,7 @@ def require_asked(graph: Graph) -> None:
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        beside = role.startswith(BY) or role in (WEIGHTS, AT, BY_COLUMN)
+        beside = role.startswith(BY) or role in (WEIGHTS, AT, BY_COLUMN) or (step.kind, role) == ("critical", "column")
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]

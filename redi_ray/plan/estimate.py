@@ -49,6 +49,10 @@ class _Estimate:
             "contrast": self._contrast,
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
+            "token_starts": lambda step: self._beside(
+                step, f"{step.settings.max_samples:,} wrong traces, token by token"
+            ),
+            "critical": lambda step: self._beside(step, "how small a column's numbers are where wrong traces are lost"),
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,

@@ -134,13 +134,13 @@ class Workload:
 
     @property
     def chosen(self) -> Side:
-        return self._side(self.correct)
+        return self._sequences(self.correct)
 
     @property
     def rejected(self) -> Side:
-        return self._side(self.wrong)
+        return self._sequences(self.wrong)
 
-    def _side(self, lengths: np.ndarray) -> Side:
+    def _sequences(self, lengths: np.ndarray) -> Side:
         generate, world = self.config.generate, isinstance(self.config.problems.source, ToolArithmeticSource)
         tools = generate.tools if isinstance(generate, SampledTraces) else None
         _, between = turns_with(tools, self.assume) if tools is not None or world else (1.0, 0.0)
