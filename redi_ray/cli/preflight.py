@@ -86,6 +86,10 @@ def check_sources(config: ExperimentConfig) -> None:
             SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
+    if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
+        log.info(
+            "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"
+        )
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     _check_imports(config)

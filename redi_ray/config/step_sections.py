@@ -21,6 +21,7 @@ from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.steps import (
     AnyStep,
+    CriticalStep,
     PairsStep,
     RectifyStep,
     SampleStep,
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
 Section = VllmTraces | VerifySettings | CurateConfig | TrainSettings
 SAMPLE, VERIFY, CURATE = TypeAdapter(VllmTraces), TypeAdapter(VerifySettings), TypeAdapter(CurateConfig)
 """Building one takes longer than the rest of a graph, and a search asks for many."""
-ENGINES = {SampleStep: ("engine",), RectifyStep: ("engine",), VerifyStep: ("judge", "engine")}
+ENGINES = {
+    SampleStep: ("engine",),
+    RectifyStep: ("engine",),
+    CriticalStep: ("engine",),
+    CriticalStep: ("engine",),
+    VerifyStep: ("judge", "engine"),
+}
 """Where steps of a kind describe engines of their own."""
 
 
@@ -45,8 +52,10 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     if isinstance(step, SamplingStep):
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
-        if isinstance(step, RectifyStep):
+        if isinstance(step, RectifyStep | CriticalStep):
             known["tools"] = None  # what goes on is the turn that went wrong
+        if isinstance(step, CriticalStep):
+            known["max_rounds"] = 1  # or tokens behind which all is lost would have more continuations
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
     if isinstance(step, VerifyStep):
         return VERIFY.validate_python(merged(plain(config.verify), step.changes))
@@ -65,6 +74,7 @@ def mistakes_of(name: str, step: AnyStep, error: ValidationError) -> str:
     of_section: dict[type[Any], TypeAdapter[Any]] = {
         SampleStep: SAMPLE,
         RectifyStep: SAMPLE,
+        CriticalStep: SAMPLE,
         VerifyStep: VERIFY,
         PairsStep: CURATE,
     }

@@ -18,7 +18,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
-from redi_ray.config.token_steps import ContrastStep, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, CriticalSettings, RectifySettings
 
 BY_COLUMN = "scores"
 """What the kind `select` calls its column."""
@@ -100,6 +100,43 @@ class RectifyStep(SamplingStep):
     def settings(self) -> RectifySettings:
         """What of it is not how the model goes on."""
         return RectifySettings(**{name: getattr(self, name) for name in RectifySettings.model_fields})
+
+
+class CriticalStep(SamplingStep):
+    """How small a column's numbers are where wrong samples are lost (Critical Tokens Matter, arXiv 2411.19943): from behind every
+    token of some of them a model goes on, `samples_per_round` times (the paper: 64), as `generate` says; further keys replace
+    those of `generate`."""
+
+    do: Literal["critical"]
+    """The kind of step."""
+    of: str
+    """Verified traces."""
+    column: str
+    """Column with a number for each token of theirs, small where it is critical, as `contrast` makes it."""
+    model: str
+    """The model that goes on."""
+    max_samples: int = Field(CriticalSettings().max_samples, ge=1)
+    """Wrong samples that are looked at, drawn by chance. Each costs its number of tokens times `samples_per_round`."""
+    max_tokens_each: int = Field(CriticalSettings().max_tokens_each, ge=1)
+    """Longer samples are left out."""
+    later: int = Field(CriticalSettings().later, ge=0)
+    """A token is critical behind which no continuation is right, and behind no later one more than so many."""
+    seed_of_draw: int = CriticalSettings().seed
+    """Of the draw of samples."""
+
+    @model_validator(mode="after")
+    def _one_round(self) -> CriticalStep:
+        if self.changes.get("tools") is not None:
+            raise ValueError("tools: what goes on is the answer that went wrong, without tools")
+        if self.changes.get("max_rounds", 1) != 1:
+            raise ValueError("max_rounds: every token has as many continuations, in one round; set samples_per_round")
+        return self
+
+    @property
+    def settings(self) -> CriticalSettings:
+        """What of it is not how the model goes on."""
+        names = ("max_samples", "max_tokens_each", "later")
+        return CriticalSettings(seed=self.seed_of_draw, **{name: getattr(self, name) for name in names})
 
 
 class VerifyStep(Differing):
@@ -221,6 +258,7 @@ AnyStep = Annotated[
     | LocateStep
     | GroupsStep
     | RectifyStep
+    | CriticalStep
     | ContrastStep,
     Field(discriminator="do"),
 ]

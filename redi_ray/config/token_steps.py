@@ -41,6 +41,20 @@ class ContrastSettings(Strict):
         return value
 
 
+class CriticalSettings(Strict):
+    """Which samples are gone on from, token by token, and what makes a token critical."""
+
+    max_samples: int = Field(50, ge=1)
+    """Wrong samples that are looked at, drawn by chance. Each costs its number of tokens times `samples_per_round`."""
+    max_tokens_each: int = Field(512, ge=1)
+    """Longer samples are left out."""
+    later: int = Field(3, ge=0)
+    """A token is critical behind which no continuation is right, and behind no later one more than so many; of several the
+    first. The paper's 3 belongs to 64 continuations."""
+    seed: int = 0
+    """Of the draw."""
+
+
 class ContrastStep(ContrastSettings):
     """A column with a number for each token: small where a model of right samples and one of wrong samples differ most."""
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 AT = "at"
 """What the first step of a rectification calls its column."""
-SAME_SAMPLES = ("verify", "score", "locate", "contrast")
-"""Kinds that say something of the samples they take."""
+SAME_SAMPLES = ("verify", "score", "locate", "contrast", "token_starts")
+"""Kinds that say something of the samples they take, or begin with some of them."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
@@ -31,7 +31,7 @@ def require_asked(graph: Graph) -> None:
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        beside = role.startswith(BY) or role in (WEIGHTS, AT, BY_COLUMN)
+        beside = role.startswith(BY) or role in (WEIGHTS, AT, BY_COLUMN) or (step.kind, role) == ("critical", "column")
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]
@@ -49,6 +49,11 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
     if name in REWARDED and source.kind == "pairs":
         on = source.inputs["of"] if source.wording.step else source.name
         yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
+    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
+        yield (
+            f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
+            "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
+        )
     if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
         yield (
             f"{step.name}: `units: spans` makes a score of each span, and {source.name} has none: name a column of spans in a "

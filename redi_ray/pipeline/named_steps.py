@@ -18,6 +18,7 @@ from redi_ray.config.objectives import IMITATING
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
+    CriticalStep,
     ImportStep,
     MergeStep,
     PairsStep,
@@ -37,6 +38,7 @@ from redi_ray.pipeline.sample_steps import (
     check_weights,
     contrasting,
     grouping,
+    judging_tokens,
     locating,
     rectifying,
     selecting,
@@ -113,6 +115,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     GroupsStep: lambda step: {"of": step.of, **{BY + name: name for name in step.columns}, **_weights(step)},
     RectifyStep: lambda step: {"of": step.of, "at": step.at, "model": step.model},
+    CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {"start": step.start, "groups": step.on},
     MergeStep: lambda step: {name: name for name in step.of},
@@ -167,6 +170,10 @@ def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: I
     yield Step(name, "pairs", inputs | CURATION, sections, settings.weights, own=True, wording=WEIGHED)
 
 
+def _judging(config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Inputs) -> Iterator[Step]:
+    return judging_tokens(config, name, settings, inputs, _section(config, name, settings))
+
+
 def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inputs: Inputs) -> Iterator[Step]:
     return rectifying(config, name, settings, inputs, _section(config, name, settings))
 
@@ -205,6 +212,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     ContrastStep: contrasting,
     GroupsStep: grouping,
     RectifyStep: _rectifying,
+    CriticalStep: _judging,
     PairsStep: _pairing,
     TrainStep: _training,
 }

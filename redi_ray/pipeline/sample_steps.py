@@ -11,11 +11,12 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
-from redi_ray.config.steps import BY_COLUMN, RectifyStep, SelectStep
+from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
 from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import written
+from redi_ray.text.steps import LABELS
 
 WEIGHED = Wording({WEIGHTS: "weights.column"})
 """What a step that weighs tokens calls the column."""
@@ -80,12 +81,22 @@ def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
 
 
+def _check_labels(config: ExperimentConfig, name: str, settings: RectifyStep) -> None:
+    """Raise GraphError for labels that a step `locate` never gives."""
+    unknown = [label for label in settings.labels if label not in LABELS]
+    if unknown and isinstance(config.steps.get(written(settings.at)), LocateStep):
+        raise GraphError(
+            f"{name}: `labels` names {', '.join(unknown)}, and `{settings.at}` labels steps {', '.join(LABELS)} only"
+        )
+
+
 def rectifying(
     config: ExperimentConfig, name: str, settings: RectifyStep, inputs: Mapping[str, str], sampling: Any
 ) -> Iterator[Step]:
     """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
     that is right. sampling: the section `generate` for it."""
     _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
+    _check_labels(config, name, settings)
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="rectify")
     here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}
@@ -97,3 +108,19 @@ def rectifying(
     yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
     yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
     yield Step(name, "rectify", {"of": starts, "right": checked}, settings=choice, own=True)
+
+
+def judging_tokens(
+    config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Mapping[str, str], sampling: Any
+) -> Iterator[Step]:
+    """A step that judges a column of tokens by rollouts, and before it what it needs; these do not depend on the column."""
+    _check_column(config, f"{name}: `column: {settings.column}`", settings.column, "token")
+    starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
+    said = Wording({}, step=name, kind="critical")
+    here = {"of": inputs["of"], "base": BASE}
+    yield Step(starts, "token_starts", here, settings=settings.settings, own=True, wording=said)
+    sections = {"generate": sampling}
+    yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
+    yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
+    inputs = {"of": starts, "right": checked, "column": inputs["column"], "base": BASE}
+    yield Step(name, "critical", inputs, settings=settings.settings, own=True)

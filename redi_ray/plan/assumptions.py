@@ -86,6 +86,15 @@ DEFAULTS = _defaults(
     ("traces_per_problem", 2.3, 2.0, 4.0, "traces that come with each problem"),
     ("eval_ratio", 1.3, 0.8, 2.5, "mean answer in evaluation over mean correct trace; students write longer"),
     ("judge_tokens", 300, 100, 800, "mean judgement in tokens"),
+    ("turns", 3.4, 1.5, 5, "the model's own turns of a trace with tools: the mean of MINT's 1,480 traces"),
+    ("tool_tokens", 100, 10, 500, "a tool's output with what the template writes around it"),
+    (
+        "steps",
+        8,
+        4,
+        20,
+        "steps of a solution that a locator judges: ProcessBench has 5 on GSM8K, PRM800K about twice as many",
+    ),
     (
         "utilization",
         0.4,

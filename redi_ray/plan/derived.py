@@ -59,6 +59,8 @@ class ContinuedWorkload(Workload):
 
     begun: Workload | None = None
     """The traces."""
+    most: int | None = None
+    """Where a model goes on from behind every token: of so many of them."""
 
     @property
     def _from(self) -> Workload:
@@ -67,7 +69,8 @@ class ContinuedWorkload(Workload):
 
     @property
     def problems(self) -> float:
-        return self._from.traces * (1 - self._from.share("correct"))
+        wrong = self._from.traces * (1 - self._from.share("correct"))
+        return wrong if self.most is None else min(wrong, self.most) * float(self._from.wrong.mean())
 
     @property
     def prompt(self) -> float:
@@ -233,9 +236,11 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
             whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
         )
     before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
-    if (source := graph.steps.get(step.inputs.get("problems", ""))) is not None and source.kind == "starts":
-        begun = workload_of(graph, source.inputs["of"], whole)
-        before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
+    source = graph.steps.get(step.inputs.get("problems", ""))
+    if source is not None and source.kind in ("starts", "token_starts"):
+        begun, each = workload_of(graph, source.inputs["of"], whole), source.kind == "token_starts"
+        most = source.settings.max_samples if each else None
+        before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, most=most)
     if step.kind == "select" and isinstance(step.settings, KeptSamples):
         like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
         return KeptWorkload(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redi_ray.config.benchmarks import HUB, WORLD
-from redi_ray.config.data import ArithmeticSource, EndpointTraces, VllmTraces
+from redi_ray.config.data import ArithmeticSource, EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
+from redi_ray.plan.asking import in_turns, to_go_on, to_judge
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.derived import KeptWorkload, workload_of
@@ -47,6 +49,10 @@ class _Estimate:
             "contrast": self._contrast,
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
+            "token_starts": lambda step: self._beside(
+                step, f"{step.settings.max_samples:,} wrong traces, token by token"
+            ),
+            "critical": lambda step: self._beside(step, "how small a column's numbers are where wrong traces are lost"),
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
@@ -77,9 +83,17 @@ class _Estimate:
         yield Beside(step.name, note, sorted(self.assume.used))
 
     def _locate(self, step: Step) -> Lines:
-        kind = step.settings.locator.kind
-        priced = "" if kind in ("exact", "imported") else f"; what `{kind}` asks of a model has no price here"
-        yield from self._beside(step, f"steps of up to {self._work(step).traces:,.0f} traces{priced}")
+        work, locator = self._work(step), step.settings.locator
+        if isinstance(locator, StepJudge):
+            asked = to_judge(step, locator, work)
+            if locator.endpoint is not None:
+                yield at_endpoint(asked, locator.endpoint, self.assume)
+            else:
+                yield self._on_engine(asked, step, locator.engine or self.config.resources.engine, locator.max_tokens)
+        elif isinstance(locator, RolloutLocator):
+            yield self._on_engine(to_go_on(step, locator, work), step, self.config.resources.engine, locator.max_tokens)
+        else:
+            yield from self._beside(step, f"steps of up to {work.traces:,.0f} traces")
 
     def _unknown(self, step: Step) -> Lines:
         yield Beside(step.name, f"the plan has no price for steps of the kind `{step.kind}`")
@@ -90,6 +104,8 @@ class _Estimate:
         work = self._work(step)
         generate = work.config.generate
         asked = Asked(step.name if step.own else "generate", [step.name], work.traces, work.prompt, work.trace_tokens)
+        if isinstance(generate, SampledTraces):
+            asked = in_turns(asked, generate.tools, self.assume)
         if isinstance(generate, EndpointTraces):
             yield at_endpoint(asked, generate.endpoint, self.assume)
         elif isinstance(generate, VllmTraces):
@@ -166,6 +182,7 @@ class _Estimate:
         )
         written = float(self.whole.answers().mean())
         asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, written)
+        asked = in_turns(asked, evaluate.tools, self.assume)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
 

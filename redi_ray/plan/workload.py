@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
+from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces, ToolArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.tools import ToolSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
@@ -25,11 +26,13 @@ class Side:
     """`[n]` a distribution of tokens."""
     each: float = 1.0
     """Of them in a group, on the average."""
+    between: float = 0.0
+    """Tokens between the model's own turns, which are read and not scored."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """`[n]` prompt and completion."""
-        return self.prompt + self.completions
+        """`[n]` prompt and completion, with what stands between its turns."""
+        return self.prompt + self.between + self.completions
 
     @property
     def scored(self) -> float:
@@ -43,7 +46,7 @@ class Side:
 
     def within(self, longest: int) -> Side:
         """Cut as a training's `max_length` does."""
-        return replace(self, completions=cut_at(self.completions, max(1.0, longest - self.prompt)))
+        return replace(self, completions=cut_at(self.completions, max(1.0, longest - self.prompt - self.between)))
 
 
 @dataclass(frozen=True)
@@ -131,11 +134,17 @@ class Workload:
 
     @property
     def chosen(self) -> Side:
-        return Side(self.prompt, dropped_above(self.correct, self.config.curate.max_response_tokens))
+        return self._sequences(self.correct)
 
     @property
     def rejected(self) -> Side:
-        return Side(self.prompt, dropped_above(self.wrong, self.config.curate.max_response_tokens))
+        return self._sequences(self.wrong)
+
+    def _sequences(self, lengths: np.ndarray) -> Side:
+        generate, world = self.config.generate, isinstance(self.config.problems.source, ToolArithmeticSource)
+        tools = generate.tools if isinstance(generate, SampledTraces) else None
+        _, between = turns_with(tools, self.assume) if tools is not None or world else (1.0, 0.0)
+        return Side(self.prompt, dropped_above(lengths, self.config.curate.max_response_tokens), between=between)
 
     @property
     def members(self) -> list[Side]:
@@ -147,6 +156,12 @@ class Workload:
         mean = self.assume["completion_tokens"] * self.assume["eval_ratio"]
         form = lognormal_shape(self.assume["length_spread"]) if self.sample.chosen is None else self.sample.chosen
         return cut_at(form * mean, self.config.evaluate.max_tokens)
+
+
+def turns_with(tools: ToolSettings | None, assume: Assumptions) -> tuple[float, float]:
+    """The model's own turns of a trace with tools, and the tokens of all that these answer."""
+    turns = assume["turns"] if tools is None else min(assume["turns"], float(tools.max_turns))
+    return max(1.0, turns), max(0.0, turns - 1) * assume["tool_tokens"]
 
 
 def groups_read(work: Workload, recipe: Recipe) -> int:

@@ -41,6 +41,8 @@ CONFIG = {
         "often": {"do": "groups", "of": "verified", "rewards": {"wrong": 1}, "least": 1, "frequent_answers": 0.5},
         "wrongly": {"do": "train", "from": "base", "on": "often", "objective": {"name": "sft"}, "train": {"learning_rate": 1e-3}},
         "critical": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "wrongly"},
+        "judged": {"do": "critical", "of": "verified", "column": "critical", "model": "base", "samples_per_round": 4,
+                   "max_samples": 6, "later": 0},
         "weighed": {"do": "pairs", "of": "verified", "weights": {"column": "critical"},
                     "rejected": {"pick": "random_frequent_wrong"}},
         "step_dpo": {"do": "train", "from": "sft", "on": "mended", "objective": {"name": "dpo"}},
@@ -77,6 +79,29 @@ def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.timeout(1200)
 def test_what_comes_out(calm: Path):
     assert_sound(calm / "tokens")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_critical_tokens_by_rollouts(calm: Path, config: Path):
+    """A model goes on from behind every token of the samples that are drawn, and from nothing else."""
+    Pipeline(load_config(str(config), [f"storage.root={calm}"])).make(("judged",))
+    run = calm / "tokens"
+    verified = {row["trace_id"]: row for row in rows(run, "verified", "verified")}
+    tokenizer = load_tokenizer(current_manifest(str(run), "checkpoints/base").facts["export"])
+    found = rows(run, "steps/judged/critical", "critical")
+    assert 0 < len(found) <= 6
+    assert {verified[row["trace_id"]]["verdict"] for row in found} == {"wrong"}
+    starts = rows(run, "steps/judged-starts/starts", "problems")
+    for row in found:
+        text = verified[row["trace_id"]]["completion"]
+        begun = [one["begun"] for one in starts if one["problem_id"].rpartition("@")[0] == row["trace_id"]]
+        assert begun == [text[: len(text) - n] for n in reversed(range(len(begun)))], "a character is a token here"
+        assert len(begun) == len(row["right"]) == len(tokenizer(text.removeprefix("<think>\n"))["input_ids"])
+        assert all(0 <= right <= 4 for right in row["right"])
+    told = current_manifest(str(run), "steps/judged/critical")
+    assert told.counts == {"in": len(found), "out": len(found)}
+    assert told.facts["with_critical"] + told.facts["without_critical"] == len(found)
 
 
 def assert_sound(run: Path) -> None:
@@ -133,7 +158,7 @@ def lines_of(problem: str) -> list[str]:
 @pytest.mark.timeout(2400)
 def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: Path, config: Path, tmp_path: Path):
     """kill -9 of the driver; what comes out is what the undisturbed run has: the same rows, the same weights."""
-    late = ("mended*", "critical", "weighed", "step_dpo", "cdpo", "weighted_redi")
+    late = ("mended*", "judged*", "critical", "weighed", "step_dpo", "cdpo", "weighted_redi")
     shutil.copytree(calm, tmp_path / "torn", ignore=shutil.ignore_patterns(*late))
     run, calmly = tmp_path / "torn/tokens", calm / "tokens"
     command = ("run", str(config), "--until", "step_dpo", f"storage.root={tmp_path / 'torn'}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from redi_ray.pipeline.kinds import (
     base,
     contrast,
+    critical,
     dev,
     evaluate,
     groups,
@@ -19,6 +20,7 @@ from redi_ray.pipeline.kinds import (
     score,
     select,
     starts,
+    token_starts,
     train,
     verify,
 )
@@ -39,6 +41,8 @@ KINDS: dict[str, Kind] = {
         contrast.KIND,
         groups.KIND,
         starts.KIND,
+        token_starts.KIND,
+        critical.KIND,
         rectify.KIND,
         pairs.KIND,
         train.KIND,
