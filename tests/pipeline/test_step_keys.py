@@ -19,6 +19,7 @@ from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
 from redi_ray.config.steps import (
     AnyStep,
+    CriticalStep,
     MergeStep,
     PairsStep,
     RectifyStep,
@@ -111,6 +112,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": "base", "verdicts": ["no_answer"], "labels": ["wrong"], "form": "sentences", "max_pairs": 3,
          "at": "judged"},
     ),
+    "critical": (
+        {"do": "critical", "of": "verified", "column": "tokens", "model": "sft"},
+        {"column": "others", "model": "base", "max_samples": 3, "max_tokens_each": 9, "later": 1, "seed_of_draw": 1},
+    ),
     "pairs": (
         {"do": "pairs", "of": "verified"},
         {"of": "own_math", "chosen_of": "own_math", "weights": {"column": "tokens"}},
@@ -133,6 +138,7 @@ BESIDE: dict[str, Any] = {
     "marked": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
     "judged": {"do": "locate", "of": "verified", "locator": JUDGE},
     "tokens": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "base"},
+    "others": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "redi"},
 }
 """What the steps above take."""
 SUITED = {
@@ -230,11 +236,12 @@ def test_no_field_is_left_out() -> None:
         "score": paths(ScoreStep).union(*(paths(scorer, "scorer.") for scorer in scorers)),
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
-        "contrast": paths(ContrastStep), "rectify": paths(RectifyStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
+        "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
+        "critical": paths(CriticalStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)},
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip
-    known = {"select": {"difficulty.buckets"}, "rectify": {"of"}, "sample": {"problems"}}
+    known = {"select": {"difficulty.buckets"}, "rectify": {"of"}, "critical": {"of"}, "sample": {"problems"}}
     for do, asked in wanted.items():
         tried = {path for step, changes in CASES.values() if step["do"] == do for path in told(changes)}
         lacking = {path for path in asked if not any(f"{other}.".startswith(f"{path}.") for other in tried)}
