@@ -239,9 +239,9 @@ class DphObjective:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: Literal["dph"] = "dph"
-    divergence: Literal["nll", "k3", "js", "alpha"] = "js"
+    divergence: Literal["nll", "k3", "js", "alpha", "reverse"] = "js"
     """`nll` is -log u of the ratio u to the reference (SFT), `k3` another estimate of the same forward KL that starts with
-    no slope, `js` Jensen-Shannon, `alpha` between the two KLs."""
+    no slope, `js` Jensen-Shannon, `alpha` between the two KLs, `reverse` the other KL, on samples of the policy itself."""
     alpha: float = 0.2
     """Of `alpha`: towards 1 it is the forward KL, towards 0 the reverse one."""
     coefficient: float = 0.05
@@ -250,6 +250,159 @@ class DphObjective:
     def __post_init__(self) -> None:
         require(0 < self.alpha < 1, f"alpha must be between 0 and 1, got {self.alpha}")
         require(self.coefficient > 0, f"coefficient must be > 0, got {self.coefficient}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LdDpoObjective:
+    """LD-DPO (arXiv 2409.06411): DPO, in which what is longer than the pair's other side counts less."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["ld_dpo"] = "ld_dpo"
+    beta: float = 0.1
+    """DPO's beta."""
+    alpha: float = 0.5
+    """Weight of the tokens beyond the shorter side's length; 1 is DPO, 0 leaves them alone."""
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(0 <= self.alpha <= 1, f"alpha must be between 0 and 1, got {self.alpha}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RediGroupsObjective:
+    """REDI on all samples of a problem: its positives and its negatives are each averaged; no reference model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["redi_groups"] = "redi_groups"
+    alpha: float = 0.8
+    """Weight of a problem's negatives together."""
+    schedule: AlphaSchedule = field(default_factory=AlphaSchedule)
+    """Moves alpha over the run."""
+    exp_gamma: float | None = None
+    """As REDI's."""
+
+    def __post_init__(self) -> None:
+        require(self.alpha >= 0, f"alpha must be >= 0, got {self.alpha}")
+        require(self.exp_gamma is None or self.exp_gamma > 0, f"exp_gamma must be > 0, got {self.exp_gamma}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S2rObjective:
+    """S2R offline (arXiv 2502.12853): `-min(A rho, A clip(rho))`, rho the mean ratio to the reference of a sequence, or with
+    `units: spans` of a segment, `A = reward - kl * log rho`; needs rewards, +1 and -1 in the paper."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["s2r"] = "s2r"
+    clip: float = 0.2
+    """How far rho may be from 1."""
+    kl: float = 0.15
+    """Weight of the log-ratio that is taken from each reward."""
+    kl_gradient: bool = False
+    """Whether the gradient goes through that, as in the paper's code at outcome level."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.clip < 1, f"clip must be between 0 and 1, got {self.clip}")
+        require(self.kl >= 0, f"kl must be >= 0, got {self.kl}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrealObjective:
+    """OREAL offline (arXiv 2502.06781): right samples imitated, wrong ones pushed down, by advantages over the problem's samples,
+    with a KL to the reference; needs the sampler's log-probs (`sampler_logps`)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["oreal"] = "oreal"
+    kl: float = 0.01
+    """Weight of the KL."""
+    negative: float = 0.5
+    """Weight of the wrong samples."""
+    token_rewards: bool = False
+    """Weigh tokens by what a token reward model says of them, the column `reward_mean`; else all weigh 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("kl", "negative"):
+            require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToprObjective:
+    """TOPR (arXiv 2503.14286): right samples imitated, wrong ones pushed down by their ratio to the sampler, at most 1; needs its
+    log-probs (`sampler_logps`), no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["topr"] = "topr"
+    normalization: Literal["sum", "sequence_mean"] = "sum"
+    """Log-prob and log-ratio: summed over scored tokens (the paper's), or divided by their number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NftObjective:
+    """NFT (arXiv 2505.18116) on stored samples: wrong ones train the negative policy that the positive one implies; needs the
+    sampler's log-probs (`sampler_logps`), no reference."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["nft"] = "nft"
+    epsilon: float = 1.0
+    """Least value of the implied ratio: the smaller, the harder wrong tokens that have become likelier are pushed down."""
+    prompt_weight: Literal["wrong_share", "scaled", "one"] = "wrong_share"
+    """Of a problem with a share q of right samples: 1 - q, sqrt((1 - q) / q), or 1."""
+    least_rate: float = 0.02
+    """q is held between this and 1 less it."""
+
+    def __post_init__(self) -> None:
+        require(self.epsilon > 0, f"epsilon must be > 0, got {self.epsilon}")
+        require(0 < self.least_rate < 0.5, f"least_rate must be between 0 and 0.5, got {self.least_rate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoClipObjective:
+    """PPO's clipped ratio (arXiv 1707.06347) on stored samples, with the advantage over the problem's samples; needs rewards and
+    the sampler's log-probs (`sampler_logps`)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["ppo_clip"] = "ppo_clip"
+    low: float = 0.2
+    """How far below 1 the ratio counts; this and the following are those of DPH's exploration."""
+    high: float = 0.28
+    """How far above."""
+    dual: float = 3.0
+    """Where the advantage is below 0, the ratio counts up to here."""
+    baseline: Literal["group_scaled", "leave_one_out", "group_mean", "none"] = "group_scaled"
+    """Of the advantage, as of `advantage`."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.low < 1, f"low must be between 0 and 1, got {self.low}")
+        require(self.high > 0, f"high must be > 0, got {self.high}")
+        require(self.dual > 1 + self.high, f"dual must be more than 1 + high, got {self.dual}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlowObjective:
+    """GLOW (arXiv 2601.04992): every sample, right or wrong, is imitated, the more the less has been learnt from it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: Literal["glow"] = "glow"
+    alpha: float = 1.0
+    """Factor on the weights."""
+    beta: float = 20.0
+    """How fast they fall with the gain (nats per token since the reference)."""
+    least: float = 0.5
+    """Least weight."""
+    most: float = 5.0
+    """Largest weight."""
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            require(getattr(self, name) > 0, f"{name} must be > 0, got {getattr(self, name)}")
+        require(0 <= self.least <= self.most, f"least must be between 0 and most, got {self.least} and {self.most}")
 
 
 Objective = (
@@ -266,13 +419,21 @@ Objective = (
     | AsymreObjective
     | AdvantageObjective
     | DphObjective
+    | LdDpoObjective
+    | RediGroupsObjective
+    | S2rObjective
+    | OrealObjective
+    | ToprObjective
+    | NftObjective
+    | PpoClipObjective
+    | GlowObjective
 )
 
 IMITATING = frozenset({"sft", "dph"})
 """Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""
-UNPAIRED = frozenset({"kto", "asymre", "advantage"})
+UNPAIRED = frozenset({"kto", "asymre", "advantage", "redi_groups", "s2r", "glow", "topr", "oreal", "nft", "ppo_clip"})
 """Names of those that read every sequence, paired or not (the same)."""
-REWARDED = frozenset({"asymre", "advantage"})
+REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip"})
 """Names of those that need rewards."""
-BY_UNIT = frozenset({"sft", "asymre", "advantage", "dph"})
+BY_UNIT = UNPAIRED - {"kto"} | {"sft", "dph"}
 """Names of those whose sequences may have several units."""

@@ -17,7 +17,8 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
             f"{name} needs reference log-probs, and the sequences have none: they are made of the model that training "
             "starts from, in the step before it (references)"
         )
-    if missing := [column for column in spec.columns if column not in store.columns]:
+    read = dict.fromkeys([*spec.columns(objective), *spec.sums])
+    if missing := [column for column in read if column not in store.columns]:
         raise ValueError(
             f"{name} needs the token columns {', '.join(missing)}, and the sequences have "
             f"{', '.join(sorted(store.columns)) or 'none'}: a step that scores the samples' tokens makes them, and they go "
