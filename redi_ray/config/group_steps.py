@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import Strict
+from redi_ray.config.identity import plain
 from redi_ray.config.scorers import Grain, Scorer
 
 Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
@@ -55,6 +56,15 @@ class TurnFilter(Strict):
     """Whether traces may stay that reached a limit, of tokens or of turns."""
 
 
+class Repeats(Strict):
+    """How often a problem is learnt from."""
+
+    below: float = Field(gt=0, le=1)
+    """Of problems that are solved less often than this (and not less often than the entry before says)."""
+    times: int = Field(ge=1)
+    """Groups of each. Where members are picked (`per_side`, `most`, `most_wrong`), they are picked anew for each group."""
+
+
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
@@ -83,6 +93,9 @@ class GroupSettings(Strict):
     """Members of a group at the most, picked by the seed."""
     per_side: int | None = Field(None, ge=1)
     """Members of each side at the most, picked by the seed before all else is; 1 with `both_sides` makes pairs."""
+    repeats: list[Repeats] = []
+    """How many groups a problem gives by how often it is solved; one solved as often as the last entry says, or more often, is
+    left out. OREAL's: `[{below: 0.2, times: 6}, {below: 0.6, times: 4}, {below: 0.8, times: 2}]`. Empty: one of every problem."""
     most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
     turns: TurnFilter | None = None
@@ -98,10 +111,18 @@ class GroupSettings(Strict):
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
         if self.most is not None and self.most < self.least:
             raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
+        borders = [entry.below for entry in self.repeats]
+        if borders != sorted(set(borders)):
+            raise ValueError(f"repeats: the values of `below` must rise, got {borders}")
         numbers = [*self.rewards.items(), *self.scores.items(), ("threshold", self.threshold)]
         if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
             raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides which groups there are: what came later counts where it is used."""
+        later = {"repeats": self.repeats}
+        return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 
 class GroupsStep(GroupSettings):

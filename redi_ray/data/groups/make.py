@@ -33,7 +33,11 @@ class GroupCounts:
 
     traces: int
     members: int
+    """Samples that are in a group, each counted once."""
     groups: int
+    """Problems that give one."""
+    repeated: int
+    """Further groups of these problems."""
     problems: int
     dropped: dict[str, int]
     """Samples by reason; those of problems that went have the problem's."""
@@ -85,6 +89,7 @@ def run_passes(grouping: Grouping, run: PassRunner) -> GroupCounts:
         traces=sums["traces"],
         members=sums["members"],
         groups=sums["groups"],
+        repeated=sums["repeated"],
         problems=sums["problems"],
         dropped=counted("trace", "lost"),
         problems_dropped=counted("problem"),
@@ -119,9 +124,12 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
         counts["problems"] += 1
         rates.append(pass_rate(None, problem_id, traces))
         places = [{"shard": trace["shard"], "row": trace["row"]} for trace in traces]
-        members = choose(grouping.settings, problem_id, traces, rates[-1], losses)
-        if not members:
+        draws = choose(grouping.settings, problem_id, traces, rates[-1], losses)
+        if not draws:
             continue
+        used = {trace["sample_index"] for draw in draws for trace in draw}
+        members = [trace for trace in traces if trace["sample_index"] in used]
+        index = {trace["sample_index"]: number for number, trace in enumerate(members)}
         home = min(places, key=lambda place: (place["shard"], place["row"]))
         choices[grouping.group_of[home["shard"]]].append(
             {
@@ -129,6 +137,7 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
                 "home": home,
                 "members": [{"shard": trace["shard"], "row": trace["row"]} for trace in members],
                 "rewards": [trace["reward"] for trace in members],
+                "draws": [[index[trace["sample_index"]] for trace in draw] for draw in draws],
             }
         )
     write_row_groups(grouping.work("chosen", part_name(partition)), choices, CHOSEN)

@@ -63,9 +63,10 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
             f"{step.name}: no group is left of {made.problems} problems: {made.problems_dropped}; samples left out: "
             f"{made.dropped}. Look at its rewards, rates and `least`"
         )
-    counts = {"in": made.traces, "out": made.members, "groups": made.groups}
+    counts = {"in": made.traces, "out": made.members, "groups": made.groups + made.repeated}
     names = ("problems", "problems_dropped", "sides", "cut_off", "pass_rates")
     facts = {name: value for name, value in asdict(made).items() if name in names}
+    facts |= {"repeated": made.repeated} if made.repeated else {}
     return run.publish(stage, started, counts=counts, dropped=made.dropped, facts=facts)
 
 
