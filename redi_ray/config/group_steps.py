@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from redi_ray.config.data import Strict
 from redi_ray.config.identity import plain
@@ -42,6 +43,16 @@ class TokenWeights(Strict):
     """The weight of a token. cDPO's is `1 - value` on the rejected side: where the value is small, the token is critical."""
 
 
+class TokenColumn(Strict):
+    """A number for each token of a sample, for objectives that read it by name."""
+
+    column: str
+    """The column."""
+    use: Literal["value", "running mean"] = "value"
+    """The numbers themselves, or at each token the mean of those from the sample's first to its own: OREAL's, of a token reward
+    model's logits."""
+
+
 class TurnFilter(Strict):
     """Which traces of several turns may be learnt from: those in which every turn of the model's but the last one calls a tool,
     which alone answers it, and the last one ends the trace. What goes is counted by its reason."""
@@ -76,6 +87,9 @@ class GroupSettings(Strict):
     """Column with parts of each sample, which become the members' weighted spans."""
     weights: TokenWeights | None = None
     """What each token of a member weighs; null weighs them alike."""
+    token_columns: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TokenColumn] = {}
+    """What an objective reads of each token, by the name that it reads it by (`sampler_logps`, `reward_mean`) -> the column, as a
+    name or with what becomes of its numbers. A sample without numbers is left out."""
     frequent_answers: float | None = Field(None, gt=0, le=1)
     """Of the samples that have a reward one stays of each of the most frequent answers, until these are the answers of so large a
     share of them; after the first, an answer counts that several samples give. Null keeps all samples."""
@@ -103,6 +117,16 @@ class GroupSettings(Strict):
     seed: int = 42
     """Order of the output, and what is picked."""
 
+    @field_validator("token_columns", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A column may stand for itself."""
+        if not isinstance(value, Mapping):
+            return value
+        if "ref_logps" in value:
+            raise ValueError("ref_logps are made by the training itself, of the model that it starts from")
+        return {name: {"column": of} if isinstance(of, str) else of for name, of in value.items()}
+
     @model_validator(mode="after")
     def _fits(self) -> GroupSettings:
         if not self.rewards and not self.scores:
@@ -121,7 +145,7 @@ class GroupSettings(Strict):
 
     def identity(self) -> dict[str, Any]:
         """What of it decides which groups there are: what came later counts where it is used."""
-        later = {"repeats": self.repeats}
+        later = {"repeats": self.repeats, "token_columns": self.token_columns}
         return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 

@@ -435,5 +435,7 @@ UNPAIRED = frozenset({"kto", "asymre", "advantage", "redi_groups", "s2r", "glow"
 """Names of those that read every sequence, paired or not (the same)."""
 REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip"})
 """Names of those that need rewards."""
+SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
+"""Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
 BY_UNIT = UNPAIRED - {"kto"} | {"sft", "dph"}
 """Names of those whose sequences may have several units."""

@@ -18,7 +18,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
-from redi_ray.config.token_steps import ContrastStep, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, LogpsStep, RectifySettings
 
 BY_COLUMN = "scores"
 """What the kind `select` calls its column."""
@@ -221,7 +221,8 @@ AnyStep = Annotated[
     | LocateStep
     | GroupsStep
     | RectifyStep
-    | ContrastStep,
+    | ContrastStep
+    | LogpsStep,
     Field(discriminator="do"),
 ]
 

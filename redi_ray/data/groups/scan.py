@@ -13,7 +13,7 @@ from redi_ray.config.group_steps import GroupSettings, TurnFilter
 from redi_ray.data.columns import beside
 from redi_ray.data.curate.scan import RATED, spelling
 from redi_ray.data.curate.work import PLACED, Passes, finish, finished, part_name, write_row_groups
-from redi_ray.data.weights import Weighing
+from redi_ray.data.weights import Reading, Weighing
 from redi_ray.schemas import CUT_OFF, turns_of
 from redi_ray.text.tool_calls import TurnRules, fault_of_turns
 
@@ -41,6 +41,8 @@ class Grouping(Passes):
     """Shards of the column of spans."""
     weighing: Weighing | None = None
     """The column that weighs tokens."""
+    readings: tuple[Reading, ...] = ()
+    """The columns that objectives read."""
 
     @property
     def names(self) -> list[str]:

@@ -16,7 +16,7 @@ from redi_ray.data.groups.choose import Losses, fault_of, lose_group, side_of
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import GROUP, TOKEN_WEIGHTS, turns_of, weighted
+from redi_ray.schemas import GROUP, TOKEN_COLUMNS, TOKEN_WEIGHTS, turns_of, weighted, with_token_columns
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.templates import without_ending
 from redi_ray.text.tokens import plain_ids, prompt_ids
@@ -65,8 +65,9 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     places = [(place["shard"], place["row"]) for choice in choices for place in choice["members"]]
     texts = fetch(grouping.verified, places, [*TEXTS, "turns"])
     spans = fetch(grouping.spans, places, ["trace_id", "spans"]) if grouping.spans is not None else {}
-    weighing = grouping.weighing
-    weights = {} if weighing is None else weighing.read({place: texts[place]["trace_id"] for place in places})
+    weighing, samples = grouping.weighing, {place: texts[place]["trace_id"] for place in places}
+    weights = {} if weighing is None else weighing.read(samples)
+    columns = {reading.name: reading.read(samples) for reading in grouping.readings}
     maker, groups = _Maker(grouping), []
     for choice in sorted(choices, key=lambda row: order_key(grouping.settings.seed, row["problem_id"])):
         at = [(place["shard"], place["row"]) for place in choice["members"]]
@@ -76,14 +77,20 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
                 "reward": reward,
                 "spans": spans[place]["spans"] if spans else None,
                 "weights": weights.get(place),
+                "columns": {name: values[place] for name, values in columns.items()},
             }
             for place, reward in zip(at, choice["rewards"], strict=True)
         ]
         groups += maker.groups(choice["problem_id"], traces, choice["draws"])
-    schema = GROUP if weighing is None else weighted(GROUP, weighing.tokenizer)
-    write_rows(grouping, "groups", name, groups, schema)
+    write_rows(grouping, "groups", name, groups, schema_of(grouping))
     maker.losses.write(grouping, name)
     return finish(mark, maker.counts + maker.losses.counts)
+
+
+def schema_of(grouping: Grouping) -> pa.Schema:
+    """GROUP, with what is said of tokens."""
+    schema = GROUP if grouping.weighing is None else weighted(GROUP, grouping.weighing.tokenizer)
+    return with_token_columns(schema, grouping.readings[0].tokenizer) if grouping.readings else schema
 
 
 class _Maker:
@@ -141,11 +148,14 @@ class _Maker:
             "prompt": messages,
             "members": [members[number] for number in draw],
         }
-        if self.grouping.weighing is None:
-            return group
-        weighed = [traces[number] for number in draw]
-        weights = [trace["weights"] if self.is_weighed(trace) else None for trace in weighed]
-        return {**group, TOKEN_WEIGHTS: weights}
+        drawn = [traces[number] for number in draw]
+        if self.grouping.weighing is not None:
+            group[TOKEN_WEIGHTS] = [trace["weights"] if self.is_weighed(trace) else None for trace in drawn]
+        if names := [reading.name for reading in self.grouping.readings]:
+            group[TOKEN_COLUMNS] = [
+                {"name": name, "values": [trace["columns"][name] for trace in drawn]} for name in names
+            ]
+        return group
 
     def is_weighed(self, trace: Row) -> bool:
         """Whether the tokens of a sample are weighed as the member that it becomes."""
@@ -160,6 +170,8 @@ class _Maker:
             return reason
         if trace["weights"] is None and self.is_weighed(trace):
             return NO_WEIGHTS
+        if lacking := next((name for name, values in trace["columns"].items() if values is None), None):
+            return f"no_{lacking}"
         tokens = self.answers.count_tokens(first, finished=finished or len(turns) > 1)
         tokens += sum(len(plain_ids(turn["content"], self.tokenizer)) for turn in turns[1:])
         return "too_long" if tokens > self.grouping.max_response_tokens else None

@@ -1,5 +1,5 @@
-"""A column of what two models say of each token of samples, by the policy that trains, over packs. A shard is one piece of work;
-one that is done is only counted."""
+"""A column of what models say of each token of samples, by the policy that trains, over packs: two of them in contrast, or one by
+its log-probs. A shard is one piece of work; one that is done is only counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from redi_ray.cluster.capacity import require_room
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
-from redi_ray.config.token_steps import ContrastSettings
+from redi_ray.config.token_steps import ContrastSettings, LogpsSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.curate.answers import Answers, is_finished
@@ -35,34 +35,49 @@ from redi_ray.text.spans import own_weights
 from redi_ray.text.templates import PromptError
 from redi_ray.text.tokens import Encoded
 from redi_ray.text.turns import encode_turns
+from redi_ray.train.fingerprints import model_fingerprint
 
-READ = ("problem", "problem_id", "completion", "turns", "finish_reason", "verdict")
+if TYPE_CHECKING:
+    from redi_ray.modeling.policy import Policy
+    from redi_ray.train.token_scores import TokenScorer
+
+READ = ("problem", "problem_id", "completion", "turns", "finish_reason")
 TOO_LONG, NOT_ENCODABLE = "too_long_for_the_models", "not_encodable"
 """Why a sample has no values, beside its verdict."""
 
 
 @dataclass(frozen=True)
-class Contrasting:
+class TokenScoring:
     """How, the same for every shard."""
 
+    step: str
+    """The kind of step, for messages."""
     samples: str
-    """Folder of the verified shards."""
+    """Folder of the shards, with verdicts or without."""
     out_uri: str
-    right: str
-    """The models' folders."""
-    wrong: str
+    models: Mapping[str, str]
+    """Role -> the model's folder."""
     tokenizer: str
     """The base model's folder."""
-    settings: ContrastSettings
+    settings: ContrastSettings | LogpsSettings
     prompt: PromptSettings
     overrides: ModelOverrides
     train: TrainSettings
     """Its precision, and what is held at a time."""
 
+    @property
+    def plain(self) -> ModelOverrides:
+        """Of the models: adapters belong to what is trained, and these are finished."""
+        return ModelOverrides(
+            rope_theta=self.overrides.rope_theta,
+            max_position_embeddings=self.overrides.max_position_embeddings,
+            trust_remote_code=self.overrides.trust_remote_code,
+        )
 
-def contrast_samples(names: list[str], how: Contrasting, trainer: TrainerSettings) -> Counter[str]:
-    """Write `<out_uri>/column/<name>` for every shard of samples, and `dropped`; the counts: `in`, `scored`, `tokens` and
-    `critical` (tokens below a half), and the samples without values by reason.
+
+def score_samples_tokens(names: list[str], how: TokenScoring, trainer: TrainerSettings) -> Counter[str]:
+    """Write `<out_uri>/column/<name>` for every shard of samples, and `dropped`; the counts: `in`, `scored`, `tokens` and of a
+    contrast `critical` (tokens below a half), and the samples without values by reason.
 
     Raises UserError where a model has another tokenizer than the base model, or does not fit.
     """
@@ -79,32 +94,32 @@ def contrast_samples(names: list[str], how: Contrasting, trainer: TrainerSetting
     return counts
 
 
-def require_one_tokenizer(how: Contrasting) -> None:
+def require_one_tokenizer(how: TokenScoring) -> None:
     """Raise UserError where a model has another tokenizer than the base model."""
     trusted = how.overrides.trust_remote_code
     ours = tokenizer_fingerprints(load_tokenizer(how.tokenizer, trusted))["tokenizer"]
-    for role, model in (("right", how.right), ("wrong", how.wrong)):
+    for role, model in how.models.items():
         if tokenizer_fingerprints(load_tokenizer(model, trusted))["tokenizer"] != ours:
             raise UserError(
-                f"contrast: the model `{role}` ({model}) has another tokenizer than the base model: train it from that one"
+                f"{how.step}: the model `{role}` ({model}) has another tokenizer than the base model: train it from that one"
             )
 
 
-def _mark(how: Contrasting, name: str) -> str:
+def _mark(how: TokenScoring, name: str) -> str:
     return storage.join(how.out_uri, "work", f"{name}.json")
 
 
-def _score(names: list[str], how: Contrasting, trainer: TrainerSettings) -> Iterator[dict[str, int]]:
+def _score(names: list[str], how: TokenScoring, trainer: TrainerSettings) -> Iterator[dict[str, int]]:
     resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
-    sizes = [count_parameters(model) for model in (how.right, how.wrong)]
+    sizes = [count_parameters(model) for model in how.models.values()]
     if None not in sizes:
         resources["memory"] = sum(filter(None, sizes)) * (2 if half_precision(how.train, trainer) else 4)
-        require_room("the contrast's scoring", [resources], trainer.label_selector)
+        require_room(f"the scoring of {how.step}", [resources], trainer.label_selector)
         if trainer.use_gpu:
             require_gpu_memory(int(resources["memory"]), trainer.label_selector)
     fewest, most = trainer.pool
     tasks = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names)).map_batches(
-        ContrastShard,
+        TokenScoringShard,
         fn_constructor_args=(how,),
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=min(fewest, len(names)), max_size=min(most, len(names))),
@@ -123,36 +138,35 @@ def _score(names: list[str], how: Contrasting, trainer: TrainerSettings) -> Iter
         raise
 
 
-class ContrastShard:
-    """An actor that holds the two models."""
+class TokenScoringShard:
+    """An actor that holds the models."""
 
-    def __init__(self, how: Contrasting) -> None:
+    def __init__(self, how: TokenScoring) -> None:
         import torch
 
-        from redi_ray.modeling.contrast import Contrast
         from redi_ray.modeling.policy import load_policy
         from redi_ray.train.shard import compute_dtype
 
         self.how, self.folder = how, tempfile.TemporaryDirectory()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
-        self.fingerprint = tokenizer_fingerprints(self.tokenizer)["tokenizer"]
-        # adapters belong to what is trained; these are finished models
-        plain = ModelOverrides(
-            rope_theta=how.overrides.rope_theta,
-            max_position_embeddings=how.overrides.max_position_embeddings,
-            trust_remote_code=how.overrides.trust_remote_code,
-        )
         dtype = compute_dtype(how.train.precision, self.device) or torch.float32
-        right, wrong = (
-            load_policy(self._local(role, model), plain, dtype=dtype).to(self.device).eval()
-            for role, model in (("right", how.right), ("wrong", how.wrong))
-        )
-        self.positions = min(
-            (found for policy in (right, wrong) if (found := longest_sequence(policy.model.config))), default=None
-        )
-        self.contrast = Contrast(right, wrong, how.settings.beta, how.train.head_chunk_tokens)
+        folders = {role: self._local(role, model) for role, model in how.models.items()}
+        policies = {
+            role: load_policy(of, how.plain, dtype=dtype).to(self.device).eval() for role, of in folders.items()
+        }
+        reaches = (longest_sequence(policy.model.config) for policy in policies.values())
+        self.positions = min((reach for reach in reaches if reach), default=None)
+        self.scorer, self.unscored = scorer_of(how, policies)
+        self.schema = token_scores(tokenizer_fingerprints(self.tokenizer)["tokenizer"], self._whose(folders))
         self.answers = Answers(self.tokenizer, how.prompt)
+
+    def _whose(self, folders: Mapping[str, str]) -> str | None:
+        """Fingerprint of the one model whose numbers these are."""
+        if not isinstance(self.how.settings, LogpsSettings):
+            return None
+        (folder,) = folders.values()
+        return model_fingerprint(folder, self.how.plain)
 
     def _local(self, role: str, model: str) -> str:
         """The model's folder here."""
@@ -172,8 +186,9 @@ class ContrastShard:
         def values(rows: pa.Table) -> list[dict[str, Any]]:
             return [{"values": found} for found in self.values(rows.to_pylist(), counts, drops)]
 
-        out, schema = storage.join(how.out_uri, "column", name), token_scores(self.fingerprint)
-        write_column(storage.join(how.samples, name), out, schema, READ, values)
+        source, out = storage.join(how.samples, name), storage.join(how.out_uri, "column", name)
+        read = READ if how.settings.verdicts is None else (*READ, "verdict")
+        write_column(source, out, self.schema, read, values)
         if drops.rows:
             parquet.write_table(
                 storage.join(how.out_uri, "dropped", name), pa.Table.from_pylist(drops.rows, schema=DROPPED)
@@ -181,11 +196,12 @@ class ContrastShard:
         return finish(_mark(how, name), counts)
 
     def values(self, rows: list[dict[str, Any]], counts: Counter[str], drops: Drops) -> list[np.ndarray | None]:
-        """Of each sample s `[own tokens]`, or None."""
+        """Of each sample the numbers `[own tokens]`, or None."""
+        wanted = self.how.settings.verdicts
         encoded: dict[int, Encoded] = {}
         for place, row in enumerate(rows):
             counts["in"] += 1
-            if row["verdict"] not in self.how.settings.verdicts:
+            if wanted is not None and row["verdict"] not in wanted:
                 counts[f"verdict_{row['verdict']}"] += 1
                 continue
             found = self.encode(row)
@@ -197,7 +213,9 @@ class ContrastShard:
             encoded[place] = found
         scored = dict(zip(encoded, self.score(list(encoded.values())), strict=True)) if encoded else {}
         for scores in scored.values():
-            counts.update(scored=1, tokens=len(scores), critical=int(np.count_nonzero(scores < 0.5)))
+            counts.update(scored=1, tokens=len(scores))
+            if isinstance(self.how.settings, ContrastSettings):
+                counts["critical"] += int(np.count_nonzero(scores < 0.5))
         return [scored.get(place) for place in range(len(rows))]
 
     def encode(self, row: Mapping[str, Any]) -> Encoded | str:
@@ -217,14 +235,26 @@ class ContrastShard:
         return found if own_weights(found)[1:].any() else f"{NOT_ENCODABLE}: no token is the model's own"
 
     def score(self, sequences: list[Encoded]) -> Iterator[np.ndarray]:
-        """s of the own tokens of each, in order, float32."""
-        from redi_ray.train.contrast import score_tokens
+        """The numbers of the own tokens of each, in order, float32."""
+        from redi_ray.train.token_scores import score_tokens
 
         own = [own_weights(one) for one in sequences]
         scores = score_tokens(
-            self.contrast,
+            self.scorer,
             [(one.input_ids, one.prompt_length, weights) for one, weights in zip(sequences, own, strict=True)],
+            unscored=self.unscored,
             tokens_per_pack=self.how.train.tokens_per_pack,
             device=self.device,
         )
         return (found[weights != 0] for found, weights in zip(scores, own, strict=True))
+
+
+def scorer_of(how: TokenScoring, policies: Mapping[str, Policy]) -> tuple[TokenScorer, float]:
+    """What scores tokens, and the number of one that nothing predicts."""
+    from redi_ray.modeling.contrast import MOST, Contrast
+    from redi_ray.train.token_scores import by_contrast, by_logps
+
+    chunk = how.train.head_chunk_tokens
+    if isinstance(how.settings, ContrastSettings):
+        return by_contrast(Contrast(policies["right"], policies["wrong"], how.settings.beta, chunk)), MOST
+    return by_logps(policies["model"], chunk), 0.0
