@@ -85,6 +85,9 @@ class GroupSettings(Strict):
     """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
+    span_baseline: int | None = Field(None, ge=1)
+    """From each span's value the mean is taken of the spans at the same place in samples of problems that are solved as often, if
+    there are so many of them at the least (S2R's process rewards: 10); null takes nothing."""
     weights: TokenWeights | None = None
     """What each token of a member weighs; null weighs them alike."""
     token_columns: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TokenColumn] = {}
@@ -131,6 +134,8 @@ class GroupSettings(Strict):
     def _fits(self) -> GroupSettings:
         if not self.rewards and not self.scores:
             raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
+        if self.span_baseline is not None and self.spans is None:
+            raise ValueError("span_baseline is taken from the values of spans: name their column in `spans`")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
         if self.most is not None and self.most < self.least:
@@ -145,7 +150,7 @@ class GroupSettings(Strict):
 
     def identity(self) -> dict[str, Any]:
         """What of it decides which groups there are: what came later counts where it is used."""
-        later = {"repeats": self.repeats, "token_columns": self.token_columns}
+        later = {"repeats": self.repeats, "token_columns": self.token_columns, "span_baseline": self.span_baseline}
         return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 

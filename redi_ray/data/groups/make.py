@@ -20,6 +20,7 @@ from redi_ray.data.curate.work import (
     read_row_group,
     write_row_groups,
 )
+from redi_ray.data.groups.baselines import Sums, add_up, place_of, rate_of
 from redi_ray.data.groups.choose import Losses, Traces, choose
 from redi_ray.data.groups.scan import Grouping, scan
 from redi_ray.data.groups.write import CHOSEN, write_group
@@ -118,7 +119,7 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
     mark = grouping.work("chosen", f"{partition:05d}.json")
     if (known := finished(mark)) is not None:
         return known
-    losses, counts, rates = Losses(), Counter[str](), []
+    losses, counts, rates, sums = Losses(), Counter[str](), [], Sums()
     choices: list[list[dict[str, Any]]] = [[] for _ in range(grouping.groups)]
     for problem_id, traces in _problems(grouping, partition, losses):
         counts["problems"] += 1
@@ -130,17 +131,21 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
         used = {trace["sample_index"] for draw in draws for trace in draw}
         members = [trace for trace in traces if trace["sample_index"] in used]
         index = {trace["sample_index"]: number for number, trace in enumerate(members)}
+        add_up(sums, rate_of(rates[-1]), [trace["span_values"] for trace in members])
         home = min(places, key=lambda place: (place["shard"], place["row"]))
         choices[grouping.group_of[home["shard"]]].append(
             {
                 "problem_id": problem_id,
                 "home": home,
+                "rate": rate_of(rates[-1]),
                 "members": [{"shard": trace["shard"], "row": trace["row"]} for trace in members],
                 "rewards": [trace["reward"] for trace in members],
                 "draws": [[index[trace["sample_index"]] for trace in draw] for draw in draws],
             }
         )
     write_row_groups(grouping.work("chosen", part_name(partition)), choices, CHOSEN)
+    if grouping.settings.span_baseline is not None:
+        storage.write_json(place_of(grouping, partition), sums)
     counts.update(count_rates(rates))
     losses.write(grouping, f"choose-{part_name(partition)}")
     return finish(mark, counts + losses.counts)

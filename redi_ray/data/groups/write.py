@@ -12,6 +12,7 @@ from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.data.curate.choice import PLACE
 from redi_ray.data.curate.work import finish, finished, order_key, part_name, read_row_group, write_rows
 from redi_ray.data.curate.write import TEXTS, fetch
+from redi_ray.data.groups.baselines import Baselines
 from redi_ray.data.groups.choose import Losses, fault_of, lose_group, side_of
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.weights import NO_WEIGHTS
@@ -25,6 +26,7 @@ CHOSEN = pa.schema(
     [
         pa.field("problem_id", pa.string(), nullable=False),
         pa.field("home", PLACE, nullable=False),  # of the problem's first sample in the shards
+        pa.field("rate", pa.string()),  # the problem's pass rate, as a fraction
         pa.field("members", pa.list_(PLACE), nullable=False),
         pa.field("rewards", pa.list_(pa.float64()), nullable=False),
         pa.field("draws", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each group, which of the members it has
@@ -68,6 +70,7 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     weighing, samples = grouping.weighing, {place: texts[place]["trace_id"] for place in places}
     weights = {} if weighing is None else weighing.read(samples)
     columns = {reading.name: reading.read(samples) for reading in grouping.readings}
+    baselines = Baselines.read(grouping)
     maker, groups = _Maker(grouping), []
     for choice in sorted(choices, key=lambda row: order_key(grouping.settings.seed, row["problem_id"])):
         at = [(place["shard"], place["row"]) for place in choice["members"]]
@@ -75,7 +78,7 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
             {
                 **texts[place],
                 "reward": reward,
-                "spans": spans[place]["spans"] if spans else None,
+                "spans": less_baselines(spans[place]["spans"], choice["rate"], baselines) if spans else None,
                 "weights": weights.get(place),
                 "columns": {name: values[place] for name, values in columns.items()},
             }
@@ -85,6 +88,16 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     write_rows(grouping, "groups", name, groups, schema_of(grouping))
     maker.losses.write(grouping, name)
     return finish(mark, maker.counts + maker.losses.counts)
+
+
+def less_baselines(spans: list[Row] | None, rate: str | None, baselines: Baselines | None) -> list[Row] | None:
+    """A sample's spans with the baselines taken from their values."""
+    if spans is None or baselines is None:
+        return spans
+    return [
+        span if span["value"] is None else {**span, "value": span["value"] - baselines.of(rate, place)}
+        for place, span in enumerate(spans)
+    ]
 
 
 def schema_of(grouping: Grouping) -> pa.Schema:

@@ -207,6 +207,32 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
 
 
+def test_spans_lose_the_mean_of_their_peers(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """Two problems solved 1 of 2 times, one always. Values of the first and second spans of the halves' samples: 1, -1, 1, 1 and
+    1, -1 (the others have none): means .5 and 0; with 3 peers asked for, the second spans have no baseline, nor has the third
+    problem's one sample."""
+    rows = [
+        trace(name, at, verdict, "abcdef") for name in ("p", "q") for at, verdict in enumerate(("correct", "wrong"))
+    ]
+    rows.append(trace("r", 0, "correct", "abcdef"))
+    values = [[1, 1], [-1, -1], [1], [1], [-1, 1]]
+    spans = [
+        [{"turn": 0, "start": n, "end": n + 1, "label": "l", "value": float(v)} for n, v in enumerate(of)]
+        for of in values
+    ]
+    taken = {}
+    for least in (None, 2, 3):
+        _, groups = grouped(
+            tmp_path / str(least), bpe_tokenizer, [rows[:3], rows[3:]], columns={"spans": [spans[:3], spans[3:]]},
+            spans="spans", span_baseline=least, least=1,
+        )  # fmt: skip
+        groups.sort(key=lambda group: group["problem_id"])
+        taken[least] = [[span["value"] for span in member["spans"]] for group in groups for member in group["members"]]
+    assert taken[None] == values
+    assert taken[2] == [[0.5, 1], [-1.5, -1], [0.5], [0.5], [-1, 1]]
+    assert taken[3] == taken[2]
+
+
 def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:
     """One right and one wrong trace by the seed; one whose last output is an error, that only answers, or that reached a limit,
     goes by name and makes no pair."""
