@@ -14,8 +14,9 @@ a token's log-prob is known and before its gradient is needed:
     coefficient of a token = weight * d psi / d score of its unit + d phi / d its log-prob
 
 How to add one
-1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, its `name` a new tag, each hyper-parameter with a
-   default and a docstring, its range checked in `__post_init__`; add it to the `Objective` union there.
+1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, or beside its family in `rollout_objectives.py`, its `name` a
+   new tag, each hyper-parameter with a default and a docstring, its range checked in `__post_init__`; add it to the `Objective`
+   union.
 2. The function, here, beside its family or in a new file: `def mine(scores, settings, progress)`. Its docstring gives
    the paper, the formula, the symbols and the denominator. `scores.mean_logps()` are per-token, `scores.logps` summed,
    `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected,

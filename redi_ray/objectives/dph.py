@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from redi_ray.config.objectives import DphObjective
+from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.objectives.base import Tokens
 
 LARGEST_LOG_RATIO = 20.0

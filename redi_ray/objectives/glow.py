@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import GlowObjective
+from redi_ray.config.rollout_objectives import GlowObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
 
 

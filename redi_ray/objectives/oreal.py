@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import OrealObjective
+from redi_ray.config.rollout_objectives import OrealObjective
 from redi_ray.objectives.base import SAMPLER, Scores, Tokens
 from redi_ray.objectives.dph import LARGEST_LOG_RATIO
 from redi_ray.objectives.rewards import advantages_of

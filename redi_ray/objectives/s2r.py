@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import S2rObjective
+from redi_ray.config.rollout_objectives import S2rObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
 from redi_ray.objectives.rewards import rewards_of
 
@@ -18,7 +18,8 @@ def s2r(scores: Scores, settings: S2rObjective, _progress: float) -> tuple[Tenso
 
     Outcome level: a unit is a sequence, r = +1 where its last answer is right, else -1. Process level: a unit is a segment
     (an answer or a verification, `units: spans`), r = +-1 by whether it is right or true, less the baseline of its place and
-    the problem's accuracy (`span_baseline` of a step `groups`). Denominators: a unit's scored tokens, then the units of the global batch.
+    the problem's accuracy (`span_baseline` of a step `groups`). Denominators: a unit's scored tokens, then the units of the
+    global batch.
 
     A carries no gradient, as an advantage does. In the paper's code that is so at process level only; `kl_gradient` is its
     form at outcome level, where the slope in s at the reference is -(r - kl) instead of -r. The code, not the text, was read

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import NftObjective, PpoClipObjective, ToprObjective
+from redi_ray.config.rollout_objectives import NftObjective, PpoClipObjective, ToprObjective
 from redi_ray.objectives.base import SAMPLER, Metrics, Scores, Tokens, detached
 from redi_ray.objectives.dph import LARGEST_LOG_RATIO
 from redi_ray.objectives.rewards import advantages_of, group_mean, rewards_of

@@ -7,34 +7,26 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import ray
 
-from redi_ray.cluster.capacity import require_room
-from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.token_steps import ContrastSettings, LogpsSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
-from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
 from redi_ray.errors import UserError
-from redi_ray.modeling.limits import count_parameters, longest_sequence
+from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
-from redi_ray.schemas import token_scores, turns_of
-from redi_ray.stages.references import half_precision, require_gpu_memory
+from redi_ray.schemas import token_scores
+from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard, plain_overrides
 from redi_ray.stages.remote import remotely
 from redi_ray.store import parquet, storage
-from redi_ray.text.prompts import to_messages
 from redi_ray.text.spans import own_weights
-from redi_ray.text.templates import PromptError
 from redi_ray.text.tokens import Encoded
-from redi_ray.text.turns import encode_turns
 from redi_ray.train.fingerprints import model_fingerprint
 
 if TYPE_CHECKING:
@@ -42,8 +34,6 @@ if TYPE_CHECKING:
     from redi_ray.train.token_scores import TokenScorer
 
 READ = ("problem", "problem_id", "completion", "turns", "finish_reason")
-TOO_LONG, NOT_ENCODABLE = "too_long_for_the_models", "not_encodable"
-"""Why a sample has no values, beside its verdict."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +55,6 @@ class TokenScoring:
     train: TrainSettings
     """Its precision, and what is held at a time."""
 
-    @property
-    def plain(self) -> ModelOverrides:
-        """Of the models: adapters belong to what is trained, and these are finished."""
-        return ModelOverrides(
-            rope_theta=self.overrides.rope_theta,
-            max_position_embeddings=self.overrides.max_position_embeddings,
-            trust_remote_code=self.overrides.trust_remote_code,
-        )
-
 
 def score_samples_tokens(names: list[str], how: TokenScoring, trainer: TrainerSettings) -> Counter[str]:
     """Write `<out_uri>/column/<name>` for every shard of samples, and `dropped`; the counts: `in`, `scored`, `tokens` and of a
@@ -89,8 +70,11 @@ def score_samples_tokens(names: list[str], how: TokenScoring, trainer: TrainerSe
         left += [] if known is not None else [name]
     if left:
         remotely(require_one_tokenizer, how)
-    for found in _score(left, how, trainer) if left else ():
-        counts.update(found)
+        models, what = [*how.models.values()], f"the scoring of {how.step}"
+        for found in each_model_shard(
+            left, TokenScoringShard, how, what=what, models=models, train=how.train, trainer=trainer
+        ):
+            counts.update(found)
     return counts
 
 
@@ -109,35 +93,6 @@ def _mark(how: TokenScoring, name: str) -> str:
     return storage.join(how.out_uri, "work", f"{name}.json")
 
 
-def _score(names: list[str], how: TokenScoring, trainer: TrainerSettings) -> Iterator[dict[str, int]]:
-    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
-    sizes = [count_parameters(model) for model in how.models.values()]
-    if None not in sizes:
-        resources["memory"] = sum(filter(None, sizes)) * (2 if half_precision(how.train, trainer) else 4)
-        require_room(f"the scoring of {how.step}", [resources], trainer.label_selector)
-        if trainer.use_gpu:
-            require_gpu_memory(int(resources["memory"]), trainer.label_selector)
-    fewest, most = trainer.pool
-    tasks = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names)).map_batches(
-        TokenScoringShard,
-        fn_constructor_args=(how,),
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(min_size=min(fewest, len(names)), max_size=min(most, len(names))),
-        num_cpus=trainer.cpus_per_worker,
-        num_gpus=1 if trainer.use_gpu else 0,
-        memory=resources.get("memory"),
-        label_selector=trainer.label_selector or None,
-    )
-    tasks.context.raise_original_map_exception = True  # or a UserError would arrive as text
-    try:
-        for row in tasks.iter_rows():
-            yield {name: int(number) for name, number in zip(row["reasons"], row["counts"], strict=True)}
-    except ray.exceptions.RayTaskError as error:
-        if (told := user_error(error)) is not None:
-            raise told from None
-        raise
-
-
 class TokenScoringShard:
     """An actor that holds the models."""
 
@@ -149,35 +104,18 @@ class TokenScoringShard:
 
         self.how, self.folder = how, tempfile.TemporaryDirectory()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
-        dtype = compute_dtype(how.train.precision, self.device) or torch.float32
-        folders = {role: self._local(role, model) for role, model in how.models.items()}
-        policies = {
-            role: load_policy(of, how.plain, dtype=dtype).to(self.device).eval() for role, of in folders.items()
-        }
-        reaches = (longest_sequence(policy.model.config) for policy in policies.values())
-        self.positions = min((reach for reach in reaches if reach), default=None)
+        plain, dtype = plain_overrides(how.overrides), compute_dtype(how.train.precision, self.device) or torch.float32
+        folders = {role: at_hand(model, f"{self.folder.name}/{role}") for role, model in how.models.items()}
+        policies = {role: load_policy(of, plain, dtype=dtype).to(self.device).eval() for role, of in folders.items()}
         self.scorer, self.unscored = scorer_of(how, policies)
-        self.schema = token_scores(tokenizer_fingerprints(self.tokenizer)["tokenizer"], self._whose(folders))
-        self.answers = Answers(self.tokenizer, how.prompt)
-
-    def _whose(self, folders: Mapping[str, str]) -> str | None:
-        """Fingerprint of the one model whose numbers these are."""
-        if not isinstance(self.how.settings, LogpsSettings):
-            return None
-        (folder,) = folders.values()
-        return model_fingerprint(folder, self.how.plain)
-
-    def _local(self, role: str, model: str) -> str:
-        """The model's folder here."""
-        if model.startswith("s3://"):
-            storage.download(model, Path(self.folder.name) / role)
-            return str(Path(self.folder.name) / role)
-        return model
+        tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
+        whose = model_fingerprint(folders["model"], plain) if isinstance(how.settings, LogpsSettings) else None
+        self.schema = token_scores(tokenizer_fingerprints(tokenizer)["tokenizer"], whose)
+        reaches = (longest_sequence(policy.model.config) for policy in policies.values())
+        self.encoder = SampleEncoder(tokenizer, how.prompt, min((reach for reach in reaches if reach), default=None))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        told = [self.shard(str(name)) for name in batch["name"]]
-        return {"reasons": [list(one) for one in told], "counts": [list(one.values()) for one in told]}
+        return call_shards(self, batch)
 
     def shard(self, name: str) -> Counter[str]:
         """Write one shard of the column; its counts."""
@@ -204,7 +142,7 @@ class TokenScoringShard:
             if wanted is not None and row["verdict"] not in wanted:
                 counts[f"verdict_{row['verdict']}"] += 1
                 continue
-            found = self.encode(row)
+            found = self.encoder.encode(row, self.encoder.turns(row))
             if isinstance(found, str):
                 reason, _, detail = found.partition(": ")
                 counts[reason] += 1
@@ -217,22 +155,6 @@ class TokenScoringShard:
             if isinstance(self.how.settings, ContrastSettings):
                 counts["critical"] += int(np.count_nonzero(scores < 0.5))
         return [scored.get(place) for place in range(len(rows))]
-
-    def encode(self, row: Mapping[str, Any]) -> Encoded | str:
-        """The sample as it is trained on, or why it cannot be."""
-        turns = [
-            self.answers.message(turn["content"]) if turn["role"] == "assistant" else turn for turn in turns_of(row)
-        ]
-        whole = is_finished(row) and turns[-1]["role"] == "assistant"
-        try:
-            found = encode_turns(
-                to_messages(row["problem"], self.how.prompt), turns, self.tokenizer, self.how.prompt, finished=whole
-            )
-        except (ValueError, PromptError) as error:
-            return f"{NOT_ENCODABLE}: {error}"
-        if self.positions is not None and len(found.input_ids) > self.positions:
-            return f"{TOO_LONG}: {len(found.input_ids)} tokens"
-        return found if own_weights(found)[1:].any() else f"{NOT_ENCODABLE}: no token is the model's own"
 
     def score(self, sequences: list[Encoded]) -> Iterator[np.ndarray]:
         """The numbers of the own tokens of each, in order, float32."""

@@ -83,7 +83,9 @@ def test_vllms_log_probs_are_those_of_the_scoring_step(tmp_path: Path):
             )
         )
         found = []
-        for one, encoded in zip(sampled, map(shard.encode, rows), strict=True):
+        for one, encoded in zip(
+            sampled, (shard.encoder.encode(row, shard.encoder.turns(row)) for row in rows), strict=True
+        ):
             if isinstance(encoded, str) or encoded.input_ids[-len(one["ids"]) :] != one["ids"]:
                 continue
             (scores,) = shard.score([encoded])
