@@ -107,6 +107,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=oreal,
         columns=oreal_columns,
         per_unit=oreal_advantages,
+        compares_sides=True,
         several_units=True,
     ),
     "nft": ObjectiveSpec(
@@ -117,6 +118,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=nft,
         columns=sampler_column,
         per_unit=nft_rates,
+        compares_sides=True,
         several_units=True,
     ),
     "ppo_clip": ObjectiveSpec(

@@ -186,6 +186,8 @@ class ObjectiveSpec:
     """Whether every unit must have a reward."""
     compares_rewards: Callable[[Any], bool] = never
     """Whether, under these settings, only differences of rewards within a group count."""
+    compares_sides: bool = False
+    """Whether only groups with both sides count."""
     several_units: bool = False
     """Whether sequences may have several units. Without it a score is a sequence's."""
 
