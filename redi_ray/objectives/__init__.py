@@ -31,8 +31,8 @@ How to add one
    What it reads and the data lack is refused by name before the first step (`redi_ray.train.requirements`).
 4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks psi and phi against finite differences
    and what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
-   `formula` in `tests/train`, by which `test_step.py` checks padding, packing, chunks and ranks, with weights that are not 0 and 1
-   and several units; write down one identity it must obey (a limit, a special case, a value at policy == reference).
+   `formula` in `tests/train`, by which `test_step.py` checks padding, packing, chunks and ranks, with weights that are not 0
+   and 1 and several units; write down one identity it must obey (a limit, a special case, a value at policy == reference).
 
 Nothing else changes: the config, its schema, the stages and the monitors take the name and the metrics from here.
 """
