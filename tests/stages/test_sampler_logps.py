@@ -56,7 +56,7 @@ if __name__ == "__main__":
 def test_vllms_log_probs_are_those_of_the_scoring_step(tmp_path: Path):
     """Of the prefix, which was not sampled, only the scoring step has log-probs. A sample whose text is read as other tokens than
     were drawn has no comparison."""
-    model, other = tiny(tmp_path / "model", 0), tiny(tmp_path / "other", 1)
+    model, other = (tiny(tmp_path / name, seed, hidden=64) for seed, name in enumerate(("model", "other")))
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     told = {**os.environ, **environment(EngineSettings(device="cpu"))}

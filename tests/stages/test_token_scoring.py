@@ -48,9 +48,9 @@ SHARDS: list[Rows] = [
 NAMES = ["round-000/part-0.parquet", "round-000/part-1.parquet"]
 
 
-def tiny(folder: Path, seed: int, alphabet: str = "0123456789+=") -> str:
+def tiny(folder: Path, seed: int, alphabet: str = "0123456789+=", hidden: int = 32) -> str:
     torch.manual_seed(seed)
-    shape = Architecture(hidden_size=32, num_layers=1, num_heads=2, num_kv_heads=2, max_position_embeddings=128)
+    shape = Architecture(hidden_size=hidden, num_layers=1, num_heads=2, num_kv_heads=2, max_position_embeddings=128)
     save_scratch_model(shape, character_tokenizer(alphabet), folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
