@@ -93,7 +93,7 @@ class Arrays:
             mismatched = self.mismatched(store, plan.sequences)
         bound = BoundObjective(store, plan, objective, 0.0, units, mismatched)
         pack = Pack(tuple(plan.sequences.tolist()), len(store.tokens))
-        tensors = pack_tensors(store, pack, units.slots, torch.device("cpu"), columns=columns_of(bound.spec))
+        tensors = pack_tensors(store, pack, units.slots, torch.device("cpu"), columns=columns_of(objective))
         given = self._policy(tensors.targets.numpy())
         sums = torch.zeros(len(units.lengths), dtype=torch.float64)
         tensors.add_to(sums, given)

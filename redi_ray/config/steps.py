@@ -18,7 +18,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
 from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
-from redi_ray.config.token_steps import ContrastStep, CriticalSettings, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, CriticalSettings, LogpsStep, RectifySettings
 
 BY_COLUMN = "scores"
 """What the kind `select` calls its column."""
@@ -259,7 +259,8 @@ AnyStep = Annotated[
     | GroupsStep
     | RectifyStep
     | CriticalStep
-    | ContrastStep,
+    | ContrastStep
+    | LogpsStep,
     Field(discriminator="do"),
 ]
 

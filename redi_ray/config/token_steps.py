@@ -1,4 +1,4 @@
-"""Named steps on parts of samples: the first wrong step anew, and what two models say of each token."""
+"""Named steps on parts of samples: the first wrong step anew, and what models say of each token."""
 
 from __future__ import annotations
 
@@ -53,6 +53,34 @@ class CriticalSettings(Strict):
     first. The paper's 3 belongs to 64 continuations."""
     seed: int = 0
     """Of the draw."""
+
+
+class LogpsSettings(Strict):
+    """Which samples a model's log-probs are taken of."""
+
+    verdicts: list[Judged] | None = None
+    """Those with one of these verdicts; null: all."""
+
+
+class LogpsStep(LogpsSettings):
+    """A column with the log-prob of each token by a model, at temperature 1: of the one that sampled them, `sampler_logps`."""
+
+    do: Literal["logps"]
+    """The kind of step."""
+    of: str
+    """Traces, with verdicts or without."""
+    model: str
+    """The model."""
+
+    @property
+    def grain(self) -> Grain:
+        """Of the column."""
+        return "token"
+
+    @property
+    def settings(self) -> LogpsSettings:
+        """What of it decides the values, beside the model."""
+        return LogpsSettings(verdicts=self.verdicts)
 
 
 class ContrastStep(ContrastSettings):

@@ -29,18 +29,18 @@ from redi_ray.config.steps import (
     TrainStep,
     VerifyStep,
 )
-from redi_ray.config.token_steps import ContrastStep
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
-from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, written
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
     check_weights,
-    contrasting,
     grouping,
     judging_tokens,
     locating,
     rectifying,
+    scoring_tokens,
     selecting,
 )
 from redi_ray.stages.groups import Learnt
@@ -113,7 +113,13 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     ScoreStep: lambda step: {"of": step.of},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
-    GroupsStep: lambda step: {"of": step.of, **{BY + name: name for name in step.columns}, **_weights(step)},
+    LogpsStep: lambda step: {"of": step.of, "model": step.model},
+    GroupsStep: lambda step: {
+        "of": step.of,
+        **{BY + name: name for name in step.columns},
+        **_weights(step),
+        **{TOKENS + name: column.column for name, column in step.token_columns.items()},
+    },
     RectifyStep: lambda step: {"of": step.of, "at": step.at, "model": step.model},
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
@@ -209,7 +215,8 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     SelectStep: _selecting,
     ScoreStep: _scoring,
     LocateStep: locating,
-    ContrastStep: contrasting,
+    ContrastStep: scoring_tokens,
+    LogpsStep: scoring_tokens,
     GroupsStep: grouping,
     RectifyStep: _rectifying,
     CriticalStep: _judging,

@@ -12,9 +12,9 @@ from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
 from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
-from redi_ray.config.token_steps import ContrastStep
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
-from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.rounds import written
 from redi_ray.text.steps import LABELS
 
@@ -33,11 +33,11 @@ def locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: 
     yield Step(name, "locate", inputs, settings=settings.settings, own=True)
 
 
-def contrasting(
-    config: ExperimentConfig, name: str, settings: ContrastStep, inputs: Mapping[str, str]
+def scoring_tokens(
+    config: ExperimentConfig, name: str, settings: ContrastStep | LogpsStep, inputs: Mapping[str, str]
 ) -> Iterator[Step]:
-    """A step that scores tokens by two models."""
-    yield Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+    """A step in which models say something of each token."""
+    yield Step(name, settings.do, {**inputs, "base": BASE}, settings=settings.settings, own=True)
 
 
 def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Iterator[Step]:
@@ -50,10 +50,13 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
             )
         _check_column(config, here, column, grain)
     check_weights(config, name, settings.weights)
+    for read, of in settings.token_columns.items():
+        _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, "token")
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
     words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
+    words |= {TOKENS + read: f"token_columns.{read}" for read in settings.token_columns}
     inputs = {**inputs, "base": BASE}
     yield Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
 
@@ -75,7 +78,7 @@ def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | N
 def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
     """Raise GraphError where a step makes a column at another grain."""
     step = config.steps.get(written(column))
-    if not isinstance(step, ScoreStep | LocateStep | ContrastStep):
+    if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep):
         return
     if step.grain != grain:
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.config.selection import KeptSamples
@@ -197,8 +198,10 @@ class GroupedWorkload(Workload):
     @property
     def groups(self) -> int:
         settings, found = self.settings, self.problems
-        if (settings.min_rate, settings.max_rate) != (0, 1):
+        if (settings.min_rate, settings.max_rate) != (0, 1) or settings.repeats:
             found *= self.assume["selected_share"]
+        if settings.repeats:  # as if each were as frequent as the others
+            found *= fmean(entry.times for entry in settings.repeats)
         if settings.both_sides:
             found *= self.share("paired")
         return round(found) if sum(self._sides) > settings.least - 0.5 else 0

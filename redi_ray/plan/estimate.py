@@ -18,7 +18,15 @@ from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.derived import KeptWorkload, workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
-from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
+from redi_ray.plan.trainings import (
+    contrast_cost,
+    corpus_cost,
+    logps_cost,
+    reference_costs,
+    training_cost,
+    training_of,
+    trainings,
+)
 from redi_ray.plan.workload import Workload
 
 Lines = Iterator[StageCost | Beside]
@@ -47,6 +55,7 @@ class _Estimate:
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
             "contrast": self._contrast,
+            "logps": self._logps,
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
             "token_starts": lambda step: self._beside(
@@ -166,6 +175,9 @@ class _Estimate:
 
     def _contrast(self, step: Step) -> Lines:
         yield contrast_cost(self.inputs, self._work(step), step)
+
+    def _logps(self, step: Step) -> Lines:
+        yield logps_cost(self.inputs, self._work(step), step)
 
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")

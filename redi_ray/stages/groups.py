@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_WEIGHTS
+from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_COLUMNS, TOKEN_WEIGHTS
 from redi_ray.text.templates import Message
 
 Learnt = Literal["examples", "pairs", "groups"]
@@ -29,6 +29,8 @@ READS: dict[Learnt, tuple[Learnt, ...]] = {
 """Tables that can be made into each kind, the best first."""
 WEIGHTS = "weights"
 """Of a member: its part of the row's `token_weights`, where there are any."""
+COLUMNS = "columns"
+"""Of a member: its part of the row's `token_columns`, by name."""
 NO_POSITIVE, UNPAIRED = "no_positive", "unpaired"
 """Why a group gives nothing: none of its members is of side +1; they are not one of +1 and one of -1."""
 
@@ -44,6 +46,9 @@ def groups_of(row: Row, table: Learnt, kind: Learnt) -> list[Group] | str:
     if (weights := row.get(TOKEN_WEIGHTS)) is not None:
         paired = zip(group["members"], weights, strict=True)
         group["members"] = [{**member, WEIGHTS: mine} for member, mine in paired]
+    if (columns := row.get(TOKEN_COLUMNS)) is not None:
+        of_each = [{one["name"]: one["values"][at] for one in columns} for at in range(len(group["members"]))]
+        group["members"] = [{**member, COLUMNS: mine} for member, mine in zip(group["members"], of_each, strict=True)]
     sides = [member["side"] for member in group["members"]]
     if kind == "examples" and table != "examples":
         chosen = [member for member in group["members"] if member["side"] == 1]

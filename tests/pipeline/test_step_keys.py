@@ -28,7 +28,7 @@ from redi_ray.config.steps import (
     TrainStep,
     VerifyStep,
 )
-from redi_ray.config.token_steps import ContrastStep
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import states
@@ -101,7 +101,15 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5, "min_rate": 0.1, "max_rate": 0.9,
          "both_sides": True, "least": 1, "most": 4, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
-         "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True},
+         "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True,
+         "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"sampler_logps": "tokens"}, "span_baseline": 10},
+    ),
+    "groups, repeated, with token columns": (
+        {"do": "groups", "of": "verified", "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"one": "tokens"}},
+        {"repeats": [{"below": 0.5, "times": 3}], "token_columns": {"one": {"column": "tokens", "use": "running mean"}}},
+    ),
+    "logps": (
+        {"do": "logps", "of": "verified", "model": "sft"}, {"of": "own_math", "model": "base", "verdicts": ["correct"]},
     ),
     "contrast": (
         {"do": "contrast", "of": "verified", "right": "sft", "wrong": "base"},
@@ -143,7 +151,8 @@ BESIDE: dict[str, Any] = {
 """What the steps above take."""
 SUITED = {
     "groups": {"of": {"scores": {}, "rewards": {"correct": 1}}, "weights.side": {"weights": {"column": "tokens"}},
-               "weights.use": {"weights": {"column": "tokens"}}, **{f"turns.{name}": {"turns": {}} for name in
+               "weights.use": {"weights": {"column": "tokens"}}, "span_baseline": {"spans": "matches"},
+               **{f"turns.{name}": {"turns": {}} for name in
                ("least_calls", "most_turns", "error_words", "cut_off")}},
 }  # fmt: skip
 """What else is set, before and after, for a field to be set."""
@@ -237,7 +246,7 @@ def test_no_field_is_left_out() -> None:
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
-        "critical": paths(CriticalStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
+        "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)},
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip

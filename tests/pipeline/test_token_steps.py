@@ -29,6 +29,9 @@ STEPS: dict[str, Any] = {
     "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
     "judged": CRITICAL,
     "rollouts": {"do": "groups", "of": "own_math", "weights": {"column": "critical", "side": "both"}},
+    "logps": {"do": "logps", "of": "own", "model": "sft"},
+    "sampled": {"do": "groups", "of": "own_math", "token_columns": {"sampler_logps": "logps"}},
+    "topr": {"do": "train", "from": "sft", "on": "sampled", "objective": {"name": "topr"}},
 }
 
 
@@ -58,6 +61,8 @@ def test_a_rectifying_step_brings_what_it_needs():
         "of": "judged-starts", "right": "judged-verified", "column": "critical", "base": "base"
     }  # fmt: skip
     assert found["weighed"].inputs["weights"] == found["rollouts"].inputs["weights"] == "critical"
+    assert found["logps"].inputs == {"of": "own", "model": "sft", "base": "base"}
+    assert found["sampled"].inputs == {"of": "own_math", "tokens sampler_logps": "logps", "base": "base"}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +86,15 @@ def test_a_rectifying_step_brings_what_it_needs():
         ({"steps": {**RECTIFY, "labels": ["wrong", "bad"]}}, "steps: `labels` names bad, and `marked` labels steps right"),
         ({"cdpo": {**STEPS["cdpo"], "objective": {"name": "sft"}}},
          "cdpo: sft learns from the positives of weighed, whose tokens are not weighed"),
+        ({"logps": {**STEPS["logps"], "model": "base"}},
+         "sampled: `token_columns.sampler_logps: logps` has the log-probs of base, and the samples are those of sft"),
+        ({"logps": {**STEPS["logps"], "of": "traces"}},
+         "`token_columns.sampler_logps: logps` is a column of traces, which has other samples than own_math"),
+        ({"sampled": {**STEPS["sampled"], "token_columns": {"sampler_logps": "marked"}}},
+         "sampled: `token_columns.sampler_logps: marked` is a column at grain span, and token is needed there"),
+        ({"topr": {**STEPS["topr"], "on": "rollouts"}}, "topr: topr reads sampler_logps of each token, and rollouts has none"),
+        ({"topr": {**STEPS["topr"], "objective": {"name": "oreal", "token_rewards": True}}},
+         "topr: oreal reads reward_mean of each token, and sampled has none"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str):
