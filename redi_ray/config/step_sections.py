@@ -41,7 +41,6 @@ ENGINES = {
     SampleStep: ("engine",),
     RectifyStep: ("engine",),
     CriticalStep: ("engine",),
-    CriticalStep: ("engine",),
     VerifyStep: ("judge", "engine"),
 }
 """Where steps of a kind describe engines of their own."""
