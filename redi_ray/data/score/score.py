@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,15 +64,24 @@ def _score_shard(name: str, samples_uri: str, out_uri: str, settings: Any, asked
     return asdict(_counts(out))
 
 
+def column_counts(uris: Sequence[str]) -> ScoreCounts:
+    """Of a column's shards, together."""
+    counts = ScoreCounts()
+    for uri in uris:
+        counts.add(_counts(uri))
+    return counts
+
+
 def _counts(uri: str) -> ScoreCounts:
     counts = ScoreCounts()
     for batch in parquet.read_batches(uri):
         values, samples = batch.column(1), batch.num_rows
+        counts.without += values.null_count
         if batch.column_names[1] == "spans":
             counts.without += pc.sum(pc.equal(pc.list_value_length(values), 0)).as_py() or 0
             values = pc.struct_field(pc.list_flatten(values), "value")
-        else:
-            counts.without += values.null_count
+        elif batch.column_names[1] == "values":
+            values = pc.list_flatten(values)
         numbers = values.drop_null()
         counts.samples += samples
         counts.numbers += len(numbers)
