@@ -25,6 +25,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult, summarize
+from redi_ray.eval.scoring import Scoring, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -71,11 +72,13 @@ def evaluate_model(
     out_uri: str,
     on_progress: Progress,
     sampler: Sampler | None = None,
+    scorings: Mapping[str, Scoring] | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
     benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
-    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says.
+    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. scorings: for each scorer that
+    `settings` name, by its field, what it may ask.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
@@ -103,11 +106,12 @@ def evaluate_model(
     # what could not be verified while the rest was sampled, or was written by a run that was cut off
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
     files = storage.list_files(verified_uri, ".parquet")
-    verified = read_scored(files)
+    verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, dict(scorings or {}))
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
         scored.append({"name": name, **asdict(score(rows, problems, settings))})
+        add_scores(scored[-1], rows, problems, settings)
         samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
 
@@ -145,10 +149,11 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
     return summarize(correct, tokens, truncated, settings.ks, ddof=settings.ddof, problem_ids=ids, seed=settings.seed)
 
 
-def read_scored(files: list[str]) -> pa.Table:
-    """What scores need of all verified traces, without texts: SCORED, and `file` and `row`, where each lies."""
-    tables = []
-    for file, table in enumerate(parquet.read_tables(files, list(SCORED))):
+def read_scored(files: list[str], settings: EvaluateSettings) -> pa.Table:
+    """What scores need of all verified traces, without texts: SCORED, answers where they are counted, and `file` and `row`, where
+    each lies."""
+    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None else []
+    for file, table in enumerate(parquet.read_tables(files, [*SCORED, *voted])):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))
     return pa.concat_tables(tables)

@@ -35,6 +35,7 @@ from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
 from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying
 from redi_ray.stages.groups import Kind
+from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -51,8 +52,9 @@ def graph_of(config: ExperimentConfig) -> Graph:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
     models = [last_round(config, name) for name in models]
     if config.evaluate.benchmarks:
-        problems = {"problems": "problems"} if config.has_problems else {}
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
+        given = {"problems": "problems"} if config.has_problems else {}
+        given |= inputs_of_scorers(config.evaluate.score, config.evaluate.rank_by)
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **given}) for name in models]
     graph = Graph(steps)
     require_asked(graph)
     return graph
@@ -221,8 +223,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, SelectStep):
         yield Step(name, "select", inputs, settings=settings.wanted, own=True)
     elif isinstance(settings, ScoreStep):
-        base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
-        yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
+        given = inputs_of_scorers(settings.scorer)
+        yield Step(name, "score", inputs | given, settings=settings.scorer, own=True)
     elif isinstance(settings, LocateStep | GroupsStep | ContrastStep):
         yield on_samples(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.identity import identity
 from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.scorers import LengthScorer
 from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.standard import graph_of
@@ -43,6 +46,7 @@ OTHERS: dict[str, Any] = {
     "resources.ray.env": {"A": "b"}, "resources.engine.concurrency": 2, "resources.engine.label_selector": {"a": "b"},
     "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": [1, 2]},
     "verify.invert_labels": True, "curate.chosen.format": {}, "curate.chosen.repetition": {}, "curate.chosen.max_chars": 999,
+    "evaluate.score": {"name": "length"}, "evaluate.rank_by": {"name": "rule", "pattern": "1"},
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
     "resources.engine.device": "gpu",
     "resources.trainer.label_selector": {"a": "b"}, "resources.trainer.trackers": [], "resources.cpu_label_selector": {"a": "b"},
@@ -116,6 +120,13 @@ def test_every_field_changes_a_key_or_only_says_how(tmp_path: Path) -> None:
             untried.append(path)
     assert wrong == []
     assert [path for path in untried if path.rpartition(".")[2] not in NOT_ALONE and path not in ELSEWHERE] == []
+
+
+def test_a_field_that_came_later_counts_once_it_is_set() -> None:
+    """What its default means was so before there was such a field, so that outputs from before stay."""
+    none, some = EvaluateSettings(), EvaluateSettings(score=LengthScorer(name="length"))
+    assert "score" not in identity(none)
+    assert identity(some) == {**identity(none), "score": {"name": "length", "unit": "characters"}}
 
 
 def test_every_field_of_a_training_decides_its_weights_or_only_says_how() -> None:
