@@ -12,7 +12,7 @@ from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     EndpointTraces,
     FileSet,
     FilesSource,
@@ -137,7 +137,7 @@ def check_sources(config: ExperimentConfig) -> None:
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
         expand_paths(source.paths)
-    if isinstance(source, ArithmeticSource):
+    if isinstance(source, BuiltInSource):
         splits_of(source)
     for name, scoring in config.steps.items():
         if isinstance(scoring, ScoreStep) and isinstance(scoring.scorer, ImportedScorer):

@@ -9,10 +9,10 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
-from redi_ray.config.conflicts import data_conflicts, development_conflicts
+from redi_ray.config.conflicts import data_conflicts, development_conflicts, scorer_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     Columns,
     Generate,
     ImportTraces,
@@ -138,7 +138,7 @@ class ExperimentConfig(Strict):
         evaluate = raw.get("evaluate") or {}
         kind = field_of(field_of(raw.get("problems"), "source"), "kind")
         if (
-            kind in (None, "arithmetic", "tool_arithmetic")
+            kind in (None, "arithmetic", "tool_arithmetic", "queries")
             or not isinstance(evaluate, dict)
             or "benchmarks" in evaluate
         ):
@@ -203,6 +203,7 @@ class ExperimentConfig(Strict):
     def _sections_agree(self) -> ExperimentConfig:
         checks = (
             lambda: data_conflicts(self),
+            lambda: scorer_conflicts(self),
             self._trace_conflicts,
             self._vote_conflicts,
             lambda: development_conflicts(self),
@@ -266,8 +267,11 @@ class ExperimentConfig(Strict):
 
     def _model_conflicts(self) -> list[str]:
         init, found = self.model.init, []
-        if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, ArithmeticSource):
-            found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
+        if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, BuiltInSource):
+            found.append(
+                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic, or another of the built-in worlds "
+                "(tool_arithmetic, queries)"
+            )
         if isinstance(init, ScratchModel) and not self.has_line and not self.imports:
             found.append(
                 "model.init.kind is `scratch`, whose tokenizer is learnt from traces or imported sets: there are none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redi_ray.config.benchmarks import HUB, WORLD
-from redi_ray.config.data import ArithmeticSource, EndpointTraces, VllmTraces
+from redi_ray.config.data import BuiltInSource, EndpointTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.resources import EngineSettings
@@ -170,7 +170,7 @@ def benchmark_size(benchmark: BenchmarkSettings, source: object) -> int:
     if benchmark.path is not None:
         return load_benchmark(benchmark).num_rows
     if benchmark.name == WORLD:
-        assert isinstance(source, ArithmeticSource), source
+        assert isinstance(source, BuiltInSource), source
         size = source.num_test
     else:
         size = HUB[benchmark.name].problems

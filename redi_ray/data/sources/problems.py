@@ -18,7 +18,7 @@ import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     DevelopmentSplit,
     FilesSource,
     HubSource,
@@ -68,7 +68,7 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
 
     Raises DataError if a file cannot be read or no row can be used.
     """
-    if isinstance(config.source, ArithmeticSource):
+    if isinstance(config.source, BuiltInSource):
         return _write_world(config, config.source, out_uri)
     remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
     try:
@@ -80,7 +80,7 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
     return counts
 
 
-def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
+def _write_world(config: ProblemsConfig, source: BuiltInSource, out_uri: str) -> ProblemCounts:
     world = splits_of(source)
     splits = {"problems": world.train[: config.max_problems], "dev": world.dev, "test": world.test}
     for split, problems in splits.items():
@@ -131,7 +131,7 @@ class _Collector:
 
     def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
         source = config.source
-        assert not isinstance(source, ArithmeticSource | NoSource)
+        assert not isinstance(source, BuiltInSource | NoSource)
         self.config, self.parse = config, parser(source)
         self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
