@@ -77,11 +77,11 @@ class EvaluateSettings:
     tools: ToolSettings | None = None
     """Tools that models may call, as `generate.tools`."""
     score: Scorer | None = None
-    """A scorer of a step `score` that gives each sample a number: its mean stands beside pass@1, with SEM, interval and difference
-    from the control."""
+    """A scorer of a step `score` that gives each sample a number: its mean stands beside pass@1, with SEM, interval and
+    difference from the control."""
     rank_by: Scorer | None = None
-    """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside pass@k
-    and the plain majority of as many."""
+    """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside
+    pass@k and the plain majority of as many."""
 
     def __post_init__(self) -> None:
         names = [benchmark.name for benchmark in self.benchmarks]

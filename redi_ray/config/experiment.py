@@ -269,7 +269,7 @@ class ExperimentConfig(Strict):
         init, found = self.model.init, []
         if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, BuiltInSource):
             found.append(
-                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic, or another of the built-in worlds "
+                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic, or another built-in world "
                 "(tool_arithmetic, queries)"
             )
         if isinstance(init, ScratchModel) and not self.has_line and not self.imports:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -58,6 +58,9 @@ class TurnFilter(Strict):
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"margin"})
+    """See `redi_ray.config.identity`."""
+
     rewards: dict[Judged, float] = {"correct": 1.0, "wrong": 0.0}
     """Verdict -> reward; samples with another one are left out. `{}` admits all, and rewards are then what `scores` say."""
     scores: dict[str, float] = {}
@@ -85,6 +88,9 @@ class GroupSettings(Strict):
     """Members of each side at the most, picked by the seed before all else is; 1 with `both_sides` makes pairs."""
     most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
+    margin: float | None = Field(None, gt=0)
+    """Makes pairs of rewards: a problem's sample with the highest reward, on side +1 whatever `threshold` says, and the one with
+    the lowest, where the two differ by at least this; of equal ones the seed picks. It is done behind all other picking."""
     turns: TurnFilter | None = None
     """Leaves out traces whose turns are not as they should be."""
     seed: int = 42
@@ -96,6 +102,8 @@ class GroupSettings(Strict):
             raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
+        if self.margin is not None and self.least != 2:
+            raise ValueError(f"margin makes pairs, so least must be 2, got {self.least}")
         if self.most is not None and self.most < self.least:
             raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
         numbers = [*self.rewards.items(), *self.scores.items(), ("threshold", self.threshold)]

@@ -71,8 +71,8 @@ class RankedResult:
 def best_of_k(values: ArrayLike, numbers: ArrayLike, k: int) -> NDArray[np.float64]:
     """Expected value of the sample with the highest number among k drawn without replacement, for each problem: float[P].
 
-    values: float[P, n], such as 1 for a right sample; numbers: float[P, n], NaN for a sample that is chosen last. Of equal numbers
-    each sample is as likely to be chosen. Raises ValueError unless 1 <= k <= n.
+    values: float[P, n], such as 1 for a right sample; numbers: float[P, n], NaN for a sample that is chosen last. Of equal
+    numbers each sample is as likely to be chosen. Raises ValueError unless 1 <= k <= n.
 
     With m_i samples at or below the i-th of the different numbers, that one is the highest with the chance
     (C(m_i, k) - C(m_(i-1), k)) / C(n, k).
@@ -96,7 +96,8 @@ def majority_of_k(
     weights: ArrayLike | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Expected correctness of the answer with the most votes among k samples drawn without replacement, for each problem: float[P].
+    """How right the answer with the most votes is, on average, among k samples drawn without replacement, for each problem:
+    float[P].
 
     Args:
         answers: P rows of n, in one spelling each; None casts no vote, and where nobody votes nothing is solved.

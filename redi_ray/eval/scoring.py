@@ -40,8 +40,8 @@ def scorers_of(settings: EvaluateSettings) -> dict[str, Scorer]:
 
 
 def with_numbers(rows: pa.Table, verified: str, out_uri: str, scorings: dict[str, Scoring]) -> pa.Table:
-    """The rows of all verified shards below `verified`, in their order, with a column of numbers for each scorer under its field's
-    name, and one of its words if it has any. Ray must be connected; scored shards below `out_uri` are not scored again."""
+    """The rows of all verified shards below `verified`, in their order, with a column of numbers for each scorer under its
+    field's name, and one of its words if it has any. Ray must be connected; scored shards are not scored again."""
     root = storage.resolve(verified)
     names = [uri.removeprefix(root + "/") for uri in storage.list_files(root, ".parquet")]
     for field, scoring in scorings.items():

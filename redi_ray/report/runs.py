@@ -24,6 +24,8 @@ from redi_ray.store.storage import StorageError, exists, join, list_files, read_
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
 SAMPLE_FIELDS = ("problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens")
+SCORED = ("score", "ranked")
+"""What scorers add to a benchmark's result."""
 NO_SAMPLE: dict[str, Any] = dict.fromkeys(SAMPLE_FIELDS)
 
 T = TypeVar("T")
@@ -42,6 +44,8 @@ class ArmRecord:
     evaluation: Manifest | None
     results: dict[str, BenchmarkResult]
     """Benchmark -> scores."""
+    scored: dict[str, dict[str, Any]]
+    """Benchmark -> what scorers add: `score` and `ranked` (`redi_ray.eval.ranking`), where they were asked."""
     samples: list[dict[str, Any]]
     """Sampled completions with their verdicts; every key of SAMPLE_FIELDS is there, None if unknown."""
 
@@ -142,6 +146,7 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
     evaluation = _manifest(run_uri, f"{SCORES}/{name}", notes)
     steps = _steps(join(checkpoint.uri, "metrics.jsonl"), notes) if checkpoint else []
     results: dict[str, BenchmarkResult] = {}
+    scored: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
     if evaluation:
         uri = join(evaluation.uri, "report.json")
@@ -150,8 +155,9 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
             result = attempt(partial(BenchmarkResult.from_dict, entry), uri, notes)
             if result is not None:
                 results[str(entry.get("name"))] = result
+                scored[str(entry.get("name"))] = {key: entry[key] for key in SCORED if entry.get(key)}
         samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples", []) if isinstance(sample, dict)]
-    return ArmRecord(name, checkpoint, steps, evaluation, results, samples)
+    return ArmRecord(name, checkpoint, steps, evaluation, results, scored, samples)
 
 
 def _steps(uri: str, notes: list[str]) -> list[Metrics]:

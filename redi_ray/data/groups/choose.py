@@ -24,8 +24,15 @@ class Losses(Drops):
 
 
 def side_of(reward: float, settings: GroupSettings) -> int:
-    """+1 or -1."""
+    """+1 or -1, by the threshold."""
     return 1 if reward > settings.threshold else -1
+
+
+def sides_of(rewards: list[float], settings: GroupSettings) -> list[int]:
+    """+1 or -1 for each member of a group: by the threshold, or of a pair with a margin by which has more."""
+    if settings.margin is None:
+        return [side_of(reward, settings) for reward in rewards]
+    return [1 if reward == max(rewards) else -1 for reward in rewards]
 
 
 def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[str, Any], losses: Losses) -> Traces:
@@ -42,6 +49,8 @@ def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[
     if settings.frequent_answers is not None:
         members = frequent(settings.frequent_answers, members, losses)
     members = _cap(settings, members, losses)
+    if settings.margin is not None:
+        members = _apart(settings, members, losses)
     return members if is_whole(settings, problem_id, members, losses) else []
 
 
@@ -101,15 +110,33 @@ def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
     return [trace for trace in members if trace["sample_index"] in kept]
 
 
+def _apart(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
+    """The members with the highest and the lowest reward, in generation order; all others are noted in `losses`."""
+    left = sorted(members, key=lambda t: order_key(settings.seed, trace_id(t["problem_id"], t["sample_index"])))
+    if len(left) < 3:
+        return members
+    best = max(left, key=lambda trace: trace["reward"])
+    worst = min((trace for trace in left if trace is not best), key=lambda trace: trace["reward"])
+    kept = {best["sample_index"], worst["sample_index"]}
+    for trace in members:
+        if trace["sample_index"] not in kept:
+            _drop(trace, "neither_best_nor_worst", losses)
+    return [trace for trace in members if trace["sample_index"] in kept]
+
+
 def _drop(trace: dict[str, Any], reason: str, losses: Losses) -> None:
     losses.add("trace", reason, trace["problem_id"], trace_id(trace["problem_id"], trace["sample_index"]))
 
 
 def is_whole(settings: GroupSettings, problem_id: str, members: Traces, losses: Losses) -> bool:
     """Whether these make a group; if not, they are lost."""
-    sides = Counter(side_of(trace["reward"], settings) for trace in members)
+    rewards = [trace["reward"] for trace in members]
+    sides = Counter(sides_of(rewards, settings))
     if len(members) < settings.least:
         losses.lose("too_few", problem_id, len(members), f"{len(members)} of {settings.least}")
+        return False
+    if settings.margin is not None and (apart := max(rewards) - min(rewards)) < settings.margin:
+        losses.lose("small_margin", problem_id, len(members), f"{apart:g} of {settings.margin:g}")
         return False
     if settings.both_sides and len(sides) < 2:
         losses.lose("one_side", problem_id, len(members), "all right" if sides[1] else "all wrong")

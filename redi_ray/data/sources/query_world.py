@@ -1,8 +1,8 @@
 """The built-in world of queries: what people call things, and what a catalogue calls them.
 
-A document of the catalogue names a thing by one word of every slot (what it is, its colour, what it is made of, where it stands). A
-problem is a query for such a thing in somebody's own words, some of which the catalogue never uses, so that a search by words finds
-little. A solution says word by word what the catalogue has for it, and then the query in the form of Rec-R1:
+A document of the catalogue names a thing by one word of every slot: what it is, its colour, what it is made of, where it stands.
+A problem is a query for such a thing in somebody's own words, some of which the catalogue never uses, so that a search by words
+finds little. A solution says word by word what the catalogue has for it, and then the query in the form of Rec-R1:
 
     crimson couch oak  ->  <think>
                            crimson: red
@@ -10,9 +10,9 @@ little. A solution says word by word what the catalogue has for it, and then the
                            oak: oak
                            </think><answer>{"query": "red sofa oak"}</answer>
 
-What should be found, the answer of a problem, is every document that holds all of what was meant, as a JSON list of ids. A share of
-people's words carries a misconception, another word of the slot, which a corpus solution falls for with some probability; now and
-then it takes a word over as it is, or breaks the form.
+What should be found, the answer of a problem, is every document that holds all of what was meant, as a JSON list of ids. A share
+of people's words carries a misconception, another word of the slot, which a corpus solution falls for with some probability; now
+and then it takes a word over as it is, or breaks the form.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from redi_ray.config.data import QuerySource
 from redi_ray.config.prompts import END_THINK, THINK
 
 SLOTS: dict[str, str] = {
-    "thing": "sofa:couch settee,lamp:light lantern,rug:carpet mat,desk:bureau workbench,stool:perch taboret,mirror:glass reflector,"
-    "shelf:rack ledge,chest:trunk coffer,clock:timer watch,vase:urn jar",
+    "thing": "sofa:couch settee,lamp:light lantern,rug:carpet mat,desk:bureau workbench,stool:perch taboret,"
+    "mirror:glass reflector,shelf:rack ledge,chest:trunk coffer,clock:timer watch,vase:urn jar",
     "colour": "red:crimson scarlet,blue:azure navy,green:olive emerald,grey:ashen silver,white:ivory snowy,black:ebony jet,"
     "brown:tan umber,pink:rose salmon",
     "matter": "oak:acorn timber,steel:iron metal,cotton:cloth linen,leather:hide skin,marble:stone granite,bamboo:cane reed",
