@@ -14,9 +14,9 @@ from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     BuiltInSource,
     EndpointTraces,
-    FileSet,
     FilesSource,
     Generate,
+    HubSet,
     OpenR1Source,
     SampledTraces,
     VllmTraces,
@@ -145,7 +145,7 @@ def check_sources(config: ExperimentConfig) -> None:
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     for name, step in config.imports.items():
-        if isinstance(step.source, FileSet):  # the hub is asked when the step is made
+        if not isinstance(step.source, HubSet):  # the hub is asked when the step is made
             layout = look(step, config.model.prompt, f"steps.{name}")
             log.info("steps.%s: read as %s", name, layout)
             for training, settings in config.steps.items():

@@ -12,6 +12,7 @@ from redi_ray.config.student import ArithmeticModel
 
 if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig
+    from redi_ray.config.steps import ImportStep
 
 
 def data_conflicts(config: ExperimentConfig) -> list[str]:
@@ -56,6 +57,22 @@ def scorer_conflicts(config: ExperimentConfig) -> list[str]:
         and not scorer.corpus
         and not isinstance(config.problems.source, QuerySource)
     ]
+
+
+def split_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of imports of one set that split it otherwise, so that a topic that one holds out is learnt from by another."""
+    found: list[str] = []
+    first: dict[str, tuple[str, ImportStep]] = {}
+    for name, step in config.imports.items():
+        key = step.source.model_dump_json()
+        other, before = first.setdefault(key, (name, step))
+        mine, theirs = (one.split.model_copy(update={"take": "train"}) if one.split else None for one in (step, before))
+        if mine != theirs:
+            found.append(
+                f"steps.{name} and steps.{other} import one set and split it otherwise, so that a topic would stand on both "
+                "sides: give both the same split, but for `take`"
+            )
+    return found
 
 
 def tool_world_conflicts(config: ExperimentConfig, source: BuiltInSource) -> list[str]:

@@ -210,7 +210,21 @@ Source = Annotated[
     ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source | NoSource,
     Field(discriminator="kind"),
 ]
-DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
+
+
+class OrderSet(Strict):
+    """The built-in world of dialogues: orders at counters of ten kinds, by `topic`. No download."""
+
+    kind: Literal["orders"] = "orders"
+    rows: Literal["dialogues", "scored"] = "dialogues"
+    """Whole dialogues, or dialogues whose last answer may be wrong in some numbers, with a `score` of 0 to 3."""
+    size: int = Field(4000, ge=1)
+    """Rows."""
+    seed: int = 42
+    """Decides them."""
+
+
+DataSet = Annotated[FileSet | HubSet | OrderSet, Field(discriminator="kind")]
 """Where an imported set lies."""
 
 

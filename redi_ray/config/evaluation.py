@@ -54,7 +54,7 @@ class EvaluateSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     HOW: ClassVar[frozenset[str]] = frozenset({"models"})
     """Fields that change no model's scores; see `redi_ray.config.identity`."""
-    LATER: ClassVar[frozenset[str]] = frozenset({"score", "rank_by"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"score", "rank_by", "judge_on"})
 
     benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name=WORLD)])
     """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
@@ -83,8 +83,17 @@ class EvaluateSettings:
     """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside
     pass@k and the plain majority of as many."""
 
+    judge_on: dict[str, str] = field(default_factory=dict)
+    """Name of a benchmark of its own -> a step `import` with `judge`: models are asked its questions, and beside accuracy stands
+    how far their answers agree with the scores (kappa, correlation)."""
+
+    @property
+    def any_problems(self) -> bool:
+        """Whether there is something to evaluate on."""
+        return bool(self.benchmarks or self.judge_on)
+
     def __post_init__(self) -> None:
-        names = [benchmark.name for benchmark in self.benchmarks]
+        names = [*(benchmark.name for benchmark in self.benchmarks), *self.judge_on]
         require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")
         require(self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
         require(self.tools is None or not self.tools.native, "tools.native is for endpoints; models are loaded here")

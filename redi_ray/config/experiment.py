@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
-from redi_ray.config.conflicts import data_conflicts, development_conflicts, scorer_conflicts
+from redi_ray.config.conflicts import data_conflicts, development_conflicts, scorer_conflicts, split_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     BuiltInSource,
@@ -109,7 +109,7 @@ class ExperimentConfig(Strict):
         }
         found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}
         shared = any(engines == [None] for engines in own.values())
-        if self.evaluate.benchmarks or self.search is not None or shared:
+        if self.evaluate.any_problems or self.search is not None or shared:
             found["resources.engine"] = self.resources.engine
         return found
 
@@ -204,6 +204,7 @@ class ExperimentConfig(Strict):
         checks = (
             lambda: data_conflicts(self),
             lambda: scorer_conflicts(self),
+            lambda: split_conflicts(self),
             self._trace_conflicts,
             self._vote_conflicts,
             lambda: development_conflicts(self),

@@ -25,7 +25,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult, summarize
-from redi_ray.eval.scoring import Scoring, add_scores, with_numbers
+from redi_ray.eval.scoring import Scoring, add_agreement, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -112,6 +112,8 @@ def evaluate_model(
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
         scored.append({"name": name, **asdict(score(rows, problems, settings))})
         add_scores(scored[-1], rows, problems, settings)
+        if name in settings.judge_on:
+            add_agreement(scored[-1], rows, problems, settings)
         samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
 
@@ -123,8 +125,8 @@ def sampling_of(settings: EvaluateSettings) -> Sampling:
 
 def num_samples(name: str, settings: EvaluateSettings) -> int:
     """Samples a problem of one benchmark."""
-    found = next(benchmark for benchmark in settings.benchmarks if benchmark.name == name)
-    return found.num_samples or settings.num_samples
+    own = {benchmark.name: benchmark.num_samples for benchmark in settings.benchmarks}
+    return own.get(name) or settings.num_samples
 
 
 def requests(benchmarks: dict[str, pa.Table], settings: EvaluateSettings) -> pa.Table:
@@ -152,7 +154,7 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
 def read_scored(files: list[str], settings: EvaluateSettings) -> pa.Table:
     """What scores need of all verified traces, without texts: SCORED, answers where they are counted, and `file` and `row`, where
     each lies."""
-    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None else []
+    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None or settings.judge_on else []
     for file, table in enumerate(parquet.read_tables(files, [*SCORED, *voted])):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))

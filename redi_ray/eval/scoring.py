@@ -15,6 +15,7 @@ from redi_ray.config.scorers import Scorer
 from redi_ray.data.curate.scan import spelling
 from redi_ray.data.score.score import score_samples
 from redi_ray.data.score.scorer import Asked
+from redi_ray.eval.agreement import score_agreement
 from redi_ray.eval.ranking import summarize_ranking, summarize_scores
 from redi_ray.schemas import Verdict
 from redi_ray.store import parquet, storage
@@ -85,3 +86,12 @@ def add_scores(result: dict[str, Any], rows: pa.Table, problems: pa.Table, setti
         answers = placed(read, None, object).tolist()
         ranked = summarize_ranking(scorers[RANK].name, numbers(RANK), right, answers, settings.ks, settings.seed)
         result["ranked"] = asdict(ranked)
+
+
+def add_agreement(result: dict[str, Any], rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> None:
+    """Add to a benchmark's result how far the answers agree with the scores that people have given: `agreement`."""
+    answers: dict[str, list[str | None]] = {name: [] for name in problems["problem_id"].to_pylist()}
+    for row in rows.select(["problem_id", "extracted_answer"]).to_pylist():
+        answers[row["problem_id"]].append(spelling(row["extracted_answer"]) or None)
+    gold = [spelling(answer) or "" for answer in problems["answer"].to_pylist()]
+    result["agreement"] = asdict(score_agreement(gold, list(answers.values()), seed=settings.seed))

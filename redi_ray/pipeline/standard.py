@@ -34,6 +34,7 @@ from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
 from redi_ray.pipeline.sample_steps import WEIGHED, check_weights, on_samples, rectifying
+from redi_ray.stages.evaluation import QUESTIONS
 from redi_ray.stages.groups import Kind
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import Recipe, arm_recipe, sft_recipe
@@ -51,10 +52,12 @@ def graph_of(config: ExperimentConfig) -> Graph:
     if models is None:
         models = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
     models = [last_round(config, name) for name in models]
-    if config.evaluate.benchmarks:
+    if config.evaluate.any_problems:
         given = {"problems": "problems"} if config.has_problems else {}
         given |= inputs_of_scorers(config.evaluate.score, config.evaluate.rank_by)
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **given}) for name in models]
+        asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
+        said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]
     graph = Graph(steps)
     require_asked(graph)
     return graph

@@ -18,11 +18,17 @@ from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
 from redi_ray.eval.scoring import Scoring, scorers_of
+from redi_ray.schemas import PROBLEM
 from redi_ray.stages.bars import WorkBar
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import asked_of, outside_of
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.text.boxes import extract_boxed
+from redi_ray.text.prompts import problem_of
+
+QUESTIONS = "questions "
+"""Begins an input that holds questions to a judge, before what the evaluation calls them."""
 
 
 def load_benchmarks(run: Run, problems: Manifest | None, *, whole: bool = False) -> dict[str, pa.Table]:
@@ -36,6 +42,25 @@ def load_benchmarks(run: Run, problems: Manifest | None, *, whole: bool = False)
         else:
             tables[settings.name] = load_benchmark(settings)
     return tables
+
+
+def questions_of(run: Run, inputs: Mapping[str, Manifest]) -> dict[str, pa.Table]:
+    """Name -> the questions to judges of `evaluate.judge_on` as problems, the scores as their answers."""
+    found = {}
+    for name in run.config.evaluate.judge_on:
+        shards = inputs[QUESTIONS + name].files("examples")
+        rows = [row for table in parquet.read_tables(shards, ["example_id", "messages"]) for row in table.to_pylist()]
+        problems = [
+            {
+                "problem_id": f"{name}-{row['example_id']}",
+                "problem": problem_of(row["messages"], run.config.model.prompt),
+                "answer": extract_boxed(verdict := row["messages"][-1]["content"]) or verdict,
+                "source": name,
+            }
+            for row in rows
+        ]
+        found[name] = pa.Table.from_pylist(problems, schema=PROBLEM)
+    return found
 
 
 def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
@@ -66,7 +91,7 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
-    benchmarks = load_benchmarks(run, inputs.get("problems"))
+    benchmarks = load_benchmarks(run, inputs.get("problems")) | questions_of(run, inputs)
     scorings = {
         field: Scoring(scorer, asked_of(run, inputs, storage.join(stage.uri, "work", field)))
         for field, scorer in scorers_of(config.evaluate).items()

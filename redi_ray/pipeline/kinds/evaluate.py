@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from redi_ray.pipeline.kinds.kind import Kind
+from redi_ray.pipeline.kinds.kind import MANY, Kind
 from redi_ray.pipeline.room import of_engines, of_verifiers
 from redi_ray.stages import evaluation
 
 KIND = Kind(
     name="evaluate",
-    takes={"model": ("model",), "problems": ("problems",), "base": ("model",)},
+    takes={"model": ("model",), "problems": ("problems",), "base": ("model",), MANY: ("groups",)},
     gives="scores",
     stage="{name}",
     tables=("verified", "traces"),
