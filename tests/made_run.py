@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from redi_ray.eval.agreement import score_agreement
 from redi_ray.eval.metrics import summarize
 from redi_ray.eval.ranking import summarize_ranking, summarize_scores
 from redi_ray.schemas import PAIR
@@ -132,7 +133,11 @@ def scores_of(verdicts: np.ndarray) -> dict[str, object]:
     answers = [["right" if one else str(n) for n, one in enumerate(row)] for row in verdicts.tolist()]
     ranks = np.where(np.arange(numbers.shape[1]) + verdicts.all(axis=1)[:, None] * 8, numbers, np.nan)
     ranked = summarize_ranking("rule", ranks, verdicts, answers, (1, 2, 4, 8))
-    return {"score": asdict(scored), "ranked": asdict(ranked)}  # type: ignore[arg-type]
+    judged = score_agreement(
+        ["1", "2"] * (len(verdicts) // 2), verdicts.astype(int).astype(str).tolist(), resamples=100
+    )
+    added = {"score": scored, "ranked": ranked, "agreement": judged}
+    return {name: asdict(found) for name, found in added.items()}  # type: ignore[arg-type, type-var]
 
 
 def write_json_with_surrogates(uri: str, value: object) -> None:

@@ -25,7 +25,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult, summarize
-from redi_ray.eval.scoring import Scoring, add_agreement, add_scores, with_numbers
+from redi_ray.eval.scoring import WriteColumn, add_agreement, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -72,13 +72,13 @@ def evaluate_model(
     out_uri: str,
     on_progress: Progress,
     sampler: Sampler | None = None,
-    scorings: Mapping[str, Scoring] | None = None,
+    columns: Mapping[str, WriteColumn] | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
     benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
-    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. scorings: for each scorer that
-    `settings` name, by its field, what it may ask.
+    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. columns: for each scorer that
+    `settings` name, by its field, what writes its numbers.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
@@ -106,7 +106,7 @@ def evaluate_model(
     # what could not be verified while the rest was sampled, or was written by a run that was cut off
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
     files = storage.list_files(verified_uri, ".parquet")
-    verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, dict(scorings or {}))
+    verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, columns or {})
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))

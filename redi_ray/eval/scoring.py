@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,6 @@ from numpy.typing import NDArray
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.scorers import Scorer
 from redi_ray.data.curate.scan import spelling
-from redi_ray.data.score.score import score_samples
-from redi_ray.data.score.scorer import Asked
 from redi_ray.eval.agreement import score_agreement
 from redi_ray.eval.ranking import summarize_ranking, summarize_scores
 from redi_ray.schemas import Verdict
@@ -26,12 +25,8 @@ LABEL = " label"
 """Ends the column of a scorer's words, behind the field's name."""
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """A scorer of an evaluation."""
-
-    settings: Scorer
-    asked: Asked
+WriteColumn = Callable[[str, str], Any]
+"""Of samples below the first folder writes a scorer's column below the second, shard by shard; Ray must be connected."""
 
 
 def scorers_of(settings: EvaluateSettings) -> dict[str, Scorer]:
@@ -40,14 +35,14 @@ def scorers_of(settings: EvaluateSettings) -> dict[str, Scorer]:
     return {name: scorer for name, scorer in named.items() if scorer is not None}
 
 
-def with_numbers(rows: pa.Table, verified: str, out_uri: str, scorings: dict[str, Scoring]) -> pa.Table:
+def with_numbers(rows: pa.Table, verified: str, out_uri: str, columns: Mapping[str, WriteColumn]) -> pa.Table:
     """The rows of all verified shards below `verified`, in their order, with a column of numbers for each scorer under its
-    field's name, and one of its words if it has any. Ray must be connected; scored shards are not scored again."""
+    field's name, and one of its words if it has any. columns: of each field in `scorers_of`."""
     root = storage.resolve(verified)
     names = [uri.removeprefix(root + "/") for uri in storage.list_files(root, ".parquet")]
-    for field, scoring in scorings.items():
+    for field, write in columns.items():
         column = storage.join(out_uri, field)
-        score_samples(verified, column, scoring.settings, scoring.asked)
+        write(verified, column)
         found = pa.concat_tables(parquet.read_tables([storage.join(column, name) for name in names]))
         assert found["trace_id"].to_pylist() == rows["trace_id"].to_pylist(), f"{column} is not of these samples"
         rows = rows.append_column(field, found["value"])
@@ -92,6 +87,14 @@ def add_agreement(result: dict[str, Any], rows: pa.Table, problems: pa.Table, se
     """Add to a benchmark's result how far the answers agree with the scores that people have given: `agreement`."""
     answers: dict[str, list[str | None]] = {name: [] for name in problems["problem_id"].to_pylist()}
     for row in rows.select(["problem_id", "extracted_answer"]).to_pylist():
-        answers[row["problem_id"]].append(spelling(row["extracted_answer"]) or None)
-    gold = [spelling(answer) or "" for answer in problems["answer"].to_pylist()]
+        answers[row["problem_id"]].append(_one_spelling(row["extracted_answer"]))
+    gold = [_one_spelling(answer) or "" for answer in problems["answer"].to_pylist()]
     result["agreement"] = asdict(score_agreement(gold, list(answers.values()), seed=settings.seed))
+
+
+def _one_spelling(score: str | None) -> str | None:
+    """A score as it is compared: numbers by their value, words in one spelling; None where there is none."""
+    try:
+        return repr(float(score or ""))
+    except ValueError:
+        return spelling(score) or None

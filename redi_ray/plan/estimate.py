@@ -157,8 +157,10 @@ class _Estimate:
             self.inputs.benchmark_problems[benchmark.name] * (benchmark.num_samples or evaluate.num_samples)
             for benchmark in evaluate.benchmarks
         )
-        written = float(self.whole.answers().mean())
-        asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, written)
+        asked_of = [self.inputs.sample.imported[written(last)] for last in evaluate.judge_on.values()]
+        samples += sum(questions.groups * evaluate.num_samples for questions in asked_of)
+        answers = float(self.whole.answers().mean())
+        asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, answers)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
 

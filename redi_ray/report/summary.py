@@ -20,6 +20,8 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         console.print(_score_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "score" in row):
         console.print(_means_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "agreement" in row):
+        console.print(_agreement_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "ranked" in row):
         console.print(_choice_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     if not report["arms"]:
@@ -55,6 +57,17 @@ def _means_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
         against = "" if difference is None else f"{difference['difference']:+.4f}"
         ends = f"{decimal(score['ci95'][0])} to {decimal(score['ci95'][1])}"
         table.add_row(row["name"], decimal(score["mean"]), decimal(score["sem"]), ends, against)
+    return table
+
+
+def _agreement_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    table = _table(f"{benchmark}: agreement with scores", "accuracy, %", "kappa", "95% interval", "correlation")
+    for row in rows:
+        if (found := row.get("agreement")) is not None:
+            ends = found["kappa_ci95"]
+            told = "-" if ends is None else f"{decimal(ends[0], 3)} to {decimal(ends[1], 3)}"
+            numbers = (percent(found["accuracy"]), decimal(found["kappa"], 3), told, decimal(found["correlation"], 3))
+            table.add_row(row["name"], *numbers)
     return table
 
 

@@ -17,11 +17,11 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
-from redi_ray.eval.scoring import Scoring, scorers_of
+from redi_ray.eval.scoring import scorers_of
 from redi_ray.schemas import PROBLEM
 from redi_ray.stages.bars import WorkBar
 from redi_ray.stages.run import Run
-from redi_ray.stages.scoring import asked_of, outside_of
+from redi_ray.stages.scoring import column_writer, outside_of
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.text.boxes import extract_boxed
@@ -92,8 +92,8 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
         return found
     started = time.monotonic()
     benchmarks = load_benchmarks(run, inputs.get("problems")) | questions_of(run, inputs)
-    scorings = {
-        field: Scoring(scorer, asked_of(run, inputs, storage.join(stage.uri, "work", field)))
+    columns = {
+        field: column_writer(run, scorer, inputs, storage.join(stage.uri, "work", field))
         for field, scorer in scorers_of(config.evaluate).items()
     }
     model = checkpoint.facts["export"]
@@ -110,7 +110,7 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
             verify_labels=config.resources.cpu_label_selector,
             out_uri=stage.uri,
             on_progress=lambda added: progress(added.traces, added.tokens),
-            scorings=scorings,
+            columns=columns,
         )
     storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
     scores = {row["name"]: _told(row) for row in result["benchmarks"]}

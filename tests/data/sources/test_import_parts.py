@@ -73,7 +73,7 @@ def test_steps_that_split_one_set_otherwise_are_refused(tmp_path: Path) -> None:
     raw: dict[str, Any] = {"name": "x", "model": {"init": {"kind": "scratch"}}, "steps": {"mine": mine}}
     parse_config(raw | {"steps": {"mine": mine, "held": mine | {"split": mine["split"] | {"take": "unseen"}}}})
     for other in ({"by": "topic", "held_out": ["b"]}, {"by": "topic", "held_out": ["a"], "seen_share": 0.1}, None):
-        with pytest.raises(ConfigError, match="steps.held and steps.mine import one set and split it otherwise"):
+        with pytest.raises(ConfigError, match=r"steps.held and steps.mine import one set and split it otherwise"):
             parse_config(raw | {"steps": {"mine": mine, "held": mine | {"split": other}}})
 
 
