@@ -2,12 +2,9 @@
 
 A document of the catalogue names a thing by one word of every slot: what it is, its colour, what it is made of, where it stands.
 A problem is a query for such a thing in somebody's own words, some of which the catalogue never uses, so that a search by words
-finds little. A solution says word by word what the catalogue has for it, and then the query in the form of Rec-R1:
+finds little. A solution is the query in the catalogue's words, in the form of Rec-R1 and without a thought:
 
     crimson couch oak  ->  <think>
-                           crimson: red
-                           couch: sofa
-                           oak: oak
                            </think><answer>{"query": "red sofa oak"}</answer>
 
 What should be found, the answer of a problem, is every document that holds all of what was meant, as a JSON list of ids. A share
@@ -112,11 +109,10 @@ def solve(problem: str, world: QueryWorld, generator: random.Random, source: Que
             found = world.misconceptions[word]
         elif generator.random() < source.careless_rate:
             found = word
-        taken.append((word, found))
-    lines = [f"{word}: {found}" for word, found in taken]
-    query = " ".join(found for _, found in taken)
+        taken.append(found)
+    query = " ".join(taken)
     written = f'{{"query": "{query}"}}' if generator.random() >= source.careless_rate else query
-    return "\n".join([THINK, *lines, f"{END_THINK}<answer>{written}</answer>"])
+    return f"{THINK}\n{END_THINK}<answer>{written}</answer>"
 
 
 def _thing(generator: random.Random) -> Meaning:
