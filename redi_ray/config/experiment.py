@@ -19,7 +19,6 @@ from redi_ray.config.data import (
     NoSource,
     NoTraces,
     OpenR1Source,
-    ProblemsConfig,
     SampledTraces,
     Source,
     Strict,
@@ -30,6 +29,7 @@ from redi_ray.config.imports import with_imported_start
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
@@ -270,8 +270,7 @@ class ExperimentConfig(Strict):
         init, found = self.model.init, []
         if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, BuiltInSource):
             found.append(
-                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic, or another built-in world "
-                "(tool_arithmetic, queries)"
+                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic or another world"
             )
         if isinstance(init, ScratchModel) and not self.has_line and not self.imports:
             found.append(

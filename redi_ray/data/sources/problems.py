@@ -17,16 +17,9 @@ from typing import Any
 import ray
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.data import (
-    BuiltInSource,
-    DevelopmentSplit,
-    FilesSource,
-    HubSource,
-    NoSource,
-    OpenR1Source,
-    ProblemsConfig,
-)
+from redi_ray.config.data import BuiltInSource, FilesSource, HubSource, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
 from redi_ray.data.sources.built_in import answer_of, splits_of
 from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.sources.readers import DataError, Row, source_rows
