@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def data_conflicts(config: ExperimentConfig) -> list[str]:
-    """Of problems, and of what needs them: traces, arms, benchmarks, contamination."""
+    """Of problems and imported sets, and of what needs them: traces, arms, scorers, benchmarks, contamination."""
     source, found = config.problems.source, []
     if isinstance(source, BuiltInSource):
         if isinstance(source, ArithmeticSource) and source.min_digits > source.max_digits:
@@ -42,7 +42,7 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     known = config.evaluate.benchmarks or config.problems.dev.share
     if contamination is not None and not contamination.files and not known:
         found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
-    return found
+    return [*found, *scorer_conflicts(config), *split_conflicts(config), *judge_conflicts(config)]
 
 
 def scorer_conflicts(config: ExperimentConfig) -> list[str]:
@@ -73,6 +73,16 @@ def split_conflicts(config: ExperimentConfig) -> list[str]:
                 "sides: give both the same split, but for `take`"
             )
     return found
+
+
+def judge_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of questions to judges that the evaluation asks."""
+    asked = [name for name, step in config.imports.items() if step.judge is not None]
+    return [
+        f"evaluate.judge_on.{name}: {step} is no step `import` with `judge`; there are {', '.join(asked) or 'none'}"
+        for name, step in config.evaluate.judge_on.items()
+        if step not in asked
+    ]
 
 
 def tool_world_conflicts(config: ExperimentConfig, source: BuiltInSource) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
-from redi_ray.config.conflicts import data_conflicts, development_conflicts, scorer_conflicts, split_conflicts
+from redi_ray.config.conflicts import data_conflicts, development_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
     BuiltInSource,
@@ -203,8 +203,6 @@ class ExperimentConfig(Strict):
     def _sections_agree(self) -> ExperimentConfig:
         checks = (
             lambda: data_conflicts(self),
-            lambda: scorer_conflicts(self),
-            lambda: split_conflicts(self),
             self._trace_conflicts,
             self._vote_conflicts,
             lambda: development_conflicts(self),

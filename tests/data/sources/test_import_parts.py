@@ -15,6 +15,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_parts import SplitError
 from redi_ray.data.sources.import_sets import _import_rows
 from redi_ray.data.sources.order_world import TOPICS, order_rows
+from redi_ray.pipeline.standard import graph_of
 from redi_ray.store import parquet, storage
 from redi_ray.text.prompts import problem_of, to_messages
 
@@ -75,6 +76,19 @@ def test_steps_that_split_one_set_otherwise_are_refused(tmp_path: Path) -> None:
     for other in ({"by": "topic", "held_out": ["b"]}, {"by": "topic", "held_out": ["a"], "seen_share": 0.1}, None):
         with pytest.raises(ConfigError, match=r"steps.held and steps.mine import one set and split it otherwise"):
             parse_config(raw | {"steps": {"mine": mine, "held": mine | {"split": other}}})
+
+
+def test_an_evaluation_asks_questions_to_judges_alone(tmp_path: Path) -> None:
+    source = {"kind": "files", "paths": [str(tmp_path / "x.jsonl")]}
+    mine = {"do": "import", "source": source}
+    raw: dict[str, Any] = {"name": "x", "model": {"init": {"kind": "scratch"}}, "steps": {"mine": mine}}
+    for asked in ("mine", "nobody"):
+        with pytest.raises(
+            ConfigError, match=f"evaluate.judge_on.q: {asked} is no step `import` with `judge`; there are none"
+        ):
+            parse_config(raw | {"evaluate": {"judge_on": {"q": asked}}})
+    config = parse_config(raw | {"steps": {"mine": mine | {"judge": {}}}, "evaluate": {"judge_on": {"q": "mine"}}})
+    assert graph_of(config)["eval/base"].inputs == {"model": "base", "questions q": "mine"}
 
 
 def test_rewards_become_what_a_judge_says(tmp_path: Path) -> None:

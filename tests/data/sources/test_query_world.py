@@ -6,7 +6,10 @@ import json
 from collections import Counter
 from statistics import fmean
 
+import pytest
+
 from redi_ray.config.data import QuerySource
+from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.data.score.retrieval import Index
 from redi_ray.data.sources.built_in import alphabet_of, answer_of, corpus_of, documents_of, splits_of
 from redi_ray.data.sources.query_world import meanings, vocabulary
@@ -51,3 +54,20 @@ def test_the_corpus_goes_wrong_in_the_same_way_and_sees_no_test_problem():
     assert len(wrong) > 10
     more = splits_of(SOURCE.model_copy(update={"num_problems": 300}))
     assert (more.test, more.dev, more.train[:200]) == (world.test, world.dev, world.train)
+
+
+def test_only_this_world_has_a_catalogue_of_its_own():
+    """Told before anything starts, for a step and for an evaluation."""
+    scorer, raw = {"name": "retrieval"}, {"name": "x", "problems": {"source": {"kind": "arithmetic"}}}
+    step = {"do": "score", "of": "verified", "scorer": scorer}
+    for more, field in (
+        ({"steps": {"gain": step}}, "steps.gain.scorer"),
+        ({"evaluate": {"score": scorer}}, "evaluate.score"),
+    ):
+        with pytest.raises(
+            ConfigError, match=f"{field}.corpus names no files, and problems.source.kind is `arithmetic`"
+        ):
+            parse_config(raw | more)
+        parse_config(raw | more | {"problems": {"source": {"kind": "queries"}}})
+    with pytest.raises(ConfigError, match="min_words is larger than max_words"):
+        parse_config({"name": "x", "problems": {"source": {"kind": "queries", "min_words": 4}}})
