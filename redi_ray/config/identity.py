@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,7 +22,7 @@ def identity(value: Any) -> Any:
         return _of(value, list(kinds), lambda name: kinds[name].get_default(call_default_factory=True))
     if is_dataclass(value) and not isinstance(value, type):
         own = {field.name: field for field in fields(value)}
-        return _of(value, list(own), lambda name: own[name].default)
+        return _of(value, list(own), lambda name: _default(own[name]))
     if isinstance(value, Mapping):
         return {str(name): identity(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -33,6 +33,10 @@ def identity(value: Any) -> Any:
 def plain(section: Any) -> dict[str, Any]:
     """A section as plain values, all of them."""
     return section.model_dump() if isinstance(section, BaseModel) else asdict(section)
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _of(section: Any, names: list[str], default: Callable[[str], Any]) -> Any:
