@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
-from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.scorers import Scorer
+from redi_ray.config.strict import STRICT, require
 from redi_ray.config.tools import ToolSettings
 
 
