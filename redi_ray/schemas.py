@@ -113,6 +113,8 @@ def column(grain: Literal["row", "span", "token"], *values: pa.Field, tokenizer:
 
 SCORE = column("row", pa.field("value", pa.float64()))
 """A number for each sample, null where there is none."""
+LABELLED_SCORE = column("row", pa.field("value", pa.float64()), pa.field("label", pa.string()))
+"""The same, with a word for what kind of sample it is."""
 
 LABELLED_SPAN = pa.struct(
     [

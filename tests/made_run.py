@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from redi_ray.eval.agreement import score_agreement
 from redi_ray.eval.metrics import summarize
+from redi_ray.eval.ranking import summarize_ranking, summarize_scores
 from redi_ray.schemas import PAIR
 from redi_ray.store.manifests import Stage
 from redi_ray.store.parquet import write_table
@@ -99,8 +101,9 @@ def write_evaluation(run: str, arm: str, benchmarks: dict[str, int], num_samples
         verdicts = generator.random((size, num_samples)) < skill
         tokens = generator.integers(40, 90, verdicts.shape) + 30 * ~verdicts
         ids = [f"{name}-{index}" for index in range(size)]
+        more = scores_of(verdicts) if name == "gsm8k" else {}
         entries.append(
-            asdict(summarize(verdicts, tokens, tokens > 115, (1, 2, 4, 8), problem_ids=ids)) | {"name": name}
+            asdict(summarize(verdicts, tokens, tokens > 115, (1, 2, 4, 8), problem_ids=ids)) | {"name": name} | more
         )
     for index, verdict in enumerate(
         ["correct", "wrong", "wrong", "no_answer", "correct", "correct", "timeout", "wrong", "wrong"]
@@ -121,6 +124,20 @@ def write_evaluation(run: str, arm: str, benchmarks: dict[str, int], num_samples
     samples.append({**samples[0], "verdict": "error", "completion": "a" * 50_000, "num_tokens": None})
     write_json_with_surrogates(join(stage.uri, "report.json"), {"arm": arm, "benchmarks": entries, "samples": samples})
     stage.publish(seconds=31.0)
+
+
+def scores_of(verdicts: np.ndarray) -> dict[str, object]:
+    """What scorers add: a number that is high for right samples, and missing for the first sample of all."""
+    numbers = verdicts + np.arange(len(verdicts))[:, None] / 100
+    scored = summarize_scores("retrieval", numbers, labels={"found": verdicts.size - 3, "bad_format": 3})
+    answers = [["right" if one else str(n) for n, one in enumerate(row)] for row in verdicts.tolist()]
+    ranks = np.where(np.arange(numbers.shape[1]) + verdicts.all(axis=1)[:, None] * 8, numbers, np.nan)
+    ranked = summarize_ranking("rule", ranks, verdicts, answers, (1, 2, 4, 8))
+    judged = score_agreement(
+        ["1", "2"] * (len(verdicts) // 2), verdicts.astype(int).astype(str).tolist(), resamples=100
+    )
+    added = {"score": scored, "ranked": ranked, "agreement": judged}
+    return {name: asdict(found) for name, found in added.items()}  # type: ignore[arg-type, type-var]
 
 
 def write_json_with_surrogates(uri: str, value: object) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     EndpointTraces,
-    FileSet,
     FilesSource,
     Generate,
+    HubSet,
     OpenR1Source,
     SampledTraces,
     VllmTraces,
@@ -75,11 +75,12 @@ def check_sources(config: ExperimentConfig) -> None:
     from redi_ray.data.score.reward import look_at_head
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
+    from redi_ray.eval.scoring import scorers_of
 
     source = config.problems.source
     if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
         expand_paths(source.paths)
-    if isinstance(source, ArithmeticSource):
+    if isinstance(source, BuiltInSource):
         splits_of(source)
     for field, curation in curations_of(config).items():
         for file in curation.contamination.files if curation.contamination is not None else ():
@@ -92,6 +93,8 @@ def check_sources(config: ExperimentConfig) -> None:
             SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
+    for field, scorer in scorers_of(config.evaluate).items():
+        SCORERS[scorer.name].look(scorer, f"evaluate.{field}")
     if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
         log.info(
             "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"
@@ -107,7 +110,7 @@ def _check_imports(config: ExperimentConfig) -> None:
     from redi_ray.pipeline.asked import import_misfit
 
     for name, step in config.imports.items():
-        if not isinstance(step.source, FileSet):  # the hub is asked when the step is made
+        if isinstance(step.source, HubSet):  # the hub is asked when the step is made
             continue
         layout = look(step, config.model.prompt, f"steps.{name}")
         log.info("steps.%s: read as %s", name, layout)

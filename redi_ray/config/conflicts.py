@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import ArithmeticSource, SampledTraces, ToolArithmeticSource
+from redi_ray.config.data import ArithmeticSource, BuiltInSource, QuerySource, SampledTraces, ToolArithmeticSource
+from redi_ray.config.group_steps import ScoreStep
+from redi_ray.config.scorers import RetrievalScorer
 from redi_ray.config.student import ArithmeticModel
 
 if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig
+    from redi_ray.config.steps import ImportStep
 
 
 def data_conflicts(config: ExperimentConfig) -> list[str]:
-    """Of problems, and of what needs them: traces, arms, benchmarks, contamination."""
+    """Of problems and imported sets, and of what needs them: traces, arms, scorers, benchmarks, contamination."""
     source, found = config.problems.source, []
-    if isinstance(source, ArithmeticSource):
-        if source.min_digits > source.max_digits:
+    if isinstance(source, BuiltInSource):
+        if isinstance(source, ArithmeticSource) and source.min_digits > source.max_digits:
             found.append("problems.source: min_digits is larger than max_digits")
+        if isinstance(source, QuerySource) and source.min_words > source.max_words:
+            found.append("problems.source: min_words is larger than max_words")
         found += tool_world_conflicts(config, source)
     elif any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks):
         found.append("evaluate.benchmarks names `arithmetic`, the built-in world, but problems.source is another")
@@ -37,10 +42,50 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     known = config.evaluate.benchmarks or config.problems.dev.share
     if contamination is not None and not contamination.files and not known:
         found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
+    return [*found, *scorer_conflicts(config), *split_conflicts(config), *judge_conflicts(config)]
+
+
+def scorer_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of scorers that search the catalogue of a built-in world."""
+    used = {f"evaluate.{name}": getattr(config.evaluate, name) for name in ("score", "rank_by")}
+    used |= {f"steps.{name}.scorer": step.scorer for name, step in config.steps.items() if isinstance(step, ScoreStep)}
+    return [
+        f"{field}.corpus names no files, and problems.source.kind is `{config.problems.source.kind}`, which has no catalogue: "
+        "name the documents to search"
+        for field, scorer in used.items()
+        if isinstance(scorer, RetrievalScorer)
+        and not scorer.corpus
+        and not isinstance(config.problems.source, QuerySource)
+    ]
+
+
+def split_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of imports of one set that split it otherwise, so that a topic that one holds out is learnt from by another."""
+    found: list[str] = []
+    first: dict[str, tuple[str, ImportStep]] = {}
+    for name, step in config.imports.items():
+        key = step.source.model_dump_json()
+        other, before = first.setdefault(key, (name, step))
+        mine, theirs = (one.split.model_copy(update={"take": "train"}) if one.split else None for one in (step, before))
+        if mine != theirs:
+            found.append(
+                f"steps.{name} and steps.{other} import one set and split it otherwise, so that a topic would stand on both "
+                "sides: give both the same split, but for `take`"
+            )
     return found
 
 
-def tool_world_conflicts(config: ExperimentConfig, source: ArithmeticSource) -> list[str]:
+def judge_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of questions to judges that the evaluation asks."""
+    asked = [name for name, step in config.imports.items() if step.judge is not None]
+    return [
+        f"evaluate.judge_on.{name}: {step} is no step `import` with `judge`; there are {', '.join(asked) or 'none'}"
+        for name, step in config.evaluate.judge_on.items()
+        if step not in asked
+    ]
+
+
+def tool_world_conflicts(config: ExperimentConfig, source: BuiltInSource) -> list[str]:
     """Of the world whose problems need a tool."""
     if not isinstance(source, ToolArithmeticSource):
         return []
@@ -62,12 +107,10 @@ def tool_world_conflicts(config: ExperimentConfig, source: ArithmeticSource) -> 
 def development_conflicts(config: ExperimentConfig) -> list[str]:
     """Of the problems that trainings are measured on."""
     source, init, found = config.problems.source, config.model.init, []
-    built_in = isinstance(source, ArithmeticSource)
+    built_in = isinstance(source, BuiltInSource)
     if built_in and config.problems.dev.share > 0:
         found.append("problems.dev.share is for other sources: the built-in world has problems.source.num_dev")
-    if config.probes and (
-        source.num_dev == 0 if isinstance(source, ArithmeticSource) else not config.problems.dev.share
-    ):
+    if config.probes and (source.num_dev == 0 if isinstance(source, BuiltInSource) else not config.problems.dev.share):
         field = "problems.source.num_dev" if built_in else "problems.dev.share"
         lack = (
             f"{field} is 0: hold problems out for it"

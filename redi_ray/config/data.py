@@ -1,4 +1,4 @@
-"""Settings of the data stages problems and generate. (Verification: `answers.py`, curation: `curation.py`.)"""
+"""Settings of sources and sets, and of the data stage generate. (Verification: `answers.py`, curation: `curation.py`.)"""
 
 from __future__ import annotations
 
@@ -71,7 +71,30 @@ class Columns(Strict):
         return ({} if self.label is None else {"label": self.label}) | self.votes
 
 
-class ArithmeticSource(Strict):
+class BuiltInSource(Strict):
+    """A world that is made here. No download.
+
+    Some of its facts carry a misconception, which the unfiltered corpus that the base model learns from falls for with some
+    probability, so errors are systematic, as a real model's are.
+    """
+
+    kind: str
+    """Which one."""
+    num_problems: int = Field(800, ge=1)
+    """Problems to sample traces for."""
+    num_test: int = Field(500, ge=1)
+    """Held-out problems for evaluation, disjoint from all others."""
+    num_dev: int = Field(200, ge=0)
+    """Held-out problems for selection, disjoint from all others."""
+    misconception_share: float = Field(0.4, ge=0, le=1)
+    """Share of the facts that carry a misconception."""
+    misconception_rate: float = Field(0.35, ge=0, le=1)
+    """How often the corpus falls for it."""
+    seed: int = 42
+    """Decides facts, problems and corpus."""
+
+
+class ArithmeticSource(BuiltInSource):
     """The built-in world: chains of digits with + - *, left to right, modulo 10. No download.
 
     A share of the facts (a, op, b) carries a fixed wrong result, a misconception; the unfiltered corpus that the base
@@ -79,22 +102,10 @@ class ArithmeticSource(Strict):
     """
 
     kind: Literal["arithmetic"] = "arithmetic"
-    num_problems: int = Field(800, ge=1)
-    """Problems to sample traces for."""
-    num_test: int = Field(500, ge=1)
-    """Held-out problems for evaluation, disjoint from all others."""
-    num_dev: int = Field(200, ge=0)
-    """Held-out problems for selection, disjoint from all others."""
     min_digits: int = Field(4, ge=2, le=12)
     """Shortest chain."""
     max_digits: int = Field(7, ge=2, le=12)
     """Longest chain."""
-    misconception_share: float = Field(0.4, ge=0, le=1)
-    """Share of the facts that carry a misconception."""
-    misconception_rate: float = Field(0.35, ge=0, le=1)
-    """How often the corpus falls for it."""
-    seed: int = 42
-    """Decides facts, problems and corpus."""
 
 
 class ToolArithmeticSource(ArithmeticSource):
@@ -114,6 +125,26 @@ class ToolArithmeticSource(ArithmeticSource):
     """Smallest number."""
     largest: int = Field(30, ge=3, le=999)
     """Largest number."""
+
+
+class QuerySource(BuiltInSource):
+    """The built-in world of queries: what people call things, to be written in the words of a catalogue. No download.
+
+    A share of people's words carries a misconception: it is taken for another word of the catalogue. The scorer `retrieval`
+    searches this catalogue where it names no corpus; verdicts say nothing here.
+    """
+
+    kind: Literal["queries"] = "queries"
+    num_documents: int = Field(400, ge=10)
+    """Documents of the catalogue, equal ones once."""
+    min_words: int = Field(3, ge=1, le=4)
+    """Shortest query."""
+    max_words: int = Field(3, ge=1, le=4)
+    """Longest query."""
+    foreign_share: float = Field(0.7, ge=0, le=1)
+    """How often a query's word is one that the catalogue does not use."""
+    careless_rate: float = Field(0.05, ge=0, le=1)
+    """How often the corpus takes a word over as it is, and how often it breaks the form."""
 
 
 class FileSet(Strict):
@@ -176,35 +207,25 @@ class NoSource(Strict):
 
 
 Source = Annotated[
-    ArithmeticSource | ToolArithmeticSource | FilesSource | HubSource | OpenR1Source | NoSource,
+    ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source | NoSource,
     Field(discriminator="kind"),
 ]
-DataSet = Annotated[FileSet | HubSet, Field(discriminator="kind")]
+
+
+class OrderSet(Strict):
+    """The built-in world of dialogues: orders at counters of ten kinds, by `topic`. No download."""
+
+    kind: Literal["orders"] = "orders"
+    rows: Literal["dialogues", "scored"] = "dialogues"
+    """Whole dialogues, or dialogues whose last answer may be wrong in some numbers, with a `score` of 0 to 3."""
+    size: int = Field(4000, ge=1)
+    """Rows."""
+    seed: int = 42
+    """Decides them."""
+
+
+DataSet = Annotated[FileSet | HubSet | OrderSet, Field(discriminator="kind")]
 """Where an imported set lies."""
-
-
-class DevelopmentSplit(Strict):
-    """Problems held out for development: none of them is sampled, verified or curated.
-
-    Which ones follows from the problem's normalised text and the seed alone, so it depends on neither the order of the
-    rows nor their ids, and two rows with the same problem end on the same side.
-    """
-
-    share: float = Field(0.0, ge=0, lt=1)
-    """Share of the problems; 0 holds none out. Problems without a reference answer stay: nothing could judge them."""
-    seed: int = 0
-    """Another seed holds out other problems."""
-
-
-class ProblemsConfig(Strict):
-    """Where the problems come from."""
-
-    source: Source = ArithmeticSource()
-    """`arithmetic`, `files`, `hub` or `openr1`; `none` where `steps` imports what is learnt from."""
-    max_problems: int | None = Field(None, ge=1)
-    """Take the first so many, not counting those held out on the way."""
-    dev: DevelopmentSplit = DevelopmentSplit()
-    """The development split; the built-in world makes its own (`source.num_dev`)."""
 
 
 class ImportTraces(Strict):

@@ -1,4 +1,4 @@
-"""Settings of the evaluation, as plain frozen dataclasses (standard library only, like `redi_ray.config.training`)."""
+"""Settings of the evaluation, as plain frozen dataclasses like those of `redi_ray.config.training`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
+from redi_ray.config.scorers import Scorer
 from redi_ray.config.strict import STRICT, require
 from redi_ray.config.tools import ToolSettings
 
@@ -53,6 +54,7 @@ class EvaluateSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     HOW: ClassVar[frozenset[str]] = frozenset({"models"})
     """Fields that change no model's scores; see `redi_ray.config.identity`."""
+    LATER: ClassVar[frozenset[str]] = frozenset({"score", "rank_by", "judge_on"})
 
     benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name=WORLD)])
     """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
@@ -74,9 +76,24 @@ class EvaluateSettings:
     """Sampling seed, and that of the bootstrap intervals."""
     tools: ToolSettings | None = None
     """Tools that models may call, as `generate.tools`."""
+    score: Scorer | None = None
+    """A scorer of a step `score` that gives each sample a number: its mean stands beside pass@1, with SEM, interval and
+    difference from the control."""
+    rank_by: Scorer | None = None
+    """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside
+    pass@k and the plain majority of as many."""
+
+    judge_on: dict[str, str] = field(default_factory=dict)
+    """Name of a benchmark of its own -> a step `import` with `judge`: models are asked its questions, and beside accuracy stands
+    how far their answers agree with the scores (kappa, correlation)."""
+
+    @property
+    def any_problems(self) -> bool:
+        """Whether there is something to evaluate on."""
+        return bool(self.benchmarks or self.judge_on)
 
     def __post_init__(self) -> None:
-        names = [benchmark.name for benchmark in self.benchmarks]
+        names = [*(benchmark.name for benchmark in self.benchmarks), *self.judge_on]
         require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")
         require(self.num_samples >= 1, f"num_samples must be >= 1, got {self.num_samples}")
         require(self.tools is None or not self.tools.native, "tools.native is for endpoints; models are loaded here")
@@ -84,4 +101,8 @@ class EvaluateSettings:
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")
         require(self.max_tokens >= 1, f"max_tokens must be >= 1, got {self.max_tokens}")
         require(all(k >= 1 for k in self.ks), f"ks must be >= 1, got {self.ks}")
+        for name in ("score", "rank_by"):
+            scorer = getattr(self, name)
+            fits = scorer is None or scorer.grain == "row"
+            require(fits, f"{name} needs a number for each sample, and this scorer speaks of parts of them")
         require(self.ddof in (0, 1), f"ddof must be 0 or 1, got {self.ddof}")

@@ -12,14 +12,13 @@ from redi_ray.config.arms import RediConfig, SftConfig
 from redi_ray.config.conflicts import data_conflicts, development_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     Columns,
     Generate,
     ImportTraces,
     NoSource,
     NoTraces,
     OpenR1Source,
-    ProblemsConfig,
     SampledTraces,
     Source,
     Strict,
@@ -29,6 +28,7 @@ from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.imports import with_imported_start
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
@@ -108,7 +108,7 @@ class ExperimentConfig(Strict):
         }
         found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}
         shared = any(engines == [None] for engines in own.values())
-        if self.evaluate.benchmarks or self.search is not None or shared:
+        if self.evaluate.any_problems or self.search is not None or shared:
             found["resources.engine"] = self.resources.engine
         return found
 
@@ -137,7 +137,7 @@ class ExperimentConfig(Strict):
         evaluate = raw.get("evaluate") or {}
         kind = field_of(field_of(raw.get("problems"), "source"), "kind")
         if (
-            kind in (None, "arithmetic", "tool_arithmetic")
+            kind in (None, "arithmetic", "tool_arithmetic", "queries")
             or not isinstance(evaluate, dict)
             or "benchmarks" in evaluate
         ):
@@ -255,8 +255,10 @@ class ExperimentConfig(Strict):
 
     def _model_conflicts(self) -> list[str]:
         init, found = self.model.init, []
-        if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, ArithmeticSource):
-            found.append("model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic")
+        if isinstance(init, ArithmeticModel) and not isinstance(self.problems.source, BuiltInSource):
+            found.append(
+                "model.init.kind is `arithmetic`, which needs problems.source.kind: arithmetic or another world"
+            )
         if isinstance(init, ScratchModel) and not self.has_line and not self.imports:
             found.append(
                 "model.init.kind is `scratch`, whose tokenizer is learnt from traces or imported sets: there are none"

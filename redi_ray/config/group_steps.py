@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -79,6 +79,9 @@ class Repeats(Strict):
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"margin"})
+    """See `redi_ray.config.identity`."""
+
     rewards: dict[Judged, float] = {"correct": 1.0, "wrong": 0.0}
     """Verdict -> reward; samples with another one are left out. `{}` admits all, and rewards are then what `scores` say."""
     scores: dict[str, float] = {}
@@ -119,6 +122,9 @@ class GroupSettings(Strict):
     left out. OREAL's: `[{below: 0.2, times: 6}, {below: 0.6, times: 4}, {below: 0.8, times: 2}]`. Empty: one of every problem."""
     most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
+    margin: float | None = Field(None, gt=0)
+    """Makes pairs of rewards: a problem's sample with the highest reward, on side +1 whatever `threshold` says, and the one with
+    the lowest, where the two differ by at least this; of equal ones the seed picks. It is done behind all other picking."""
     turns: TurnFilter | None = None
     """Leaves out traces whose turns are not as they should be."""
     seed: int = 42
@@ -144,6 +150,10 @@ class GroupSettings(Strict):
             raise ValueError("span_baseline is taken from the values of spans: name their column in `spans`")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
+        if self.margin is not None and (self.least != 2 or self.repeats):
+            raise ValueError(
+                f"margin makes one pair of a problem: least must be 2, and repeats empty, got {self.least}"
+            )
         if self.most is not None and self.most < self.least:
             raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
         borders = [entry.below for entry in self.repeats]

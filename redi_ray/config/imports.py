@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import DataSet, Strict
+from redi_ray.config.import_parts import JudgeQuestions, TopicSplit
 
 Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {
@@ -87,8 +88,11 @@ class ImportColumns(Strict):
 class ImportSettings(Strict):
     """A set of preferences, answers, labelled answers or samples with rewards, made by whom ever: the start of a graph."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"split", "judge"})
+    """See `redi_ray.config.identity`."""
+
     source: DataSet
-    """`files` or `hub`."""
+    """`files`, `hub`, or `orders`, a built-in world of dialogues."""
     shape: Literal["auto", "preference", "sft", "unpaired", "rollouts", "steps"] = "auto"
     """What a row is. `auto` tells it by the columns: a chosen and a rejected answer, an answer, an answer with a label, samples
     with rewards, a right and a wrong solution in steps."""
@@ -112,11 +116,19 @@ class ImportSettings(Strict):
     """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` always stay."""
     max_rows: int | None = Field(None, ge=1)
     """Read the first so many rows."""
+    split: TopicSplit | None = None
+    """Takes one side of the set, split by topic; the rows of the others are dropped, and counted."""
+    judge: JudgeQuestions | None = None
+    """Of `rollouts`: makes of each sample what a judge is asked about it, with its reward as the answer that is learnt."""
     seed: int = 42
     """Decides the order of training."""
 
     @model_validator(mode="after")
     def _columns_fit_the_shape(self) -> ImportSettings:
+        if self.judge is not None and (self.shape not in ("auto", "rollouts") or self.prompts != "chats"):
+            raise ValueError(
+                "judge is for samples with rewards (shape: rollouts), whose prompts are taken as they are (chats)"
+            )
         if self.shape == "auto":
             return self
         kept = COLUMNS[self.shape]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -99,9 +99,13 @@ class RetrievalScorer(ScorerSettings):
     The samples' `answer` names what should be found: an id, or a JSON list of ids.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"bad_format", "bonus"})
+    """See `redi_ray.config.identity`."""
+
     name: Literal["retrieval"]
-    corpus: list[str] = Field(min_length=1)
-    """Files of documents: Parquet, Arrow, CSV or JSON, local or on S3; folders too."""
+    corpus: list[str] = []
+    """Files of documents: Parquet, Arrow, CSV or JSON, local or on S3; folders too. None: the catalogue of the built-in world of
+    queries."""
     id: str = "id"
     """Column of the documents' ids."""
     text: str = "text"
@@ -114,7 +118,12 @@ class RetrievalScorer(ScorerSettings):
     """An id that is named twice counts once; false counts it twice in the best that could be found, as Rec-R1 does."""
     format: bool = True
     """The query stands in the form of Rec-R1: `<think>...</think><answer>{"query": "..."}</answer>`. An output of another form
-    has -2, one that finds something 0.1 more than its measure, any other 0. False takes the whole answer for the query."""
+    has `bad_format`, one that finds something `bonus` more than its measure, any other 0. False takes the whole answer for the
+    query."""
+    bad_format: float = Field(-2.0, allow_inf_nan=False)
+    """Rec-R1's is -2; for the bare measure in an evaluation take 0, and `bonus: 0`."""
+    bonus: float = Field(0.1, allow_inf_nan=False)
+    """Rec-R1's is 0.1."""
     k1: float = Field(1.2, ge=0)
     """How soon more occurrences of a word stop to count."""
     b: float = Field(0.75, ge=0, le=1)

@@ -25,6 +25,7 @@ from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
 from redi_ray.eval.metrics import BenchmarkResult, summarize
+from redi_ray.eval.scoring import WriteColumn, add_agreement, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -71,11 +72,13 @@ def evaluate_model(
     out_uri: str,
     on_progress: Progress,
     sampler: Sampler | None = None,
+    columns: Mapping[str, WriteColumn] | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
     benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
-    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says.
+    labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. columns: for each scorer that
+    `settings` name, by its field, what writes its numbers.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
@@ -103,11 +106,14 @@ def evaluate_model(
     # what could not be verified while the rest was sampled, or was written by a run that was cut off
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
     files = storage.list_files(verified_uri, ".parquet")
-    verified = read_scored(files)
+    verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, columns or {})
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
         scored.append({"name": name, **asdict(score(rows, problems, settings))})
+        add_scores(scored[-1], rows, problems, settings)
+        if name in settings.judge_on:
+            add_agreement(scored[-1], rows, problems, settings)
         samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
 
@@ -119,8 +125,8 @@ def sampling_of(settings: EvaluateSettings) -> Sampling:
 
 def num_samples(name: str, settings: EvaluateSettings) -> int:
     """Samples a problem of one benchmark."""
-    found = next(benchmark for benchmark in settings.benchmarks if benchmark.name == name)
-    return found.num_samples or settings.num_samples
+    own = {benchmark.name: benchmark.num_samples for benchmark in settings.benchmarks}
+    return own.get(name) or settings.num_samples
 
 
 def requests(benchmarks: dict[str, pa.Table], settings: EvaluateSettings) -> pa.Table:
@@ -145,10 +151,11 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
     return summarize(correct, tokens, truncated, settings.ks, ddof=settings.ddof, problem_ids=ids, seed=settings.seed)
 
 
-def read_scored(files: list[str]) -> pa.Table:
-    """What scores need of all verified traces, without texts: SCORED, and `file` and `row`, where each lies."""
-    tables = []
-    for file, table in enumerate(parquet.read_tables(files, list(SCORED))):
+def read_scored(files: list[str], settings: EvaluateSettings) -> pa.Table:
+    """What scores need of all verified traces, without texts: SCORED, answers where they are counted, and `file` and `row`, where
+    each lies."""
+    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None or settings.judge_on else []
+    for file, table in enumerate(parquet.read_tables(files, [*SCORED, *voted])):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))
     return pa.concat_tables(tables)

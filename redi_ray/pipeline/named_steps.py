@@ -45,6 +45,7 @@ from redi_ray.pipeline.sample_steps import (
     selecting,
 )
 from redi_ray.stages.groups import Learnt
+from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import Recipe
 
 CURATION = {"problems": "problems", "base": BASE}
@@ -167,9 +168,8 @@ def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs
 
 
 def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:
-    base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
-    said = Wording({REWARD: "scorer.model"})
-    yield Step(name, "score", inputs | base, settings=settings.scorer, own=True, wording=said)
+    given, said = inputs_of_scorers(settings.scorer), Wording({REWARD: "scorer.model"})
+    yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True, wording=said)
 
 
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:

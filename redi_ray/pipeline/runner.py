@@ -146,7 +146,7 @@ class Pipeline:
     def run_all(self) -> None:
         """From the problems to every model's scores."""
         self.make(self.graph.steps)
-        if not self.config.evaluate.benchmarks:
+        if not self.config.evaluate.any_problems:
             log.info("evaluate.benchmarks names none, so nothing is evaluated")
 
     def until(self, name: str) -> Manifest:

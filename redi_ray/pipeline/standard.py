@@ -10,9 +10,11 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.student import ScratchModel
 from redi_ray.pipeline.asked import is_reward, require_asked
-from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps, training_step
 from redi_ray.pipeline.rounds import last_round, round_of, written
+from redi_ray.stages.evaluation import QUESTIONS
+from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import arm_recipe, sft_recipe
 
 SCORES = "eval/"
@@ -25,9 +27,12 @@ def graph_of(config: ExperimentConfig) -> Graph:
     if any("dev" in step.inputs for step in steps):
         steps.append(Step(DEV, "dev", {"problems": "problems"}))
     models = _scored(config, steps)
-    if config.evaluate.benchmarks:
-        problems = {"problems": "problems"} if config.has_problems else {}
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **problems}) for name in models]
+    if config.evaluate.any_problems:
+        given = {"problems": "problems"} if config.has_problems else {}
+        given |= inputs_of_scorers(config.evaluate.score, config.evaluate.rank_by)
+        asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
+        said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]
     graph = Graph(steps)
     require_asked(graph)
     return graph

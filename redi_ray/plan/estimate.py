@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redi_ray.config.benchmarks import HUB, WORLD
-from redi_ray.config.data import ArithmeticSource, EndpointTraces, SampledTraces, VllmTraces
+from redi_ray.config.data import BuiltInSource, EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.locators import RolloutLocator, StepJudge
@@ -201,8 +201,10 @@ class _Estimate:
             self.inputs.benchmark_problems[benchmark.name] * (benchmark.num_samples or evaluate.num_samples)
             for benchmark in evaluate.benchmarks
         )
-        written = float(self.whole.answers().mean())
-        asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, written)
+        asked_of = [self.inputs.sample.imported[written(last)] for last in evaluate.judge_on.values()]
+        samples += sum(questions.groups * evaluate.num_samples for questions in asked_of)
+        answers = float(self.whole.answers().mean())
+        asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, answers)
         asked = in_turns(asked, evaluate.tools, self.assume)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
@@ -215,7 +217,7 @@ def benchmark_size(benchmark: BenchmarkSettings, source: object) -> int:
     if benchmark.path is not None:
         return load_benchmark(benchmark).num_rows
     if benchmark.name == WORLD:
-        assert isinstance(source, ArithmeticSource), source
+        assert isinstance(source, BuiltInSource), source
         size = source.num_test
     else:
         size = HUB[benchmark.name].problems

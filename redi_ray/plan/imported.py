@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import FileSet
+from redi_ray.config.data import FileSet, HubSet, OrderSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_answers import Answered, LeftOut
+from redi_ray.data.sources.import_parts import Sides, questions
 from redi_ray.data.sources.import_rows import RowReader
-from redi_ray.data.sources.readers import Row, expand_paths, file_rows
+from redi_ray.data.sources.readers import Row, expand_paths, file_rows, source_rows
 from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
 from redi_ray.plan.assumptions import DEFAULTS
 from redi_ray.plan.errors import PlanError
@@ -63,27 +64,41 @@ def read_rows(settings: ImportSettings, prompt: PromptSettings, rows: int, where
     """The first rows of files; None of a hub's data set, which is not asked. Raises PlanError where none can be used, DataError
     for files that cannot be read."""
     source = settings.source
-    if not isinstance(source, FileSet):
+    if isinstance(source, HubSet):
         return None
     seen: list[Row] = []
     total = 0
-    for uri in expand_paths(source.paths, f"{where}.source.paths"):
-        for row in file_rows(uri, wanted=partial(operator.gt, rows - len(seen))):
-            total += 1
-            if len(seen) < rows:
-                seen.append(row)
+    for row in _rows(source, rows, where):
+        total += 1
+        if len(seen) < rows:
+            seen.append(row)
     values = [row.value for row in seen if row.value is not None]
     layout = layout_of(settings, values[:LOOKED_AT], where)
     read, found = RowReader(layout, settings, prompt), list[Answered]()
-    why = ""
+    why, sides = "", None if settings.split is None else Sides(settings.split, where)
     for value in values:
         try:
-            found.append(read(value))
+            one = read(value)
+            if sides is not None and sides(value, one, str(one).encode()) != sides.split.take:
+                continue
+            found += [one] if settings.judge is None else questions(one, settings.judge, prompt)
         except LeftOut as error:
             why = why or f"{error.reason}: {str(error)[:100]}"
     if not found:
         raise PlanError(f"{where}: none of the first {len(seen)} rows can be used, read as {layout}; {why}")
     return Rows(layout, found, len(seen), min(total, settings.max_rows or total))
+
+
+def _rows(source: FileSet | OrderSet, rows: int, where: str) -> Iterator[Row]:
+    """All of a set; files are read as far as is wanted, and counted."""
+    if isinstance(source, OrderSet):
+        yield from source_rows(source)
+        return
+    read = 0
+    for uri in expand_paths(source.paths, f"{where}.source.paths"):
+        for row in file_rows(uri, wanted=partial(operator.gt, rows - read)):
+            read += 1
+            yield row
 
 
 def sample_import(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import ArithmeticSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
+from redi_ray.config.data import BuiltInSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
 from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
 from redi_ray.data.sources.readers import expand_paths, file_rows
@@ -84,7 +84,7 @@ def _sample_problems(config: ExperimentConfig, rows: int) -> DataSample:
     source = config.problems.source
     if isinstance(source, NoSource):
         return DataSample([known("problems", 0, "there are none")], "imported sets alone")
-    if isinstance(source, ArithmeticSource):
+    if isinstance(source, BuiltInSource):
         return _sample_world(config, source)
     if isinstance(source, FilesSource) or source_paths(source):
         return _sample_files(config, source, rows)
@@ -101,7 +101,7 @@ def source_paths(source: FilesSource | HubSource | OpenR1Source) -> list[str]:
     return [] if isinstance(source, HubSource) else source.paths
 
 
-def _sample_world(config: ExperimentConfig, source: ArithmeticSource) -> DataSample:
+def _sample_world(config: ExperimentConfig, source: BuiltInSource) -> DataSample:
     tokenizer, prompt = character_tokenizer(alphabet_of(source)), config.model.prompt
     asked = [(to_messages(problem, prompt), turns) for problem, turns in corpus_of(source, WORLD_SAMPLE)]
     found = [encode_turns(messages, turns, tokenizer, prompt) for messages, turns in asked]
@@ -228,7 +228,7 @@ def _token_counter(config: ExperimentConfig, texts: list[str]) -> tuple[_Counter
         texts = texts[:TOKENIZER_SAMPLE]
         tokenizer, name = train_bpe_tokenizer(texts, config.model.init.vocab_size), "one learnt from these traces"
     elif isinstance(config.model.init, ArithmeticModel):
-        assert isinstance(config.problems.source, ArithmeticSource)
+        assert isinstance(config.problems.source, BuiltInSource)
         tokenizer, name = character_tokenizer(alphabet_of(config.problems.source)), "characters"
     if tokenizer is None:
         ratio = DEFAULTS["bytes_per_token"].value

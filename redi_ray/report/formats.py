@@ -29,6 +29,10 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
+def decimal(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
@@ -51,6 +55,7 @@ def jsonify(value: Any) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "number": number, "tokens": tokens, "percent": percent, "duration": duration, "shorten": shorten, "jsonify": jsonify
+    "number": number, "tokens": tokens, "percent": percent, "decimal": decimal, "duration": duration, "shorten": shorten,
+    "jsonify": jsonify,
 }  # fmt: skip
 """By the names that templates call them."""

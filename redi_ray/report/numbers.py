@@ -9,6 +9,7 @@ from statistics import fmean, median
 from typing import Any
 
 from redi_ray.eval.metrics import compare
+from redi_ray.eval.ranking import compare_means
 from redi_ray.pipeline.graph import Step
 from redi_ray.report.lineage import ancestors, graph_of_record
 from redi_ray.report.runs import ArmRecord, RunRecord
@@ -69,8 +70,22 @@ def _arm_rows(run: RunRecord) -> list[dict[str, Any]]:
             against = results.get(control or "")
             paired = compare(against, result) if against is not None and name != control else None
             difference = {"control": control, **asdict(paired)} if paired else None
-            rows.append({"name": name, "benchmark": benchmark, **values, "difference": difference})
+            more = _scored(run, benchmark, name)
+            rows.append({"name": name, "benchmark": benchmark, **values, "difference": difference, **more})
     return rows
+
+
+def _scored(run: RunRecord, benchmark: str, name: str) -> dict[str, Any]:
+    """What scorers say of an arm: `score`, with its difference from the control, and `ranked`; and `agreement` with people's
+    scores; where they were asked."""
+    told = {arm.name: arm.scored.get(benchmark, {}) for arm in run.arms}
+    found, control = dict(told[name]), run.control or ""
+    if "score" in found:
+        means, before = found["score"]["problem_means"], told.get(control, {}).get("score")
+        paired = compare_means(before["problem_means"], means) if before and name != control else None
+        row = {key: value for key, value in found["score"].items() if key != "problem_means"}
+        found["score"] = {**row, "difference": {"control": control, **asdict(paired)} if paired else None}
+    return found
 
 
 def _averages(run: RunRecord) -> dict[str, dict[str, float | None]]:

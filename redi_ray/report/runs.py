@@ -25,6 +25,8 @@ from redi_ray.text.dialogue import spoken
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
 SAMPLE_FIELDS = ("problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens")
+SCORED = ("score", "ranked", "agreement")
+"""What scorers and people's scores add to a benchmark's result."""
 NO_SAMPLE: dict[str, Any] = dict.fromkeys(SAMPLE_FIELDS)
 
 T = TypeVar("T")
@@ -43,6 +45,9 @@ class ArmRecord:
     evaluation: Manifest | None
     results: dict[str, BenchmarkResult]
     """Benchmark -> scores."""
+    scored: dict[str, dict[str, Any]]
+    """Benchmark -> what scorers add: `score` and `ranked` (`redi_ray.eval.ranking`), and `agreement` with people's scores, where
+    these were asked."""
     samples: list[dict[str, Any]]
     """Sampled completions with their verdicts; every key of SAMPLE_FIELDS is there, None if unknown."""
 
@@ -143,6 +148,7 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
     evaluation = _manifest(run_uri, f"{SCORES}/{name}", notes)
     steps = _steps(join(checkpoint.uri, "metrics.jsonl"), notes) if checkpoint else []
     results: dict[str, BenchmarkResult] = {}
+    scored: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
     if evaluation:
         uri = join(evaluation.uri, "report.json")
@@ -151,9 +157,10 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
             result = attempt(partial(BenchmarkResult.from_dict, entry), uri, notes)
             if result is not None:
                 results[str(entry.get("name"))] = result
+                scored[str(entry.get("name"))] = {key: entry[key] for key in SCORED if entry.get(key)}
         samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples", []) if isinstance(sample, dict)]
         samples = [{**sample, "problem": spoken(str(sample["problem"] or ""))} for sample in samples]
-    return ArmRecord(name, checkpoint, steps, evaluation, results, samples)
+    return ArmRecord(name, checkpoint, steps, evaluation, results, scored, samples)
 
 
 def _steps(uri: str, notes: list[str]) -> list[Metrics]:

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from redi_ray.report.formats import percent, tokens
+from redi_ray.report.formats import decimal, percent, tokens
 from redi_ray.report.numbers import findings
 
 
@@ -18,6 +18,12 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
     console = console or Console()
     for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"]):
         console.print(_score_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "score" in row):
+        console.print(_means_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "agreement" in row):
+        console.print(_agreement_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "ranked" in row):
+        console.print(_choice_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     if not report["arms"]:
         console.print("Evaluation: not run.")
     for line in (*findings(report), *report["notes"]):
@@ -27,10 +33,7 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
 def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
     largest = max(rows[0]["pass@k"], key=int, default="1")
     title = f"{benchmark}: {rows[0]['num_problems']} problems x {rows[0]['num_samples']} samples"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("arm", no_wrap=True)
-    for column in ("pass@1, %", "SEM", "95% interval", f"pass@{largest}", "tokens", "truncated"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _table(title, "pass@1, %", "SEM", "95% interval", f"pass@{largest}", "tokens", "truncated")
     for row in rows:
         table.add_row(
             row["name"],
@@ -41,4 +44,48 @@ def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
             tokens(row["mean_tokens"]),
             percent(row["truncated"]),
         )
+    return table
+
+
+def _means_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    scored = [row for row in rows if "score" in row]
+    table = _table(
+        f"{benchmark}: mean of {scored[0]['score']['scorer']}", "mean", "SEM", "95% interval", "against control"
+    )
+    for row in scored:
+        score, difference = row["score"], row["score"]["difference"]
+        against = "" if difference is None else f"{difference['difference']:+.4f}"
+        ends = f"{decimal(score['ci95'][0])} to {decimal(score['ci95'][1])}"
+        table.add_row(row["name"], decimal(score["mean"]), decimal(score["sem"]), ends, against)
+    return table
+
+
+def _agreement_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    table = _table(f"{benchmark}: agreement with scores", "accuracy, %", "kappa", "95% interval", "correlation")
+    for row in rows:
+        if (found := row.get("agreement")) is not None:
+            ends = found["kappa_ci95"]
+            told = "-" if ends is None else f"{decimal(ends[0], 3)} to {decimal(ends[1], 3)}"
+            numbers = (percent(found["accuracy"]), decimal(found["kappa"], 3), told, decimal(found["correlation"], 3))
+            table.add_row(row["name"], *numbers)
+    return table
+
+
+def _choice_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    ranked = [row for row in rows if "ranked" in row]
+    k = ranked[0]["ranked"]["largest_k"]
+    table = _table(
+        f"{benchmark}: by {ranked[0]['ranked']['scorer']}, {k} samples, %", "any", "majority", "best", "weighted"
+    )
+    for row in ranked:
+        found = row["ranked"]["at_k"][str(row["ranked"]["largest_k"])]
+        table.add_row(row["name"], *(percent(found[name]) for name in ("any", "majority", "best", "weighted")))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("arm", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table

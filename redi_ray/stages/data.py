@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
-    ArithmeticSource,
+    BuiltInSource,
     Columns,
     DataSet,
     EndpointTraces,
@@ -18,6 +18,7 @@ from redi_ray.config.data import (
     NoSource,
     NoTraces,
     OpenR1Source,
+    OrderSet,
     Source,
     VllmTraces,
 )
@@ -121,7 +122,7 @@ def content_of_source(source: Source | DataSet, told: str = "problems.source.pat
     """What the place of the rows holds now; the built-in world is all in its settings. told: what the config calls the paths."""
     if isinstance(source, FileSet) or (isinstance(source, OpenR1Source) and source.paths):
         return storage.content_hash([content_of(path) for path in expand_paths(source.paths, told)])
-    if isinstance(source, ArithmeticSource | NoSource):
+    if isinstance(source, BuiltInSource | NoSource | OrderSet):
         return None
     return commit_of(source.dataset, "dataset", source.revision)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +17,18 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
+from redi_ray.eval.scoring import scorers_of
+from redi_ray.schemas import PROBLEM
 from redi_ray.stages.bars import WorkBar
 from redi_ray.stages.run import Run
-from redi_ray.store import storage
+from redi_ray.stages.scoring import column_writer, outside_of
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.text.boxes import extract_boxed
+from redi_ray.text.prompts import problem_of
+
+QUESTIONS = "questions "
+"""Begins an input that holds questions to a judge, before what the evaluation calls them."""
 
 
 def load_benchmarks(run: Run, problems: Manifest | None, *, whole: bool = False) -> dict[str, pa.Table]:
@@ -35,14 +44,34 @@ def load_benchmarks(run: Run, problems: Manifest | None, *, whole: bool = False)
     return tables
 
 
+def questions_of(run: Run, inputs: Mapping[str, Manifest]) -> dict[str, pa.Table]:
+    """Name -> the questions to judges of `evaluate.judge_on` as problems, the scores as their answers."""
+    found = {}
+    for name in run.config.evaluate.judge_on:
+        shards = inputs[QUESTIONS + name].files("examples")
+        rows = [row for table in parquet.read_tables(shards, ["example_id", "messages"]) for row in table.to_pylist()]
+        problems = [
+            {
+                "problem_id": f"{name}-{row['example_id']}",
+                "problem": problem_of(row["messages"], run.config.model.prompt),
+                "answer": extract_boxed(verdict := row["messages"][-1]["content"]) or verdict,
+                "source": name,
+            }
+            for row in rows
+        ]
+        found[name] = pa.Table.from_pylist(problems, schema=PROBLEM)
+    return found
+
+
 def whole_benchmark(settings: BenchmarkSettings) -> dict[str, Any]:
     """Which problems a benchmark has, whatever part of them is used."""
     whole = replace(settings, max_problems=None, subset_seed=0, num_samples=None)
     return {"settings": whole, "content": content_of_benchmark(settings)}
 
 
-def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems: Manifest | Stage | None) -> Stage:
-    config = run.config
+def evaluation_stage(run: Run, name: str, inputs: Mapping[str, Manifest | Stage]) -> Stage:
+    """Where a model's scores lie. inputs: `model`, `problems` where there are any, and what scorers take."""
+    config, scorers = run.config, scorers_of(run.config.evaluate)
     deciding = {
         "evaluate": config.evaluate,
         "contents": [content_of_benchmark(benchmark) for benchmark in config.evaluate.benchmarks],
@@ -50,17 +79,23 @@ def evaluation_stage(run: Run, name: str, checkpoint: Manifest | Stage, problems
         "verify": benchmark_verification(config.verify),
         "prompt": config.model.prompt,
     }
-    asked = {"problems": problems} if problems is not None else {}
-    return run.stage(f"eval/{name}", deciding, {"checkpoint": checkpoint, **asked})
+    if scorers:
+        deciding["scorers"] = {field: outside_of(scorer) for field, scorer in scorers.items()}
+    others = {role: made for role, made in inputs.items() if role != "model"}
+    return run.stage(f"eval/{name}", deciding, {"checkpoint": inputs["model"], **others})
 
 
-def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest | None) -> Manifest:
-    """Score one model by its name."""
-    config, stage = run.config, evaluation_stage(run, name, checkpoint, problems)
+def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
+    """Score one model by its name. inputs: as of `evaluation_stage`."""
+    config, stage, checkpoint = run.config, evaluation_stage(run, name, inputs), inputs["model"]
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
-    benchmarks = load_benchmarks(run, problems)
+    benchmarks = load_benchmarks(run, inputs.get("problems")) | questions_of(run, inputs)
+    columns = {
+        field: column_writer(run, scorer, inputs, storage.join(stage.uri, "work", field))
+        for field, scorer in scorers_of(config.evaluate).items()
+    }
     model = checkpoint.facts["export"]
     with WorkBar(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
         result = evaluate_model(
@@ -75,10 +110,17 @@ def evaluate(run: Run, name: str, checkpoint: Manifest, problems: Manifest | Non
             verify_labels=config.resources.cpu_label_selector,
             out_uri=stage.uri,
             on_progress=lambda added: progress(added.traces, added.tokens),
+            columns=columns,
         )
     storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
-    scores = {row["name"]: {"pass@1": row["pass_at_1"], "sem": row["sem"]} for row in result["benchmarks"]}
+    scores = {row["name"]: _told(row) for row in result["benchmarks"]}
     return run.publish(stage, started, facts={"model": model, "scores": scores})
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a benchmark."""
+    scored = row.get("score")
+    return {"pass@1": row["pass_at_1"], "sem": row["sem"], **({"score": scored["mean"]} if scored else {})}
 
 
 def benchmark_verification(settings: VerifySettings) -> VerifySettings:

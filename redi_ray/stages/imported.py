@@ -20,7 +20,7 @@ from redi_ray.store.manifests import Manifest, Stage
 def imported_stage(run: Run, settings: ImportSettings) -> Stage:
     """The key holds the set's contents, and of the prompt's settings what decides the rows."""
     prompt = run.config.model.prompt
-    asked = [prompt.template, prompt.system] if settings.prompts == "problems" else []
+    asked = [prompt.template, prompt.system] if settings.prompts == "problems" or settings.judge is not None else []
     deciding: dict[str, Any] = {
         "import": settings,
         "content": content_of_source(settings.source, f"steps.{run.step}.source.paths"),

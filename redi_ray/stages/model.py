@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.data import BuiltInSource
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
@@ -85,7 +85,7 @@ def base_stage(run: Run, texts: Mapping[str, Manifest | Stage]) -> Stage:
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
     source = run.config.problems.source
-    assert isinstance(source, ArithmeticSource)
+    assert isinstance(source, BuiltInSource)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -110,7 +110,7 @@ def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
 
 
 def _prepare_world_training(
-    init: ArithmeticModel, source: ArithmeticSource, prompt: PromptSettings, initial: str, arrays: str
+    init: ArithmeticModel, source: BuiltInSource, prompt: PromptSettings, initial: str, arrays: str
 ) -> tuple[int, dict[str, Any]]:
     """Write the initial weights and the corpus as arrays; returns the number of parameters and a record of prompts."""
     from redi_ray.modeling.scratch import save_scratch_model  # loads torch, which the driver does without

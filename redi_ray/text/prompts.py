@@ -31,6 +31,15 @@ def to_messages(problem: str, settings: PromptSettings) -> list[Message]:
     return [*system, *before, user]
 
 
+def problem_of(messages: list[Message], settings: PromptSettings) -> str:
+    """The problem that `to_messages` has made this chat of, whatever follows its question."""
+    before, _, after = settings.template.partition("{problem}")
+    asked = next(turn["content"] for turn in messages if turn["role"] == "user")
+    assert asked.startswith(before), asked
+    assert asked.endswith(after), asked
+    return asked[len(before) : len(asked) - len(after)]
+
+
 def render_prompt(messages: list[Message], tokenizer: Any, settings: PromptSettings) -> str:
     """The prompt string a model sees before its first generated token. Raises PromptError where there is none."""
     text = render(messages, tokenizer, settings)

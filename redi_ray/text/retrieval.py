@@ -74,11 +74,11 @@ def read_query(output: str) -> str | None:
     return query if isinstance(query, str) and query.strip() else None
 
 
-def query_reward(output: str, gain: float | None) -> float:
-    """Rec-R1's reward of an output: BAD_FORMAT, or FORMAT_BONUS and the NDCG of what its query finds, or 0 if that is nothing.
+def query_reward(output: str, gain: float | None, bad_format: float = BAD_FORMAT, bonus: float = FORMAT_BONUS) -> float:
+    """Rec-R1's reward of an output: `bad_format`, or `bonus` and the NDCG of what its query finds, or 0 if that is nothing.
 
     gain: the NDCG; None where the search failed, which counts as nothing found.
     """
     if read_query(output) is None:
-        return BAD_FORMAT
-    return FORMAT_BONUS + gain if gain else 0.0
+        return bad_format
+    return bonus + gain if gain else 0.0

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from redi_ray.config.data import ProblemsConfig
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.data.sources.problems import ProblemCounts, collect_problems
 from redi_ray.store import parquet, storage
 

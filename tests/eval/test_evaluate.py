@@ -68,12 +68,12 @@ def test_shown_samples_are_right_and_wrong(tmp_path: Path):
     files = [f"{tmp_path}/{number}.parquet" for number in range(2)]
     for file, start in zip(files, (0, 3), strict=True):
         parquet.write_table(file, ROWS.slice(start, 3 if not start else None))
-    rows = read_scored(files)
+    settings = EvaluateSettings(num_samples=2, ks=[1, 2])
+    rows = read_scored(files, settings)
     shown = shown_samples(rows, files)
     assert [row["verdict"] for row in shown] == ["correct", "correct", "wrong", "timeout"]
     texts = {row["trace_id"]: row["problem"] for row in ROWS.to_pylist()}
     assert [row["problem"] for row in shown] == [texts[row["trace_id"]] for row in shown]
-    settings = EvaluateSettings(num_samples=2, ks=[1, 2])
     assert score(rows, PROBLEMS, settings) == score(ROWS, PROBLEMS, settings)
 
 

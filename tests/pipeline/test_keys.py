@@ -12,8 +12,14 @@ from typing import Any
 
 import pytest
 
+from redi_ray.config.data import FileSet
+from redi_ray.config.evaluation import EvaluateSettings
+from redi_ray.config.identity import identity
+from redi_ray.config.import_parts import TopicSplit
+from redi_ray.config.imports import ImportSettings
 from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.scorers import LengthScorer
 from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.standard import graph_of
@@ -45,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "resources.ray.env": {"A": "b"}, "resources.engine.concurrency": 2, "resources.engine.label_selector": {"a": "b"},
     "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": [1, 2]},
     "verify.invert_labels": True, "curate.chosen.format": {}, "curate.chosen.repetition": {}, "curate.chosen.max_chars": 999,
+    "evaluate.score": {"name": "length"}, "evaluate.rank_by": {"name": "rule", "pattern": "1"},
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
     "resources.engine.device": "gpu",
     "resources.trainer.label_selector": {"a": "b"}, "resources.trainer.trackers": [], "resources.cpu_label_selector": {"a": "b"},
@@ -57,7 +64,7 @@ OTHERS: dict[str, Any] = {
 NOT_ALONE = ("keep_best", "export", "patience", "probe")
 """Of a training; they ask for other fields, see below."""
 ELSEWHERE = ("problems.dev.share", "problems.dev.seed", "verify.judge", "verify.votes", "sft.objective.name", "steps", "repeat",
-             "redi.train.units",
+             "redi.train.units", "evaluate.judge_on",
              "resources.engine.tensor_parallel_size")  # fmt: skip
 """Not for this config: of other sources, of votes, a word that is always the same, of steps, of GPUs, of other objectives."""
 
@@ -118,6 +125,16 @@ def test_every_field_changes_a_key_or_only_says_how(tmp_path: Path) -> None:
             untried.append(path)
     assert wrong == []
     assert [path for path in untried if path.rpartition(".")[2] not in NOT_ALONE and path not in ELSEWHERE] == []
+
+
+def test_a_field_that_came_later_counts_once_it_is_set() -> None:
+    """What its default means was so before there was such a field, so that outputs from before stay."""
+    none, some = EvaluateSettings(), EvaluateSettings(score=LengthScorer(name="length"))
+    assert not EvaluateSettings.LATER & identity(none).keys()
+    assert identity(some) == {**identity(none), "score": {"name": "length", "unit": "characters"}}
+    imported, split = ImportSettings(source=FileSet()), TopicSplit(by="topic", held_out=["a"])
+    assert not ImportSettings.LATER & identity(imported).keys()
+    assert identity(imported.model_copy(update={"split": split})) == {**identity(imported), "split": identity(split)}
 
 
 def test_every_field_of_a_training_decides_its_weights_or_only_says_how() -> None:
@@ -216,7 +233,7 @@ def test_an_imported_set_counts_by_what_decides_its_rows(tmp_path: Path) -> None
     others = {
         "shape": "sft", "columns": {"id": "id"}, "prompts": "problems", "positive_above": 0.5, "max_rows": 1, "seed": 1,
         "source": {"kind": "files", "paths": [str(tmp_path / "other.jsonl")]}, "step_header": "Step {k}:", "step_separator": " ",
-        "tool_blocks": True, "keep_duplicates": True,
+        "tool_blocks": True, "keep_duplicates": True, "split": {"by": "topic", "held_out": ["a"]}, "judge": {},
     }  # fmt: skip
     assert others.keys() == step.keys() - {"do"} | raw["steps"]["mine"].keys() - {"do"}
     for name, value in others.items():

@@ -79,6 +79,31 @@ def test_arms(run: str) -> None:
     assert average["sem"] == pytest.approx(math.sqrt(both[0]["sem"] ** 2 + both[1]["sem"] ** 2) / 2)
 
 
+def test_what_scorers_add(run: str) -> None:
+    """A mean with its paired difference, and what each choice among k samples solves: as JSON, on the page, on the terminal."""
+    report = read_report(run)
+    scored = {row["name"]: row for row in report["arms"] if row["benchmark"] == "gsm8k"}
+    redi, control = scored["redi"], scored["alpha0"]
+    assert redi["score"]["difference"]["difference"] == pytest.approx(redi["score"]["mean"] - control["score"]["mean"])
+    assert "problem_means" not in redi["score"]
+    assert control["score"]["difference"] is None
+    assert redi["ranked"]["at_k"]["8"]["best"] == redi["pass@k"]["8"]
+    assert redi["agreement"]["num_samples"] == 8
+    assert not any("score" in row for row in report["arms"] if row["benchmark"] == "arithmetic")
+    words = " ".join(page(run).words)
+    assert all(
+        told in words for told in ("bad_format 3", "Choosing among k samples", "gsm8k: by rule, ", "have no number")
+    )
+    assert f"{redi['score']['difference']['difference']:+.4f}" in words
+    assert "Agreement with scores that were given" in words
+    console = Console(record=True, width=100)
+    print_summary(report, console)
+    told = console.export_text()
+    assert "gsm8k: mean of retrieval" in told
+    assert "gsm8k: agreement with scores" in told
+    assert "gsm8k: by rule, 8 samples" in told
+
+
 def test_funnel_reconciles(run: str) -> None:
     """From problems to pairs in order; every dropped row has a reason, on the page too."""
     report = read_report(run)

@@ -4,6 +4,7 @@ them too; a tool's and a user's words never do, nor the headers of turns.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 from array_scores import Arrays, group, member
 from tiny_families import FAMILIES, family
 
+from redi_ray.config.data import FileSet
+from redi_ray.config.imports import ImportSettings
 from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.import_sets import _import_rows
+from redi_ray.store import parquet, storage
 from redi_ray.text.tokens import plain_ids
 
 TOOL = ("tool", "```output\n42 model assistant\n```")
@@ -90,3 +95,22 @@ def test_own_turns_alone_make_the_loss(tmp_path: Path, name: str):
         found, slopes = arrays.evaluate(objective, kind)
         assert found == pytest.approx(wanted[objective.name], abs=1e-12), objective.name
         assert all(slopes)
+
+
+def test_of_real_dialogues_the_assistants_turns_are_learnt_and_nothing_else(tmp_path: Path, real_set: Any):
+    """Dialogues of seen topics, imported and tokenised: what is scored, decoded, is every answer with what closes it, in turn."""
+    file = tmp_path / "dialogues.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in real_set("mtbench101_dialogues")[::12]))
+    settings = ImportSettings(
+        source=FileSet(paths=[str(file)]), shape="sft", split={"by": "topic", "held_out": ["AR", "IC", "SI"]}
+    )
+    _import_rows(settings, PROMPTS["qwen2.5"], str(tmp_path / "imported"), "steps.x")
+    (table,) = parquet.read_tables(storage.list_files(str(tmp_path / "imported" / "groups")))
+    rows = sorted(table.to_pylist(), key=lambda row: row["group_id"])  # the order of training
+    assert sum(len(row["members"][0]["turns"]) > 1 for row in rows) > 60
+    end = FAMILIES["qwen2.5"][3]
+    said = [
+        "".join(f"{turn['content']}{end}" for turn in row["members"][0]["turns"] if turn["role"] == "assistant")
+        for row in rows
+    ]
+    assert Arrays(rows, tmp_path, family("qwen2.5"), logps, prompt=PROMPTS["qwen2.5"]).scored("examples") == said

@@ -24,8 +24,15 @@ class Losses(Drops):
 
 
 def side_of(reward: float, settings: GroupSettings) -> int:
-    """+1 or -1."""
+    """+1 or -1, by the threshold."""
     return 1 if reward > settings.threshold else -1
+
+
+def sides_of(rewards: list[float], settings: GroupSettings) -> list[int]:
+    """+1 or -1 for each member of a group: by the threshold, or of a pair with a margin by which has more."""
+    if settings.margin is None:
+        return [side_of(reward, settings) for reward in rewards]
+    return [1 if reward == max(rewards) else -1 for reward in rewards]
 
 
 def choose(
@@ -118,7 +125,20 @@ def _cap(settings: GroupSettings, members: Traces, number: int) -> tuple[Traces,
                     gone[trace["sample_index"]] = "over_most_wrong"
     for trace in left[settings.most :] if settings.most is not None else ():
         gone[trace["sample_index"]] = "over_most"
+    if settings.margin is not None:
+        ends = _ends(left[: settings.most])
+        gone |= {
+            trace["sample_index"]: "neither_best_nor_worst" for trace in left[: settings.most] if trace not in ends
+        }
     return [trace for trace in members if trace["sample_index"] not in gone], gone
+
+
+def _ends(members: Traces) -> Traces:
+    """The member with the highest reward and the one with the lowest, of equal ones the first."""
+    if len(members) < 2:
+        return members
+    best = max(members, key=lambda trace: trace["reward"])
+    return [best, min((trace for trace in members if trace is not best), key=lambda trace: trace["reward"])]
 
 
 def _drop(trace: dict[str, Any], reason: str, losses: Losses) -> None:
@@ -127,9 +147,12 @@ def _drop(trace: dict[str, Any], reason: str, losses: Losses) -> None:
 
 def fault_of(settings: GroupSettings, members: Traces) -> tuple[str, str] | None:
     """Why these make no group, and what it is of them; None where they do."""
-    sides = Counter(side_of(trace["reward"], settings) for trace in members)
+    rewards = [trace["reward"] for trace in members]
+    sides = Counter(sides_of(rewards, settings))
     if len(members) < settings.least:
         return "too_few", f"{len(members)} of {settings.least}"
+    if settings.margin is not None and (apart := max(rewards) - min(rewards)) < settings.margin:
+        return "small_margin", f"{apart:g} of {settings.margin:g}"
     if settings.both_sides and len(sides) < 2:
         return "one_side", "all right" if sides[1] else "all wrong"
     return None

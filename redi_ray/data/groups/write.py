@@ -14,7 +14,7 @@ from redi_ray.data.curate.choice import PLACE
 from redi_ray.data.curate.work import finish, finished, order_key, part_name, read_row_group, write_rows
 from redi_ray.data.curate.write import TEXTS, fetch
 from redi_ray.data.groups.baselines import Baselines
-from redi_ray.data.groups.choose import Losses, fault_of, lose_group, side_of
+from redi_ray.data.groups.choose import Losses, fault_of, lose_group, sides_of
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
@@ -126,7 +126,9 @@ class _Maker:
             self.losses.lose("prompt_too_long", problem_id, len(traces), str(tokens))
             return []
         fitting: dict[int, Row] = {}
+        sides = sides_of([trace["reward"] for trace in traces], settings)
         for number, trace in enumerate(traces):
+            trace["side"] = sides[number]
             if (reason := self.misfit(trace)) is not None:
                 self.losses.add("trace", reason, problem_id, trace["trace_id"])
                 continue
@@ -175,7 +177,7 @@ class _Maker:
     def is_weighed(self, trace: Row) -> bool:
         """Whether the tokens of a sample are weighed as the member that it becomes."""
         weighing = self.grouping.weighing
-        return weighing is not None and weighing.weighs(side_of(trace["reward"], self.grouping.settings))
+        return weighing is not None and weighing.weighs(trace["side"])
 
     def misfit(self, trace: Row) -> str | None:
         """Why a sample cannot be used after all, or None."""
@@ -203,7 +205,7 @@ class _Maker:
             spans = [moved for span in spans if (moved := self.moved(span, before, turns)) is not None]
         return {
             "turns": turns,
-            "side": side_of(trace["reward"], self.grouping.settings),
+            "side": trace["side"],
             "reward": trace["reward"],
             "finished": is_finished(trace) and turns[-1]["role"] == "assistant",
             "spans": spans,

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from redi_ray.config.data import QuerySource
 from redi_ray.config.scorers import RetrievalScorer
 from redi_ray.data.score.imported import LOOKED_AT
 from redi_ray.data.score.scorer import Asked, Scorer, Values
+from redi_ray.data.sources.built_in import documents_of
 from redi_ray.data.sources.folders import expand_paths, short_names
 from redi_ray.data.sources.readers import DataError, Row, file_rows
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shards import RejectWriter
 from redi_ray.data.sources.values import read_id
+from redi_ray.schemas import LABELLED_SCORE
 from redi_ray.store import storage
 from redi_ray.store.contents import content_of
 from redi_ray.text.retrieval import ndcg, query_reward, read_query, recall, reciprocal_rank
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"[^\W_]+")
 IDS = "ids.json"
+FOUND, NOTHING_FOUND, BAD_FORMAT, NOTHING_WANTED = "found", "nothing_found", "bad_format", "nothing_wanted"
+"""What became of a sample's query; the last where its answer names nothing that should be found."""
 TOLD = "the corpus of a step"
 """What messages call the files where they do not know whose they are."""
 
@@ -94,6 +99,11 @@ def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
 
     Raises DataError where no document can be used, or an id is given twice.
     """
+    if not settings.corpus:
+        assert isinstance(asked.source, QuerySource), asked.source
+        index = Index.build(iter(documents_of(asked.source)), settings.k1, settings.b)
+        index.save(storage.join(asked.work, "index"))
+        return {"corpus": {"documents": len(index.ids), "rejected": {}}}
     rejects = RejectWriter(storage.join(asked.work, "rejects"))
     index = Index.build(_documents(settings, rejects), settings.k1, settings.b)
     rejects.flush()
@@ -110,6 +120,8 @@ def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
 
 def look(settings: RetrievalScorer, where: str) -> None:
     """Raise DataError where the corpus is not there, or none of its first rows has an id and a text."""
+    if not settings.corpus:
+        return  # the built-in world's, which is always there
     first, seen = "", 0
     for row in islice(_files(settings, f"{where}.corpus"), LOOKED_AT):
         seen += 1
@@ -181,17 +193,19 @@ def start(settings: RetrievalScorer, asked: Asked) -> Values:
             return ndcg(found, relevant, settings.k, settings.distinct)
         return recall(found, relevant, settings.k) if settings.measure == "recall" else reciprocal_rank(found, relevant)
 
-    def reward(output: str, relevant: list[str]) -> float | None:
+    def reward(output: str, relevant: list[str]) -> dict[str, Any]:
         if not relevant:
-            return None
-        if not settings.format:
-            return gain(output, relevant)
-        query = read_query(output)
-        return query_reward(output, gain(query, relevant) if query is not None else None)
+            return {"value": None, "label": NOTHING_WANTED}
+        query = read_query(output) if settings.format else output
+        if query is None:
+            return {"value": settings.bad_format, "label": BAD_FORMAT}
+        found = gain(query, relevant)
+        value = query_reward(output, found, settings.bad_format, settings.bonus) if settings.format else found
+        return {"value": value, "label": FOUND if found else NOTHING_FOUND}
 
     def values(rows: pa.Table) -> list[dict[str, Any]]:
         columns = (rows[name].to_pylist() for name in ("completion", "answer"))
-        return [{"value": reward(output, wanted_ids(answer))} for output, answer in zip(*columns, strict=True)]
+        return [reward(output, wanted_ids(answer)) for output, answer in zip(*columns, strict=True)]
 
     return values
 
@@ -200,6 +214,9 @@ RETRIEVAL = Scorer(
     ("completion", "answer"),
     start,
     prepare,
-    outside=lambda settings: [content_of(path) for path in expand_paths(settings.corpus, TOLD)],
+    outside=lambda settings: (
+        [content_of(path) for path in expand_paths(settings.corpus, TOLD)] if settings.corpus else []
+    ),
+    schema=lambda settings: LABELLED_SCORE,
     look=look,
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow.compute as pc
@@ -30,12 +31,15 @@ class ScoreCounts:
     total: float = 0.0
     least: float = math.inf
     most: float = -math.inf
+    labels: dict[str, int] = field(default_factory=dict)
+    """What the scorer calls samples -> how many."""
 
     def add(self, other: ScoreCounts) -> None:
         """Add the counts of a shard."""
         for name in ("samples", "without", "numbers", "total"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.least, self.most = min(self.least, other.least), max(self.most, other.most)
+        self.labels = dict(Counter(self.labels) + Counter(other.labels))
 
 
 def score_samples(
@@ -82,6 +86,8 @@ def _counts(uri: str) -> ScoreCounts:
             values = pc.struct_field(pc.list_flatten(values), "value")
         elif batch.column_names[1] == "values":
             values = pc.list_flatten(values)
+        if "label" in batch.column_names:
+            counts.labels = dict(Counter(counts.labels) + Counter(batch["label"].to_pylist()))
         numbers = values.drop_null()
         counts.samples += samples
         counts.numbers += len(numbers)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from redi_ray.config.data import Source
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.schemas import SCORE
 
@@ -23,6 +24,8 @@ class Asked:
     trust_remote_code: bool = False
     work: str = ""
     """A folder for what is prepared once."""
+    source: Source | None = None
+    """Where the problems come from."""
 
 
 Values = Callable[[pa.Table], list[dict[str, Any]]]

@@ -46,7 +46,7 @@ class RowReader:
         prompt, members = by_shape[self.layout.shape](row)
         prompt = self._with_system(row, prompt)
         names = ("chosen", "rejected") if self.layout.shape == "preference" else ("answer",) * len(members)
-        for name, member in zip(names, members, strict=True):
+        for name, member in zip(names, members, strict=True) if self.settings.judge is None else ():
             self._check_beginning(name, member.turns[0]["content"])
         return Answered(self._asked(prompt), members, read_id(self._value(row, "id")))
 

@@ -12,7 +12,6 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -21,43 +20,19 @@ from redi_ray.cluster.runtime import log
 from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.curate.beginnings import complaint
 from redi_ray.data.sources.folders import DataError, expand_paths
 from redi_ray.data.sources.import_answers import Answered, LeftOut
 from redi_ray.data.sources.import_groups import Samples
-from redi_ray.data.sources.import_rows import WITHOUT_PREFIX, RowReader
+from redi_ray.data.sources.import_parts import Sides, questions
+from redi_ray.data.sources.import_rows import RowReader
+from redi_ray.data.sources.import_tables import MOST_TOLD, SCHEMAS, ImportCounts, example_of, pair_of, refusal
 from redi_ray.data.sources.readers import Row, source_rows
 from redi_ray.data.sources.shapes import LOOKED_AT, Layout, layout_of
 from redi_ray.data.sources.shards import TOLD_LIMIT, RejectWriter, ShardWriter
-from redi_ray.schemas import EXAMPLE, GROUP, PAIR
 from redi_ray.store import storage
 
-SCHEMAS = {"examples": EXAMPLE, "pairs": PAIR, "groups": GROUP}
-MOST_TOLD = 5
-"""Reasons in a message."""
 SHARD_CHARS = 32 << 20
 """Of answers, from which on a shard is written however few rows it has."""
-
-
-@dataclass(frozen=True)
-class ImportCounts:
-    """What became of a set's rows."""
-
-    layout: Layout
-    rows: dict[str, int]
-    """`in` and `out`."""
-    dropped: dict[str, int]
-    rejected: dict[str, int]
-    tables: dict[str, int]
-    """Rows of each table."""
-    positive: int = 0
-    """Answers on the side +1."""
-    answers: int = 0
-    several_turns: int = 0
-    """Answers of more than one turn."""
-    warnings: list[str] = field(default_factory=list)
-    first: dict[str, str] = field(default_factory=dict)
-    """Drop reason -> the text of the first row that it dropped."""
 
 
 def first_rows(settings: ImportSettings, where: str) -> list[Row]:
@@ -128,6 +103,8 @@ class _Importing:
         self.layout, settings = reader.layout, reader.settings
         own = {"sft": "examples", "preference": "pairs"}.get(self.layout.shape)
         own = None if "begun" in self.layout.columns else own  # a pair has no spans
+        own = "examples" if settings.judge is not None else own
+        self.sides = Sides(settings.split, where) if settings.split is not None else None
         self.writers = {
             name: ShardWriter(storage.join(out_uri, name), SCHEMAS[name]) for name in (own, "groups") if name
         }
@@ -146,12 +123,18 @@ class _Importing:
             return
         try:
             found = self.reader(row.value)
+            if not self._takes(row.value, found):
+                return
+            asked = self._asked(found)
         except LeftOut as error:
             if error.by_rule:
                 self.dropped[error.reason] += 1
                 self.first.setdefault(error.reason, str(error))
             else:
                 self.rejects.add(row.where, error.reason, str(error), row.value)
+            return
+        if asked is not None:
+            self._add_questions(asked)
             return
         if self.layout.shape == "rollouts" and len(found.members) == 1:
             self.kept += 1  # equal samples are samples all the same
@@ -165,6 +148,36 @@ class _Importing:
         else:
             self.kept += 1
             self._write(found, before)
+
+    def _takes(self, row: Mapping[str, Any], found: Answered) -> bool:
+        """Whether a row is on the side that is taken; if not, it is counted. Raises LeftOut, SplitError."""
+        if self.sides is None:
+            return True
+        side = self.sides(row, found, _digest(found.prompt, [member.turns for member in found.members]))
+        if taken := side == self.sides.split.take:
+            return taken
+        self.dropped[f"{side}_side"] += 1
+        return False
+
+    def _asked(self, found: Answered) -> list[Answered] | None:
+        """What a judge is asked about the answers, where that is wanted. Raises LeftOut."""
+        judge = self.reader.settings.judge
+        return None if judge is None else list(questions(found, judge, self.reader.prompt))
+
+    def _add_questions(self, asked: list[Answered]) -> None:
+        """Questions of one row; none is asked again, and a row that asks nothing new is a duplicate."""
+        new = 0
+        for one in asked:
+            digest = _digest(one.prompt, one.members[0].turns)
+            before = self.seen[digest]
+            self.seen[digest] += 1
+            if not before or self.reader.settings.keep_duplicates:
+                self._write(one, before)
+                new += 1
+        if new:
+            self.kept += 1
+        else:
+            self.dropped["duplicate"] += 1
 
     def _write(self, found: Answered, before: int = 0) -> None:
         """before: earlier rows that say the same."""
@@ -181,9 +194,9 @@ class _Importing:
         }
         self.writers["groups"].add(group)
         if "pairs" in self.writers:
-            self.writers["pairs"].add(_pair(group))
+            self.writers["pairs"].add(pair_of(group))
         if "examples" in self.writers:
-            self.writers["examples"].add(_example(group))
+            self.writers["examples"].add(example_of(group))
         self.held += sum(len(turn["content"]) for member in found.members for turn in member.turns)
         if self.held > SHARD_CHARS:
             self._flush()
@@ -214,6 +227,8 @@ class _Importing:
             self._write(group)
         self._flush()
         self.rejects.flush()
+        if self.sides is not None:
+            self.sides.check()
         if not self.kept:
             reasons, first = self.dropped + self.rejects.reasons, self.first | self.rejects.first
             raise DataError(refusal(self.where, f"{self.rows} rows", self.layout, reasons, first, self.reader.prompt))
@@ -254,29 +269,6 @@ class _Importing:
         return found
 
 
-def _pair(group: Mapping[str, Any]) -> dict[str, Any]:
-    better, worse = group["members"]
-    return {
-        "pair_id": group["group_id"],
-        "problem_id": group["problem_id"],
-        "prompt": group["prompt"],
-        "chosen": better["turns"],
-        "rejected": worse["turns"],
-        "chosen_finished": better["finished"],
-        "rejected_finished": worse["finished"],
-    }
-
-
-def _example(group: Mapping[str, Any]) -> dict[str, Any]:
-    (answer,) = group["members"]
-    return {
-        "example_id": group["group_id"],
-        "problem_id": group["problem_id"],
-        "messages": [*group["prompt"], *answer["turns"]],
-        "finished": answer["finished"],
-    }
-
-
 def _digest(*parts: Any) -> bytes:
     """Eight bytes of what is said, the same everywhere."""
     return hashlib.blake2b(json.dumps(parts, ensure_ascii=True).encode(), digest_size=8).digest()
@@ -286,16 +278,3 @@ def _sizes(settings: ImportSettings) -> Sequence[int] | None:
     """Sizes of the set's files; None where they are not known."""
     source = settings.source
     return storage.file_sizes(expand_paths(source.paths)) if isinstance(source, FileSet) else None
-
-
-def refusal(
-    where: str, rows: str, layout: Layout, reasons: Counter[str], first: Mapping[str, str], prompt: PromptSettings
-) -> str:
-    """What to say of a set without a row that can be used: why not, and how to mend it. first: what is told of
-    each reason's first row."""
-    lines = [f"{name} ({count}): {first.get(name, '')[:300]}" for name, count in reasons.most_common(MOST_TOLD)]
-    without = sum(count for name, count in reasons.items() if name.endswith(WITHOUT_PREFIX))
-    if 2 * without > reasons.total():
-        example = next(text for name, text in first.items() if name.endswith(WITHOUT_PREFIX))
-        lines = [complaint(without, reasons.total(), "answers", prompt, example)]
-    return "\n  ".join([f"{where}: none of {rows} can be used, read as {layout}", *lines])

@@ -17,16 +17,9 @@ from typing import Any
 import ray
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.data import (
-    ArithmeticSource,
-    DevelopmentSplit,
-    FilesSource,
-    HubSource,
-    NoSource,
-    OpenR1Source,
-    ProblemsConfig,
-)
+from redi_ray.config.data import BuiltInSource, FilesSource, HubSource, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
 from redi_ray.data.sources.built_in import answer_of, splits_of
 from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.sources.readers import DataError, Row, source_rows
@@ -68,7 +61,7 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
 
     Raises DataError if a file cannot be read or no row can be used.
     """
-    if isinstance(config.source, ArithmeticSource):
+    if isinstance(config.source, BuiltInSource):
         return _write_world(config, config.source, out_uri)
     remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
     try:
@@ -80,7 +73,7 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
     return counts
 
 
-def _write_world(config: ProblemsConfig, source: ArithmeticSource, out_uri: str) -> ProblemCounts:
+def _write_world(config: ProblemsConfig, source: BuiltInSource, out_uri: str) -> ProblemCounts:
     world = splits_of(source)
     splits = {"problems": world.train[: config.max_problems], "dev": world.dev, "test": world.test}
     for split, problems in splits.items():
@@ -131,7 +124,7 @@ class _Collector:
 
     def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
         source = config.source
-        assert not isinstance(source, ArithmeticSource | NoSource)
+        assert not isinstance(source, BuiltInSource | NoSource)
         self.config, self.parse = config, parser(source)
         self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)

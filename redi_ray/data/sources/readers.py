@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redi_ray.config.data import FileSet, HubSet, OpenR1Source
+from redi_ray.config.data import FileSet, HubSet, OpenR1Source, OrderSet
 from redi_ray.data.sources.folders import DataError, expand_paths, short_names
 from redi_ray.data.sources.hub import hub_rows
 from redi_ray.data.sources.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
+from redi_ray.data.sources.order_world import order_rows
 from redi_ray.data.sources.typed import as_printed, class_features, with_class_names
 from redi_ray.errors import storage_errors
 from redi_ray.store import storage
@@ -55,11 +56,14 @@ Wanted = Callable[[int], bool]
 """Whether the row at a position (0, 1, ...) is asked for."""
 
 
-def source_rows(source: FileSet | HubSet | OpenR1Source, told: str = "problems.source") -> Iterator[Row]:
+def source_rows(source: FileSet | HubSet | OpenR1Source | OrderSet, told: str = "problems.source") -> Iterator[Row]:
     """All rows of a source, in order. told: what the config calls it. Raises DataError."""
     if isinstance(source, HubSet) or (isinstance(source, OpenR1Source) and not source.paths):
         for where, value in hub_rows(source, told):
             yield Row(where, value)
+        return
+    if isinstance(source, OrderSet):
+        yield from (Row(f"orders:{number}", value) for number, value in enumerate(order_rows(source)))
         return
     uris = expand_paths(source.paths, f"{told}.paths")
     for uri, name in zip(uris, short_names(uris), strict=True):

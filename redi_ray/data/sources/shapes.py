@@ -97,6 +97,11 @@ def layout_of(settings: ImportSettings, rows: Sequence[Mapping[str, Any]], where
             f"{where}: columns.{idle[0]} is not read of {NOUNS[found.shape]}, which has {', '.join(found.columns)} here; leave "
             "it out, or say by `shape` what the set is"
         )
+    if settings.judge is not None and found.shape != "rollouts":
+        raise DataError(
+            f"{where}: judge asks about samples with rewards, and this is {NOUNS[found.shape]} ({found}); name the column of the "
+            "rewards as columns.reward"
+        )
     missing = [f"{name}: {column}" for name, column in found.columns.items() if not _present(rows, column)]
     if missing:
         raise DataError(

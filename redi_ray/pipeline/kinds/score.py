@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redi_ray.cluster.capacity import Demand
 from redi_ray.config.scorers import RewardScorer
 from redi_ray.data.sample.survey import trace_shards
-from redi_ray.data.score import SCORERS
 from redi_ray.data.score.score import ScoreCounts, column_counts, score_samples
-from redi_ray.data.score.scorer import Asked
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.scores import against_verdicts
 from redi_ray.modeling.tokenizer import content_of_model
@@ -19,6 +17,7 @@ from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages.remote import remotely
 from redi_ray.stages.rewards import Rewarding, reward_samples
 from redi_ray.stages.run import Run
+from redi_ray.stages.scoring import asked_of, outside_of
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -42,7 +41,7 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
         deciding["scorer"] = scorer.model_dump(exclude={"model"})
         deciding |= {"overrides": model.overrides, "precision": run.config.redi.train.precision}
     else:
-        outside = SCORERS[scorer.name].outside(scorer)
+        outside = outside_of(scorer)
     return run.stage(COLUMN, {**deciding, "outside": outside}, inputs)
 
 
@@ -50,17 +49,12 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found
-    started, of, base = time.monotonic(), inputs["of"], inputs.get("base")
+    started, of = time.monotonic(), inputs["of"]
     samples, column = of.table(samples_of(of)), storage.join(stage.uri, COLUMN)
     if isinstance(step.settings, RewardScorer):
         counts, told = reward(run, step, inputs, stage)
     else:
-        asked = Asked(
-            prompt=run.config.model.prompt,
-            tokenizer=base.facts["export"] if base is not None else None,
-            trust_remote_code=run.config.model.overrides.trust_remote_code,
-            work=storage.join(stage.uri, "work"),
-        )
+        asked = asked_of(run, inputs, storage.join(stage.uri, "work"))
         counts, told = score_samples(samples, column, step.settings, asked)
     facts = {"name": step.name, "scorer": step.settings.name, "grain": step.settings.grain, **summary(counts), **told}
     if step.settings.grain == "row" and samples_of(of) == VERIFIED:
@@ -110,7 +104,8 @@ def summary(counts: ScoreCounts) -> dict[str, Any]:
     """What the numbers are like, for the manifest."""
     mean = counts.total / counts.numbers if counts.numbers else None
     ends = {"min": counts.least, "max": counts.most} if counts.numbers else {"min": None, "max": None}
-    return {"without": counts.without, "numbers": counts.numbers, "mean": mean, **ends}
+    labels = {"labels": dict(sorted(counts.labels.items()))} if counts.labels else {}
+    return {"without": counts.without, "numbers": counts.numbers, "mean": mean, **ends, **labels}
 
 
 def room(run: Run, step: Step) -> list[Demand]:

@@ -292,3 +292,29 @@ def test_a_column_of_another_grain_is_refused_before_any_worker(tmp_path: Path, 
     )  # fmt: skip
     with pytest.raises(ColumnError, match="at grain span; one at grain row"):
         make_groups(grouping, 1)
+
+
+def test_pairs_by_how_far_rewards_are_apart(tmp_path: Path, bpe_tokenizer: str) -> None:
+    """The best against the worst, whatever the threshold; problems whose samples are alike give none, and all are counted."""
+    rewards = {"a": [0.2, 0.9, 0.5, 0.2], "b": [0.5, 0.45], "c": [-2.0, -1.0, None], "d": [0.3], "e": [0.1, 0.1, 0.1]}
+    rows = [
+        trace(name, index, "wrong", f"{name} {index}")
+        for name, all_of in rewards.items()
+        for index in range(len(all_of))
+    ]
+    values = [value for all_of in rewards.values() for value in all_of]
+    counts, groups = grouped(
+        tmp_path, bpe_tokenizer, [rows], columns={"gain": [values]}, rewards={}, scores={"gain": 1}, margin=0.2
+    )
+    found = {
+        group["problem_id"]: [(m["turns"][0]["content"], m["side"], round(m["reward"], 3)) for m in group["members"]]
+        for group in groups
+    }
+    assert found["a"][0][1:] == (1, 0.9) or found["a"][1][1:] == (1, 0.9)
+    assert sorted(side for _, side, _ in found["a"]) == [-1, 1]
+    assert found["c"] == [("c 0", -1, -2.0), ("c 1", 1, -1.0)]
+    assert found.keys() == {"a", "c"}
+    assert counts.problems_dropped == {"small_margin": 2, "too_few": 1}
+    assert counts.dropped == {"neither_best_nor_worst": 3, "no_gain": 1, "small_margin": 4, "too_few": 1}
+    with pytest.raises(ValueError, match="margin makes one pair"):
+        GroupSettings(margin=0.1, least=3)

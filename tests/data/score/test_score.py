@@ -111,7 +111,9 @@ def found(tmp_path: Path, rows: list[dict[str, Any]], **settings: Any) -> tuple[
     asked = Asked(PromptSettings(), work=f"{tmp_path}/work")
     told = SCORERS["retrieval"].prepare(read, asked)
     table = pa.Table.from_pylist(rows, schema=TRACE.remove_metadata())
-    return [row["value"] for row in SCORERS["retrieval"].start(read, asked)(table)], told
+    made = SCORERS["retrieval"].start(read, asked)(table)
+    told["labels"] = [row["label"] for row in made]
+    return [row["value"] for row in made], told
 
 
 def test_queries_are_worth_what_they_find(tmp_path: Path) -> None:
@@ -132,7 +134,10 @@ def test_queries_are_worth_what_they_find(tmp_path: Path) -> None:
     assert values[0] == 1.1
     assert values[1] in [pytest.approx(0.1 + rank) for rank in ranks]
     assert values[2:] == [0.0, -2.0, None]
-    assert told == {"corpus": {"documents": 3, "rejected": {"no_id": 1, "no_text": 1}}}
+    assert told["corpus"] == {"documents": 3, "rejected": {"no_id": 1, "no_text": 1}}
+    assert told["labels"] == ["found", "found", "nothing_found", "bad_format", "nothing_wanted"]
+    bare, _ = found(tmp_path, rows, corpus=[str(corpus)], k=10, bad_format=0, bonus=0)
+    assert bare == [1.0, pytest.approx(values[1] - 0.1), 0.0, 0.0, None]
     plain, _ = found(tmp_path, rows[3:4], corpus=[str(corpus)], format=False, measure="reciprocal_rank")
     assert plain[0] in (1.0, 0.5)
     corpus.write_text('{"id": 1, "text": "x y"}\n{"id": 1, "text": "z"}\n')

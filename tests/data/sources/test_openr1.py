@@ -12,7 +12,8 @@ from problem_sources import openr1
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import OpenR1Source, ProblemsConfig
+from redi_ray.config.data import OpenR1Source
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.curate import curate
 from redi_ray.data.sources.problems import collect_problems

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from problem_sources import collect, openr1, write_lines
 
-from redi_ray.config.data import Columns, DevelopmentSplit, FilesSource, OpenR1Source
+from redi_ray.config.data import Columns, FilesSource, OpenR1Source
+from redi_ray.config.problems import DevelopmentSplit
 from redi_ray.data.sources.problems import HELD_OUT, is_held_out
 from redi_ray.schemas import votes_of
 from redi_ray.text.dialogue import dialogue_of

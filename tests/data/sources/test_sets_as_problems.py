@@ -10,7 +10,8 @@ import yaml
 from problem_sources import write_lines
 from test_import_rows import PREFERENCES, SFT
 
-from redi_ray.config.data import Columns, FilesSource, ProblemsConfig
+from redi_ray.config.data import Columns, FilesSource
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
 from redi_ray.store import parquet, storage
