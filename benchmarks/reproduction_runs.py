@@ -64,6 +64,7 @@ class Scale:
     dev: int = 400
     test: int = 1000
     corpus: int = 16_000
+    base_epochs: int = 2
     min_digits: int = 4
     max_digits: int = 7
     misconception_share: float = 0.25
@@ -142,7 +143,9 @@ class SeedRun:
         """Learns the world from its unfiltered corpus, misconceptions and all."""
         policy = self.fresh()
         rows = [(group, 1, *row) for group, row in enumerate(corpus(self.source, self.scale.corpus))]
-        train(policy, store_of(rows), SftObjective(), settings(3e-3, 2, self.seed, weight_decay=0.01))
+        train(
+            policy, store_of(rows), SftObjective(), settings(3e-3, self.scale.base_epochs, self.seed, weight_decay=0.01)
+        )
         return policy
 
     @cached_property

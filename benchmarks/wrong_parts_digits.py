@@ -75,15 +75,16 @@ COMPARED = [
 class DigitScale(Scale):
     """Long chains: five to eight lines."""
 
-    problems: int = 1000
-    dev: int = 300
+    problems: int = 800
+    dev: int = 250
+    corpus: int = 12_000
+    base_epochs: int = 1
     min_digits: int = 6
     max_digits: int = 9
-    sft_epochs: int = 12
-    samples: int = 8
+    sft_epochs: int = 10
     dev_samples: int = 2
-    test_samples: int = 4
-    steps: int = 120
+    test_samples: int = 2
+    steps: int = 100
     first_samples: int = 2
     """Of each problem, that Step-DPO looks at."""
     continuations: int = 12

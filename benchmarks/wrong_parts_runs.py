@@ -25,6 +25,8 @@ from redi_ray.train.sequences import SequenceStore
 
 Row = dict[str, Any]
 """A sample, by the names of the package's tables."""
+PAIRS = 8
+"""A step."""
 MANY = 1000
 """Epochs, more than the steps need."""
 ENDS = ("chosen_logp", "rejected_logp")
@@ -45,7 +47,7 @@ class World(Protocol):
     seed: int
     sft: Policy
     steps: int
-    """Of every arm's training, in batches of 16 pairs."""
+    """Of every arm's training, each of `PAIRS` pairs."""
 
     def store(self, data: str) -> SequenceStore: ...
     def dev_score(self, policy: Policy) -> float: ...
@@ -103,7 +105,7 @@ def trained(world: World, arm: Arm, rate: float) -> tuple[Policy, dict[str, list
         store = with_references(store, world.sft, mismatched=isinstance(arm.objective, KtoObjective))
     lines: list[Mapping[str, float]] = []
     policy = copy.deepcopy(world.sft)
-    told = settings(rate, MANY, world.seed, max_steps=world.steps)
+    told = settings(rate, MANY, world.seed, PAIRS, max_steps=world.steps)
     train(policy, store, arm.objective, told, hooks=Hooks(on_step=lambda step, line: lines.append(dict(line))))
     return policy, {name: ends([line[name] for line in lines if name in line]) for name in ENDS}
 

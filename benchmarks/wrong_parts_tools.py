@@ -67,11 +67,11 @@ COMPARED = [
 class ToolScale:
     """How much of everything."""
 
-    problems: int = 1000
-    dev: int = 300
+    problems: int = 800
+    dev: int = 250
     test: int = 1000
-    corpus: int = 16_000
-    base_epochs: int = 1
+    corpus: int = 8000
+    base_epochs: int = 2
     min_digits: int = 3
     max_digits: int = 4
     largest: int = 20
@@ -82,10 +82,10 @@ class ToolScale:
     own_samples: int = 6
     """Of the SFT model."""
     sft_rate: float = 5e-4
-    sft_epochs: int = 8
+    sft_epochs: int = 4
     dev_samples: int = 2
-    test_samples: int = 4
-    steps: int = 120
+    test_samples: int = 2
+    steps: int = 100
     pairs_of_problem: int = 1
 
 
@@ -189,12 +189,12 @@ class Tools:
         if path.exists():
             policy.load_state_dict(torch.load(path, weights_only=True))
             return policy
-        policy = copy.deepcopy(self.base)
+        policy, before = copy.deepcopy(self.base), self.dev_score(self.base)
+        print(f"seed {self.seed}: base model, dev {before:.3f}", flush=True)
         rows = play(self.base, self.world.train, "teacher", self.scale.first_samples, self.seed * 1000)
         right = [row for row in rows if row["verdict"] == Verdict.CORRECT and fault_of_trace(row, TurnFilter()) is None]
         store = store_of_groups([group_of(n, PROMPT, [(row, 1)]) for n, row in enumerate(right)], self.encoder)
         told = settings(self.scale.sft_rate, self.scale.sft_epochs, self.seed, batch_size=32)
-        before = self.dev_score(policy)
         train(policy, store, SftObjective(), told)
         facts = {"base": before, "sft": self.dev_score(policy), "positives": store.num_groups}
         write(self.folder / f"tools-sft-{self.seed}.json", facts)
