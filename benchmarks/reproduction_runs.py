@@ -65,6 +65,7 @@ class Scale:
     test: int = 1000
     corpus: int = 16_000
     base_epochs: int = 2
+    base_rate: float = 3e-3
     min_digits: int = 4
     max_digits: int = 7
     misconception_share: float = 0.25
@@ -143,9 +144,8 @@ class SeedRun:
         """Learns the world from its unfiltered corpus, misconceptions and all."""
         policy = self.fresh()
         rows = [(group, 1, *row) for group, row in enumerate(corpus(self.source, self.scale.corpus))]
-        train(
-            policy, store_of(rows), SftObjective(), settings(3e-3, self.scale.base_epochs, self.seed, weight_decay=0.01)
-        )
+        how = settings(self.scale.base_rate, self.scale.base_epochs, self.seed, weight_decay=0.01)
+        train(policy, store_of(rows), SftObjective(), how)
         return policy
 
     @cached_property

@@ -5,7 +5,7 @@
 In the world of digits Step-DPO, cDPO and REDI on steps or weighted tokens against DPO and REDI on whole traces; in the world of
 tools preferences over the model's own turns against SFT on right traces. A seed decides a world with its problems, the SFT model
 that all arms start from, and all samples. Every arm has its own learning rate: the best mean development pass@1 in the tuning
-worlds; where the best is at an end of the rates, further ones are tried, at most three, by the same factor. The reporting worlds
+worlds; where the best is at an end of the rates, further ones are tried, at most two, by the same factor. The reporting worlds
 are others, their test problems are asked once. Arms are compared world by world (Student's t, two-sided, 95 % intervals). What
 is finished in DIR is not computed again. The last line is JSON; table and figure (`wrong_parts.md`, `.png`) are written to DIR.
 """
@@ -31,8 +31,8 @@ from scipy import stats
 from wrong_parts_figure import draw
 from wrong_parts_runs import Arm, Outcome, run_arm, write
 
-RATES = (1e-5, 4e-5, 1.6e-4, 6.4e-4)
-FURTHER = 3
+RATES = (2e-5, 1e-4, 5e-4)
+FURTHER = 2
 """Rates beyond the ends at the most."""
 FIRST_TUNING = 101
 """Seed of the first tuning world; reporting worlds count from 1."""
@@ -165,7 +165,13 @@ def mean_facts(facts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def compare_family(family: Family, scale: Any, told: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Tune, choose, test."""
+    started = time.monotonic()
     tuning = [family.world(FIRST_TUNING + number, scale, folder) for number in range(told.tuning)]
+    for world in tuning:
+        print(
+            f"seed {world.seed}, {START}: dev {world.dev_score(world.sft):.3f}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
     dev = tune(family, tuning, told.rates, folder)
     chosen: dict[str, float | None] = {START: None} | {name: best(means) for name, means in dev.items()}
     worlds = [family.world(1 + number, scale, folder) for number in range(told.seeds)]
@@ -206,11 +212,11 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--seeds", type=int, help="reporting worlds (default 5)")
     parser.add_argument("--tuning", type=int, help="tuning worlds (default 2)")
-    parser.add_argument("--rates", type=float, nargs="+", help="learning rates (default 1e-5 4e-5 1.6e-4 6.4e-4)")
+    parser.add_argument("--rates", type=float, nargs="+", help="learning rates (default 2e-5 1e-4 5e-4)")
     told = parser.parse_args()
     told.seeds = told.seeds or (2 if told.quick else 5)
     told.tuning = told.tuning or (1 if told.quick else 2)
-    told.rates = told.rates or ((1.6e-4,) if told.quick else RATES)
+    told.rates = told.rates or ((1e-4,) if told.quick else RATES)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from in_process import TOKENS_PER_PACK, Said, draw, settings, store_of_groups
+from in_process import TOKENS_PER_PACK, Said, draw, random_model, settings, store_of_groups
 from reproduction_runs import PROMPT, TOKENIZER, Scale, SeedRun, sample, verdicts
 from wrong_parts_runs import Arm, Row, group_of, write
 
 from redi_ray.config.objectives import DpoObjective, RediObjective, SftObjective
+from redi_ray.config.student import Architecture
 from redi_ray.config.token_steps import RectifySettings
 from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.data.curate.choice import combinations, ranked
@@ -48,6 +49,8 @@ from redi_ray.train.contrast import score_tokens
 from redi_ray.train.loop import train
 from redi_ray.train.sequences import SequenceStore
 
+ARCHITECTURE = Architecture(hidden_size=128, num_layers=2, num_heads=4, num_kv_heads=4, intermediate_size=512)
+"""The demo's."""
 ARMS: dict[str, Arm] = {
     "alpha 0": Arm("pairs", RediObjective(alpha=0.0)),
     "DPO": Arm("pairs", DpoObjective(beta=0.1)),
@@ -73,21 +76,23 @@ COMPARED = [
 
 @dataclass(frozen=True)
 class DigitScale(Scale):
-    """Long chains: five to eight lines."""
+    """Long chains: four to six lines."""
 
     problems: int = 800
     dev: int = 250
-    corpus: int = 12_000
+    corpus: int = 16_000
     base_epochs: int = 1
-    min_digits: int = 6
-    max_digits: int = 9
-    sft_epochs: int = 10
+    base_rate: float = 2e-3
+    min_digits: int = 5
+    max_digits: int = 7
+    misconception_share: float = 0.2
+    sft_epochs: int = 5
     dev_samples: int = 2
     test_samples: int = 2
-    steps: int = 100
+    steps: int = 60
     first_samples: int = 2
     """Of each problem, that Step-DPO looks at."""
-    continuations: int = 12
+    continuations: int = 10
     """From before each wrong line."""
     pairs_of_problem: int = 2
     contrast_rate: float = 3e-4
@@ -138,6 +143,9 @@ class Digits(SeedRun):
         self.rectify = RectifySettings(max_pairs=scale.pairs_of_problem, form="equations")
         self.finder = Finder(self.rectify, Answers(TOKENIZER, PROMPT))
         self._stores: dict[str, SequenceStore] = {}
+
+    def fresh(self) -> Policy:
+        return random_model(ARCHITECTURE.model_copy(update={"seed": self.seed}), TOKENIZER)
 
     def test_right(self, policy: Policy) -> list[int]:
         drawn = sample(policy, self.world.test, "evaluation", self.scale.test_samples, seed=self.seed)

@@ -85,7 +85,7 @@ class ToolScale:
     sft_epochs: int = 4
     dev_samples: int = 2
     test_samples: int = 2
-    steps: int = 100
+    steps: int = 80
     pairs_of_problem: int = 1
 
 
@@ -190,7 +190,6 @@ class Tools:
             policy.load_state_dict(torch.load(path, weights_only=True))
             return policy
         policy, before = copy.deepcopy(self.base), self.dev_score(self.base)
-        print(f"seed {self.seed}: base model, dev {before:.3f}", flush=True)
         rows = play(self.base, self.world.train, "teacher", self.scale.first_samples, self.seed * 1000)
         right = [row for row in rows if row["verdict"] == Verdict.CORRECT and fault_of_trace(row, TurnFilter()) is None]
         store = store_of_groups([group_of(n, PROMPT, [(row, 1)]) for n, row in enumerate(right)], self.encoder)
