@@ -48,6 +48,8 @@ TOOLS = ToolSettings(
 )
 CALL_ENDS = TOKENIZER.convert_tokens_to_ids("]")
 
+ARCHITECTURE = Architecture(hidden_size=128, num_layers=3, num_heads=4, num_kv_heads=4, intermediate_size=512)
+"""The recipe's."""
 ARMS: dict[str, Arm] = {
     "SFT again": Arm("pairs", SftObjective(normalization="sequence_mean")),
     "M-DPO": Arm("pairs", DpoObjective(beta=0.1)),
@@ -75,9 +77,9 @@ class ToolScale:
     min_digits: int = 3
     max_digits: int = 4
     largest: int = 20
-    misconception_share: float = 0.25
-    misconception_rate: float = 0.8
-    first_samples: int = 4
+    misconception_share: float = 0.3
+    misconception_rate: float = 0.95
+    first_samples: int = 2
     """Of the base model, of each problem."""
     own_samples: int = 6
     """Of the SFT model."""
@@ -85,7 +87,7 @@ class ToolScale:
     sft_epochs: int = 4
     dev_samples: int = 2
     test_samples: int = 2
-    steps: int = 80
+    steps: int = 60
     pairs_of_problem: int = 1
 
 
@@ -168,7 +170,7 @@ class Tools:
 
     def fresh(self) -> Policy:
         """Random weights, those of the seed."""
-        return random_model(Architecture(seed=self.seed), TOKENIZER)
+        return random_model(ARCHITECTURE.model_copy(update={"seed": self.seed}), TOKENIZER)
 
     @cached_property
     def base(self) -> Policy:
@@ -179,19 +181,20 @@ class Tools:
             for n, (problem, turns) in enumerate(tool_corpus(self.source, self.scale.corpus))
         ]
         store = store_of_groups([group_of(n, PROMPT, [(row, 1)]) for n, row in enumerate(rows)], self.encoder)
-        train(policy, store, SftObjective(), settings(3e-3, self.scale.base_epochs, self.seed, weight_decay=0.01))
+        train(policy, store, SftObjective(), settings(2e-3, self.scale.base_epochs, self.seed, weight_decay=0.01))
         return policy
 
     @cached_property
     def sft(self) -> Policy:
-        """The base model after SFT on its own right traces, all of a problem's."""
+        """The base model after SFT on the first right trace of each problem that has one."""
         path, policy = self.folder / f"tools-sft-{self.seed}.pt", self.fresh()
         if path.exists():
             policy.load_state_dict(torch.load(path, weights_only=True))
             return policy
         policy, before = copy.deepcopy(self.base), self.dev_score(self.base)
         rows = play(self.base, self.world.train, "teacher", self.scale.first_samples, self.seed * 1000)
-        right = [row for row in rows if row["verdict"] == Verdict.CORRECT and fault_of_trace(row, TurnFilter()) is None]
+        whole = [row for row in rows if row["verdict"] == Verdict.CORRECT and fault_of_trace(row, TurnFilter()) is None]
+        right = {row["problem_id"]: row for row in reversed(whole)}.values()
         store = store_of_groups([group_of(n, PROMPT, [(row, 1)]) for n, row in enumerate(right)], self.encoder)
         told = settings(self.scale.sft_rate, self.scale.sft_epochs, self.seed, batch_size=32)
         train(policy, store, SftObjective(), told)
