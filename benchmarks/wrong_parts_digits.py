@@ -71,6 +71,7 @@ COMPARED = [
     ("step REDI", "Step-DPO"),
     ("DPO", "alpha 0"),
     ("REDI", "alpha 0"),
+    ("weighted REDI", "alpha 0"),
 ]
 
 
