@@ -31,7 +31,7 @@ from scipy import stats
 from wrong_parts_figure import draw
 from wrong_parts_runs import Arm, Outcome, run_arm, write
 
-RATES = (2e-5, 1e-4, 5e-4)
+RATES = (2e-5, 4.5e-5, 1e-4, 2.2e-4, 5e-4)
 FURTHER = 2
 """Rates beyond the ends at the most."""
 FIRST_TUNING = 101
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--seeds", type=int, help="reporting worlds (default 5)")
     parser.add_argument("--tuning", type=int, help="tuning worlds (default 2)")
-    parser.add_argument("--rates", type=float, nargs="+", help="learning rates (default 2e-5 1e-4 5e-4)")
+    parser.add_argument("--rates", type=float, nargs="+", help="learning rates (default 2e-5 4.5e-5 1e-4 2.2e-4 5e-4)")
     told = parser.parse_args()
     told.seeds = told.seeds or (2 if told.quick else 5)
     told.tuning = told.tuning or (1 if told.quick else 2)
