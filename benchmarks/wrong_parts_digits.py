@@ -36,7 +36,7 @@ from redi_ray.data.rectify.pairs import choose, step_pair
 from redi_ray.data.rectify.starts import Finder
 from redi_ray.data.sample.samples import BEGUN
 from redi_ray.data.sources.world import answer, apply, read_chain
-from redi_ray.modeling.contrast import Contrast
+from redi_ray.modeling.contrast import MOST, Contrast
 from redi_ray.modeling.policy import Policy
 from redi_ray.schemas import Verdict
 from redi_ray.stages.encoding import Encoder, Weighting
@@ -45,9 +45,9 @@ from redi_ray.text.prompts import to_messages
 from redi_ray.text.spans import own_weights
 from redi_ray.text.steps import split_steps
 from redi_ray.text.tokens import completion_ids, encode, places_in, prompt_ids
-from redi_ray.train.contrast import score_tokens
 from redi_ray.train.loop import train
 from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.token_scores import by_contrast, score_tokens
 
 ARCHITECTURE = Architecture(hidden_size=128, num_layers=2, num_heads=4, num_kv_heads=4, intermediate_size=512)
 """The demo's."""
@@ -271,8 +271,9 @@ class Digits(SeedRun):
         sequences = [encoded(row) for _, row in self.rejected]
         own = [own_weights(one) for one in sequences]
         found = score_tokens(
-            contrast,
+            by_contrast(contrast),
             [(one.input_ids, one.prompt_length, mine) for one, mine in zip(sequences, own, strict=True)],
+            unscored=MOST,
             tokens_per_pack=TOKENS_PER_PACK,
             device=torch.device("cpu"),
         )
