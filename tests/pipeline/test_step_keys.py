@@ -103,7 +103,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "groups": (
         {"do": "groups", "of": "verified", "scores": {"length": 1}},
         {"of": "own_math", "scores": {"length": 2}, "rewards": {"correct": 2}, "spans": "matches",
-         "labels": {"right": 1, "wrong": -1}, "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5, "min_rate": 0.1, "max_rate": 0.9,
+         "labels": {"right": 1, "wrong": -1}, "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5,
+         "min_rate": 0.1, "max_rate": 0.9,
          "both_sides": True, "least": 1, "most": 4, "margin": 0.5, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
          "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True,
