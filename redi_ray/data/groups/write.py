@@ -159,7 +159,7 @@ class _Maker:
     ) -> Row:
         """A row of GROUP: the problem's group number `at`, of the members that the draw names."""
         key = order_key(self.grouping.settings.seed, problem_id if at == 0 else f"{problem_id}/{at}")
-        group = {
+        group: Row = {
             "group_id": f"{key}/{problem_id}" if at == 0 else f"{key}/{problem_id}/{at}",
             "problem_id": problem_id,
             "prompt": messages,

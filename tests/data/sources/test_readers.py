@@ -33,7 +33,8 @@ def packed_by(name: str) -> Callable[[bytes], bytes]:
 
 
 PACK = {
-    ".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": packed_by("zstd"), ".lz4": packed_by("lz4")
+    ".gz": partial(gzip.compress, mtime=0),
+    ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": packed_by("zstd"), ".lz4": packed_by("lz4")
 }  # fmt: skip
 
 
