@@ -51,6 +51,10 @@ class Family:
 
 
 TINY: dict[str, Any] = {"problems": 120, "dev": 30, "test": 40, "corpus": 1500, "sft_epochs": 2, "steps": 6}
+TOY_TOOLS: dict[str, Any] = TINY | {
+    **{"corpus": 3000, "min_digits": 2, "max_digits": 2, "least": 2, "largest": 5, "problems": 12, "dev": 6, "test": 6},
+    **{"misconception_rate": 0.5, "own_samples": 12},
+}
 FAMILIES = {
     "digits": Family(
         digits.Digits,
@@ -59,7 +63,7 @@ FAMILIES = {
         digits.ARMS,
         digits.COMPARED,
     ),
-    "tools": Family(tools.Tools, tools.ToolScale(), tools.ToolScale(**TINY), tools.ARMS, tools.COMPARED),
+    "tools": Family(tools.Tools, tools.ToolScale(), tools.ToolScale(**TOY_TOOLS), tools.ARMS, tools.COMPARED),
 }
 
 
