@@ -18,7 +18,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import wrong_parts_digits as digits
+import wrong_parts_facts as facts
 import wrong_parts_tools as tools
 from scipy import stats
 from wrong_parts_figure import draw
@@ -48,9 +49,15 @@ class Family:
     quick: Any
     arms: Mapping[str, Arm]
     compared: Sequence[tuple[str, str]]
+    facts: Callable[[Any], dict[str, Any]]
+    """What a world's data are, in numbers."""
 
 
 TINY: dict[str, Any] = {"problems": 120, "dev": 30, "test": 40, "corpus": 1500, "sft_epochs": 2, "steps": 6}
+TOY_TOOLS: dict[str, Any] = TINY | {
+    **{"corpus": 3000, "min_digits": 2, "max_digits": 2, "least": 2, "largest": 5, "problems": 12, "dev": 6, "test": 6},
+    **{"misconception_rate": 0.5, "own_samples": 12},
+}
 FAMILIES = {
     "digits": Family(
         digits.Digits,
@@ -58,8 +65,11 @@ FAMILIES = {
         digits.DigitScale(**TINY, min_digits=3, max_digits=4, samples=4, continuations=4),
         digits.ARMS,
         digits.COMPARED,
+        facts.facts_of,
     ),
-    "tools": Family(tools.Tools, tools.ToolScale(), tools.ToolScale(**TINY), tools.ARMS, tools.COMPARED),
+    "tools": Family(
+        tools.Tools, tools.ToolScale(), tools.ToolScale(**TOY_TOOLS), tools.ARMS, tools.COMPARED, tools.Tools.facts
+    ),
 }
 
 
@@ -159,8 +169,8 @@ def compare(records: Mapping[str, Mapping[str, Any]], one: str, other: str) -> d
     return found | {"interval": [float(interval.low), float(interval.high)], "p_value": float(test.pvalue)}
 
 
-def mean_facts(facts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in facts])) for name in facts[0] if name != "seed"}
+def mean_facts(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in found])) for name in found[0] if name != "seed"}
 
 
 def compare_family(family: Family, scale: Any, told: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def compare_family(family: Family, scale: Any, told: argparse.Namespace, folder:
         "arms": arms,
         "compared": [compare(arms, one, other) for one, other in family.compared],
         "dev": {name: {f"{rate:g}": round(mean, 4) for rate, mean in means.items()} for name, means in dev.items()},
-        "facts": mean_facts([world.facts() for world in worlds]),
+        "facts": mean_facts([family.facts(world) for world in worlds]),
     }
 
 

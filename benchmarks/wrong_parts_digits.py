@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,7 @@ from redi_ray.data.curate.choice import combinations, ranked
 from redi_ray.data.curate.scan import spelling
 from redi_ray.data.curate.work import Drops
 from redi_ray.data.groups.choose import Losses, frequent
-from redi_ray.data.locate.exact import labels_of, right_lines
+from redi_ray.data.locate.exact import labels_of
 from redi_ray.data.locate.locate import spans_of
 from redi_ray.data.locate.locator import Labelled, Steps
 from redi_ray.data.rectify.pairs import choose, step_pair
@@ -44,7 +43,7 @@ from redi_ray.text.answers import verify_answer
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.spans import own_weights
 from redi_ray.text.steps import split_steps
-from redi_ray.text.tokens import completion_ids, encode, places_in, prompt_ids
+from redi_ray.text.tokens import completion_ids, encode, prompt_ids
 from redi_ray.train.loop import train
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.token_scores import by_contrast, score_tokens
@@ -287,51 +286,6 @@ class Digits(SeedRun):
         train(policy, store_of_groups(groups, self.encoder), SftObjective(), told)
         return policy.eval()
 
-    def facts(self) -> dict[str, Any]:
-        """What the data are, in numbers."""
-        own, continued = self.drawn["own"], self.drawn["continued"]
-        first = [row for row in own if row["sample_index"] < self.scale.first_samples]
-        starts = self._starts(own)
-        return {
-            "seed": self.seed,
-            "own_samples": len(own) / len(self.world.train),
-            "own_right": float(np.mean([row["verdict"] == Verdict.CORRECT for row in own])),
-            "tokens_whole": tokens_of(own),
-            "tokens_step": tokens_of(first) + tokens_of(continued),
-            "pairs": len(self.rejected),
-            "starts": len(starts),
-            "continuations": len(continued),
-            "continuations_right": sum(row["verdict"] == Verdict.CORRECT for row in continued),
-            "starts_paired": len({start["problem_id"] for _, (start, _, _) in self.chosen_steps}),
-            "step_pairs": len(self.chosen_steps),
-            "problems_paired": len({a["problem_id"] for a, _ in self.rejected}),
-            "problems_step_paired": len({name for name, _ in self.chosen_steps}),
-            **self._places(),
-        }
-
-    def _places(self) -> dict[str, float]:
-        """Of the rejected samples' tokens before, at and behind the first wrong one: their share, and what they weigh (1 - s);
-        and of the misconceptions, how many are a first wrong line in the pairs of either kind."""
-        shares, weights = Counter[str](), Counter[str]()
-        facts: dict[str, set[str]] = {"whole": set(), "step": set()}
-        for (_, row), scores in zip(self.rejected, self.scores, strict=True):
-            begun_step = self.finder.start_of(row, located(row))
-            if isinstance(begun_step, str):
-                continue
-            at = first_wrong_character(row["problem"], *begun_step)
-            facts["whole"].add(begun_step[1])
-            for place, (start, end) in enumerate(places_in(row["completion"], TOKENIZER, PROMPT)):
-                where = "before" if end <= at else "at" if start <= at else "behind"
-                shares[where] += 1
-                weights[where] += 1 - float(scores[place])
-        facts["step"] = {start["step"] for _, (start, _, _) in self.chosen_steps}
-        taught = {
-            f"{value}{operator}{digit}={wrong}" for (value, operator, digit), wrong in self.world.misconceptions.items()
-        }
-        found = {f"share_{where}": count / shares.total() for where, count in shares.items()}
-        found |= {f"weight_{where}": weights[where] / count for where, count in shares.items()}
-        return found | {f"misconceptions_{kind}": len(steps & taught) / len(taught) for kind, steps in facts.items()}
-
 
 def tokens_of(rows: Sequence[Row]) -> int:
     """Sampled."""
@@ -345,11 +299,3 @@ def by_index(rows: Sequence[Row]) -> list[Row]:
 def encoded(row: Row) -> Any:
     messages = to_messages(row["problem"], PROMPT)
     return encode(messages, row["completion"], TOKENIZER, PROMPT, finished=is_finished(row))
-
-
-def first_wrong_character(problem: str, begun: str, step: str) -> int:
-    """Where in a sample the first wrong line is wrong, in characters."""
-    lines, place = [*right_lines(problem), f"\\boxed{{{answer(problem)}}}"], begun.count("=")
-    right = lines[min(place, len(lines) - 1)]
-    same = next((at for at, (a, b) in enumerate(zip(step, right, strict=False)) if a != b), min(len(step), len(right)))
-    return len(begun) + same

@@ -76,6 +76,7 @@ class ToolScale:
     base_epochs: int = 2
     min_digits: int = 3
     max_digits: int = 4
+    least: int = 2
     largest: int = 20
     misconception_share: float = 0.3
     misconception_rate: float = 0.95
@@ -160,6 +161,7 @@ class Tools:
             num_test=scale.test,
             min_digits=scale.min_digits,
             max_digits=scale.max_digits,
+            least=scale.least,
             largest=scale.largest,
             misconception_share=scale.misconception_share,
             misconception_rate=scale.misconception_rate,
@@ -225,6 +227,10 @@ class Tools:
             right, wrong = (ranked(rows, "random", self.seed) for rows in both)
             places = combinations(len(right), len(wrong), self.scale.pairs_of_problem)
             found += [(right[a], wrong[b]) for a, b in places]
+        if len(found) < 2:
+            raise SystemExit(
+                f"seed {self.seed}: {len(found)} pairs of {len(self.own)} traces are too few to learn from"
+            )
         return found
 
     @cached_property

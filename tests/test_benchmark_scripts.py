@@ -69,7 +69,7 @@ def test_a_learning_rate_is_sought_until_the_best_lies_between_others(wrong_part
 
 def test_the_first_wrong_token_is_found(wrong_parts: ModuleType) -> None:
     """What cDPO's weights are held against, in `3+4*2-1` (7, 4, 3): a wrong result, a wrong copy of a number, a wrong answer."""
-    found = wrong_parts.digits.first_wrong_character
+    found = wrong_parts.facts.first_wrong_character
     assert found("3+4*2-1", "<think>\n3+4=7\n", "7*2=5") == len("<think>\n3+4=7\n7*2=")
     assert found("3+4*2-1", "<think>\n3+4=7\n", "6*2=2") == len("<think>\n3+4=7\n")
     right = "<think>\n3+4=7\n7*2=4\n4-1=3\n</think>\n"
