@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import Strict
@@ -44,3 +46,13 @@ class RandomProblems(Strict):
         if (self.like is None) == (self.problems is None):
             raise ValueError("set either `like`, a step to take as many problems as, or `problems`, their number")
         return self
+
+
+class Balance(Strict):
+    """As many problems of each reference answer, for problems that have few of them, such as a judge's questions: of the more
+    frequent ones some go, by chance. Which ones depends on their ids and the seed alone."""
+
+    needs: Literal["right", "both"] = "right"
+    """Problems that can be used: those with a right trace, or with a right and a wrong one."""
+    seed: int = 42
+    """Another seed takes other problems."""

@@ -17,7 +17,8 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
-from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.config.selection import Balance, RandomProblems, Rounds
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.token_steps import ContrastStep, RectifySettings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
@@ -110,7 +111,7 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """The traces of some problems; set one of `difficulty`, `rounds` and `random`."""
+    """The traces of some problems; set one of `difficulty`, `rounds`, `random` and `balance`."""
 
     do: Literal["select"]
     """The kind of step."""
@@ -122,20 +123,24 @@ class SelectStep(Strict):
     """Problems by the rounds of sampling that they took."""
     random: RandomProblems | None = None
     """Problems by chance."""
+    balance: Balance | None = None
+    """As many problems of each reference answer."""
     by: str | None = None
     """Verified traces whose pass rates and rounds count; null takes those of `of`."""
 
     @property
-    def wanted(self) -> Difficulty | Rounds | RandomProblems:
+    def wanted(self) -> Difficulty | Rounds | RandomProblems | Balance:
         """The one that is set."""
-        found = self.difficulty or self.rounds or self.random
+        found = self.difficulty or self.rounds or self.random or self.balance
         assert found is not None
         return found
 
     @model_validator(mode="after")
     def _one_rule(self) -> SelectStep:
-        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random)) != 1:
-            raise ValueError("set one of `difficulty`, `rounds` and `random`; a second rule is a second step")
+        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random, self.balance)) != 1:
+            raise ValueError(
+                "set one of `difficulty`, `rounds`, `random` and `balance`; a second rule is a second step"
+            )
         if self.random is not None and self.by is not None:
             raise ValueError("`by` is for difficulty and rounds; chance needs no traces to count")
         if self.difficulty is not None and self.difficulty.buckets:
@@ -204,7 +209,10 @@ AnyStep = Annotated[
     | LocateStep
     | GroupsStep
     | RectifyStep
-    | ContrastStep,
+    | ContrastStep
+    | AskStep
+    | StateStep
+    | CompareStep,
     Field(discriminator="do"),
 ]
 

@@ -13,8 +13,8 @@ from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
-AT = "at"
-"""What the first step of a rectification calls its column."""
+COLUMNS = ("at", "column", "to")
+"""What steps call columns of their samples: the first step of a rectification, questions about steps, a comparison."""
 SAME_SAMPLES = ("verify", "score", "locate", "contrast")
 """Kinds that say something of the samples they take."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
@@ -30,8 +30,12 @@ def require_asked(graph: Graph) -> None:
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        beside = role.startswith(BY) or role in (WEIGHTS, AT)
-        if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
+        beside = role.startswith(BY) or role in (WEIGHTS, *COLUMNS)
+        if (
+            beside
+            and graph[column].gives == "column"
+            and samples_of(graph, column) != samples_of(graph, step.inputs["of"])
+        ):
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]
             yield f"{here} is a column of {of}, which has other samples than {step.inputs['of']}: make one of those"

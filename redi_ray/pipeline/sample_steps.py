@@ -1,4 +1,5 @@
-"""Named steps on samples and their columns: groups, where samples went wrong, pairs of single steps, scores of tokens."""
+"""Named steps on samples and their columns: groups, where samples went wrong, pairs of single steps, scores of tokens, questions
+about steps."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import RectifyStep
 from redi_ray.config.token_steps import ContrastStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
@@ -20,15 +22,33 @@ WEIGHED = Wording({WEIGHTS: "weights.column"})
 """What a step that weighs tokens calls the column."""
 
 
-def on_samples(
-    config: ExperimentConfig, name: str, settings: LocateStep | GroupsStep | ContrastStep, inputs: Mapping[str, str]
-) -> Step:
-    """A step that locates, groups or contrasts. Raises GraphError for what does not fit it."""
+OnSamples = LocateStep | GroupsStep | ContrastStep | AskStep | StateStep | CompareStep
+
+
+def on_samples(config: ExperimentConfig, name: str, settings: OnSamples, inputs: Mapping[str, str]) -> Step:
+    """A step that locates, groups, contrasts, asks, states or compares. Raises GraphError for what does not fit it."""
     if isinstance(settings, LocateStep):
         return _locating(config, name, settings, inputs)
     if isinstance(settings, GroupsStep):
         return _grouping(config, name, settings, inputs)
-    return Step(name, "contrast", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+    if isinstance(settings, StateStep):
+        return _stating(config, name, settings, inputs)
+    columns = {AskStep: ("at",), CompareStep: ("column", "to"), ContrastStep: ()}[type(settings)]
+    for word in columns:
+        _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
+    base = {} if isinstance(settings, CompareStep) else {"base": BASE}
+    return Step(name, settings.do, {**inputs, **base}, settings=settings.settings, own=True)
+
+
+def _stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Mapping[str, str]) -> Step:
+    """A step that states answers. Raises GraphError for a text that does not go on from the prompt."""
+    prefix = config.model.prompt.prefix
+    if not settings.text.startswith(prefix.strip()):
+        raise GraphError(
+            f"{name}: `text: {settings.text!r}` does not begin with model.prompt.prefix {prefix!r}, which is the beginning of "
+            "every answer that is trained on"
+        )
+    return Step(name, "state", inputs, settings=settings.settings, own=True)
 
 
 def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Step:

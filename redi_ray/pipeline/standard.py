@@ -15,6 +15,7 @@ from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, SFT, TAKEN
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
@@ -168,33 +169,35 @@ def _check_carry(config: ExperimentConfig, rounds: list[str]) -> Iterator[Step]:
     yield from ()
 
 
+INPUTS: dict[type[AnyStep], tuple[str, ...]] = {
+    ImportStep: (),
+    SampleStep: ("problems", "model"),
+    LocateStep: ("of", "model"),
+    RectifyStep: ("of", "at", "model"),
+    ContrastStep: ("of", "right", "wrong"),
+    AskStep: ("of", "at"),
+    StateStep: ("problems",),
+    CompareStep: ("of", "column", "to"),
+    PairsStep: ("of", "chosen_of"),
+    SelectStep: ("of", "by"),
+}
+"""Fields of named steps that name other steps, where a kind calls them the same; of all others it is `of`."""
+
+
 def inputs_of(settings: AnyStep) -> dict[str, str]:
     """What a named step takes: the kind's word for it -> a step's name."""
-    found: dict[str, str] = {}
-    if isinstance(settings, SampleStep):
-        found = {"problems": settings.problems, "model": settings.model}
-    elif isinstance(settings, TrainStep):
-        found = {"start": settings.start, "groups": settings.on}
-    elif isinstance(settings, MergeStep):
-        found = {name: name for name in settings.of}
-    elif isinstance(settings, GroupsStep):
-        columns = {BY + name: name for name in settings.columns}
-        found = {"of": settings.of, **columns, **_weights_input(settings.weights)}
-    elif isinstance(settings, LocateStep):
-        found = {"of": settings.of, **({} if settings.model is None else {"model": settings.model})}
-    elif isinstance(settings, RectifyStep):
-        found = {"of": settings.of, "at": settings.at, "model": settings.model}
-    elif isinstance(settings, ContrastStep):
-        found = {"of": settings.of, "right": settings.right, "wrong": settings.wrong}
-    elif isinstance(settings, PairsStep):
-        others = {} if settings.chosen_of is None else {"chosen_of": settings.chosen_of}
-        found = {"of": settings.of, **others, **_weights_input(settings.weights)}
-    elif isinstance(settings, SelectStep):
-        like = settings.random.like if settings.random is not None else None
-        named = {role: name for role, name in (("by", settings.by), ("like", like)) if name is not None}
-        found = {"of": settings.of, **named}
-    elif not isinstance(settings, ImportStep):
-        found = {"of": settings.of}
+    if isinstance(settings, TrainStep):
+        return {"start": settings.start, "groups": settings.on}
+    if isinstance(settings, MergeStep):
+        return {name: name for name in settings.of}
+    named = {word: getattr(settings, word) for word in INPUTS.get(type(settings), ("of",))}
+    found = {word: name for word, name in named.items() if name is not None}
+    if isinstance(settings, GroupsStep):
+        found |= {BY + name: name for name in settings.columns}
+    if isinstance(settings, GroupsStep | PairsStep):
+        found |= _weights_input(settings.weights)
+    if isinstance(settings, SelectStep) and settings.random is not None and settings.random.like is not None:
+        found["like"] = settings.random.like
     return found
 
 
@@ -205,7 +208,6 @@ def _weights_input(weights: TokenWeights | None) -> dict[str, str]:
 def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
     """The step, its inputs under the names that they have in this round, and what it needs before it."""
     inputs = {role: called.get(of, of) for role, of in inputs_of(settings).items()}
-    curation = {"problems": "problems", "base": BASE}
     if isinstance(settings, SampleStep):
         yield Step(name, "sample", inputs, {"generate": _section(config, name, settings)}, own=True)
     elif isinstance(settings, VerifyStep):
@@ -213,7 +215,8 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, PairsStep):
         sections = {"curate": _section(config, name, settings)}
         check_weights(config, name, settings.weights)
-        yield Step(name, "pairs", inputs | curation, sections, settings.weights, own=True, wording=WEIGHED)
+        curation = {**inputs, "problems": _problems_of(config, settings.of, called), "base": BASE}
+        yield Step(name, "pairs", curation, sections, settings.weights, own=True, wording=WEIGHED)
     elif isinstance(settings, RectifyStep):
         yield from rectifying(config, name, settings, inputs, _section(config, name, settings))
     elif isinstance(settings, ImportStep):
@@ -223,7 +226,7 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
     elif isinstance(settings, ScoreStep):
         base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
         yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
-    elif isinstance(settings, LocateStep | GroupsStep | ContrastStep):
+    elif isinstance(settings, LocateStep | GroupsStep | ContrastStep | AskStep | StateStep | CompareStep):
         yield on_samples(config, name, settings, inputs)
     elif isinstance(settings, MergeStep):
         shares = dict[str, float]()
@@ -233,10 +236,21 @@ def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mappi
             name, "merge", {of: of for of in shares}, settings=shares, wording=Wording(dict.fromkeys(shares, "of"))
         )
     else:
-        yield from _named_training(config, name, settings, inputs)
+        yield from _named_training(config, name, settings, inputs, called)
 
 
-def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str]) -> Iterator[Step]:
+def _problems_of(config: ExperimentConfig, name: str, called: Mapping[str, str]) -> str:
+    """The problems, in this round, whose traces these are, with verdicts or without: the config's, or those that a step makes."""
+    step = config.steps.get(written(called.get(name, name)))
+    if isinstance(step, VerifyStep | SelectStep):
+        return _problems_of(config, step.of, called)
+    of = step.problems if isinstance(step, SampleStep | StateStep) else "problems"
+    return called.get(of, of)
+
+
+def _named_training(
+    config: ExperimentConfig, name: str, settings: TrainStep, inputs: dict[str, str], called: Mapping[str, str]
+) -> Iterator[Step]:
     """A training, and before it the curation of verified traces that it learns from as they are."""
     imitates = settings.objective.name in IMITATING
     train = _section(config, name, settings)
@@ -249,7 +263,7 @@ def _named_training(config: ExperimentConfig, name: str, settings: TrainStep, in
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
         said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
-        curation = {"of": inputs["groups"], "problems": "problems", "base": BASE}
+        curation = {"of": inputs["groups"], "problems": _problems_of(config, settings.on, called), "base": BASE}
         yield Step(groups, "pairs", curation, own=True, wording=said)
     said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
     yield replace(_training(name, recipe, inputs["start"], groups), own=True, wording=said)

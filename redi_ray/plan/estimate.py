@@ -44,6 +44,11 @@ class _Estimate:
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
             "contrast": self._contrast,
+            "ask": lambda step: self._beside(
+                step, f"the labelled steps of up to {self._work(step).traces:,.0f} traces"
+            ),
+            "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
+            "compare": lambda step: self._beside(step, "two columns of steps"),
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),

@@ -4,7 +4,9 @@ users may name such steps."""
 from __future__ import annotations
 
 from redi_ray.pipeline.kinds import (
+    ask,
     base,
+    compare,
     contrast,
     dev,
     evaluate,
@@ -19,6 +21,7 @@ from redi_ray.pipeline.kinds import (
     score,
     select,
     starts,
+    state,
     train,
     verify,
 )
@@ -37,6 +40,8 @@ KINDS: dict[str, Kind] = {
         score.KIND,
         locate.KIND,
         contrast.KIND,
+        ask.KIND,
+        state.KIND,
         groups.KIND,
         starts.KIND,
         rectify.KIND,
@@ -44,5 +49,6 @@ KINDS: dict[str, Kind] = {
         train.KIND,
         merge.KIND,
         evaluate.KIND,
+        compare.KIND,
     )
 }

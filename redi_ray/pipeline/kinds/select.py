@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import RandomProblems, Rounds
+from redi_ray.config.selection import Balance, RandomProblems, Rounds
 from redi_ray.data.curate.problems import select
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
@@ -18,7 +18,7 @@ from redi_ray.store.manifests import Manifest, Stage
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
-FIELDS: dict[type, str] = {Difficulty: "difficulty", Rounds: "rounds", RandomProblems: "random"}
+FIELDS: dict[type, str] = {Difficulty: "difficulty", Rounds: "rounds", RandomProblems: "random", Balance: "balance"}
 """What a selection is called in the config."""
 
 
