@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ from redi_ray.data.locate.locator import (
 )
 from redi_ray.data.sample.asking import ask_about
 from redi_ray.data.sample.collect import collect
-from redi_ray.data.sample.samples import Requests, SampleStats, Sampling
+from redi_ray.data.sample.samples import Requests, Sampler, SampleStats, Sampling
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
@@ -66,6 +67,8 @@ WEIGHED = pa.schema(
 AT = "@"
 NO_QUESTION, JUDGE_FAILED = "no_verdict_question", "judge_failed"
 SHARD_ROWS = 2000
+Engines = Callable[[Sampling], AbstractContextManager[Sampler]]
+"""What asks the judge, for a block."""
 
 
 class WordsError(UserError):
@@ -118,15 +121,21 @@ def _said(work: Work) -> str:
 
 
 def prepare(work: Work, bar: Bar) -> dict[str, Any]:
-    """Ask, analyse, weigh; what that took."""
+    """Ask, analyse, weigh, with engines of our own; what that took."""
+    engine, (model, prompt) = _judge_of(work.settings).engine or work.engine, _model_of(work)
+    return run_judge(work, bar, lambda sampling: vllm_sampler(model, engine, sampling, prompt))
+
+
+def run_judge(work: Work, bar: Bar, engines: Engines) -> dict[str, Any]:
+    """The same with any engines; none are asked for what is there."""
     judge = _judge_of(work.settings)
     names = [uri.removeprefix(work.samples + "/") for uri in trace_shards(work.samples)]
     asked, done = sum(rows for _, rows in each_shard(names, ask_shard, work)), storage.join(work.uri, "verdicts.json")
     if not asked:
         return {"step_judge": {"model": _model_of(work)[0], "steps": 0}}
-    sampled = _analyse(work, bar, asked) if judge.analyses else {}
+    sampled = _analyse(work, bar, engines, asked) if judge.analyses else {}
     if not storage.exists(done):
-        storage.write_json(done, _weigh(work, bar, sampled.get("analyses", 0)))
+        storage.write_json(done, _weigh(work, bar, engines, sampled.get("analyses", 0)))
     return {"step_judge": {"model": _model_of(work)[0], "steps": asked, **sampled, **storage.read_json(done)}}
 
 
@@ -151,9 +160,9 @@ def ask_shard(name: str, work: Work) -> int:
     return len(asked)
 
 
-def _analyse(work: Work, bar: Bar, asked: int) -> dict[str, int]:
+def _analyse(work: Work, bar: Bar, engines: Engines, asked: int) -> dict[str, int]:
     """Draw the analyses, unless they are there; what it took."""
-    judge, (model, prompt), mark = _judge_of(work.settings), _model_of(work), storage.join(work.uri, "analyses.json")
+    judge, mark = _judge_of(work.settings), storage.join(work.uri, "analyses.json")
     if storage.exists(mark):
         return storage.read_json(mark)
     sampling = Sampling(judge.temperature, judge.top_p, judge.max_tokens, judge.seed)
@@ -164,11 +173,11 @@ def _analyse(work: Work, bar: Bar, asked: int) -> dict[str, int]:
     def progress(added: SampleStats) -> None:
         bar(added.traces, 0 if added.resumed else added.tokens)
 
-    with vllm_sampler(model, judge.engine or work.engine, sampling, prompt, requests.asked) as sampler:
+    with engines(sampling) as sampler:
         made = collect(
             requests,
             sampler,
-            model=model,
+            model=_model_of(work)[0],
             sampling=sampling,
             out_uri=_said(work),
             shard_rows=SHARD_ROWS,
@@ -181,14 +190,14 @@ def _analyse(work: Work, bar: Bar, asked: int) -> dict[str, int]:
     return told
 
 
-def _weigh(work: Work, bar: Bar, before: int) -> dict[str, int]:
+def _weigh(work: Work, bar: Bar, engines: Engines, before: int) -> dict[str, int]:
     """Weigh the words behind every analysis; how many are weighed, and how many are not by reason."""
     judge, (model, prompt) = _judge_of(work.settings), _model_of(work)
     reads = ("problem", "completion") if judge.analyses else ("problem",)
     questions, out = VerdictQuestions(judge, prompt, reads), storage.join(work.uri, "verdicts")
     words = (judge.question.yes, judge.question.no)
     sampling, engine = Sampling(1.0, 1.0, 1, judge.seed, words=words), judge.engine or work.engine
-    with vllm_sampler(model, engine, sampling, prompt) as sampler:
+    with engines(sampling) as sampler:
         ask_about(
             _said(work),
             out,
