@@ -35,13 +35,14 @@ DETAILS = ("num_correct", "problem_ids", "sample_scores")
 
 
 def report_data(run: RunRecord) -> dict[str, Any]:
-    """What `report.json` holds: arms, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
+    """What `report.json` holds: arms, comparisons, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
     return finite(
         {
             "run": run.name,
             "arms": _arm_rows(run),
             "averages": _averages(run),
             "control": run.control,
+            "comparisons": comparisons(run),
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -81,6 +82,12 @@ def _averages(run: RunRecord) -> dict[str, dict[str, float | None]]:
         sem = math.hypot(*errors) / len(results) if len(errors) == len(results) else None
         averages[arm.name] = {"pass@1": fmean(result.pass_at_1 for result in results), "sem": sem}
     return averages
+
+
+def comparisons(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each step that compares a column of steps with another one its counts and scores, as its manifest has them."""
+    made = [run.stages[step.stage] for step in run.steps("comparison")]
+    return [{**manifest.counts, "dropped": dict(manifest.dropped), **manifest.facts} for manifest in made if manifest]
 
 
 def funnel(run: RunRecord) -> list[dict[str, Any]]:
