@@ -24,8 +24,10 @@ from redi_ray.config.data import (
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.load import load_config
+from redi_ray.config.locators import LocateStep, StepJudge
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.scorers import ImportedScorer
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.steps import TrainStep
 from redi_ray.config.student import PretrainedModel
 from redi_ray.modeling.limits import Bound
@@ -120,9 +122,27 @@ def preflight(config: ExperimentConfig) -> None:
             check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
         if judge.endpoint is not None:
             endpoint_key(f"{field}.endpoint", judge.endpoint)
+    _check_locators(config)
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
             load_benchmark(benchmark)
+
+
+def _check_locators(config: ExperimentConfig) -> None:
+    """Raise ModelError or EndpointError for a judge of steps, other than a model of the graph, that cannot be asked."""
+    from redi_ray.data.sample.endpoint_check import endpoint_key
+    from redi_ray.modeling.tokenizer import check_model
+
+    for name, step in config.steps.items():
+        judge = step.locator if isinstance(step, LocateStep) else None
+        if not isinstance(judge, StepJudge | GenerativeJudge):
+            continue
+        if judge.model is not None:
+            prompt = PromptSettings(system=judge.system if isinstance(judge, StepJudge) else None, prefix="")
+            trusted = (judge.engine or config.resources.engine).trusts_code
+            check_model(f"steps.{name}.locator.model", judge.model, prompt, trusted)
+        elif isinstance(judge, StepJudge) and judge.endpoint is not None:
+            endpoint_key(f"steps.{name}.locator.endpoint", judge.endpoint)
 
 
 def check_sources(config: ExperimentConfig) -> None:

@@ -78,7 +78,7 @@ def engine_shapes(
         where = f"steps.{step.name}" if step.own else ""
         if "model" in step.inputs and step.gives == "traces":
             found[step.name] = student
-        elif step.gives == "traces" and isinstance(generate, VllmTraces):
+        elif step.kind == "sample" and isinstance(generate, VllmTraces):
             trusted = (generate.engine or shared).trusts_code
             found[step.name] = shape_of(f"{where or 'generate'}.model", generate.model, known, trusted)
         elif step.kind == "verify" and judge is not None and judge.model:

@@ -45,6 +45,13 @@ def test_a_judge_of_a_step_must_be_there() -> None:
         preflight(with_steps(own=OWN, a=judge))
 
 
+@pytest.mark.parametrize("kind", ["judge", "step_judge"])
+def test_a_judge_of_steps_must_be_there(kind: str) -> None:
+    located = {"do": "locate", "of": "verified", "locator": {"kind": kind, "model": "./no/such/judge"}}
+    with pytest.raises(UserError, match=r"steps\.a\.locator\.model: \./no/such/judge holds no config"):
+        preflight(with_steps(a=located))
+
+
 def test_lengths_of_a_step_are_those_of_what_it_learns_from() -> None:
     """Not those of the run's own traces: refused where its own are too long, and only there."""
     long, short = {**OWN, "max_tokens": 5000}, {**OWN, "max_tokens": 20}
