@@ -27,9 +27,9 @@ from redi_ray.config.load import load_config
 from redi_ray.config.locators import LocateStep, StepJudge
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.scorers import ImportedScorer
-from redi_ray.config.step_judges import GenerativeJudge
+from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.steps import TrainStep
-from redi_ray.config.student import PretrainedModel
+from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.modeling.limits import Bound
 from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
@@ -129,11 +129,14 @@ def preflight(config: ExperimentConfig) -> None:
 
 
 def _check_locators(config: ExperimentConfig) -> None:
-    """Raise ModelError or EndpointError for a judge of steps, other than a model of the graph, that cannot be asked."""
+    """Raise ModelError or EndpointError for a judge of steps, other than a model of the graph, that cannot be asked, and for
+    words that a judge's tokenizer cannot tell apart."""
     from redi_ray.data.sample.endpoint_check import endpoint_key
     from redi_ray.modeling.tokenizer import check_model
 
     for name, step in config.steps.items():
+        if isinstance(step, AskStep):
+            _check_words(config, f"steps.{name}.question", step.question, None)
         judge = step.locator if isinstance(step, LocateStep) else None
         if not isinstance(judge, StepJudge | GenerativeJudge):
             continue
@@ -143,6 +146,30 @@ def _check_locators(config: ExperimentConfig) -> None:
             check_model(f"steps.{name}.locator.model", judge.model, prompt, trusted)
         elif isinstance(judge, StepJudge) and judge.endpoint is not None:
             endpoint_key(f"steps.{name}.locator.endpoint", judge.endpoint)
+        if isinstance(judge, GenerativeJudge):
+            _check_words(config, f"steps.{name}.locator.question", judge.question, judge)
+
+
+def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, judge: GenerativeJudge | None) -> None:
+    """Raise ModelError where the tokenizer is known: a judge's own, or the student's, unless that is learnt from traces."""
+    from redi_ray.data.sources.built_in import alphabet_of
+    from redi_ray.modeling.tokenizer import ModelError, character_tokenizer, load_tokenizer
+    from redi_ray.text.step_verdicts import words_misfit
+
+    init, engine = config.model.init, (judge and judge.engine) or config.resources.engine
+    if judge is not None and judge.model is not None:
+        tokenizer, whose = load_tokenizer(judge.model, engine.trusts_code), judge.model
+    elif isinstance(init, PretrainedModel):
+        tokenizer, whose = load_tokenizer(init.path, config.model.overrides.trust_remote_code), init.path
+    elif isinstance(init, ArithmeticModel) and isinstance(config.problems.source, ArithmeticSource):
+        tokenizer, whose = (
+            character_tokenizer(alphabet_of(config.problems.source)),
+            "the built-in model, which has no letters",
+        )
+    else:
+        return
+    if (misfit := words_misfit(question, tokenizer)) is not None:
+        raise ModelError(f"{field}: {misfit}, in the tokenizer of {whose}")
 
 
 def check_sources(config: ExperimentConfig) -> None:

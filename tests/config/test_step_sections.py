@@ -52,6 +52,18 @@ def test_a_judge_of_steps_must_be_there(kind: str) -> None:
         preflight(with_steps(a=located))
 
 
+def test_words_that_the_built_in_model_cannot_write_are_told_before_ray() -> None:
+    asked = {"do": "ask", "of": "verified", "at": "a"}
+    exact = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
+    with pytest.raises(
+        UserError, match=r"steps\.b\.question: behind 'Is the step .* which has no letters"
+    ):
+        preflight(with_steps(a=exact, b=asked))
+    judged = {"do": "locate", "of": "verified", "model": "base", "locator": {"kind": "step_judge"}}
+    with pytest.raises(UserError, match=r"steps\.c\.locator\.question: .* no letters"):
+        preflight(with_steps(c=judged))
+
+
 def test_lengths_of_a_step_are_those_of_what_it_learns_from() -> None:
     """Not those of the run's own traces: refused where its own are too long, and only there."""
     long, short = {**OWN, "max_tokens": 5000}, {**OWN, "max_tokens": 20}

@@ -22,7 +22,7 @@ from redi_ray.data.sample.samples import COMPLETION, Sampling
 from redi_ray.store import parquet
 from redi_ray.text.step_verdicts import probability_of_yes
 
-QUESTION = {"prompt": "{problem}|{before}|{step}", "question": "Right?", "numbered": False}
+QUESTION = {"prompt": "{problem}|{before}|{step}", "question": "Right?", "yes": "Yes", "no": "No", "numbered": False}
 JUDGE = {"kind": "step_judge", "question": QUESTION, "analyses": 3}
 TEXTS = [
     ("3+4*2-1", "<think>\n3+4=7\n7*2=4\n4-1=3\n</think>\n\\boxed{3}"),
@@ -53,7 +53,7 @@ class Engines:
             lines = [line for line in before.split("\n") if line]
             right = step.startswith("\\boxed") or step == right_lines(problem)[len(lines)]
             number = float(row["begun"].split("Hm ")[1][0]) if "Hm" in row["begun"] else 1.0
-            return {"completion": json.dumps({" Yes": number if right else -number, " No": 0.0})}
+            return {"completion": json.dumps({"Yes": number if right else -number, "No": 0.0})}
 
         def answers(rows: pa.Table) -> pa.Table:
             fixed = {"finish_reason": "stop", "num_tokens": 5, "prompt_tokens": 9}
@@ -79,7 +79,7 @@ def test_the_mean_probability_decides(ray_session, tmp_path: Path, bpe_tokenizer
     assert len(engines.leases) == 2
     located(work)
     assert labels_in(tmp_path) == [[R, R, R, R], [W, U, U], [R, W, U, U]]
-    says = [probability_of_yes({" Yes": n, " No": 0.0}, work.settings.locator.question) for n in (0.0, 1.0, 2.0)]
+    says = [probability_of_yes({"Yes": n, "No": 0.0}, work.settings.locator.question) for n in (0.0, 1.0, 2.0)]
     yes = sum(says) / 3
     first, last, middle = values_in(tmp_path)
     assert first == pytest.approx([yes] * 4)
