@@ -105,7 +105,7 @@ def test_what_a_judge_says(calm: Path):
     examples = rows(calm, "steps/judge-pairs/curated", "examples")
     answers = [row["messages"][-1]["content"].removeprefix(STATED) for row in examples]
     assert sorted(set(answers)) == ["0", "1"]
-    assert answers.count("0") == answers.count("1") > 10
+    assert answers.count("0") == answers.count("1") > 0
     assert all(questions[row["problem_id"]]["answer"] == said for row, said in zip(examples, answers, strict=True))
     for row in questions.values():
         problem, before, step = row["problem"].split("=\n", 1)[0], *row["problem"].split("=\n", 1)[1].rsplit("\n=", 1)
