@@ -55,9 +55,7 @@ def test_a_judge_of_steps_must_be_there(kind: str) -> None:
 def test_words_that_the_built_in_model_cannot_write_are_told_before_ray() -> None:
     asked = {"do": "ask", "of": "verified", "at": "a"}
     exact = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
-    with pytest.raises(
-        UserError, match=r"steps\.b\.question: behind 'Is the step .* which has no letters"
-    ):
+    with pytest.raises(UserError, match=r"steps\.b\.question: behind 'Is the step .* which has no letters"):
         preflight(with_steps(a=exact, b=asked))
     judged = {"do": "locate", "of": "verified", "model": "base", "locator": {"kind": "step_judge"}}
     with pytest.raises(UserError, match=r"steps\.c\.locator\.question: .* no letters"):

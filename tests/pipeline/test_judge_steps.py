@@ -58,7 +58,9 @@ def test_what_a_judge_learns_from_are_problems_like_any_others() -> None:
           "other": {**STEPS["rolled"], "of": "said_well"}},
          "how_well: `to: other` is a column of said_well, which has other samples than verified"),
         ({"stated": {**STEPS["stated"], "problems": "verified"}}, "state takes problems; what would fit: problems, asked"),
-        ({"stated": {**STEPS["stated"], "text": "Yes {answer}"}}, "stated: .* does not begin with model.prompt.prefix"),
+        ({"stated": {**STEPS["stated"], "text": "Yes {answer}"}}, "stated: `text: .* does not begin with model.prompt.prefix"),
+        ({"judged": {**STEPS["judged"], "locator": {**LOCATOR, "analyses": 0, "opening": "Is the step correct (Yes/No)?"}}},
+         "judged: `opening: .* does not begin with model.prompt.prefix"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) -> None:

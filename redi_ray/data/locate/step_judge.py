@@ -85,11 +85,8 @@ class VerdictQuestions:
 
     def not_asked(self, row: Mapping[str, Any]) -> str | None:
         """Why nothing is weighed, or None."""
-        return (
-            NO_QUESTION
-            if self.judge.analyses and up_to_question(row["completion"], self.judge.question) is None
-            else None
-        )
+        analysed = self.judge.analyses > 0
+        return NO_QUESTION if analysed and up_to_question(row["completion"], self.judge.question) is None else None
 
     def prompt(self, row: Mapping[str, Any], special_tokens: Collection[str]) -> str:
         """The question about the step, as the analysis has seen it."""
