@@ -5,7 +5,7 @@ ray job submit --working-dir . -- python jobs/curate.py --config configs/demo.ya
 
 import argparse
 
-from redi_ray.cli.entry import run_stages
+from redi_ray.cli.stage_commands import curate
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
     parser.add_argument("--config", required=True, help="the experiment's YAML, local or s3://")
     parser.add_argument("overrides", nargs="*", help="changes to it, such as sft.train.epochs=2")
     arguments = parser.parse_args()
-    run_stages(arguments.config, arguments.overrides, lambda pipeline: f"curated: {pipeline.curated().uri}")
+    curate(arguments.config, arguments.overrides)
 
 
 if __name__ == "__main__":

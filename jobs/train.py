@@ -5,12 +5,7 @@ ray job submit --working-dir . -- python jobs/train.py --config configs/demo.yam
 
 import argparse
 
-from redi_ray.cli.entry import run_stages
-
-
-def describe(manifests: dict) -> str:
-    """Where each model's output is."""
-    return "\n".join(f"{name}: {manifest.uri}" for name, manifest in manifests.items())
+from redi_ray.cli.stage_commands import train
 
 
 def main() -> None:
@@ -19,7 +14,7 @@ def main() -> None:
     parser.add_argument("--arm", action="append", help="base, sft or an arm of stage 2; again for several")
     parser.add_argument("overrides", nargs="*", help="changes to it, such as sft.train.epochs=2")
     arguments = parser.parse_args()
-    run_stages(arguments.config, arguments.overrides, lambda pipeline: describe(pipeline.train(arguments.arm or None)))
+    train(arguments.config, arguments.overrides, arguments.arm)
 
 
 if __name__ == "__main__":

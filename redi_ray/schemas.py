@@ -97,8 +97,8 @@ VERDICT = pa.schema(
 )
 """What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
-GRAIN, TOKENIZER = "grain", "tokenizer"
-"""Metadata of a column's schema."""
+GRAIN, TOKENIZER, MODEL = "grain", "tokenizer", "model"
+"""Metadata of a column's schema; the latter two, where there are any, are fingerprints."""
 
 
 def column(grain: Literal["row", "span", "token"], *values: pa.Field, tokenizer: str | None = None) -> pa.Schema:
@@ -127,14 +127,27 @@ SPAN_SCORE = column("span", pa.field("spans", pa.list_(LABELLED_SPAN)))
 """Parts of a sample's turns, each characters `[start, end)` of turn number `turn` (0, 1, ...), with a label and a number."""
 
 
-def token_scores(tokenizer: str) -> pa.Schema:
+def token_scores(tokenizer: str, model: str | None = None) -> pa.Schema:
     """A number for each token of the model's own turns, by the tokenizer with this fingerprint: turn after turn the tokens that
-    are trained on, with the one that closes a turn where it was not cut off. Null for a sample that was not scored."""
-    return column("token", pa.field("values", pa.list_(pa.float32())), tokenizer=tokenizer)
+    are trained on, with the one that closes a turn where it was not cut off. Null for a sample that was not scored. model: the
+    fingerprint of the one whose numbers they are."""
+    schema = column("token", pa.field("values", pa.list_(pa.float32())), tokenizer=tokenizer)
+    return schema if model is None else schema.with_metadata({**schema.metadata, MODEL.encode(): model.encode()})
 
 
 TOKEN_WEIGHTS = "token_weights"
 """Column of rows to train on: for each of their members, in order, what each token of the model's own turns weighs."""
+
+
+TOKEN_COLUMNS = "token_columns"
+"""Column of rows to train on: by name, for each of their members, in order, a number for each token of the model's own turns."""
+
+
+def with_token_columns(schema: pa.Schema, tokenizer: str) -> pa.Schema:
+    """A schema of rows to train on with `token_columns`, by the tokenizer with this fingerprint."""
+    values = pa.field("values", pa.list_(pa.list_(pa.float32())))
+    named = pa.field(TOKEN_COLUMNS, pa.list_(pa.struct([pa.field("name", pa.string()), values])))
+    return schema.append(named).with_metadata({TOKENIZER: tokenizer})
 
 
 def weighted(schema: pa.Schema, tokenizer: str) -> pa.Schema:

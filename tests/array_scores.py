@@ -20,7 +20,7 @@ from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import MismatchedScores
 from redi_ray.schemas import GROUP
 from redi_ray.stages.encoding import Weighting
-from redi_ray.stages.groups import Kind
+from redi_ray.stages.groups import Learnt
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
@@ -62,7 +62,7 @@ class Arrays:
     weighting: Weighting = field(default_factory=lambda: Weighting(end_of_turn=False, think_tags=False))
     prompt: PromptSettings = field(default_factory=lambda: PromptSettings(prefix=""))
 
-    def store(self, kind: Kind) -> SequenceStore:
+    def store(self, kind: Learnt) -> SequenceStore:
         """With the reference as a column of float64, so that golden values hold to all their digits."""
         folder = self.folder / kind
         self.tokenizer.save_pretrained(folder / "tokenizer")
@@ -74,14 +74,14 @@ class Arrays:
         join_parts(planned, how)
         return self._with_reference(SequenceStore.load(folder / "out" / "arrays"))
 
-    def scored(self, kind: Kind) -> list[str]:
+    def scored(self, kind: Learnt) -> list[str]:
         """What the scored tokens of each sequence say."""
         store = self.store(kind)
         spans = [store.span(n) for n in range(len(store))]
         return [self.tokenizer.decode(store.tokens[s][np.asarray(store.weights[s]) != 0]) for s in spans]
 
     def evaluate(
-        self, objective: Objective, kind: Kind, mismatched: MismatchedScores | None = None
+        self, objective: Objective, kind: Learnt, mismatched: MismatchedScores | None = None
     ) -> tuple[float, list[float]]:
         """Loss of one batch of all groups, and what each scored token's log-prob has for a coefficient.
 
@@ -93,7 +93,7 @@ class Arrays:
             mismatched = self.mismatched(store, plan.sequences)
         bound = BoundObjective(store, plan, objective, 0.0, units, mismatched)
         pack = Pack(tuple(plan.sequences.tolist()), len(store.tokens))
-        tensors = pack_tensors(store, pack, units.slots, torch.device("cpu"), columns=columns_of(bound.spec))
+        tensors = pack_tensors(store, pack, units.slots, torch.device("cpu"), columns=columns_of(objective))
         given = self._policy(tensors.targets.numpy())
         sums = torch.zeros(len(units.lengths), dtype=torch.float64)
         tensors.add_to(sums, given)

@@ -34,7 +34,9 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}:{node.lineno}: name the whole module, or its room is not seen"
+            assert node.module
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
@@ -72,6 +74,12 @@ def test_every_module_has_a_layer_and_imports_point_down():
             if {mine, theirs} == {"data", "train"}:
                 wrong.append(f"{module} imports {imported}: the engines must not know each other")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_readme_has_every_room():
+    tree = (PACKAGE.parent / "README.md").read_text().partition("\nredi_ray/\n")[2].partition("\njobs/")[0]
+    told = {line.split("/")[0].strip() for line in tree.splitlines() if "/" in line.split()[0]}
+    assert told == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 
 def test_core_trains_without_ray_pyarrow_pydantic_and_vllm():

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM
+from tiny_lines import Line, teach
 
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.student import Architecture
-from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 from redi_ray.text.spans import own_weights
 from redi_ray.text.templates import ASSISTANT, TOOL, Message
@@ -45,22 +41,11 @@ def train_caller(folder: Path, steps: int = 120) -> str:
     every = [(task, a) for task in tasks for a in range(1, 4)]
     texts = [problem + "".join(turn["content"] for turn in turns) for problem, turns in (talk(*one) for one in every)]
     tokenizer = train_bpe_tokenizer(texts * 20, 420)
-    save_scratch_model(Architecture(hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2), tokenizer, folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    sequences = []
-    for one in every:
-        problem, turns = talk(*one)
+
+    def line(task: str, a: int) -> Line:
+        problem, turns = talk(task, a)
         encoded = encode_turns([{"role": "user", "content": problem}], turns, tokenizer, PROMPT)
-        sequences.append((torch.tensor(encoded.input_ids), torch.tensor(own_weights(encoded))))
-    ids = pad_sequence([one for one, _ in sequences], batch_first=True, padding_value=tokenizer.pad_token_id)
-    labels = ids.clone()
-    labels[pad_sequence([weights for _, weights in sequences], batch_first=True) == 0] = -100
-    for _ in range(steps):
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.02, f"it has not learnt its lines: loss {loss.item():.3f}"
-    model.save_pretrained(folder)
-    return str(folder)
+        return encoded.input_ids, own_weights(encoded).tolist()
+
+    lines = [line(*one) for one in every]
+    return teach(folder, tokenizer, (lines for _ in range(steps)), learning_rate=4e-3)

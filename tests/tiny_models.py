@@ -73,10 +73,11 @@ def tiny_store(
 ) -> SequenceStore:
     """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out, a reward for each side.
 
-    With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences. `weighted`: tokens
+    With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences, and for the pairs those
+    of a sampler and the means of a token reward model. `weighted`: tokens
     weigh between 0.5 and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
     """
-    rng, more = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    rng, more, beside = (np.random.default_rng(key) for key in (seed, [seed, 1], [seed, 2]))
     records = []
     for group in range(num_pairs):
         prompt = rng.integers(0, VOCABULARY, rng.integers(1, 6)).tolist()
@@ -93,7 +94,7 @@ def tiny_store(
                 scored = len(prompt) + np.flatnonzero(mask[len(prompt) :])
                 unit[scored] = np.arange(len(scored)) * min(1 + len(records) % 4, len(scored)) // len(scored)
             reward = more.normal(0.5 if side > 0 else 0, 0.2, unit.max() + 1).tolist()
-            columns = {"ref_logps": logps.tolist()} if reference else {}
+            columns = {"ref_logps": logps, **sampled_columns(logps, beside)} if reference else {}
             records.append(
                 SequenceRecord(
                     group, side, ids, len(prompt), weights.tolist(), unit.tolist(), reward=reward, columns=columns
@@ -105,3 +106,12 @@ def tiny_store(
     mismatched = mismatched_sequences(store)
     column = rng.normal(-8, 0.3, len(mismatched.tokens)).astype(np.float32)
     return store.with_mismatched(mismatched.with_column("ref_logps", column))
+
+
+def sampled_columns(logps: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The sampler's log-probs, which are about as large as the policy's, so that ratios bend on both sides of 1; and a reward
+    model's means."""
+    return {
+        "sampler_logps": logps / 2 + rng.normal(0, 1, len(logps)),
+        "reward_mean": rng.normal(0, 1, len(logps)),
+    }

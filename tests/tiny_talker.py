@@ -9,12 +9,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM
+from tiny_lines import Line, teach
 
-from redi_ray.config.student import Architecture
-from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import train_bpe_tokenizer
 
 COLOURS = ("RED", "BLUE")
@@ -42,26 +38,12 @@ def train_talker(folder: Path, steps: int = 150) -> str:
     generator = random.Random(0)
     tasks = [(task, colour) for task in ("solve", "check") for colour in COLOURS] * 2
     tokenizer = train_bpe_tokenizer(["".join(talk(*task, generator)) for task in tasks * 20], 420)
-    save_scratch_model(Architecture(hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2), tokenizer, folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(steps):
-        batch, prompts = [], []
-        for prompt, said in (talk(*task, generator) for task in tasks):
-            chat = [{"role": "user", "content": prompt}]
-            opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (opened, said)]
-            batch.append(torch.tensor([*ids[0], *ids[1], tokenizer.eos_token_id]))
-            prompts.append(len(ids[0]))
-        ids = pad_sequence(batch, batch_first=True, padding_value=tokenizer.pad_token_id)
-        labels = ids.clone()
-        labels[ids == tokenizer.pad_token_id] = -100
-        for row, length in enumerate(prompts):
-            labels[row, :length] = -100
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.02, f"it has not learnt its lines: loss {loss.item():.3f}"
-    model.save_pretrained(folder)
-    return str(folder)
+
+    def line(task: str, colour: str) -> Line:
+        prompt, said = talk(task, colour, generator)
+        chat = [{"role": "user", "content": prompt}]
+        opened = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        ids, own = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (opened, said))
+        return [*ids, *own, tokenizer.eos_token_id], [0.0] * len(ids) + [1.0] * (len(own) + 1)
+
+    return teach(folder, tokenizer, ([line(*task) for task in tasks] for _ in range(steps)), learning_rate=3e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +29,7 @@ from redi_ray.report.marks import shown_turns, without_middles
 from redi_ray.report.token_values import drawn
 from redi_ray.report.trained import Trained, trained_groups
 from redi_ray.schemas import turns_of
+from redi_ray.text.dialogue import spoken
 
 TAIL_CHARS = 1500
 """Characters of a text shown, from its end, where all of it is not asked for."""
@@ -38,8 +39,8 @@ MESSAGES = ("prompt", "messages")
 """Columns of chats."""
 SIDES = ("chosen", "rejected")
 """Columns of a pair's."""
-SCORES = ("value", "spans")
-"""Columns of what scorers say."""
+SAID = ("value", "spans")
+"""Columns of what a step says of samples, in a folder of its own."""
 STYLES = {"correct": "bold green", "wrong": "bold red"}
 Show = Callable[[Any, Console, bool], None]
 """Prints a row, all of its texts or their ends."""
@@ -127,40 +128,53 @@ def _print_all(rows: Iterable[Any], console: Console, whole: bool, show: Show) -
 
 def print_trace(row: dict[str, Any], console: Console, whole: bool = False) -> None:
     """One row: ids and verdict, where it comes from, votes, problem, answers, messages; of long texts the end, or all of it."""
+    console.print(Rule(_heading(row), align="left"))
+    for name, value in _facts(row):
+        _tell(name, value, console)
+    for name in (name for name in MESSAGES if row.get(name)):
+        _tell(name, "", console)
+        _print_chat(row[name], None, console, whole)
+    if all(row.get(name) for name in SIDES):
+        sides = [{"turns": row[name], "side": side} for name, side in zip(SIDES, (1, -1), strict=True)]
+        _print_members(sides, console, whole)
+    if row.get("members"):
+        _print_members(row["members"], console, whole)
+    for name in (name for name in SAID if name in row):
+        _tell(name, row[name], console)
+    _print_columns(row, console, whole)
+
+
+def _heading(row: Mapping[str, Any]) -> Text:
     heading = Text(visible(next((row[name] for name in IDS if row.get(name)), "?")))
     if "completion" in row or "verdict" in row:
         verdict = str(row.get("verdict") or "no verdict")
         heading.append(f"  {verdict}", STYLES.get(verdict, "bold yellow"))
-    console.print(Rule(heading, align="left"))
+    return heading
 
-    def tell(name: str, value: Any) -> None:
-        line = Text(f"{name}: ", "bold")
-        console.print(line.append(visible(value), "not bold"), soft_wrap=True)
 
-    for name, value in details(row).items():
-        tell(name, value)
+def _facts(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is told in a line each."""
+    yield from details(row).items()
     if row.get("problem"):
-        tell("problem", row["problem"])
+        yield "problem", spoken(row["problem"])
     for name, column in (("gold", "answer"), ("extracted", "extracted_answer")):
         if column in row:
-            tell(name, "-" if row[column] is None else row[column])
-    for name in (name for name in MESSAGES if row.get(name)):
-        tell(name, "")
-        _print_chat(row[name], None, console, whole)
-    if all(row.get(name) for name in SIDES):
-        _print_members(
-            [{"turns": row[name], "side": side} for name, side in zip(SIDES, (1, -1), strict=True)], console, whole
-        )
-    if row.get("members"):
-        _print_members(row["members"], console, whole)
-    for name in (name for name in SCORES if name in row):
-        tell(name, row[name])
-    for name, said in row.get(COLUMNS, {}).items():
+            yield name, "-" if row[column] is None else row[column]
+
+
+def _tell(name: str, value: Any, console: Console) -> None:
+    console.print(Text(f"{name}: ", "bold").append(visible(value), "not bold"), soft_wrap=True)
+
+
+def _print_columns(row: Mapping[str, Any], console: Console, whole: bool) -> None:
+    """What steps say of a trace; where they mark parts of it the trace stands there, else behind them."""
+    columns = row.get(COLUMNS, {})
+    for name, said in columns.items():
         marks = is_spans(said)
-        tell(name, "" if marks else "-" if said is None else said)
+        _tell(name, "" if marks else "-" if said is None else said, console)
         if marks:
             _print_chat(turns_of(row), said, console, whole)
-    if not any(is_spans(said) for said in row.get(COLUMNS, {}).values()):
+    if not any(map(is_spans, columns.values())):
         _print_answer(row, console, whole)
 
 

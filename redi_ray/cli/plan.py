@@ -9,6 +9,7 @@ from rich.console import Console
 
 from redi_ray.config.data import VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.locators import StepJudge
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions, read_assumptions
@@ -76,8 +77,12 @@ def engine_shapes(
         here = config.model_copy(update=dict(step.sections))
         generate, judge, shared = here.generate, here.verify.judge, config.resources.engine
         where = f"steps.{step.name}" if step.own else ""
-        if "model" in step.inputs and step.gives == "traces":
+        locator = step.settings.locator if step.kind == "locate" else None
+        if "model" in step.inputs and (step.gives == "traces" or step.kind == "locate"):
             found[step.name] = student
+        elif isinstance(locator, StepJudge) and locator.model is not None:
+            trusted = (locator.engine or shared).trusts_code
+            found[step.name] = shape_of(f"{where}.locator.model", locator.model, known, trusted)
         elif step.kind == "sample" and isinstance(generate, VllmTraces):
             trusted = (generate.engine or shared).trusts_code
             found[step.name] = shape_of(f"{where or 'generate'}.model", generate.model, known, trusted)

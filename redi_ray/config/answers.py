@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from redi_ray.config.judges import JudgeSettings
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 
 VERIFIER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 Policy = Literal["all", "any", "drop_disagreement", "math_verify_only", "both_false", "paper"]

@@ -27,7 +27,7 @@ class Columns(Strict):
     """Null, or not in the row: the id is a hash of the problem's text. An id that names another problem in another file is
     told apart by a hash behind it; inside one file it is a reject."""
     problem: str = "problem"
-    """The problem's text, or a chat whose one user turn it is."""
+    """The problem's text, or a chat: its last user turn, with the questions and answers before it as the model then sees them."""
     answer: str = "answer"
     """The reference answer (text, a number, true or false, a list of one), or a text that `verify.answers.gold_extract` can
     read it from. NaN and texts such as `N/A`, `None` or `proof` are none."""
@@ -35,7 +35,7 @@ class Columns(Strict):
     """Where the problem comes from, if the rows say so."""
     completion: str | list[str] | None = None
     """Traces in the rows: a column of text, a column of lists of texts, or several such columns; a chat stands for its one
-    assistant turn. Null: there are none."""
+    assistant turn, and where it is the problem's own column for what follows the problem. Null: there are none."""
     reasoning: str | list[str] | None = None
     """The thought of each trace where it stands apart from the answer, shaped like `completion`: both become one text, the
     thought in `<think>` first. A null leaves the completion as it is."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.secrets import holds_a_key
+from redi_ray.config.strict import STRICT, require
 
 _ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 CHAT = "/chat/completions"

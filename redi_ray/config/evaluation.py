@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 from redi_ray.config.tools import ToolSettings
 
 

@@ -27,7 +27,6 @@ from redi_ray.config.data import (
 )
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.imports import with_imported_start
-from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
@@ -61,7 +60,7 @@ class StorageConfig(Strict):
 class ExperimentConfig(Strict):
     """An experiment, from problems to report."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """The run's folder below `storage.root`."""
     problems: ProblemsConfig = ProblemsConfig()
     """What to solve."""
@@ -168,16 +167,6 @@ class ExperimentConfig(Strict):
         return {name: section for name, _, section in sections_of(self) if isinstance(section, TrainSettings)}
 
     @property
-    def judges(self) -> dict[str, JudgeSettings]:
-        """Those that vote, by the field that describes them; steps that change nothing share that of `verify`."""
-        settings = {"verify": self.verify} | {
-            f"steps.{name}": section
-            for name, step, section in sections_of(self)
-            if isinstance(section, VerifySettings) and isinstance(step, VerifyStep) and "judge" in step.changes
-        }
-        return {f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None}
-
-    @property
     def has_problems(self) -> bool:
         """Whether there are problems, or only sets that are imported."""
         return not isinstance(self.problems.source, NoSource)
@@ -276,6 +265,9 @@ class ExperimentConfig(Strict):
             found.append("generate.model is `base`, but model.init.kind is `scratch`: untrained weights cannot teach")
         students = {"resources.engine"} | ({"generate.engine"} if self.teacher_is_base else set())
         students |= {f"steps.{name}.engine" for name, step in self.steps.items() if isinstance(step, SamplingStep)}
+        students |= {
+            f"steps.{name}.locator.engine" for name, step in self.steps.items() if getattr(step, "needs_model", False)
+        }
         if isinstance(init, PretrainedModel) and self.model.overrides.trust_remote_code:
             found += [
                 f"model.overrides.trust_remote_code is set, but not {field}.engine_kwargs: {{trust_remote_code: true}}: the "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from redi_ray.config.data import Strict
+from redi_ray.config.identity import plain
 from redi_ray.config.scorers import Grain, Scorer
 
 Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
@@ -41,6 +43,16 @@ class TokenWeights(Strict):
     """The weight of a token. cDPO's is `1 - value` on the rejected side: where the value is small, the token is critical."""
 
 
+class TokenColumn(Strict):
+    """A number for each token of a sample, for objectives that read it by name."""
+
+    column: str
+    """The column."""
+    use: Literal["value", "running mean"] = "value"
+    """The numbers themselves, or at each token the mean of those from the sample's first to its own: OREAL's, of a token reward
+    model's logits."""
+
+
 class TurnFilter(Strict):
     """Which traces of several turns may be learnt from: those in which every turn of the model's but the last one calls a tool,
     which alone answers it, and the last one ends the trace. What goes is counted by its reason."""
@@ -55,6 +67,15 @@ class TurnFilter(Strict):
     """Whether traces may stay that reached a limit, of tokens or of turns."""
 
 
+class Repeats(Strict):
+    """How often a problem is learnt from."""
+
+    below: float = Field(gt=0, le=1)
+    """Of problems that are solved less often than this (and not less often than the entry before says)."""
+    times: int = Field(ge=1)
+    """Groups of each. Where members are picked (`per_side`, `most`, `most_wrong`), they are picked anew for each group."""
+
+
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
@@ -64,8 +85,14 @@ class GroupSettings(Strict):
     """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
+    span_baseline: int | None = Field(None, ge=1)
+    """From each span's value the mean is taken of the spans at the same place in samples of problems that are solved as often, if
+    there are so many of them at the least (S2R's process rewards: 10); null takes nothing."""
     weights: TokenWeights | None = None
     """What each token of a member weighs; null weighs them alike."""
+    token_columns: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TokenColumn] = {}
+    """What an objective reads of each token, by the name that it reads it by (`sampler_logps`, `reward_mean`) -> the column, as a
+    name or with what becomes of its numbers. A sample without numbers is left out."""
     frequent_answers: float | None = Field(None, gt=0, le=1)
     """Of the samples that have a reward one stays of each of the most frequent answers, until these are the answers of so large a
     share of them; after the first, an answer counts that several samples give. Null keeps all samples."""
@@ -83,6 +110,9 @@ class GroupSettings(Strict):
     """Members of a group at the most, picked by the seed."""
     per_side: int | None = Field(None, ge=1)
     """Members of each side at the most, picked by the seed before all else is; 1 with `both_sides` makes pairs."""
+    repeats: list[Repeats] = []
+    """How many groups a problem gives by how often it is solved; one solved as often as the last entry says, or more often, is
+    left out. OREAL's: `[{below: 0.2, times: 6}, {below: 0.6, times: 4}, {below: 0.8, times: 2}]`. Empty: one of every problem."""
     most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
     turns: TurnFilter | None = None
@@ -90,18 +120,38 @@ class GroupSettings(Strict):
     seed: int = 42
     """Order of the output, and what is picked."""
 
+    @field_validator("token_columns", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """A column may stand for itself."""
+        if not isinstance(value, Mapping):
+            return value
+        if "ref_logps" in value:
+            raise ValueError("ref_logps are made by the training itself, of the model that it starts from")
+        return {name: {"column": of} if isinstance(of, str) else of for name, of in value.items()}
+
     @model_validator(mode="after")
     def _fits(self) -> GroupSettings:
         if not self.rewards and not self.scores:
             raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
+        if self.span_baseline is not None and self.spans is None:
+            raise ValueError("span_baseline is taken from the values of spans: name their column in `spans`")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
         if self.most is not None and self.most < self.least:
             raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
+        borders = [entry.below for entry in self.repeats]
+        if borders != sorted(set(borders)):
+            raise ValueError(f"repeats: the values of `below` must rise, got {borders}")
         numbers = [*self.rewards.items(), *self.scores.items(), ("threshold", self.threshold)]
         if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
             raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides which groups there are: what came later counts where it is used."""
+        later = {"repeats": self.repeats, "token_columns": self.token_columns, "span_baseline": self.span_baseline}
+        return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 
 class GroupsStep(GroupSettings):

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from redi_ray.config.endpoints import EndpointSettings
-from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.strict import STRICT, require
 
 PLACEHOLDERS = ("problem", "answer", "completion", "extracted_answer")
 

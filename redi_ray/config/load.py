@@ -83,7 +83,11 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ConfigError(f"override {override!r}: write it as key=value, for instance sft.train.epochs=2")
-    set_path(raw, path, read_yaml(text), where=f"override {override!r}")
+    try:
+        value = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: what stands behind the = is not valid YAML: {error}") from error
+    set_path(raw, path, value, where=f"override {override!r}")
 
 
 def set_path(raw: dict[str, Any], path: str, value: Any, where: str) -> None:

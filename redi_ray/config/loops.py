@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 
 
 @dataclass(frozen=True, kw_only=True)

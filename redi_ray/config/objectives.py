@@ -9,13 +9,18 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
-"""What pydantic reads from `__pydantic_config__`: unknown keys are errors, attribute docstrings are descriptions."""
-
-
-def require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+from redi_ray.config.rollout_objectives import (
+    AdvantageObjective,
+    AsymreObjective,
+    DphObjective,
+    GlowObjective,
+    NftObjective,
+    OrealObjective,
+    PpoClipObjective,
+    S2rObjective,
+    ToprObjective,
+)
+from redi_ray.config.strict import STRICT, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,56 +205,39 @@ class KtoObjective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsymreObjective:
-    """AsymRE (arXiv 2506.20520): `-(reward - V) * s`, s the log-prob; needs rewards, no reference."""
+class LdDpoObjective:
+    """LD-DPO (arXiv 2409.06411): DPO, in which what is longer than the pair's other side counts less."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    name: Literal["asymre"] = "asymre"
-    baseline: Literal["group_mean", "constant"] = "group_mean"
-    """What V is measured from: the mean reward of a problem's samples, or 0."""
-    shift: float = -0.1
-    """V above that. Below 0 it leans on good samples, and training stays stable; the paper warns of values above 0."""
-    normalization: Literal["sum", "sequence_mean"] = "sum"
-    """s: summed over scored tokens (the paper's), or divided by their number."""
+    name: Literal["ld_dpo"] = "ld_dpo"
+    beta: float = 0.1
+    """DPO's beta."""
+    alpha: float = 0.5
+    """Weight of the tokens beyond the shorter side's length; 1 is DPO, 0 leaves them alone."""
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.shift), f"shift must be a finite number, got {self.shift}")
+        require(self.beta > 0, f"beta must be > 0, got {self.beta}")
+        require(0 <= self.alpha <= 1, f"alpha must be between 0 and 1, got {self.alpha}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdvantageObjective:
-    """Log-likelihood weighted with the advantage over a problem's other samples (RLOO, arXiv 2402.14740; AdvDistill,
-    2507.00054); needs rewards, no reference."""
+class RediGroupsObjective:
+    """REDI on all samples of a problem: its positives and its negatives are each averaged; no reference model."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    name: Literal["advantage"] = "advantage"
-    baseline: Literal["leave_one_out", "group_mean", "group_scaled", "none"] = "leave_one_out"
-    """Taken from each reward: the mean of the problem's other samples, that of all of them, the same and then divided by
-    their standard deviation, or nothing."""
-    normalization: Literal["sequence_mean", "sum"] = "sequence_mean"
-    """The log-prob: divided by the number of scored tokens, or summed over them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DphObjective:
-    """The rehearsal term of DPH (arXiv 2509.07430): a divergence from the stored reference on positives, token by token."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    name: Literal["dph"] = "dph"
-    divergence: Literal["nll", "k3", "js", "alpha"] = "js"
-    """`nll` is -log u of the ratio u to the reference (SFT), `k3` another estimate of the same forward KL that starts with
-    no slope, `js` Jensen-Shannon, `alpha` between the two KLs."""
-    alpha: float = 0.2
-    """Of `alpha`: towards 1 it is the forward KL, towards 0 the reverse one."""
-    coefficient: float = 0.05
-    """Factor on the term (eta); the paper has 0.01 to 0.05 for the KL and 0.05 to 0.2 for `js`."""
+    name: Literal["redi_groups"] = "redi_groups"
+    alpha: float = 0.8
+    """Weight of a problem's negatives together."""
+    schedule: AlphaSchedule = field(default_factory=AlphaSchedule)
+    """Moves alpha over the run."""
+    exp_gamma: float | None = None
+    """As REDI's."""
 
     def __post_init__(self) -> None:
-        require(0 < self.alpha < 1, f"alpha must be between 0 and 1, got {self.alpha}")
-        require(self.coefficient > 0, f"coefficient must be > 0, got {self.coefficient}")
+        require(self.alpha >= 0, f"alpha must be >= 0, got {self.alpha}")
+        require(self.exp_gamma is None or self.exp_gamma > 0, f"exp_gamma must be > 0, got {self.exp_gamma}")
 
 
 Objective = (
@@ -266,13 +254,23 @@ Objective = (
     | AsymreObjective
     | AdvantageObjective
     | DphObjective
+    | LdDpoObjective
+    | RediGroupsObjective
+    | S2rObjective
+    | OrealObjective
+    | ToprObjective
+    | NftObjective
+    | PpoClipObjective
+    | GlowObjective
 )
 
 IMITATING = frozenset({"sft", "dph"})
 """Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""
-UNPAIRED = frozenset({"kto", "asymre", "advantage"})
+UNPAIRED = frozenset({"kto", "asymre", "advantage", "redi_groups", "s2r", "glow", "topr", "oreal", "nft", "ppo_clip"})
 """Names of those that read every sequence, paired or not (the same)."""
-REWARDED = frozenset({"asymre", "advantage"})
+REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip"})
 """Names of those that need rewards."""
-BY_UNIT = frozenset({"sft", "asymre", "advantage", "dph"})
+SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
+"""Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
+BY_UNIT = UNPAIRED - {"kto"} | {"sft", "dph"}
 """Names of those whose sequences may have several units."""

@@ -6,7 +6,7 @@ import datetime
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 
 RENDERING = frozenset(
     {"messages", "conversation", "tokenize", "add_generation_prompt", "strftime_now", "chat_template"}

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 Schema = dict[str, Any]
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 SECTION = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
+MOST_SHOWN = 100
+"""Characters of a name that is none."""
 MISSING = ("missing", "missing_argument", "missing_keyword_only_argument")
 
 
@@ -49,7 +51,8 @@ def _no_name(owner: str, error: Any) -> str:
     if error["type"] == "literal_error":
         valid = re.findall("'([^']+)'", error["ctx"]["expected"])
         return f"{owner}: there is no {given!r}.{_near(given, valid)} It is one of {', '.join(valid)}"
-    return f"{owner}.{given}: a name begins with a letter and holds letters, digits, `_`, `.` and `-`"
+    shown = str(given) if len(str(given)) <= MOST_SHOWN else f"{str(given)[:MOST_SHOWN]}..."
+    return f"{owner}.{shown}: a name begins with a letter and holds at most 100 letters, digits, `_`, `.` and `-`"
 
 
 def _no_kind(context: dict[str, Any], kinds: Sequence[str]) -> str:

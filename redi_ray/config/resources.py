@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from redi_ray.config.engine_limits import SchedulerLimits, limits_in_force
 from redi_ray.config.labels import selector_error
-from redi_ray.config.objectives import STRICT, require
 from redi_ray.config.secrets import secret_variables
+from redi_ray.config.strict import STRICT, require
 
 IN_FLIGHT = 2.5
 """Rows handed to an engine for each that it works on: the next are there when one ends, whatever its batch waits for."""

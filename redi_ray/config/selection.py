@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import Strict
+from redi_ray.config.group_steps import Judged
 
 
 class Rounds(Strict):
@@ -56,3 +57,40 @@ class Balance(Strict):
     """Problems that can be used: those with a right trace, or with a right and a wrong one."""
     seed: int = 42
     """Another seed takes other problems."""
+
+
+class KeptSamples(Strict):
+    """Samples by their number in a column, or by chance. Bounds apply first, then `per_problem`, then `overall` or `like`. Of
+    equal numbers those of the first ids stay, by problem and then by sample index. A sample without a number never stays."""
+
+    order: Literal["highest", "lowest", "random"] = "highest"
+    """Which ones stay. Chance needs no column; with one it draws among the samples that have a number there."""
+    per_problem: int | None = Field(None, ge=1)
+    """Samples of each problem at the most."""
+    overall: int | None = Field(None, ge=1)
+    """Samples at the most."""
+    like: str | None = None
+    """A step: as many samples as it has, at the most."""
+    at_least: float | None = Field(None, allow_inf_nan=False)
+    """Samples with a smaller number are left out."""
+    at_most: float | None = Field(None, allow_inf_nan=False)
+    """Samples with a larger number are left out."""
+    verdicts: list[Judged] | None = Field(None, min_length=1)
+    """Samples with another verdict are left out before any are counted; null admits all."""
+    seed: int = 0
+    """Of chance: another seed draws other samples."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether numbers are held against bounds."""
+        return self.at_least is not None or self.at_most is not None
+
+    @model_validator(mode="after")
+    def _some(self) -> KeptSamples:
+        if self.per_problem is None and self.overall is None and self.like is None and not self.bounded:
+            raise ValueError("set at least one of `per_problem`, `overall`, `like`, `at_least` and `at_most`")
+        if self.overall is not None and self.like is not None:
+            raise ValueError("set either `overall`, a number of samples, or `like`, a step to take as many samples as")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"at_least {self.at_least} is larger than at_most {self.at_most}, which leaves no sample")
+        return self

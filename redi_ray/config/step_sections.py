@@ -13,12 +13,16 @@ from redi_ray.config.arms import TRAIN_SETTINGS, merged
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.identity import plain
+from redi_ray.config.judges import JudgeSettings
+from redi_ray.config.locators import LocateStep, RolloutLocator, StepJudge
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.steps import (
     AnyStep,
+    CriticalStep,
     PairsStep,
     RectifyStep,
     SampleStep,
@@ -34,7 +38,12 @@ if TYPE_CHECKING:
 Section = VllmTraces | VerifySettings | CurateConfig | TrainSettings
 SAMPLE, VERIFY, CURATE = TypeAdapter(VllmTraces), TypeAdapter(VerifySettings), TypeAdapter(CurateConfig)
 """Building one takes longer than the rest of a graph, and a search asks for many."""
-ENGINES = {SampleStep: ("engine",), RectifyStep: ("engine",), VerifyStep: ("judge", "engine")}
+ENGINES = {
+    SampleStep: ("engine",),
+    RectifyStep: ("engine",),
+    CriticalStep: ("engine",),
+    VerifyStep: ("judge", "engine"),
+}
 """Where steps of a kind describe engines of their own."""
 
 
@@ -43,8 +52,10 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
     if isinstance(step, SamplingStep):
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
-        if isinstance(step, RectifyStep):
+        if isinstance(step, RectifyStep | CriticalStep):
             known["tools"] = None  # what goes on is the turn that went wrong
+        if isinstance(step, CriticalStep):
+            known["max_rounds"] = 1  # or tokens behind which all is lost would have more continuations
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
     if isinstance(step, VerifyStep):
         return VERIFY.validate_python(merged(plain(config.verify), step.changes))
@@ -63,6 +74,7 @@ def mistakes_of(name: str, step: AnyStep, error: ValidationError) -> str:
     of_section: dict[type[Any], TypeAdapter[Any]] = {
         SampleStep: SAMPLE,
         RectifyStep: SAMPLE,
+        CriticalStep: SAMPLE,
         VerifyStep: VERIFY,
         PairsStep: CURATE,
     }
@@ -99,7 +111,40 @@ def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
         assert isinstance(step, SamplingStep | VerifyStep)
         if engine is None or _at(step.changes, path) is not None:
             found[".".join(("steps", name, *path))] = engine
+    for name, step in config.steps.items():
+        locator = step.locator if isinstance(step, LocateStep) else None
+        if isinstance(locator, RolloutLocator):
+            found[f"steps.{name}.locator"] = None
+        elif isinstance(locator, GenerativeJudge) or (isinstance(locator, StepJudge) and locator.endpoint is None):
+            found[f"steps.{name}.locator.engine"] = locator.engine
     return found
+
+
+def judges_of(config: ExperimentConfig) -> dict[str, JudgeSettings | StepJudge]:
+    """The models that judge, by the field that describes them; steps that change nothing share that of `verify`."""
+    settings = {"verify": config.verify} | {
+        f"steps.{name}": section
+        for name, step, section in sections_of(config)
+        if isinstance(section, VerifySettings) and isinstance(step, VerifyStep) and "judge" in step.changes
+    }
+    found: dict[str, JudgeSettings | StepJudge] = {
+        f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None
+    }
+    for name, step in config.steps.items():
+        if isinstance(step, LocateStep) and isinstance(step.locator, StepJudge):
+            found[f"steps.{name}.locator"] = step.locator
+    return found
+
+
+def curations_of(config: ExperimentConfig) -> dict[str, CurateConfig]:
+    """The sections by which pairs are made, by the field that describes them; steps that compare with no other problems share
+    that of `curate`."""
+    own = {
+        f"steps.{name}": section
+        for name, step, section in sections_of(config)
+        if isinstance(section, CurateConfig) and isinstance(step, PairsStep) and "contamination" in step.changes
+    }
+    return ({"curate": config.curate} if config.has_line else {}) | own
 
 
 def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dict[str, AnyStep]:

@@ -17,11 +17,13 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
-from redi_ray.config.selection import Balance, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
-from redi_ray.config.token_steps import ContrastStep, RectifySettings
+from redi_ray.config.token_steps import ContrastStep, CriticalSettings, LogpsStep, RectifySettings
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")]
+BY_COLUMN = "scores"
+"""What the kind `select` calls its column."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 """Of a step: it names folders."""
 
 
@@ -101,6 +103,43 @@ class RectifyStep(SamplingStep):
         return RectifySettings(**{name: getattr(self, name) for name in RectifySettings.model_fields})
 
 
+class CriticalStep(SamplingStep):
+    """How small a column's numbers are where wrong samples are lost (Critical Tokens Matter, arXiv 2411.19943): from behind every
+    token of some of them a model goes on, `samples_per_round` times (the paper: 64), as `generate` says; further keys replace
+    those of `generate`."""
+
+    do: Literal["critical"]
+    """The kind of step."""
+    of: str
+    """Verified traces."""
+    column: str
+    """Column with a number for each token of theirs, small where it is critical, as `contrast` makes it."""
+    model: str
+    """The model that goes on."""
+    max_samples: int = Field(CriticalSettings().max_samples, ge=1)
+    """Wrong samples that are looked at, drawn by chance. Each costs its number of tokens times `samples_per_round`."""
+    max_tokens_each: int = Field(CriticalSettings().max_tokens_each, ge=1)
+    """Longer samples are left out."""
+    later: int = Field(CriticalSettings().later, ge=0)
+    """A token is critical behind which no continuation is right, and behind no later one more than so many."""
+    seed_of_draw: int = CriticalSettings().seed
+    """Of the draw of samples."""
+
+    @model_validator(mode="after")
+    def _one_round(self) -> CriticalStep:
+        if self.changes.get("tools") is not None:
+            raise ValueError("tools: what goes on is the answer that went wrong, without tools")
+        if self.changes.get("max_rounds", 1) != 1:
+            raise ValueError("max_rounds: every token has as many continuations, in one round; set samples_per_round")
+        return self
+
+    @property
+    def settings(self) -> CriticalSettings:
+        """What of it is not how the model goes on."""
+        names = ("max_samples", "max_tokens_each", "later")
+        return CriticalSettings(seed=self.seed_of_draw, **{name: getattr(self, name) for name in names})
+
+
 class VerifyStep(Differing):
     """A verdict for every trace; further keys replace those of `verify`."""
 
@@ -111,7 +150,8 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """The traces of some problems; set one of `difficulty`, `rounds`, `random` and `balance`."""
+    """Some of the traces; set one of `difficulty`, `rounds`, `random`, `balance` and `keep`. All but `keep` take problems, with
+    all their traces; `keep` takes single samples."""
 
     do: Literal["select"]
     """The kind of step."""
@@ -125,24 +165,39 @@ class SelectStep(Strict):
     """Problems by chance."""
     balance: Balance | None = None
     """As many problems of each reference answer."""
+    keep: KeptSamples | None = None
+    """Samples by a column, or by chance."""
     by: str | None = None
-    """Verified traces whose pass rates and rounds count; null takes those of `of`."""
+    """With `keep`: a column with a number for each sample. Else verified traces whose pass rates and rounds count; null takes
+    those of `of`."""
 
     @property
-    def wanted(self) -> Difficulty | Rounds | RandomProblems | Balance:
+    def wanted(self) -> Difficulty | Rounds | RandomProblems | Balance | KeptSamples:
         """The one that is set."""
-        found = self.difficulty or self.rounds or self.random or self.balance
+        found = self.difficulty or self.rounds or self.random or self.balance or self.keep
         assert found is not None
         return found
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What it takes: the kind's word for it -> a step's name."""
+        counted = self.random or self.keep
+        named = {"by" if self.keep is None else BY_COLUMN: self.by, "like": None if counted is None else counted.like}
+        return {"of": self.of} | {role: name for role, name in named.items() if name is not None}
+
     @model_validator(mode="after")
     def _one_rule(self) -> SelectStep:
-        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random, self.balance)) != 1:
+        rules = (self.difficulty, self.rounds, self.random, self.balance, self.keep)
+        if sum(rule is not None for rule in rules) != 1:
             raise ValueError(
-                "set one of `difficulty`, `rounds`, `random` and `balance`; a second rule is a second step"
+                "set one of `difficulty`, `rounds`, `random`, `balance` and `keep`; a second rule is a second step"
             )
         if self.random is not None and self.by is not None:
-            raise ValueError("`by` is for difficulty and rounds; chance needs no traces to count")
+            raise ValueError("`by` is for difficulty, rounds and `keep`; chance needs no traces to count")
+        if self.keep is not None and self.by is None and (self.keep.order != "random" or self.keep.bounded):
+            raise ValueError(
+                "`keep` goes by a column: name a step `score` in `by`, or set `order: random` without bounds"
+            )
         if self.difficulty is not None and self.difficulty.buckets:
             raise ValueError("difficulty.buckets cap what is picked, so they belong to a step `pairs` or to `curate`")
         return self
@@ -209,7 +264,9 @@ AnyStep = Annotated[
     | LocateStep
     | GroupsStep
     | RectifyStep
+    | CriticalStep
     | ContrastStep
+    | LogpsStep
     | AskStep
     | StateStep
     | CompareStep,

@@ -1,4 +1,4 @@
-"""Named steps on parts of samples: the first wrong step anew, and what two models say of each token."""
+"""Named steps on parts of samples: the first wrong step anew, and what models say of each token."""
 
 from __future__ import annotations
 
@@ -39,6 +39,48 @@ class ContrastSettings(Strict):
         if not value:
             raise ValueError("name at least one verdict, or nothing is scored")
         return value
+
+
+class CriticalSettings(Strict):
+    """Which samples are gone on from, token by token, and what makes a token critical."""
+
+    max_samples: int = Field(50, ge=1)
+    """Wrong samples that are looked at, drawn by chance. Each costs its number of tokens times `samples_per_round`."""
+    max_tokens_each: int = Field(512, ge=1)
+    """Longer samples are left out."""
+    later: int = Field(3, ge=0)
+    """A token is critical behind which no continuation is right, and behind no later one more than so many; of several the
+    first. The paper's 3 belongs to 64 continuations."""
+    seed: int = 0
+    """Of the draw."""
+
+
+class LogpsSettings(Strict):
+    """Which samples a model's log-probs are taken of."""
+
+    verdicts: list[Judged] | None = None
+    """Those with one of these verdicts; null: all."""
+
+
+class LogpsStep(LogpsSettings):
+    """A column with the log-prob of each token by a model, at temperature 1: of the one that sampled them, `sampler_logps`."""
+
+    do: Literal["logps"]
+    """The kind of step."""
+    of: str
+    """Traces, with verdicts or without."""
+    model: str
+    """The model."""
+
+    @property
+    def grain(self) -> Grain:
+        """Of the column."""
+        return "token"
+
+    @property
+    def settings(self) -> LogpsSettings:
+        """What of it decides the values, beside the model."""
+        return LogpsSettings(verdicts=self.verdicts)
 
 
 class ContrastStep(ContrastSettings):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 
 Tool = Literal["python", "calculator"]
 MARKS: dict[str, tuple[str, str]] = {
@@ -26,7 +26,8 @@ class SandboxSettings:
     isolation: Literal["namespaces", "process"] = "namespaces"
     """`namespaces`: no network, no environment, no files but a scratch folder in memory and, to read, the interpreter with its
     libraries; refused where the machine does not allow it. `process` accepts less: files that the user may read can be read, and
-    the network be reached; limits, scratch folder and empty environment are the same."""
+    the network be reached; unless root runs it, which gives code another user, files can be written and processes ended, too.
+    Limits, scratch folder and empty environment are the same."""
     cpu_seconds: int = 5
     """Processor time of each process."""
     wall_seconds: float = 20.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from redi_ray.config.objectives import STRICT, require
+from redi_ray.config.strict import STRICT, require
 
 
 @dataclass(frozen=True, kw_only=True)

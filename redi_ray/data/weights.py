@@ -1,4 +1,4 @@
-"""Token columns as weights of what is trained on: read beside the texts, where a pass fetches those."""
+"""Token columns as weights of what is trained on, or as what objectives read: beside the texts, where a pass fetches those."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redi_ray.config.group_steps import TokenWeights
+from redi_ray.config.group_steps import TokenColumn, TokenWeights
 from redi_ray.data.columns import AGAIN, ColumnError, check_grain
 from redi_ray.store import parquet
 
@@ -42,21 +42,52 @@ class Weighing:
 
         Raises ColumnError, with file and row, where the column is of another sample there.
         """
-        rows: dict[int, set[int]] = defaultdict(set)
-        for shard, row in wanted:
-            rows[shard].add(row)
-        found = {}
-        for shard, mine in rows.items():
-            for row, value in parquet.read_rows(self.shards[shard], mine):
-                if value["trace_id"] != (sample := wanted[shard, row]):
-                    raise ColumnError(
-                        f"{self.shards[shard]}: row {row} is of {value['trace_id']}, not {sample}: {AGAIN}"
-                    )
-                found[shard, row] = self._weights(value["values"])
-        return found
+        found = read_values(self.shards, wanted)
+        return {place: None if values is None else self._weights(values) for place, values in found.items()}
 
-    def _weights(self, values: list[float] | None) -> list[float] | None:
-        if values is None:
-            return None
-        numbers = np.asarray(values, np.float64)
-        return (1 - numbers if self.settings.use == "1 - value" else numbers).tolist()
+    def _weights(self, values: np.ndarray) -> list[float]:
+        return (1 - values if self.settings.use == "1 - value" else values).tolist()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A column that an objective reads by name."""
+
+    name: str
+    settings: TokenColumn
+    shards: tuple[str, ...]
+    """As of Weighing."""
+    tokenizer: str
+
+    def check(self) -> None:
+        """Raise ColumnError unless the column says something of this tokenizer's tokens."""
+        for shard in self.shards[:1]:
+            check_grain(shard, "token", self.tokenizer)
+
+    def read(self, wanted: Mapping[Place, str]) -> dict[Place, list[float] | None]:
+        """As of Weighing: what is made of the values."""
+        found = read_values(self.shards, wanted)
+        return {place: None if values is None else self._used(values) for place, values in found.items()}
+
+    def _used(self, values: np.ndarray) -> list[float]:
+        if self.settings.use == "value":
+            return values.tolist()
+        return (np.cumsum(values) / np.arange(1, len(values) + 1)).tolist()
+
+
+def read_values(shards: tuple[str, ...], wanted: Mapping[Place, str]) -> dict[Place, np.ndarray | None]:
+    """`[own tokens]` of the samples at these places, None where the column has no values. wanted: place -> sample.
+
+    Raises ColumnError, with file and row, where the column is of another sample there.
+    """
+    rows: dict[int, set[int]] = defaultdict(set)
+    for shard, row in wanted:
+        rows[shard].add(row)
+    found: dict[Place, np.ndarray | None] = {}
+    for shard, mine in rows.items():
+        for row, value in parquet.read_rows(shards[shard], mine):
+            if value["trace_id"] != (sample := wanted[shard, row]):
+                raise ColumnError(f"{shards[shard]}: row {row} is of {value['trace_id']}, not {sample}: {AGAIN}")
+            values = value["values"]
+            found[shard, row] = None if values is None else np.asarray(values, np.float64)
+    return found

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from redi_ray.config.benchmarks import HUB, HubBenchmark
 from redi_ray.config.evaluation import BenchmarkSettings
-from redi_ray.data.sources.chats import BadChat, read_text
+from redi_ray.data.sources.chats import BadChat, read_problem
 from redi_ray.data.sources.opening import DamagedFile, open_data, unpacking
 from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.data.sources.values import BadValue, read_answer, shown
@@ -89,7 +89,7 @@ def _problem(row: Any, index: int, where: str, settings: BenchmarkSettings, sour
         raise BenchmarkError(f"{place}: expected an object with columns, got {type(row).__name__}")
     problem_column = _column(row, settings.problem_column, PROBLEM_COLUMNS, "problem", place)
     try:
-        problem = read_text(row[problem_column], "user")
+        problem = read_problem(row[problem_column])
     except BadChat as error:
         raise BenchmarkError(f"{place}, column {problem_column!r}: {error}") from error
     if problem is None or not problem.strip():

@@ -35,8 +35,10 @@ def longest_sequence(config: Any) -> int | None:
     return positions
 
 
+FLOAT32 = 4
+"""Bytes of a number."""
 WEIGHTS = (r"model[^/]*\.safetensors", r"pytorch_model[^/]*\.bin")
-BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+BYTES = {"float32": FLOAT32, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 def count_parameters(path: str) -> int | None:

@@ -68,7 +68,6 @@ def student_problems(
     *,
     bound: Bound | None = None,
     own: Mapping[str, Bound] | None = None,
-    field: str = "model.init.path",
 ) -> list[str]:
     """Everything that would end the run in a worker, one line each.
 
@@ -78,7 +77,7 @@ def student_problems(
         bound: of the sequences that the data stages make.
         own: of those that a training of this field learns from, where it is not `bound`.
     """
-    tokenizer = load_tokenizer(path, overrides.trust_remote_code)
+    field, tokenizer = "model.init.path", load_tokenizer(path, overrides.trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(local_folder(path), trust_remote_code=overrides.trust_remote_code)
         overridden = copy.deepcopy(config)

@@ -14,36 +14,49 @@ a token's log-prob is known and before its gradient is needed:
     coefficient of a token = weight * d psi / d score of its unit + d phi / d its log-prob
 
 How to add one
-1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, its `name` a new tag, each hyper-parameter with a
-   default and a docstring, its range checked in `__post_init__`; add it to the `Objective` union there.
+1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, or beside its family in `rollout_objectives.py`, its `name` a
+   new tag, each hyper-parameter with a default and a docstring, its range checked in `__post_init__`; add it to the `Objective`
+   union.
 2. The function, here, beside its family or in a new file: `def mine(scores, settings, progress)`. Its docstring gives
    the paper, the formula, the symbols and the denominator. `scores.mean_logps()` are per-token, `scores.logps` summed,
    `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected,
    `scores.group_sums(x)` adds up a problem's samples. Average over what the formula averages over: the scores are those of
    the *global* batch. Whatever must not carry a gradient is detached in the function. Metrics are detached scalars.
    A loss of single tokens is `def mine(tokens, settings, progress)` with `tokens.num_tokens` and the like as its
-   denominator, and `nothing` for its psi. A weight per token (a mask, a step, a turn, cDPO's critical tokens) needs no
-   objective: it is data.
+   denominator, and `nothing` for its psi; what it needs of a token's unit or group, such as an advantage, `per_unit` makes. A
+   weight per token (a mask, a step, a turn, cDPO's critical tokens) needs no objective: it is data.
 3. One line in `OBJECTIVES`: which sides it reads, whether it needs a reference (and log-probs of mismatched sequences,
    `scores.mismatched`), rewards, further token columns, whether sequences may have several units, and whether psi is linear
    in the log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass. A hinge is not linear.
    What it reads and the data lack is refused by name before the first step (`redi_ray.train.requirements`).
 4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks psi and phi against finite differences
    and what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
-   `formula` of `tests/train/test_step.py`, which check padding, packing, chunks and ranks, with weights that are not 0 and 1
-   and several units; write down one identity it must obey (a limit, a special case, a value at policy == reference).
+   `formula` in `tests/train`, by which `test_step.py` checks padding, packing, chunks and ranks, with weights that are not 0
+   and 1 and several units; write down one identity it must obey (a limit, a special case, a value at policy == reference).
 
 Nothing else changes: the config, its schema, the stages and the monitors take the name and the metrics from here.
 """
 
 from __future__ import annotations
 
-from redi_ray.objectives.base import MismatchedScores, ObjectiveSpec, Scores, Tokens, always, never, nothing
+from redi_ray.objectives.base import SAMPLER, MismatchedScores, ObjectiveSpec, Scores, Tokens, always, never, nothing
 from redi_ray.objectives.dph import rehearsal
-from redi_ray.objectives.dpo import dpo, ipo, nca, rpo
+from redi_ray.objectives.dpo import dpo, ipo, ld_dpo, nca, rpo, tail_weight
+from redi_ray.objectives.glow import glow
 from redi_ray.objectives.kto import kto, kto_is_mismatched
-from redi_ray.objectives.redi import alpha_at, redi, redi_is_linear
+from redi_ray.objectives.oreal import oreal, oreal_advantages, oreal_columns
+from redi_ray.objectives.redi import alpha_at, redi, redi_groups, redi_is_linear
 from redi_ray.objectives.rewards import advantage, advantage_compares, asymre, asymre_compares
+from redi_ray.objectives.s2r import s2r
+from redi_ray.objectives.sampled import (
+    nft,
+    nft_rates,
+    ppo_advantages,
+    ppo_clip,
+    ppo_compares,
+    sampler_column,
+    topr,
+)
 from redi_ray.objectives.sft import sft
 from redi_ray.objectives.simpo import cpo, orpo, simpo
 
@@ -51,6 +64,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "sft": ObjectiveSpec(sft, sides="chosen", needs_reference=False, linear=always, several_units=True),
     "redi": ObjectiveSpec(redi, sides="pairs", needs_reference=False, linear=redi_is_linear),
     "dpo": ObjectiveSpec(dpo, sides="pairs", needs_reference=True, linear=never),
+    "ld_dpo": ObjectiveSpec(ld_dpo, sides="pairs", needs_reference=True, linear=never, tail=tail_weight),
     "simpo": ObjectiveSpec(simpo, sides="pairs", needs_reference=False, linear=never),
     "ipo": ObjectiveSpec(ipo, sides="pairs", needs_reference=True, linear=never),
     "rpo": ObjectiveSpec(rpo, sides="pairs", needs_reference=True, linear=never),
@@ -79,7 +93,47 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "dph": ObjectiveSpec(
         nothing, sides="chosen", needs_reference=True, linear=always, pointwise=rehearsal, several_units=True
     ),
+    "redi_groups": ObjectiveSpec(
+        redi_groups, sides="any", needs_reference=False, linear=redi_is_linear, several_units=True
+    ),
+    "s2r": ObjectiveSpec(s2r, sides="any", needs_reference=True, linear=never, needs_rewards=True, several_units=True),
+    "glow": ObjectiveSpec(glow, sides="any", needs_reference=True, linear=never, several_units=True),
+    "topr": ObjectiveSpec(topr, sides="any", needs_reference=False, linear=never, sums=(SAMPLER,), several_units=True),
+    "oreal": ObjectiveSpec(
+        nothing,
+        sides="any",
+        needs_reference=True,
+        linear=always,
+        pointwise=oreal,
+        columns=oreal_columns,
+        per_unit=oreal_advantages,
+        compares_sides=True,
+        several_units=True,
+    ),
+    "nft": ObjectiveSpec(
+        nothing,
+        sides="any",
+        needs_reference=False,
+        linear=always,
+        pointwise=nft,
+        columns=sampler_column,
+        per_unit=nft_rates,
+        compares_sides=True,
+        several_units=True,
+    ),
+    "ppo_clip": ObjectiveSpec(
+        nothing,
+        sides="any",
+        needs_reference=False,
+        linear=always,
+        pointwise=ppo_clip,
+        columns=sampler_column,
+        per_unit=ppo_advantages,
+        needs_rewards=True,
+        compares_rewards=ppo_compares,
+        several_units=True,
+    ),
 }
 """Every objective by the name it has in the config."""
 
-__all__ = ["OBJECTIVES", "MismatchedScores", "ObjectiveSpec", "Scores", "Tokens", "alpha_at"]
+__all__ = ["OBJECTIVES", "SAMPLER", "MismatchedScores", "ObjectiveSpec", "Scores", "Tokens", "alpha_at"]

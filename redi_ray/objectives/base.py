@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+SAMPLER = "sampler_logps"
+"""Token column: log-probs of the model that sampled, at temperature 1."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Scores:
     """`[U]`; None where the data have none."""
     mismatched: MismatchedScores | None = None
     """Of the prompts with other groups' completions; None for objectives without a mismatched baseline."""
+    sums: Mapping[str, Tensor] = field(default_factory=dict)
+    """`[U]` each: of the token columns that the objective reads so, the same weighted sum as of the log-probs."""
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """`values[U]` -> (of the chosen sides `[G]`, of the rejected sides `[G]`)."""
@@ -98,10 +103,12 @@ class Tokens:
     """Scored tokens of the global batch."""
     num_sequences: int
     num_groups: int
+    per_unit: Tensor | None = None
+    """`[n]` of the token's unit, what the objective's `per_unit` has made; None where it has none."""
 
-    def log_ratios(self) -> Tensor:
-        """`[n]` log-ratio of each token to the reference."""
-        return self.logps - self.columns["ref_logps"]
+    def log_ratios(self, column: str = "ref_logps") -> Tensor:
+        """`[n]` log-ratio of each token to the reference, or to the model whose log-probs another column has."""
+        return self.logps - self.columns[column]
 
     def at(self, rows: slice, logps: Tensor) -> Tokens:
         """The tokens `rows` with these log-probs, all in their type."""
@@ -119,6 +126,7 @@ class Tokens:
             num_tokens=self.num_tokens,
             num_sequences=self.num_sequences,
             num_groups=self.num_groups,
+            per_unit=None if self.per_unit is None else part(self.per_unit),
         )
 
 
@@ -135,6 +143,10 @@ def always(_settings: Any) -> bool:
 
 def never(_settings: Any) -> bool:
     return False
+
+
+def no_columns(_settings: Any) -> tuple[str, ...]:
+    return ()
 
 
 def nothing(scores: Scores, _settings: Any, _progress: float) -> tuple[Tensor, Metrics]:
@@ -160,12 +172,22 @@ class ObjectiveSpec:
     pointwise: Phi | None = None
     """What the loss has beside psi: the sum of these terms over the scored tokens of the global batch. Their derivatives
     are taken inside the fused pass, so they cost no pass of their own."""
-    columns: tuple[str, ...] = ()
-    """Token columns that the pointwise part reads beside the reference's log-probs."""
+    columns: Callable[[Any], tuple[str, ...]] = no_columns
+    """Token columns that the pointwise part reads, under these settings, beside the reference's log-probs."""
+    per_unit: Callable[[Scores, Any], Tensor] | None = None
+    """`(scores, settings) -> [U]`: a number for each unit that the pointwise part reads, such as an advantage; of what the
+    data say of the batch, since no log-prob is known yet."""
+    sums: tuple[str, ...] = ()
+    """Token columns whose weighted sums psi reads (`Scores.sums`)."""
+    tail: Callable[[Any], float] | None = None
+    """Under these settings, the factor on the weights of those tokens of a pair's longer side that lie beyond the length of the
+    shorter one (`redi_ray.train.tails`)."""
     needs_rewards: bool = False
     """Whether every unit must have a reward."""
     compares_rewards: Callable[[Any], bool] = never
     """Whether, under these settings, only differences of rewards within a group count."""
+    compares_sides: bool = False
+    """Whether only groups with both sides count."""
     several_units: bool = False
     """Whether sequences may have several units. Without it a score is a sequence's."""
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from redi_ray.config.objectives import DphObjective
+from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.objectives.base import Tokens
 
 LARGEST_LOG_RATIO = 20.0
@@ -24,9 +24,12 @@ def rehearsal(tokens: Tokens, settings: DphObjective, _progress: float) -> Tenso
         k3     u - 1 - log u                       u - 1
         js     u log u - (u + 1) log((u + 1) / 2)  u log(2 u / (1 + u))
         alpha  (u^(1 - a) - (1 - a) u - a) / (a (a - 1))   u (1 - u^-a) / a
+        reverse  1 / u - 1 + log u                 1 - 1 / u
 
     All but `nll` are 0 with slope 0 at u = 1. `nll` and `k3` have the same expectation under the reference, KL(pi_ref || pi);
-    the paper's text has the first one, its code (which calls it forward) the second.
+    the paper's text has the first one, its code (which calls it forward) the second. `reverse` is the k3 of the samples of
+    the policy itself, whose expectation is KL(pi || pi_ref); the paper's code has it on the samples that are explored, and
+    no rehearsal set beside it. On the reference's samples it is another thing, which only shares its minimum.
     """
     x = tokens.log_ratios()
     if settings.divergence != "nll":
@@ -43,4 +46,6 @@ def divergence(x: Tensor, settings: DphObjective) -> Tensor:
         return torch.expm1(x) - x
     if settings.divergence == "js":
         return u * x - (u + 1) * (softplus(x) - math.log(2))
+    if settings.divergence == "reverse":
+        return torch.expm1(-x) + x
     return (torch.exp((1 - a) * x) - (1 - a) * u - a) / (a * (a - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from redi_ray.config.objectives import DpoObjective, IpoObjective, NcaObjective, RpoObjective
+from redi_ray.config.objectives import DpoObjective, IpoObjective, LdDpoObjective, NcaObjective, RpoObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
 
 
@@ -27,6 +27,21 @@ def dpo(scores: Scores, settings: DpoObjective, _progress: float) -> tuple[Tenso
     """DPO (arXiv 2305.18290, eq. 7): `L = -log sigmoid(beta (s_w - s_l))`. At policy == reference it is log 2."""
     chosen, rejected = scores.pairs(settings.beta * scores.log_ratios())
     return -logsigmoid(chosen - rejected).mean(), reward_metrics(chosen, rejected)
+
+
+def ld_dpo(scores: Scores, settings: LdDpoObjective, _progress: float) -> tuple[Tensor, Metrics]:
+    """LD-DPO (arXiv 2409.06411): DPO, each sum being that of the pair's common length plus `alpha` times that of the rest.
+
+    The common length is the shorter side's number of scored tokens; `tail_weight` has the trainer weigh the longer side's
+    others with alpha, in policy and reference alike. alpha = 1 is DPO. Read: the paper's abstract and summaries, and its form
+    in TRL (`ld_alpha`), whose page on papers sets it to 0.5; the paper tunes it for each model.
+    """
+    chosen, rejected = scores.pairs(settings.beta * scores.log_ratios())
+    return -logsigmoid(chosen - rejected).mean(), reward_metrics(chosen, rejected)
+
+
+def tail_weight(settings: LdDpoObjective) -> float:
+    return settings.alpha
 
 
 def ipo(scores: Scores, settings: IpoObjective, _progress: float) -> tuple[Tensor, Metrics]:

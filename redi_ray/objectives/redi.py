@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import AlphaSchedule, RediObjective
+from redi_ray.config.objectives import AlphaSchedule, RediGroupsObjective, RediObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
 
 
@@ -41,5 +41,21 @@ def redi(scores: Scores, settings: RediObjective, progress: float) -> tuple[Tens
     return loss, {"alpha": loss.new_tensor(alpha), "negative_term": detached(negative)}
 
 
-def redi_is_linear(settings: RediObjective) -> bool:
+def redi_groups(scores: Scores, settings: RediGroupsObjective, progress: float) -> tuple[Tensor, Metrics]:
+    """REDI on all samples of a problem: `L = mean_groups[ -mean_+ r + alpha mean_- r ]`, r = log pi(y|x) / |y|.
+
+    Denominators: each unit's own scored tokens, then the units of the group on its side, then the groups of the global
+    batch. A side that a group does not have adds nothing. Groups of one positive and one negative are REDI's pairs; several
+    negatives share the weight that the one of a pair has. It is derived from REDI (arXiv 2505.24850), not in it.
+    """
+    alpha, r = alpha_at(settings.alpha, settings.schedule, progress), scores.mean_logps()
+    negative = r if settings.exp_gamma is None else torch.exp(settings.exp_gamma * r) * r
+    right = (scores.sides > 0).to(r)
+    share = torch.where(right > 0, scores.group_sums(right), scores.group_sums(1 - right))
+    groups = len(torch.unique(scores.group))
+    loss = (torch.where(right > 0, -r, alpha * negative) / share).sum() / groups
+    return loss, {"alpha": loss.new_tensor(alpha), "negative_term": detached(negative[right == 0])}
+
+
+def redi_is_linear(settings: RediObjective | RediGroupsObjective) -> bool:
     return settings.exp_gamma is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import AdvantageObjective, AsymreObjective
+from redi_ray.config.rollout_objectives import AdvantageObjective, AsymreObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
 
 
@@ -37,19 +37,22 @@ def advantage(scores: Scores, settings: AdvantageObjective, _progress: float) ->
     group_scaled   the same over the group's standard deviation (AdvDistill, arXiv 2507.00054, after GRPO); 0 where that is 0
     none           A = r
     """
-    rewards = rewards_of(scores)
-    centred = rewards - group_mean(scores, rewards)
-    if settings.baseline == "none":
-        advantages = rewards
-    elif settings.baseline == "leave_one_out":
-        size = scores.group_sums(torch.ones_like(rewards))
-        advantages = centred * size / (size - 1).clamp(min=1)
-    elif settings.baseline == "group_scaled":
-        deviation = group_mean(scores, centred.square()).sqrt()
-        advantages = torch.where(deviation > 0, centred / deviation, 0.0)
-    else:
-        advantages = centred
+    advantages = advantages_of(scores, rewards_of(scores), settings.baseline)
     return _weighted(scores, advantages, settings.normalization)
+
+
+def advantages_of(scores: Scores, rewards: Tensor, baseline: str) -> Tensor:
+    """`rewards[U]` less what `baseline` takes away (see `advantage`), `[U]`."""
+    centred = rewards - group_mean(scores, rewards)
+    if baseline == "none":
+        return rewards
+    if baseline == "leave_one_out":
+        size = scores.group_sums(torch.ones_like(rewards))
+        return centred * size / (size - 1).clamp(min=1)
+    if baseline == "group_scaled":
+        deviation = group_mean(scores, centred.square()).sqrt()
+        return torch.where(deviation > 0, centred / deviation, 0.0)
+    return centred
 
 
 def advantage_compares(settings: AdvantageObjective) -> bool:

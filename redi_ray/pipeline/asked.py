@@ -6,23 +6,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, UNPAIRED
+from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
+from redi_ray.config.steps import BY_COLUMN
 from redi_ray.pipeline.graph import Graph, GraphError, Step
-from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
-COLUMNS = ("at", "column", "to")
-"""What steps call columns of their samples: the first step of a rectification, questions about steps, a comparison."""
-SAME_SAMPLES = ("verify", "score", "locate", "contrast")
-"""Kinds that say something of the samples they take."""
+SAMPLER = "sampler_logps"
+"""The token column of the sampler's log-probs, as objectives call it."""
+AT = "at"
+"""What the first step of a rectification, and questions about steps, call their column."""
+SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts")
+"""Kinds that say something of the samples they take, or begin with some of them."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
 def require_asked(graph: Graph) -> None:
-    """Raise GraphError for groups with columns of other samples, and for trainings that ask for what their data never have."""
-    found = [line for step in graph for line in _foreign_columns(graph, step)]
+    """Raise GraphError for groups with columns of other samples or of another sampler, and for trainings that ask for what their
+    data never have."""
+    found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
     found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
     if found:
         raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
@@ -30,15 +34,31 @@ def require_asked(graph: Graph) -> None:
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
     for role, column in step.inputs.items():
-        beside = role.startswith(BY) or role in (WEIGHTS, *COLUMNS)
-        if (
-            beside
-            and graph[column].gives == "column"
-            and samples_of(graph, column) != samples_of(graph, step.inputs["of"])
-        ):
+        beside = (
+            role.startswith((BY, TOKENS))
+            or role in (WEIGHTS, AT, BY_COLUMN)
+            or (step.kind, role) in (("critical", "column"), ("compare", "column"), ("compare", "to"))
+        )
+        if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]
             yield f"{here} is a column of {of}, which has other samples than {step.inputs['of']}: make one of those"
+
+
+def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
+    """Log-probs that are to be the sampler's, and are another model's."""
+    column = graph[step.inputs[TOKENS + SAMPLER]] if TOKENS + SAMPLER in step.inputs else None
+    if column is None or column.kind != "logps":
+        return
+    samples = column
+    while "of" in samples.inputs:
+        samples = graph[samples.inputs["of"]]
+    sampler = samples.inputs.get("model")
+    if sampler is not None and column.inputs["model"] != sampler:
+        yield (
+            f"{step.name}: `token_columns.{SAMPLER}: {column.name}` has the log-probs of {column.inputs['model']}, and the "
+            f"samples are those of {sampler}: take a column of that model"
+        )
 
 
 def samples_of(graph: Graph, name: str) -> str:
@@ -52,6 +72,18 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
     if name in REWARDED and source.kind == "pairs":
         on = source.inputs["of"] if source.wording.step else source.name
         yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
+    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
+        yield (
+            f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
+            "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
+        )
+    needed = [SAMPLER] if name in SAMPLED else []
+    needed += ["reward_mean"] if getattr(step.settings.objective, "token_rewards", False) else []
+    if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
+        yield (
+            f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of a step "
+            f"`logps` in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
+        )
     if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
         yield (
             f"{step.name}: `units: spans` makes a score of each span, and {source.name} has none: name a column of spans in a "

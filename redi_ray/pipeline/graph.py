@@ -10,6 +10,7 @@ from typing import Any
 
 from redi_ray.errors import UserError
 from redi_ray.pipeline.kinds import KINDS
+from redi_ray.pipeline.rounds import round_of
 from redi_ray.stages.run import folder_of
 
 
@@ -138,7 +139,11 @@ class Graph:
         try:
             graphlib.TopologicalSorter(self._links()).prepare()
         except graphlib.CycleError as error:
-            return [f"{' <- '.join(error.args[1])}: a step cannot come from its own output; use `repeat` for rounds"]
+            circle = error.args[1][::-1]  # each before what it comes from
+            mend = "use `repeat` for rounds"
+            if any(round_of(name)[1] for name in circle):
+                mend = "rounds hand on by `carry`, and what is made between two of them belongs to `repeat.steps`"
+            return [f"{' <- '.join(circle)}: a step cannot come from its own output; {mend}"]
         return []
 
     def _order(self) -> list[str]:

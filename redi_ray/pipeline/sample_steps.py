@@ -1,5 +1,5 @@
-"""Named steps on samples and their columns: groups, where samples went wrong, pairs of single steps, scores of tokens, questions
-about steps."""
+"""Named steps on samples and their columns: selections, groups, where samples went wrong, pairs of single steps, scores of
+tokens."""
 
 from __future__ import annotations
 
@@ -12,38 +12,45 @@ from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
 from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
-from redi_ray.config.steps import RectifyStep
-from redi_ray.config.token_steps import ContrastStep
+from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
-from redi_ray.pipeline.kinds.groups import BY, WEIGHTS
+from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.rounds import written
+from redi_ray.text.steps import LABELS
 
 WEIGHED = Wording({WEIGHTS: "weights.column"})
 """What a step that weighs tokens calls the column."""
 
 
-OnSamples = LocateStep | GroupsStep | ContrastStep | AskStep | StateStep | CompareStep
+def locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
+    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world, or that
+    opens answers otherwise than the prompt."""
+    source = config.problems.source
+    if settings.locator.kind == "exact" and source.kind != "arithmetic":
+        raise GraphError(
+            f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
+            f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
+        )
+    if isinstance(settings.locator, GenerativeJudge) and settings.locator.model is None:
+        _check_opening(config, f"{name}: `opening", settings.locator.opening)
+    yield Step(name, "locate", inputs, settings=settings.settings, own=True)
 
 
-def on_samples(config: ExperimentConfig, name: str, settings: OnSamples, inputs: Mapping[str, str]) -> Step:
-    """A step that locates, groups, contrasts, asks, states or compares. Raises GraphError for what does not fit it."""
-    if isinstance(settings, LocateStep):
-        return _locating(config, name, settings, inputs)
-    if isinstance(settings, GroupsStep):
-        return _grouping(config, name, settings, inputs)
-    if isinstance(settings, StateStep):
-        return _stating(config, name, settings, inputs)
-    columns = {AskStep: ("at",), CompareStep: ("column", "to"), ContrastStep: ()}[type(settings)]
-    for word in columns:
+def asking_about(
+    config: ExperimentConfig, name: str, settings: AskStep | CompareStep, inputs: Mapping[str, str]
+) -> Iterator[Step]:
+    """A step on columns of steps. Raises GraphError for columns at another grain."""
+    for word in ("at",) if isinstance(settings, AskStep) else ("column", "to"):
         _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
-    base = {} if isinstance(settings, CompareStep) else {"base": BASE}
-    return Step(name, settings.do, {**inputs, **base}, settings=settings.settings, own=True)
+    base = {"base": BASE} if isinstance(settings, AskStep) else {}
+    yield Step(name, settings.do, {**inputs, **base}, settings=settings.settings, own=True)
 
 
-def _stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Mapping[str, str]) -> Step:
+def stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
     """A step that states answers. Raises GraphError for a text that does not go on from the prompt."""
     _check_opening(config, f"{name}: `text", settings.text)
-    return Step(name, "state", inputs, settings=settings.settings, own=True)
+    yield Step(name, "state", inputs, settings=settings.settings, own=True)
 
 
 def _check_opening(config: ExperimentConfig, here: str, text: str | None) -> None:
@@ -53,21 +60,14 @@ def _check_opening(config: ExperimentConfig, here: str, text: str | None) -> Non
         raise GraphError(f"{here}: {text!r}` does not begin with model.prompt.prefix {prefix!r}, as all answers do")
 
 
-def _locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Step:
-    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world, or that opens
-    answers otherwise than the prompt."""
-    source = config.problems.source
-    if settings.locator.kind == "exact" and source.kind != "arithmetic":
-        raise GraphError(
-            f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
-            f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
-        )
-    if isinstance(settings.locator, GenerativeJudge) and settings.locator.model is None:
-        _check_opening(config, f"{name}: `opening", settings.locator.opening)
-    return Step(name, "locate", inputs, settings=settings.settings, own=True)
+def scoring_tokens(
+    config: ExperimentConfig, name: str, settings: ContrastStep | LogpsStep, inputs: Mapping[str, str]
+) -> Iterator[Step]:
+    """A step in which models say something of each token."""
+    yield Step(name, settings.do, {**inputs, "base": BASE}, settings=settings.settings, own=True)
 
 
-def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Step:
+def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Iterator[Step]:
     """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         here = f"{name}: `{settings.word_of(column)}: {column}`"
@@ -77,12 +77,23 @@ def _grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs:
             )
         _check_column(config, here, column, grain)
     check_weights(config, name, settings.weights)
+    for read, of in settings.token_columns.items():
+        _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, "token")
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
     words = {BY + column: settings.word_of(column) for column in settings.columns} | dict(WEIGHED.words)
+    words |= {TOKENS + read: f"token_columns.{read}" for read in settings.token_columns}
     inputs = {**inputs, "base": BASE}
-    return Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+    yield Step(name, "groups", inputs, sections, settings.settings, own=True, wording=Wording(words))
+
+
+def selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Mapping[str, str]) -> Step:
+    """A step that takes some of the samples. Raises GraphError for a column at another grain than a number a sample."""
+    if BY_COLUMN in inputs:
+        _check_column(config, f"{name}: `by: {settings.by}`", inputs[BY_COLUMN], "row")
+    said = Wording({BY_COLUMN: "by"})
+    return Step(name, "select", inputs, settings=settings.wanted, own=True, wording=said)
 
 
 def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | None) -> None:
@@ -94,10 +105,19 @@ def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | N
 def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
     """Raise GraphError where a step makes a column at another grain."""
     step = config.steps.get(written(column))
-    if not isinstance(step, ScoreStep | LocateStep | ContrastStep):
+    if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep):
         return
     if step.grain != grain:
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
+
+
+def _check_labels(config: ExperimentConfig, name: str, settings: RectifyStep) -> None:
+    """Raise GraphError for labels that a step `locate` never gives."""
+    unknown = [label for label in settings.labels if label not in LABELS]
+    if unknown and isinstance(config.steps.get(written(settings.at)), LocateStep):
+        raise GraphError(
+            f"{name}: `labels` names {', '.join(unknown)}, and `{settings.at}` labels steps {', '.join(LABELS)} only"
+        )
 
 
 def rectifying(
@@ -106,6 +126,7 @@ def rectifying(
     """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
     that is right. sampling: the section `generate` for it."""
     _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
+    _check_labels(config, name, settings)
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="rectify")
     here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}
@@ -117,3 +138,19 @@ def rectifying(
     yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
     yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
     yield Step(name, "rectify", {"of": starts, "right": checked}, settings=choice, own=True)
+
+
+def judging_tokens(
+    config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Mapping[str, str], sampling: Any
+) -> Iterator[Step]:
+    """A step that judges a column of tokens by rollouts, and before it what it needs; these do not depend on the column."""
+    _check_column(config, f"{name}: `column: {settings.column}`", settings.column, "token")
+    starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
+    said = Wording({}, step=name, kind="critical")
+    here = {"of": inputs["of"], "base": BASE}
+    yield Step(starts, "token_starts", here, settings=settings.settings, own=True, wording=said)
+    sections = {"generate": sampling}
+    yield Step(samples, "sample", {"problems": starts, "model": inputs["model"]}, sections, own=True, wording=said)
+    yield Step(checked, "verify", {"of": samples}, own=True, wording=said)
+    inputs = {"of": starts, "right": checked, "column": inputs["column"], "base": BASE}
+    yield Step(name, "critical", inputs, settings=settings.settings, own=True)

@@ -7,7 +7,7 @@
     flops.py        floating-point operations of training and scoring
     serving.py      tokens per second of an engine, by its memory traffic
     memory.py       bytes per training rank, and the token budget that fits
-    workload.py     counts and lengths that a step of the graph makes of all that
+    workload.py     counts and lengths that the config's own line makes of all that;  derived.py: that named steps make
     footprint.py    memory of every training, bytes on disk
     engines.py, trainings.py   what asking a model costs, and what training one
     estimate.py     every step of the graph, as costs.py has them;  sensitivity.py: which assumption moves the total most

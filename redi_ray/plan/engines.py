@@ -29,13 +29,28 @@ class Asked:
     """Tokens written for each, on the average."""
     shared: bool = True
     """Whether many samples share a prompt, so that reading it is nothing."""
+    turns: float = 1.0
+    """The model's own in each, between which tools answer."""
+    outputs: float = 0.0
+    """Tokens that tools answer in each."""
+
+    @property
+    def sent(self) -> float:
+        """Prompt tokens of all requests that one sample takes, where each turn is a request that brings what came before."""
+        later = self.written / self.turns + self.outputs / max(1.0, self.turns - 1)
+        return self.turns * self.prompt + self.turns * (self.turns - 1) / 2 * later
+
+    @property
+    def calls(self) -> str:
+        """How often tools are called, for a note; nothing where there are none."""
+        return f"{self.samples * (self.turns - 1):,.0f} calls of tools" if self.turns > 1 else ""
 
 
 def at_endpoint(asked: Asked, endpoint: EndpointSettings, assume: Assumptions) -> StageCost:
     """Tokens and, where the config has prices, money."""
-    read, written = asked.samples * asked.prompt, asked.samples * asked.written
+    read, written = asked.samples * asked.sent, asked.samples * asked.written
     price = endpoint.cost(round(read), round(written)) if endpoint.has_prices else None
-    note = f"{read / 1e6:,.1f}M prompt tokens at an endpoint"
+    note = "; ".join(filter(None, [f"{read / 1e6:,.1f}M prompt tokens at an endpoint", asked.calls]))
     return StageCost(
         asked.name, asked.steps, asked.samples, written, None, price=price, note=note, assumptions=sorted(assume.used)
     )
@@ -47,16 +62,17 @@ def on_engine(
     """GPU-hours of vLLM. longest: tokens that one request may write."""
     tokens = asked.samples * asked.written
     if engine.device == "cpu":
+        note = "; ".join(filter(None, ["on CPU", asked.calls]))
         return StageCost(
-            asked.name, asked.steps, asked.samples, tokens, None, note="on CPU", assumptions=sorted(assume.used)
+            asked.name, asked.steps, asked.samples, tokens, None, note=note, assumptions=sorted(assume.used)
         )
     gpus = len(engine.bundles)
     replica = partial(
         serving,
         shape,
         gpu,
-        context=asked.prompt + asked.written / 2,
-        longest=min(asked.prompt + longest, engine.longest or math.inf),
+        context=asked.prompt + (asked.written + asked.outputs) / 2,
+        longest=min(asked.prompt + longest + asked.outputs, engine.longest or math.inf),
         memory_share=engine.gpu_memory_utilization,
         efficiency=assume["decode_efficiency"],
         max_sequences=engine.limits(gpu.limits).sequences,
@@ -67,9 +83,10 @@ def on_engine(
         gpus = found.gpus_needed
         found = replica(gpus=gpus)
     seconds = tokens / found.tokens_per_second * gpus
-    if not asked.shared:
-        work = 2.0 * shape.parameters * asked.samples * asked.prompt
+    if (read := asked.outputs + (0.0 if asked.shared else asked.prompt)) > 0:
+        work = 2.0 * shape.parameters * asked.samples * read
         seconds += work / (gpu.bf16_tflops * 1e12 * assume["utilization"])
     note += f"{found.tokens_per_second / gpus:,.0f} tokens/s a GPU, {found.sequences} sequences at a time"
+    note = "; ".join(filter(None, [note, asked.calls]))
     held, used = engine.pool[1] * gpus, sorted(assume.used)
     return StageCost(asked.name, asked.steps, asked.samples, tokens, seconds / 3600, held, note=note, assumptions=used)

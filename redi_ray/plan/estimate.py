@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redi_ray.config.benchmarks import HUB, WORLD
-from redi_ray.config.data import ArithmeticSource, EndpointTraces, VllmTraces
+from redi_ray.config.data import ArithmeticSource, EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
+from redi_ray.plan.asking import in_turns, to_go_on, to_judge
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
+from redi_ray.plan.derived import KeptWorkload, workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
-from redi_ray.plan.trainings import contrast_cost, corpus_cost, reference_costs, training_cost, training_of, trainings
-from redi_ray.plan.workload import Workload, workload_of
+from redi_ray.plan.trainings import (
+    contrast_cost,
+    corpus_cost,
+    logps_cost,
+    reference_costs,
+    training_cost,
+    training_of,
+    trainings,
+)
+from redi_ray.plan.workload import Workload
 
 Lines = Iterator[StageCost | Beside]
 
@@ -39,7 +50,7 @@ class _Estimate:
             "base": self._base,
             "sample": self._sample,
             "verify": self._verify,
-            "select": lambda step: self._beside(step, f"traces of {self._work(step).problems:,.0f} problems"),
+            "select": self._select,
             "pairs": self._pairs,
             "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
             "locate": self._locate,
@@ -49,8 +60,13 @@ class _Estimate:
             ),
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
             "compare": lambda step: self._beside(step, "two columns of steps"),
+            "logps": self._logps,
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
+            "token_starts": lambda step: self._beside(
+                step, f"{step.settings.max_samples:,} wrong traces, token by token"
+            ),
+            "critical": lambda step: self._beside(step, "how small a column's numbers are where wrong traces are lost"),
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
@@ -81,9 +97,18 @@ class _Estimate:
         yield Beside(step.name, note, sorted(self.assume.used))
 
     def _locate(self, step: Step) -> Lines:
-        kind = step.settings.locator.kind
-        priced = "" if kind in ("exact", "imported") else f"; what `{kind}` asks of a model has no price here"
-        yield from self._beside(step, f"steps of up to {self._work(step).traces:,.0f} traces{priced}")
+        work, locator = self._work(step), step.settings.locator
+        if isinstance(locator, StepJudge):
+            asked = to_judge(step, locator, work)
+            if locator.endpoint is not None:
+                yield at_endpoint(asked, locator.endpoint, self.assume)
+            else:
+                yield self._on_engine(asked, step, locator.engine or self.config.resources.engine, locator.max_tokens)
+        elif isinstance(locator, RolloutLocator):
+            yield self._on_engine(to_go_on(step, locator, work), step, self.config.resources.engine, locator.max_tokens)
+        else:
+            priced = "; what `step_judge` asks of a model has no price here" if locator.kind == "step_judge" else ""
+            yield from self._beside(step, f"steps of up to {work.traces:,.0f} traces{priced}")
 
     def _unknown(self, step: Step) -> Lines:
         yield Beside(step.name, f"the plan has no price for steps of the kind `{step.kind}`")
@@ -94,6 +119,8 @@ class _Estimate:
         work = self._work(step)
         generate = work.config.generate
         asked = Asked(step.name if step.own else "generate", [step.name], work.traces, work.prompt, work.trace_tokens)
+        if isinstance(generate, SampledTraces):
+            asked = in_turns(asked, generate.tools, self.assume)
         if isinstance(generate, EndpointTraces):
             yield at_endpoint(asked, generate.endpoint, self.assume)
         elif isinstance(generate, VllmTraces):
@@ -118,6 +145,11 @@ class _Estimate:
         else:
             yield self._on_engine(asked, step, judge.engine or self.config.resources.engine, judge.max_tokens)
 
+    def _select(self, step: Step) -> Lines:
+        work = self._work(step)
+        samples = f"{work.traces:,.0f} traces" if isinstance(work, KeptWorkload) else "traces"
+        yield from self._beside(step, f"{samples} of {work.problems:,.0f} problems")
+
     def _on_engine(self, asked: Asked, step: Step, engine: EngineSettings, longest: int) -> StageCost:
         return on_engine(asked, self.inputs.engines[step.name], engine, longest, self.inputs.gpu, self.assume)
 
@@ -127,8 +159,9 @@ class _Estimate:
 
     def _groups(self, step: Step) -> Lines:
         work = self._work(step)
-        told = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
-        yield from self._beside(step, f"{told}; a training on them is priced as one on positives and pairs")
+        of = f"{work.traces:,.0f} traces of {work.problems:,.0f} problems"
+        members = sum(side.each for side in work.members)
+        yield from self._beside(step, f"{work.groups:,} groups of {members:.3g} samples, from {of}")
 
     # ------------------------------------------------------------------------------------------------------- the models
 
@@ -149,6 +182,9 @@ class _Estimate:
     def _contrast(self, step: Step) -> Lines:
         yield contrast_cost(self.inputs, self._work(step), step)
 
+    def _logps(self, step: Step) -> Lines:
+        yield logps_cost(self.inputs, self._work(step), step)
+
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")
 
@@ -164,6 +200,7 @@ class _Estimate:
         )
         written = float(self.whole.answers().mean())
         asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, written)
+        asked = in_turns(asked, evaluate.tools, self.assume)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
 

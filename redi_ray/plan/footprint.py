@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from redi_ray.pipeline.graph import Step
+from redi_ray.pipeline.kinds import KINDS
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
+from redi_ray.plan.derived import workload_of
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
 from redi_ray.plan.trainings import MISMATCHED, REFERENCES, PlannedTraining, training_of, trainings
-from redi_ray.plan.workload import Workload, groups_read, sides_of, workload_of
+from redi_ray.plan.workload import Workload, groups_read, sides_of
 
 TOKEN_BYTES = 5.0
 """A token's id and mask in a sequence store."""
@@ -86,12 +88,12 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
         tokens = groups_read(work, step.settings) * sum(s.tokens * s.each for s in sides_of(work, step.settings))
         return {f"{place}sequences": tokens * TOKEN_BYTES}
     work = workload_of(inputs.graph, step.name, whole)
-    if step.kind in ("groups", "rectify"):  # of the latter a bound: its texts are beginnings of traces
+    if step.kind == "rectify":  # a bound: its texts are beginnings of traces
         return {f"{place}groups": work.traces * work.trace_tokens * text}
     both = work.chosen.tokens + work.rejected.tokens
-    if step.kind == "import":
+    if step.kind in ("import", "groups"):
         tokens = work.groups * sum(side.tokens * side.each for side in work.members)
-        return {f"{place}imported": tokens * text}
+        return {f"{place}{KINDS[step.kind].stage}": tokens * text}
     if step.gives == "groups":
         tokens = work.positives * work.chosen.tokens + work.pairs * both
         arrays = {} if step.own else {"sequences": tokens * TOKEN_BYTES}  # one set, of all trainings on them

@@ -26,6 +26,7 @@ from redi_ray.plan.imported import ImportedSample, read_rows, sample_import
 from redi_ray.plan.lengths import unit_mean
 from redi_ray.text.problem_key import problem_key
 from redi_ray.text.prompts import to_messages
+from redi_ray.text.steps import split_steps
 from redi_ray.text.templates import Message
 from redi_ray.text.tokens import completion_ids, prompt_ids
 from redi_ray.text.turns import encode_turns
@@ -105,7 +106,9 @@ def _sample_world(config: ExperimentConfig, source: ArithmeticSource) -> DataSam
     asked = [(to_messages(problem, prompt), turns) for problem, turns in corpus_of(source, WORLD_SAMPLE)]
     found = [encode_turns(messages, turns, tokenizer, prompt) for messages, turns in asked]
     prompts = np.array([one.prompt_length for one in found])
-    lengths = np.array([len(one.input_ids) - one.prompt_length for one in found])
+    own = [np.array([turn.stop - turn.start for turn in one.own]) for one in found]
+    lengths, turns = np.array([turns.sum() for turns in own]), np.array([len(turns) for turns in own])
+    between = np.array([len(one.input_ids) - one.prompt_length for one in found]) - lengths
     told = [
         known("problems", len(splits_of(source).train), "problems.source.num_problems"),
         _mean("prompt_tokens", prompts, "the built-in world's corpus"),
@@ -116,6 +119,12 @@ def _sample_world(config: ExperimentConfig, source: ArithmeticSource) -> DataSam
         Assumption("eval_ratio", 1.0, 0.9, 1.2, "so has an answer in evaluation"),
         known("bytes_per_token", 1.0, "one character a token"),
     ]
+    if (turns > 1).any():
+        told += [_mean("turns", turns, "the built-in world's corpus")]
+        told += [_mean("tool_tokens", (between / (turns - 1))[turns > 1], "the built-in world's corpus")]
+    else:
+        steps = np.array([len(split_steps(said[-1]["content"], "equations")) for _, said in asked])
+        told += [_mean("steps", steps, "the built-in world's corpus")]
     form = unit_mean(lengths)
     return DataSample(told, f"{WORLD_SAMPLE} solutions of the built-in world", form, form)
 

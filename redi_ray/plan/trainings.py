@@ -140,6 +140,20 @@ def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
 
+def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
+    """Traces as a model sees them. work: of these."""
+    judged = step.settings.verdicts
+    shares = {"correct": work.share("correct"), "wrong": 1 - work.share("correct")}
+    flops, traces, tokens = Flops(0, 0), 0.0, 0.0
+    for verdict, lengths in (("correct", work.correct), ("wrong", work.wrong)):
+        if judged is None or verdict in judged:
+            side, many = Side(work.prompt, lengths), work.traces * shares[verdict]
+            flops += scoring(inputs.student, side.lengths, side.scored).times(many)
+            traces, tokens = traces + many, tokens + many * side.tokens
+    trainer = inputs.config.resources.trainer
+    return _trained(inputs, work, step.name, [step.name], traces, tokens, flops, trainer)
+
+
 def _needs(recipe: Recipe, title: str) -> bool:
     spec = OBJECTIVES[recipe.objective.name]
     return spec.needs_mismatched(recipe.objective) if title == MISMATCHED else spec.needs_reference

@@ -1,4 +1,4 @@
-"""How many sequences of which lengths a config makes, under the plan's assumptions."""
+"""How many sequences of which lengths a config's own line makes, under the plan's assumptions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
+from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces, ToolArithmeticSource
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.tools import ToolSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.pipeline.graph import Graph
-from redi_ray.pipeline.rounds import written
 from redi_ray.plan.assumptions import OWN, Assumptions
-from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
 from redi_ray.plan.sample import DataSample
 from redi_ray.stages.training import Recipe
@@ -28,11 +26,13 @@ class Side:
     """`[n]` a distribution of tokens."""
     each: float = 1.0
     """Of them in a group, on the average."""
+    between: float = 0.0
+    """Tokens between the model's own turns, which are read and not scored."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """`[n]` prompt and completion."""
-        return self.prompt + self.completions
+        """`[n]` prompt and completion, with what stands between its turns."""
+        return self.prompt + self.between + self.completions
 
     @property
     def scored(self) -> float:
@@ -46,7 +46,7 @@ class Side:
 
     def within(self, longest: int) -> Side:
         """Cut as a training's `max_length` does."""
-        return replace(self, completions=cut_at(self.completions, max(1.0, longest - self.prompt)))
+        return replace(self, completions=cut_at(self.completions, max(1.0, longest - self.prompt - self.between)))
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,17 @@ class Workload:
 
     @property
     def chosen(self) -> Side:
-        return Side(self.prompt, dropped_above(self.correct, self.config.curate.max_response_tokens))
+        return self._sequences(self.correct)
 
     @property
     def rejected(self) -> Side:
-        return Side(self.prompt, dropped_above(self.wrong, self.config.curate.max_response_tokens))
+        return self._sequences(self.wrong)
+
+    def _sequences(self, lengths: np.ndarray) -> Side:
+        generate, world = self.config.generate, isinstance(self.config.problems.source, ToolArithmeticSource)
+        tools = generate.tools if isinstance(generate, SampledTraces) else None
+        _, between = turns_with(tools, self.assume) if tools is not None or world else (1.0, 0.0)
+        return Side(self.prompt, dropped_above(lengths, self.config.curate.max_response_tokens), between=between)
 
     @property
     def members(self) -> list[Side]:
@@ -152,85 +158,10 @@ class Workload:
         return cut_at(form * mean, self.config.evaluate.max_tokens)
 
 
-@dataclass(frozen=True)
-class ImportedWorkload(Workload):
-    """Of a set that a step imports: counted and measured, nothing assumed."""
-
-    imported: ImportedSample | None = None
-
-    @property
-    def _seen(self) -> ImportedSample:
-        assert self.imported is not None
-        return self.imported
-
-    @property
-    def positives(self) -> int:
-        return self._seen.positives
-
-    @property
-    def pairs(self) -> int:
-        return self._seen.pairs
-
-    @property
-    def groups(self) -> int:
-        return self._seen.groups
-
-    @property
-    def prompt(self) -> float:
-        return self._seen.prompt
-
-    @property
-    def chosen(self) -> Side:
-        return Side(self.prompt, self._seen.chosen)
-
-    @property
-    def rejected(self) -> Side:
-        return Side(self.prompt, self._seen.rejected)
-
-    @property
-    def members(self) -> list[Side]:
-        found = zip((self.chosen, self.rejected), self._seen.members, strict=True)
-        return [replace(side, each=each) for side, each in found if each]
-
-
-@dataclass(frozen=True)
-class ContinuedWorkload(Workload):
-    """Of what goes on from where wrong traces go wrong, each as from a problem of its own: from all of them, half-way."""
-
-    begun: Workload | None = None
-    """The traces."""
-
-    @property
-    def _from(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
-
-    @property
-    def problems(self) -> float:
-        return self._from.traces * (1 - self._from.share("correct"))
-
-    @property
-    def prompt(self) -> float:
-        return self._from.prompt + float(self._from.wrong.mean()) / 2
-
-    @property
-    def _mean(self) -> float:
-        return super()._mean / 2
-
-
-def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
-    """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
-    step = graph[name]
-    if step.kind == "import":
-        return ImportedWorkload(
-            whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
-        )
-    before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
-    if (source := graph.steps.get(step.inputs.get("problems", ""))) is not None and source.kind == "starts":
-        begun = workload_of(graph, source.inputs["of"], whole)
-        before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
-    selections = before.selections + (step.kind == "select")
-    return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
+def turns_with(tools: ToolSettings | None, assume: Assumptions) -> tuple[float, float]:
+    """The model's own turns of a trace with tools, and the tokens of all that these answer."""
+    turns = assume["turns"] if tools is None else min(assume["turns"], float(tools.max_turns))
+    return max(1.0, turns), max(0.0, turns - 1) * assume["tool_tokens"]
 
 
 def groups_read(work: Workload, recipe: Recipe) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from redi_ray.config.load import parse_config
-from redi_ray.config.objectives import IMITATING
+from redi_ray.config.objectives import IMITATING, RediGroupsObjective, RediObjective
 from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import round_of
@@ -74,7 +74,8 @@ def control_arm(graph: Graph, evaluated: Iterable[str]) -> str | None:
 
 def _no_negatives(step: Step) -> bool:
     objective = step.settings.objective
-    return objective.name in IMITATING or getattr(objective, "alpha", None) == 0
+    redi = isinstance(objective, RediObjective | RediGroupsObjective)
+    return objective.name in IMITATING or (redi and objective.alpha == 0)
 
 
 def alike(graph: Graph, models: Iterable[str]) -> Iterator[tuple[str, list[str]]]:

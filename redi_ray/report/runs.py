@@ -20,6 +20,7 @@ from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.report.lineage import control_arm, graph_of_record, models_of
 from redi_ray.store.manifests import Manifest, current_manifest
 from redi_ray.store.storage import StorageError, exists, join, list_files, read_bytes, read_json
+from redi_ray.text.dialogue import spoken
 
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
@@ -151,6 +152,7 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
             if result is not None:
                 results[str(entry.get("name"))] = result
         samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples", []) if isinstance(sample, dict)]
+        samples = [{**sample, "problem": spoken(str(sample["problem"] or ""))} for sample in samples]
     return ArmRecord(name, checkpoint, steps, evaluation, results, samples)
 
 

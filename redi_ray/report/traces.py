@@ -28,6 +28,7 @@ from redi_ray.report.token_values import drawn
 from redi_ray.schemas import Verdict, turns_of
 from redi_ray.store.parquet import read_rows, read_schema, read_tables
 from redi_ray.store.storage import join, write_bytes
+from redi_ray.text.dialogue import spoken
 
 PAGE_BYTES = 1_900_000
 """Traces are added up to this size of the page."""
@@ -132,6 +133,7 @@ def _fetch(shards: Sequence[Shard], places: list[tuple[int, int, int]]) -> Itera
 
 def shortened(row: dict[str, Any]) -> dict[str, Any]:
     """A row as the page shows it: long texts without their middle, the facts about it in words."""
+    row = {**row, "problem": spoken(row["problem"])}
     cut = {name: _cut(row[name]) for name in ("problem", "answer", "extracted_answer")}
     columns = row.get(BESIDE, {})
     spans = {name: said for name, said in columns.items() if is_spans(said)}

@@ -18,6 +18,7 @@ from redi_ray.cluster.runtime import log, quiet
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.search import NoScheduler
 from redi_ray.data.sample import engine_pool
+from redi_ray.modeling.limits import FLOAT32
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.search.bookkeeper import Bookkeeper
@@ -32,7 +33,7 @@ from redi_ray.search.sharing import Sharing, places_of
 from redi_ray.search.trial import Shared, prepare_trial
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
-from redi_ray.train.on_ray.room import FLOAT32, rank_bytes
+from redi_ray.train.on_ray.room import rank_bytes
 
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

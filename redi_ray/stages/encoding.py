@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.stages.groups import WEIGHTS, Group
+from redi_ray.stages.groups import COLUMNS, WEIGHTS, Group
 from redi_ray.text.spans import Span, own_weights, require_offsets, span_of_tokens
 from redi_ray.text.templates import closing_id
 from redi_ray.text.thoughts import THINK_TAGS
@@ -54,6 +54,8 @@ class Sequence:
     """`[T]` int16, which unit a scored token counts to; None where the sequence is one."""
     cut_off: bool
     """Whether it does not end with a closed turn."""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """`[T]` float32 each: what objectives read by name; 0 where a token is not the model's own."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Encoder:
         spans = None if member["spans"] is None else [Span(**span) for span in member["spans"]]
         weights, units, rewards = own_weights(encoded), None, [member["reward"]]
         if member.get(WEIGHTS) is not None:
-            weights = _weighted(encoded, member[WEIGHTS])
+            weights = _by_token(encoded, member[WEIGHTS], "token weights")
         if spans is not None:
             places = span_of_tokens(encoded, turns, spans, self.tokenizer, self.prompt)
             if self.weighting.units == "spans":
@@ -112,6 +114,7 @@ class Encoder:
             rewards=np.array([np.nan if reward is None else reward for reward in rewards], np.float32),
             units=None if units is None else units.astype(np.int16),
             cut_off=encoded.input_ids[-1] != closing_id(self.tokenizer),
+            columns={name: _by_token(encoded, values, name) for name, values in member.get(COLUMNS, {}).items()},
         )
 
     def _spare(self, encoded: Encoded, turns: list[dict[str, str]], weights: np.ndarray) -> None:
@@ -124,15 +127,15 @@ class Encoder:
                 weights[[turn.start + place for place in found]] = 0
 
 
-def _weighted(encoded: Encoded, values: list[float]) -> np.ndarray:
-    """`[T]` float32: what each token weighs, `values` having one number for each of the model's own. Raises ValueError where
-    there are more or fewer."""
-    weights = own_weights(encoded)
-    own = np.flatnonzero(weights)
+def _by_token(encoded: Encoded, values: list[float], what: str) -> np.ndarray:
+    """`[T]` float32: a number for each token, `values` having one for each of the model's own. Raises ValueError where there are
+    more or fewer."""
+    found = own_weights(encoded)
+    own = np.flatnonzero(found)
     if len(values) != len(own):
-        raise ValueError(f"{len(values)} token weights for the {len(own)} tokens of the model's own turns")
-    weights[own] = values
-    return weights
+        raise ValueError(f"{len(values)} {what} for the {len(own)} tokens of the model's own turns")
+    found[own] = values
+    return found
 
 
 def _turn_of_tokens(encoded: Encoded) -> np.ndarray:

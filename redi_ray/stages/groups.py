@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_WEIGHTS
+from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_COLUMNS, TOKEN_WEIGHTS
 from redi_ray.text.templates import Message
 
-Kind = Literal["examples", "pairs", "groups"]
+Learnt = Literal["examples", "pairs", "groups"]
 """What a training learns from."""
 Row = Mapping[str, Any]
 Group = dict[str, Any]
@@ -21,7 +21,7 @@ Group = dict[str, Any]
 
 SCHEMAS = {"examples": EXAMPLE, "pairs": PAIR, "groups": GROUP}
 IDS = {"examples": "example_id", "pairs": "pair_id", "groups": "group_id"}
-READS: dict[Kind, tuple[Kind, ...]] = {
+READS: dict[Learnt, tuple[Learnt, ...]] = {
     "examples": ("examples", "pairs", "groups"),
     "pairs": ("pairs", "groups"),
     "groups": ("groups", "pairs", "examples"),
@@ -29,21 +29,26 @@ READS: dict[Kind, tuple[Kind, ...]] = {
 """Tables that can be made into each kind, the best first."""
 WEIGHTS = "weights"
 """Of a member: its part of the row's `token_weights`, where there are any."""
+COLUMNS = "columns"
+"""Of a member: its part of the row's `token_columns`, by name."""
 NO_POSITIVE, UNPAIRED = "no_positive", "unpaired"
 """Why a group gives nothing: none of its members is of side +1; they are not one of +1 and one of -1."""
 
 
-def table_for(kind: Kind, files: Callable[[str], list[str]]) -> tuple[Kind, list[str]] | None:
+def table_for(kind: Learnt, files: Callable[[str], list[str]]) -> tuple[Learnt, list[str]] | None:
     """The table that a training of this kind reads, with its files in order; None where nothing can be made into it."""
     return next(((table, found) for table in READS[kind] if (found := files(table))), None)
 
 
-def groups_of(row: Row, table: Kind, kind: Kind) -> list[Group] | str:
+def groups_of(row: Row, table: Learnt, kind: Learnt) -> list[Group] | str:
     """What a training of `kind` makes of a row of `table`, or why that is nothing."""
     group = TO_GROUP[table](row)
     if (weights := row.get(TOKEN_WEIGHTS)) is not None:
         paired = zip(group["members"], weights, strict=True)
         group["members"] = [{**member, WEIGHTS: mine} for member, mine in paired]
+    if (columns := row.get(TOKEN_COLUMNS)) is not None:
+        of_each = [{one["name"]: one["values"][at] for one in columns} for at in range(len(group["members"]))]
+        group["members"] = [{**member, COLUMNS: mine} for member, mine in zip(group["members"], of_each, strict=True)]
     sides = [member["side"] for member in group["members"]]
     if kind == "examples" and table != "examples":
         chosen = [member for member in group["members"] if member["side"] == 1]
@@ -78,4 +83,4 @@ def _member(turns: list[Message], side: int, finished: bool | None) -> dict[str,
     return {"turns": turns, "side": side, "reward": None, "finished": finished, "spans": None}
 
 
-TO_GROUP: dict[Kind, Callable[[Row], Group]] = {"examples": _of_example, "pairs": _of_pair, "groups": _of_group}
+TO_GROUP: dict[Learnt, Callable[[Row], Group]] = {"examples": _of_example, "pairs": _of_pair, "groups": _of_group}

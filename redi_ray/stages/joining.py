@@ -27,6 +27,7 @@ from redi_ray.stages.tokenising import DONE, NOTHING_SCORED, Tokenising, merged
 from redi_ray.store import storage
 from redi_ray.text.recorded import RECORDED, record_prompts
 from redi_ray.train.fingerprints import write_record
+from redi_ray.train.sequences import column_path
 
 
 def join_parts(parts: Sequence[Part], how: Tokenising) -> dict[str, Any]:
@@ -43,13 +44,18 @@ def join_parts(parts: Sequence[Part], how: Tokenising) -> dict[str, Any]:
         folders = [stack.enter_context(storage.at_hand(how.place(part))) for part in parts]
         made = _in_order(folders)
         counts = _write_small(made, Path(folder))
-        _write_by_token(made, folders, Path(folder))
+        _write_by_token(made, folders, Path(folder), columns_of(told))
         write_record(folder, tokenizer_fingerprints(tokenizer))
         storage.upload(folder, storage.join(how.out_uri, "arrays"))
     prompts = sorted((prompt for one in told for prompt in one["prompts"]), key=lambda prompt: prompt["id"])
     recorded = record_prompts([prompt["messages"] for prompt in prompts[:RECORDED]], tokenizer, how.prompt)
     counts = {"in": rows, "out": made.groups, "groups": made.groups, **counts}
     return {"counts": counts, "dropped": dropped, "rejected": rejected, "facts": {"prompt": recorded}}
+
+
+def columns_of(told: Sequence[dict[str, Any]]) -> list[str]:
+    """What objectives read by name, of parts that have any group."""
+    return next((one.get("columns", []) for one in told if one["out"]), [])
 
 
 def _nothing_left(
@@ -140,8 +146,8 @@ def _write_small(made: _Made, folder: Path) -> dict[str, int]:
     return counts | ({"units_without_reward": int(without.sum())} if some else {})
 
 
-def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path) -> None:
-    """`tokens.npy`, `weights.npy`, and where there are units `unit.npy`."""
+def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path, columns: Sequence[str]) -> None:
+    """`tokens.npy`, `weights.npy`, where there are units `unit.npy`, and the columns."""
     lengths = made.flat("lengths")
     ends = np.cumsum(made.sizes("lengths"))
     totals = np.diff(np.concatenate([[0], np.cumsum(lengths)[ends - 1]]))
@@ -159,12 +165,19 @@ def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path) -> None:
         write_units = None
         if made.column("units").any():
             write_units = stack.enter_context(writing(folder / "unit.npy", np.int16, tokens_of_all))
+        write_columns = []
+        for name in columns:
+            column_path(folder, name).parent.mkdir(exist_ok=True)
+            write_columns.append(stack.enter_context(writing(column_path(folder, name), np.float32, tokens_of_all)))
         for part, at, size, total, is_float, with_units in places:
             data = os.pread(files[part], size, at)
             own = np.dtype(np.float32 if is_float else np.uint8)
             first = total * 4
             write_tokens(np.frombuffer(data, np.int32, total))
             write_weights(np.frombuffer(data, own, total, first))
+            behind = first + total * own.itemsize
             if write_units is not None:
-                behind = first + total * own.itemsize
                 write_units(np.frombuffer(data, np.int16, total, behind) if with_units else np.zeros(total, np.int16))
+            behind += total * 2 if with_units else 0
+            for number, write in enumerate(write_columns):
+                write(np.frombuffer(data, np.float32, total, behind + number * total * 4))

@@ -6,6 +6,7 @@ import random
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -56,9 +57,11 @@ def base(run: Run, problems: Manifest | None, texts: Mapping[str, Manifest]) -> 
     """
     init, prompt, stage = run.config.model.init, run.config.model.prompt, base_stage(run, texts)
     if isinstance(init, PretrainedModel):
-        if found := run.reuse(stage):
-            return found
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
+        if found := run.reuse(stage):
+            return replace(
+                found, facts={**found.facts, "export": export}
+            )  # what it holds counts, and it may lie elsewhere now
         tokenizer = load_tokenizer(export, run.config.model.overrides.trust_remote_code)
         some = [SOME_PROBLEM] if problems is None else _first_problems(problems.files("problems"))
         recorded = record_problems(some, tokenizer, prompt)

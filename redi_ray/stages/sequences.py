@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.arrays import writing
 from redi_ray.stages.bars import WorkBar, label_of
-from redi_ray.stages.encoding import Weighting, weighting_of
-from redi_ray.stages.groups import READS, Kind, table_for
+from redi_ray.stages.encoding import weighting_of
+from redi_ray.stages.groups import READS, Learnt, table_for
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts
 from redi_ray.stages.remote import all_remotely, remotely
@@ -40,7 +39,7 @@ ARRAYS_FORMAT = 5
 
 
 def sequences_stage(
-    run: Run, kind: Kind, curated: Manifest | Stage, base: Manifest | Stage, settings: TrainSettings
+    run: Run, kind: Learnt, curated: Manifest | Stage, base: Manifest | Stage, settings: TrainSettings
 ) -> Stage:
     deciding = {
         "kind": kind,
@@ -51,7 +50,7 @@ def sequences_stage(
     return run.stage(f"sequences/{kind}", deciding, {"curated": curated, "base": base})
 
 
-def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
+def sequences(run: Run, kind: Learnt, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
     """The token arrays of the examples, pairs or groups, shared by every training that weights alike.
 
     Raises DataError where there is nothing to learn from.
@@ -78,7 +77,7 @@ def sequences(run: Run, kind: Kind, curated: Manifest, base: Manifest, settings:
     return made
 
 
-def require_table(kind: Kind, curated: Manifest) -> tuple[Kind, list[str]]:
+def require_table(kind: Learnt, curated: Manifest) -> tuple[Learnt, list[str]]:
     """The table to read and its files. Raises DataError, with the way out, where none can be made into this kind."""
     if found := table_for(kind, curated.files):
         return found
@@ -104,27 +103,6 @@ def _tokenise(run: Run, how: Tokenising, files: Sequence[str]) -> dict[str, Any]
         for told in all_remotely(tokenise_part, calls, at_once=resources.curate_workers, options=options):
             progress(told["rows"])
     return remotely(join_parts, parts, how, **options)
-
-
-def build_sequences(
-    kind: Kind,
-    shards: Sequence[str],
-    out_uri: str,
-    tokenizer_path: str,
-    prompt: PromptSettings,
-    weighting: Weighting,
-    trust_remote_code: bool = False,
-) -> dict[str, Any]:
-    """The same in this process, of a table of the same kind: tokenise, and write `<out_uri>/arrays/*.npy`.
-
-    Returns counts, what was dropped (`nothing_scored`: the weights leave one side nothing) and rejected, and a record of the
-    first prompts.
-    """
-    how = Tokenising(kind, kind, out_uri, tokenizer_path, prompt, weighting, trust_remote_code)
-    parts = plan_parts(shards)
-    for part in parts:
-        tokenise_part(part, how)
-    return join_parts(parts, how)
 
 
 def mismatched_stage(run: Run, data: Manifest | Stage) -> Stage:

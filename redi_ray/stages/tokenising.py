@@ -3,7 +3,8 @@
 A part is whole or not there: `done.json` is written last, and a rerun does not make it again. Rows, tokens and text are in memory
 a batch at a time, so neither the size of a part nor that of a row group matters.
 
-    <stage>/parts/00003-<hash>/tokens.bin      of each group its tokens (int32), weights (uint8, or float32), units (int16)
+    <stage>/parts/00003-<hash>/tokens.bin      of each group its tokens (int32), weights (uint8, or float32), units (int16) and
+                                               what objectives read by name (float32 each, by name)
                                groups.parquet  MADE: one row per group, in the order of the table
                                done.json       counts, and the first prompts in the order of the ids
     <stage>/rejects/00003-<hash>.parquet       REJECT: rows that could not be encoded
@@ -27,10 +28,10 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.shards import reject_row
 from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
-from redi_ray.schemas import REJECT, TOKEN_WEIGHTS, TOKENIZER
+from redi_ray.schemas import REJECT, TOKEN_COLUMNS, TOKEN_WEIGHTS, TOKENIZER
 from redi_ray.stages import encoding
 from redi_ray.stages.encoding import Encoder, Weighting
-from redi_ray.stages.groups import IDS, SCHEMAS, Group, Kind, groups_of
+from redi_ray.stages.groups import IDS, SCHEMAS, Group, Learnt, groups_of
 from redi_ray.stages.parts import BATCH_ROWS, Part, read_piece
 from redi_ray.store import parquet, storage
 from redi_ray.text.recorded import RECORDED
@@ -64,8 +65,8 @@ MADE = pa.schema(
 class Tokenising:
     """How, the same for every part of a table."""
 
-    table: Kind
-    kind: Kind
+    table: Learnt
+    kind: Learnt
     out_uri: str
     tokenizer: str
     prompt: PromptSettings
@@ -96,7 +97,7 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
         ):
             written = _Written(encoder, file, table)
             for piece in part.pieces:
-                for number, row in read_piece(piece, [*SCHEMAS[how.table].names, TOKEN_WEIGHTS]):
+                for number, row in read_piece(piece, [*SCHEMAS[how.table].names, TOKEN_WEIGHTS, TOKEN_COLUMNS]):
                     written.add_row(row, how, f"{piece.uri.rsplit('/', 1)[-1]}:{piece.row_group}:{number}")
             written.flush()
         storage.upload(folder, place)
@@ -109,15 +110,15 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
 
 
 def require_same_tokenizer(uri: str, tokenizer: Any) -> None:
-    """Raise UserError where a table weighs the tokens of another tokenizer."""
+    """Raise UserError where a table weighs the tokens of another tokenizer, or has numbers for them."""
     schema = parquet.read_schema(uri)
-    if TOKEN_WEIGHTS not in schema.names:
+    if not {TOKEN_WEIGHTS, TOKEN_COLUMNS} & {*schema.names}:
         return
     theirs = (schema.metadata or {}).get(TOKENIZER.encode(), b"").decode()
     if theirs != (ours := tokenizer_fingerprints(tokenizer)["tokenizer"]):
         raise UserError(
-            f"{uri}: it weighs the tokens of another tokenizer ({theirs}, not {ours}): make the column of its `weights` with the "
-            "tokenizer of the model that is trained"
+            f"{uri}: it weighs the tokens of another tokenizer ({theirs}, not {ours}): make the columns of its `weights` and "
+            "`token_columns` with the tokenizer of the model that is trained"
         )
 
 
@@ -132,6 +133,8 @@ class _Written:
         self.dropped: Counter[str] = Counter()
         self.prompts: list[tuple[str, int, Any]] = []
         """The first in the order of the ids: id, place, messages."""
+        self.columns: list[str] | None = None
+        """What objectives read by name, the same of every group."""
 
     def add_row(self, row: dict[str, Any], how: Tokenising, where: str) -> None:
         """Encode a row of the table, or count and keep why not."""
@@ -177,11 +180,14 @@ class _Written:
         weights = np.concatenate([sequence.weights for sequence in sequences])
         is_mask = bool(((weights == 0) | (weights == 1)).all())
         with_units = any(sequence.units is not None for sequence in sequences)
-        size = 0
+        names = sorted(sequences[0].columns)
+        assert self.columns in (None, names), f"{name}: token columns {names}, and {self.columns} before it"
+        self.columns, size = names, 0
         for array in (
             np.concatenate([sequence.tokens for sequence in sequences]),
             weights.astype(np.uint8) if is_mask else weights,
             *([np.concatenate([_units(sequence) for sequence in sequences])] if with_units else []),
+            *(np.concatenate([sequence.columns[column] for sequence in sequences]) for column in names),
         ):
             size += self.file.write(array.data)
         self.rows.append(
@@ -215,6 +221,7 @@ class _Written:
             "dropped": dict(self.dropped),
             "rejected": dict(rejected),
             "first_reject": f"{self.rejects[0]['where']}: {self.rejects[0]['detail']}" if self.rejects else "",
+            "columns": self.columns or [],
             "prompts": [{"id": name, "messages": messages} for name, _, messages in self.prompts],
         }
 

@@ -16,14 +16,14 @@ from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import Kind, mismatched, mismatched_stage, sequences, sequences_stage
+from redi_ray.stages.sequences import Learnt, mismatched, mismatched_stage, sequences, sequences_stage
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.train.on_ray.launch import TrainOutcome
 from redi_ray.train.on_ray.orders import Development
 
 LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched")
 """Counts of a training's sequences, and of what its limits left out or cut."""
-
 
 KEPT_ENOUGH = 0.9
 """Share of the weights that moved; below it an export's type is worth a warning."""
@@ -36,7 +36,7 @@ class Recipe:
     objective: Objective
     settings: TrainSettings
     trainer: TrainerSettings
-    kind: Kind
+    kind: Learnt
     """Which of the curated tables it reads: examples or pairs."""
     starts_others: bool = False
     """Whether another training begins with its weights, which are then kept in float32."""
@@ -44,7 +44,7 @@ class Recipe:
     """Whether its data may be groups of any form, which an objective that asks for no pairs then reads whole."""
 
     @property
-    def reads(self) -> Kind:
+    def reads(self) -> Learnt:
         """What it makes of its data."""
         from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
 
@@ -152,6 +152,12 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
     """Train, or go on with it, or find it done. callbacks: see `launch_training`."""
     stage, data, others = training.stage, training.data, training.mismatched
     if found := run.reuse(stage):
+        if training.recipe.starts_others and "rounding" in found.facts and "float32" not in found.facts:
+            log.warning(
+                "%s: made when no other training began with it, so that only rounded weights (%s) are there; delete %s to have "
+                "them in float32",
+                *(stage.name, found.facts["rounding"]["dtype"], stage.uri),
+            )
         return found
     started = time.monotonic()
     outcome = train_with_progress(
@@ -169,49 +175,60 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         keep_float32=training.recipe.starts_others,
         callbacks=callbacks,
     )
-    if reason := outcome.facts["reason"]:
-        of = f"{outcome.steps} of {outcome.facts['total_steps']}"
-        log.info("%s: %s (%s); the weights are those of step %s", stage.name, outcome.status, reason, of)
-    if outcome.facts.get("guard_trips") and outcome.status == "done":
+    tell_of(stage.name, outcome)
+    return run.publish(stage, started, facts=facts_of(outcome) | {"prompt": data.facts["prompt"]})
+
+
+def tell_of(name: str, outcome: TrainOutcome) -> None:
+    """Log what a user should hear of a training that has ended. name: of its stage."""
+    found, lengths = outcome.facts, lengths_of(outcome)
+    if reason := found["reason"]:
+        of = f"{outcome.steps} of {found['total_steps']}"
+        log.info("%s: %s (%s); the weights are those of step %s", name, outcome.status, reason, of)
+    if found.get("guard_trips") and outcome.status == "done":
         log.warning(
             "%s: the guard saw a collapse at %d steps, and was told to warn only; at %s",
-            stage.name,
-            outcome.facts["guard_trips"],
-            outcome.facts["first_trip"],
+            *(name, found["guard_trips"], found["first_trip"]),
         )
-    lengths = {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts}
     if lengths.get("too_long"):
         told = ("too_long", "dropped_groups", "dropped_members", "truncated", "sequences")
         log.warning(
             "%s: %d sequences are longer than train.max_length or the model's positions: %d groups and %d single sequences of "
             "others are dropped, %d are cut, %d are left",
-            stage.name,
-            *(lengths.get(name, 0) for name in told),
+            *(name, *(lengths.get(field, 0) for field in told)),
         )
-    for note in outcome.facts["notes"]:
-        log.info("%s: %s", stage.name, note)
+    for note in found["notes"]:
+        log.info("%s: %s", name, note)
+    if (rounding := found.get("rounding")) and rounding["kept"] < KEPT_ENOUGH:
+        log.warning(
+            "%s: %s keeps %.0f %% of the weights that moved (cosine with the update %.2f); for the rest set export_dtype: "
+            "float32, and dtype: float32 for the engine that scores it",
+            *(name, rounding["dtype"], 100 * rounding["kept"], rounding["cosine"]),
+        )
+
+
+def lengths_of(outcome: TrainOutcome) -> dict[str, int]:
+    """Counts of the sequences."""
+    return {name: outcome.facts[name] for name in LENGTHS if name in outcome.facts}
+
+
+def facts_of(outcome: TrainOutcome) -> dict[str, Any]:
+    """What the manifest says of a training that has ended."""
+    found = outcome.facts
     facts = {
         "export": outcome.export_uri,
         "steps": outcome.steps,
         "status": outcome.status,
-        "reason": outcome.facts["reason"],
-        "total_steps": outcome.facts["total_steps"],
-        "world_sizes": outcome.facts["world_sizes"],
-        "notes": outcome.facts["notes"],
+        "reason": found["reason"],
+        "total_steps": found["total_steps"],
+        "world_sizes": found["world_sizes"],
+        "notes": found["notes"],
         "final": outcome.final,
-        "lengths": lengths,
-        "guard_trips": outcome.facts.get("guard_trips", 0),
-        "first_trip": outcome.facts.get("first_trip", ""),
-        "prompt": data.facts["prompt"],
+        "lengths": lengths_of(outcome),
+        "guard_trips": found.get("guard_trips", 0),
+        "first_trip": found.get("first_trip", ""),
     }
-    facts |= {name: outcome.facts[name] for name in ("best_checkpoint", "float32", "rounding") if name in outcome.facts}
-    if (rounding := facts.get("rounding")) and rounding["kept"] < KEPT_ENOUGH:
-        log.warning(
-            "%s: %s keeps %.0f %% of the weights that moved (cosine with the update %.2f); for the rest set export_dtype: "
-            "float32, and dtype: float32 for the engine that scores it",
-            *(stage.name, rounding["dtype"], 100 * rounding["kept"], rounding["cosine"]),
-        )
-    return run.publish(stage, started, facts=facts)
+    return facts | {name: found[name] for name in ("best_checkpoint", "float32", "rounding") if name in found}
 
 
 def training_stage(

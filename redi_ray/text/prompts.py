@@ -1,8 +1,8 @@
 """From a problem to the exact prompt string: one place for generation, training and evaluation.
 
-The prompt is the model's own chat template over one user message, opened for the assistant, plus a forced prefix such as
-`<think>\\n`. Training and evaluation call the same two functions, so their prompts are equal byte for byte; traces are
-stored *with* the prefix, and `strip_prefix` takes it off where the prompt already holds it.
+The prompt is the model's own chat template over the user's message and what went before it, opened for the assistant, plus a
+forced prefix such as `<think>\\n`. Training and evaluation call the same two functions, so their prompts are equal byte for
+byte; traces are stored *with* the prefix, and `strip_prefix` takes it off where the prompt already holds it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from redi_ray.config.prompts import END_THINK, THINK, PromptSettings
+from redi_ray.text.dialogue import dialogue_of
 from redi_ray.text.templates import Message, forced_text, render, turn_of
 from redi_ray.text.thoughts import (
     DEFAULT_OPENING,
@@ -23,9 +24,11 @@ from redi_ray.text.thoughts import (
 
 
 def to_messages(problem: str, settings: PromptSettings) -> list[Message]:
-    """The chat that asks `problem`: [system], user. Braces in the problem are left alone."""
-    user = {"role": "user", "content": settings.template.replace("{problem}", problem)}
-    return [{"role": "system", "content": settings.system}, user] if settings.system is not None else [user]
+    """The chat that asks `problem`: [system], what went before in a dialogue, user. Braces in the problem are left alone."""
+    *before, last = dialogue_of(problem)
+    user = {"role": "user", "content": settings.template.replace("{problem}", last["content"])}
+    system = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    return [*system, *before, user]
 
 
 def render_prompt(messages: list[Message], tokenizer: Any, settings: PromptSettings) -> str:

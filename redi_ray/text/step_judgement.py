@@ -10,7 +10,7 @@ from redi_ray.config.prompts import END_THINK, THINK
 from redi_ray.text.judgement import break_up, fence
 from redi_ray.text.steps import NEUTRAL, RIGHT, UNSEEN, WRONG, first_wrong, without_header
 
-_LINE = re.compile(r"Step (\d+): *(correct|neutral|incorrect)\.?", re.IGNORECASE)
+_LINE = re.compile(r"Step (\d{1,9}): *(correct|neutral|incorrect)\.?", re.IGNORECASE)
 _LABELS = {"correct": RIGHT, "neutral": NEUTRAL, "incorrect": WRONG}
 _EMPHASIS = str.maketrans("", "", "*`")
 

@@ -29,6 +29,7 @@ NAMED = ("headers", "numbered")
 """Forms whose steps say which they are."""
 
 RIGHT, WRONG, NEUTRAL, UNSEEN = "right", "wrong", "neutral", "unseen"
+LABELS = (RIGHT, WRONG, NEUTRAL, UNSEEN)
 """Labels of steps: `neutral` is what a judge finds neither right nor wrong, and counts as the error; `unseen` what nobody looked
 at, such as every step behind the first wrong one."""
 

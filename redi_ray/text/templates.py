@@ -115,7 +115,9 @@ def turn_of(text: str, messages: list[Message], tokenizer: Any, settings: Prompt
     found = turn(tokenizer, settings)
     if text.endswith(found.tail):
         return found
-    tail = text.rpartition(messages[-1]["content"].strip())[2]
+    said = (message["content"].strip() for message in reversed(messages))
+    last = next(filter(None, said), "")  # a tool may say nothing
+    tail = text.rpartition(last)[2] if last else text
     return Turn(tail, last_thought(tail))
 
 

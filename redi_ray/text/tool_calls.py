@@ -6,7 +6,6 @@ call it has written without the output, so it is cut away.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,15 +26,18 @@ class Call:
     """Behind its closing mark, in the turn's text."""
 
 
-def first_call(text: str, marks: Marks) -> Call | None:
-    """The first call that is closed.
+def first_call(text: str, marks: Marks, begin: int = 0) -> Call | None:
+    """The first call that is closed, from the character `begin` on.
 
     Example: `first_call("so <calculator>6*7</calculator>", {"calculator": ("<calculator>", "</calculator>")}).text == "6*7"`.
     """
     found = []
     for tool, (opening, closing) in marks.items():
-        if match := re.search(f"{re.escape(opening)}(.*?){re.escape(closing)}", text, re.DOTALL):
-            found.append((match.end(), match.start(), Call(tool, match[1], match.end())))
+        start = text.find(opening, begin)
+        stop = text.find(closing, start + len(opening)) if start >= 0 else -1
+        if stop >= 0:
+            end = stop + len(closing)
+            found.append((end, start, Call(tool, text[start + len(opening) : stop], end)))
     return min(found, key=lambda place: place[:2])[2] if found else None
 
 

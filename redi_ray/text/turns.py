@@ -89,11 +89,11 @@ def opened_ids(
     return found.input_ids[: found.own[-1].start]
 
 
-def require_turns(tokenizer: Any, settings: PromptSettings, role: str = TOOL) -> None:
-    """Raise a UserError unless the template can write what a turn of this role says between answers, again and again; a chat
+def require_turns(tokenizer: Any, settings: PromptSettings) -> None:
+    """Raise a UserError unless the template can write what a turn of a tool says between answers, again and again; a chat
     is tried. Where the template cuts earlier answers in a whole chat, the model still sees them here: see above."""
-    require_role(role, tokenizer, settings)
-    chat = [{"role": ASSISTANT, "content": f"{settings.prefix}7"}, {"role": role, "content": "7"}]
+    require_role(TOOL, tokenizer, settings)
+    chat = [{"role": ASSISTANT, "content": f"{settings.prefix}7"}, {"role": TOOL, "content": "7"}]
     opened_ids([{"role": USER, "content": "7"}], chat * 3, tokenizer, settings)
 
 

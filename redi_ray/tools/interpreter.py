@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from redi_ray.tools import namespaces
+from redi_ray.tools import namespaces, syscalls
 from redi_ray.tools.execute import execute
 
 COMMON = (
@@ -62,9 +62,12 @@ def main() -> None:
     os.dup2(2, 1)
     for name in (*COMMON, *settings["preload"]):
         importlib.import_module(name)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what handles it could be interrupted by a call of the same user
     inside, root = settings["isolation"] == "namespaces", os.getuid() == 0
     user = (namespaces.OTHER_USER if inside else namespaces.FIRST_UID + os.getpid()) if root else None
     if inside:
+        if not syscalls.has_filter():
+            raise OSError("this kernel cannot refuse system calls (seccomp)")
         namespaces.leave()
         if (serving := os.fork()) != 0:
             for end in (requests, replies):
@@ -184,6 +187,8 @@ def _become_call(serving: Serving, tool: str, text: str, scratch: str, into: int
             namespaces.end_with_parent()
         namespaces.give_up_rights(serving.user, may_read=serving.may_read)
         _limit(serving.settings)
+        if serving.inside or syscalls.has_filter():
+            syscalls.refuse()
         os.environ.clear()
         os.environ.update(HOME=scratch, TMPDIR=scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", OMP_NUM_THREADS="1")
         tempfile.tempdir = scratch

@@ -254,7 +254,7 @@ def cannot(settings: SandboxSettings, said: str) -> str:
         f"tools.sandbox: this machine does not let a process make namespaces of its own, which is what keeps a model's code from "
         f"its files and the network ({said}). Allow it (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone; in "
         "containers a seccomp profile that lets unshare and mount pass), or set tools.sandbox.isolation to process, which "
-        "accepts that code can read files and reach the network"
+        "accepts that code can read files and reach the network and, unless root runs it, write files and end processes"
     )
 
 

@@ -22,6 +22,7 @@ from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.lengths import too_long_message
 from redi_ray.train.requirements import require_data
 from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.tails import Tails, common_lengths
 
 EQUAL_COST_LENGTH = 36_000
 """Length (tokens) at which attention costs as much as all linear layers, for the balance between ranks: about 2 N / (L d)
@@ -51,6 +52,8 @@ class StepPlan:
     """Packs that an ideal packing would need: tokens over budget, rounded up to whole passes of all ranks."""
     mismatched_packs_of_rank: list[list[Pack]] = field(default_factory=list)
     """Packs of the mismatched sequences of the same indices, by rank; none where the objective has no use for them."""
+    tails: Tails | None = None
+    """Where an objective has the ends of longer sequences weigh less."""
 
     @property
     def pack_fill(self) -> float:
@@ -128,12 +131,14 @@ class BatchPlan:
         world_size: int,
         side_filter: int | None = None,
         mismatched: SequenceStore | None = None,
+        tail: float | None = None,
     ) -> None:
         """`side_filter` = +1 trains on the chosen sequences only (SFT on pairs). `mismatched`: sequences to score beside
-        the store's own, index for index. Raises ValueError if nothing is left to train on, and for sequences longer than
-        a pack where these are to be refused."""
+        the store's own, index for index. `tail`: factor on the weights of what is longer than a group's shortest sequence.
+        Raises ValueError if nothing is left to train on, and for sequences longer than a pack where these are to be
+        refused."""
         self.store, self.settings, self.world_size, self.side_filter = store, settings, world_size, side_filter
-        self.mismatched = mismatched
+        self.mismatched, self.tail = mismatched, tail
         oversized = store.lengths > settings.tokens_per_pack
         if side_filter is not None:
             oversized &= store.side == side_filter
@@ -178,6 +183,7 @@ class BatchPlan:
             mismatched_packs_of_rank=self._packs(sequences, self.mismatched.lengths[sequences])
             if self.mismatched is not None
             else [[] for _ in range(self.world_size)],
+            tails=None if self.tail is None else common_lengths(self.store, groups, self.tail),
         )
 
     def _packs(self, sequences: np.ndarray, lengths: np.ndarray) -> list[list[Pack]]:
@@ -193,4 +199,5 @@ def plan_batches(store: SequenceStore, settings: TrainSettings, world_size: int,
     spec = OBJECTIVES[objective.name]
     mismatched = store.mismatched if spec.needs_mismatched(objective) else None
     side_filter = 1 if spec.sides == "chosen" else None
-    return BatchPlan(store, settings, world_size, side_filter, mismatched)
+    tail = None if spec.tail is None else spec.tail(objective)
+    return BatchPlan(store, settings, world_size, side_filter, mismatched, tail)

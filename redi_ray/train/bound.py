@@ -16,6 +16,7 @@ from redi_ray.objectives import OBJECTIVES, MismatchedScores, ObjectiveSpec, Sco
 from redi_ray.train.batches import StepPlan
 from redi_ray.train.packs import PackTensors, Slots
 from redi_ray.train.sequences import REFERENCE, SequenceStore
+from redi_ray.train.tails import Tails
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ def batch_units(store: SequenceStore, sequences: np.ndarray) -> BatchUnits:
     return BatchUnits(named, np.repeat(np.arange(len(sequences)), counts)[kept], lengths[kept], kept)
 
 
-def make_scores(store: SequenceStore, sequences: np.ndarray, units: BatchUnits, spec: ObjectiveSpec) -> Scores:
+def make_scores(
+    store: SequenceStore, sequences: np.ndarray, units: BatchUnits, spec: ObjectiveSpec, tails: Tails | None = None
+) -> Scores:
     """Everything of the batch's `Scores` that the data say; log-probs are zeros, float64, on the CPU."""
     side, group = store.side[sequences], store.group[sequences]
     chosen = rejected = np.zeros(0, dtype=np.int64)
@@ -61,8 +64,9 @@ def make_scores(store: SequenceStore, sequences: np.ndarray, units: BatchUnits, 
         rejected=torch.from_numpy(rejected),
         group=torch.from_numpy(np.unique(group, return_inverse=True)[1][units.sequence]),
         sequence=torch.from_numpy(units.sequence),
-        ref_logps=doubles([store.ref_sums(int(i)) for i in sequences]) if spec.needs_reference else None,
+        ref_logps=doubles([store.ref_sums(int(i), tails) for i in sequences]) if spec.needs_reference else None,
         rewards=rewards,
+        sums={name: doubles([store.column_sums(int(i), name, tails) for i in sequences]) for name in spec.sums},
     )
 
 
@@ -76,11 +80,12 @@ def mismatched_scores(store: SequenceStore, sequences: np.ndarray, logps: Tensor
     )
 
 
-def columns_of(spec: ObjectiveSpec) -> tuple[str, ...]:
+def columns_of(objective: Objective) -> tuple[str, ...]:
     """The token columns that an objective's pointwise part reads."""
+    spec = OBJECTIVES[objective.name]
     if spec.pointwise is None:
         return ()
-    return (*([REFERENCE] if spec.needs_reference else []), *spec.columns)
+    return (*([REFERENCE] if spec.needs_reference else []), *spec.columns(objective))
 
 
 class BoundObjective:
@@ -97,9 +102,11 @@ class BoundObjective:
     ) -> None:
         self.spec = OBJECTIVES[objective.name]
         self.settings, self.progress = objective, progress
-        self.scores = replace(make_scores(store, plan.sequences, units, self.spec), mismatched=mismatched)
+        scores = make_scores(store, plan.sequences, units, self.spec, plan.tails)
+        self.scores = replace(scores, mismatched=mismatched)
         self.num_sequences, self.num_groups = len(plan.sequences), len(plan.groups)
         self.num_tokens = int(units.lengths.sum())
+        self.per_unit = None if self.spec.per_unit is None else self.spec.per_unit(self.scores, objective)
 
     def coefficients(self, logps: Tensor) -> Tensor:
         """`d psi / d logps`, `[U]`: what every scored token of a unit has by its weight."""
@@ -149,6 +156,7 @@ class BoundObjective:
             num_tokens=self.num_tokens,
             num_sequences=self.num_sequences,
             num_groups=self.num_groups,
+            per_unit=None if self.per_unit is None else of_unit(self.per_unit),
         )
 
     def evaluate(self, logps: Tensor, local_sum: float) -> tuple[float, dict[str, float]]:

@@ -14,6 +14,7 @@ from redi_ray.modeling.logps import Local
 from redi_ray.modeling.policy import Coefficients, Policy
 from redi_ray.train.batches import Pack
 from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.tails import Tails
 
 Slots = Mapping[int, np.ndarray]
 """Sequence -> the places of its units among the U of a step."""
@@ -56,15 +57,18 @@ def pack_tensors(
     *,
     calls: int = 0,
     columns: Sequence[str] = (),
+    tails: Tails | None = None,
 ) -> PackTensors:
     """Read a pack's tokens. A dummy pack is one unscored token, so that its rank takes part in the collectives.
 
     slots: None where nothing is added up. calls: the most sequences of any rank's pack at this time, see `PackLayout`.
-    columns: those to read.
+    columns: those to read. tails: of the sequences, where some weigh less.
     """
     spans = [store.span(i) for i in pack.sequences]
     ids = np.concatenate([store.tokens[s] for s in spans]) if spans else np.zeros(1, dtype=np.int32)
-    weights = np.concatenate([store.weights[s] for s in spans]) if spans else np.zeros(1, dtype=np.uint8)
+    weights = (
+        np.concatenate([store.weights_of(i, tails) for i in pack.sequences]) if spans else np.zeros(1, dtype=np.uint8)
+    )
     lengths = [s.stop - s.start for s in spans] or [1]
     scored = np.flatnonzero(weights)
 
@@ -112,11 +116,12 @@ def packs_of(
     slots: Slots,
     device: torch.device,
     columns: Sequence[str] = (),
+    tails: Tails | None = None,
 ) -> Iterator[PackTensors]:
     """A rank's packs of a step, which know how many sequences the other ranks have at the same time."""
     for at_once in zip(*packs_of_rank, strict=True):
         calls = max(len(pack.sequences) for pack in at_once)
-        yield pack_tensors(store, at_once[rank], slots, device, calls=calls, columns=columns)
+        yield pack_tensors(store, at_once[rank], slots, device, calls=calls, columns=columns, tails=tails)
 
 
 def run_pack(

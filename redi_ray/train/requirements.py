@@ -17,7 +17,8 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
             f"{name} needs reference log-probs, and the sequences have none: they are made of the model that training "
             "starts from, in the step before it (references)"
         )
-    if missing := [column for column in spec.columns if column not in store.columns]:
+    read = dict.fromkeys([*spec.columns(objective), *spec.sums])
+    if missing := [column for column in read if column not in store.columns]:
         raise ValueError(
             f"{name} needs the token columns {', '.join(missing)}, and the sequences have "
             f"{', '.join(sorted(store.columns)) or 'none'}: a step that scores the samples' tokens makes them, and they go "
@@ -36,6 +37,8 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
         )
     if spec.needs_rewards:
         require_rewards(store, objective)
+    if spec.compares_sides:
+        require_both_sides(store, name)
     if spec.sides == "pairs":
         require_pairs(store, name)
 
@@ -60,6 +63,17 @@ def require_rewards(store: SequenceStore, objective: Objective) -> None:
                 f"{name} compares the rewards of a group, and none of {store.num_groups} groups has two that differ: they would "
                 "decide nothing. Groups need several samples of a problem, right ones and wrong ones; or set another `baseline`"
             )
+
+
+def require_both_sides(store: SequenceStore, name: str) -> None:
+    """Raise ValueError unless some group has a sequence on each side."""
+    right = np.bincount(store.group, weights=store.side > 0, minlength=store.num_groups)
+    wrong = np.bincount(store.group, weights=store.side < 0, minlength=store.num_groups)
+    if not ((right > 0) & (wrong > 0)).any():
+        raise ValueError(
+            f"{name} learns from right samples beside wrong ones, and none of {store.num_groups} groups has both: groups need "
+            "several samples of a problem (a step `groups` with `both_sides: true`)"
+        )
 
 
 def require_pairs(store: SequenceStore, name: str) -> None:

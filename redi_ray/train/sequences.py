@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from redi_ray.train.records import SequenceRecord, lay_out, smallest_weights
+from redi_ray.train.tails import Tails
 
 ARRAYS = {
     "tokens": np.int32,
@@ -163,6 +164,11 @@ class SequenceStore:
         order, starts = self._by_group
         return order[starts[group] : starts[group + 1]].tolist()
 
+    def weights_of(self, sequence: int, tails: Tails | None = None) -> np.ndarray:
+        """`[tokens of the sequence]`, those of its tail times its factor."""
+        weights = self.weights[self.span(sequence)]
+        return weights if tails is None else tails.weighed(sequence, weights)
+
     def units(self, sequence: int) -> slice:
         """Where the sequence's units lie among all, as in `reward`."""
         if self.unit_offsets is None:
@@ -176,15 +182,19 @@ class SequenceStore:
         span, units = self.span(sequence), self.units(sequence)
         return np.bincount(self.unit[span][self.weights[span] != 0], minlength=units.stop - units.start)
 
-    def ref_sums(self, sequence: int) -> np.ndarray:
+    def ref_sums(self, sequence: int, tails: Tails | None = None) -> np.ndarray:
         """`[units of the sequence]` weighted sums of the reference's log-probs over the scored tokens (nats)."""
-        assert self.ref_logps is not None, "the store has no reference log-probs"
+        return self.column_sums(sequence, REFERENCE, tails)
+
+    def column_sums(self, sequence: int, name: str, tails: Tails | None = None) -> np.ndarray:
+        """`[units of the sequence]` weighted sums of a column over the scored tokens."""
+        assert name in self.columns, f"the store has no column {name}"
         span, units = self.span(sequence), self.units(sequence)
-        logps, weights = self.ref_logps[span].astype(np.float64), self.weights[span]
+        values, weights = self.columns[name][span].astype(np.float64), self.weights_of(sequence, tails)
         if self.unit is None:
-            return np.array([logps @ weights])
+            return np.array([values @ weights])
         scored = weights != 0
-        weighted = logps[scored] * weights[scored]
+        weighted = values[scored] * weights[scored]
         return np.bincount(self.unit[span][scored], weights=weighted, minlength=units.stop - units.start)
 
     def select(self, keep: np.ndarray, lengths: np.ndarray) -> SequenceStore:

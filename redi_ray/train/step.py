@@ -85,7 +85,7 @@ def forward_backward(
     """
     device = torch.device(device)
     units, spec = batch_units(store, plan.sequences), OBJECTIVES[objective.name]
-    packs = list(packs_of(store, plan.packs_of_rank, rank, units.slots, device, columns_of(spec)))
+    packs = list(packs_of(store, plan.packs_of_rank, rank, units.slots, device, columns_of(objective), plan.tails))
     chunk, masks = settings.head_chunk_tokens, partial(same_masks, policy, settings.seed, plan.step, rank)
 
     def new_sums() -> Tensor:

@@ -69,7 +69,7 @@ def test_an_optional_column_may_be_none():
     [
         ([], "name a CONFIG, or both --traces and --out"),
         (["--traces", "x.jsonl"], "name a CONFIG, or both --traces and --out"),
-        (["configs/demo.yaml", "--traces", "x.jsonl", "--timeout", "0"], "--traces, --timeout-seconds: only with"),
+        (["configs/demo.yaml", "--traces", "x.jsonl", "--timeout", "0"], "--timeout, --traces: only with"),
         (["--traces", "/no/such.jsonl", "--out", "OUT"], "--traces: /no/such.jsonl is not there"),
         (["--traces", "FILE", "--out", "OUT"], "no answer (column `answer`), no completion (column `completion`); its"),
         (["--traces", "FILE", "--out", "OUT", "--column", "gold=x"], "NAME is one of problem_id, answer, completion"),

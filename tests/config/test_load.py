@@ -37,6 +37,8 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
             "redi.arms.x.train={learning_rat: 1}",
             "arm 'x': train.learning_rat: unknown key. Did you mean `learning_rate`?",
         ),
+        ("sft.train.epochs=[", "override 'sft.train.epochs=[': what stands behind the = is not valid YAML"),
+        (f"steps.{'a' * 101}={{do: verify, of: traces}}", "a name begins with a letter and holds at most 100 letters"),
         ("sft.train.learning_rate=fast", "sft.train.learning_rate: Input should be a valid number"),
         ("generate={kind: import}", "problems.source holds no traces"),
         ("verify.votes=[label]", "verify.votes must hold math_verify when traces are sampled"),

@@ -29,6 +29,15 @@ NUMBERS: dict[str, dict[str, Any]] = {
         "sft.train.batch_size": 6, "redi.train.learning_rate": 4e-5, "redi.train.epochs": 3, "redi.train.weight_decay": 0.01,
         "redi.train.max_length": 1500, "model.overrides.lora.rank": 16, "model.overrides.lora.alpha": 32,
     },
+    "oreal_7b": {
+        "generate.samples_per_round": 16, "generate.top_p": 0.9, "generate.max_tokens": 14000, "redi.train.learning_rate": 5e-7,
+        "redi.train.min_lr_ratio": 0.2, "redi.train.max_steps": 90, "redi.train.batch_size": 64, "steps.oreal.objective.kl": 0.01,
+        "steps.oreal.objective.negative": 0.5, "steps.rollouts.per_side": 1,
+    },
+    "s2r_outcome_qwen2.5_math_7b": {
+        "steps.s2r.objective.clip": 0.2, "steps.s2r.objective.kl": 0.15, "steps.between.min_rate": 0.1,
+        "steps.between.max_rate": 0.7, "redi.train.learning_rate": 1e-6, "redi.train.max_length": 8192,
+    },
 }  # fmt: skip
 
 

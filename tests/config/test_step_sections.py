@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from redi_ray.cli.entry import model_problems, preflight
+from redi_ray.cli.preflight import model_problems, preflight
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.errors import UserError
 
@@ -60,6 +61,59 @@ def test_words_that_the_built_in_model_cannot_write_are_told_before_ray() -> Non
     judged = {"do": "locate", "of": "verified", "model": "base", "locator": {"kind": "step_judge"}}
     with pytest.raises(UserError, match=r"steps\.c\.locator\.question: .* no letters"):
         preflight(with_steps(c=judged))
+
+
+SERVED = {"base_url": "http://judge/v1", "model": "m", "api_key_env": "NOBODY_HAS_SET_THIS"}
+MISSING = {"name": "kept_away", "path": "no/such/file.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ({"do": "locate", "locator": {"kind": "judge", "model": "./no/such/judge"}},
+         r"steps\.a\.locator\.model: \./no/such/judge holds no config"),
+        ({"do": "locate", "locator": {"kind": "judge", "endpoint": SERVED}},
+         r"steps\.a\.locator\.endpoint\.api_key_env names NOBODY_HAS_SET_THIS"),
+        ({"do": "locate", "locator": {"kind": "imported", "paths": ["no/such/file.jsonl"]}},
+         r"steps\.a\.locator\.paths: no/such/file\.jsonl is not there"),
+        ({"do": "score", "scorer": {"name": "retrieval", "corpus": ["no/such/file.jsonl"]}},
+         r"steps\.a\.scorer\.corpus: no/such/file\.jsonl is not there"),
+        ({"do": "pairs", "contamination": {"files": [MISSING]}},
+         r"steps\.a\.contamination\.files: no/such/file\.jsonl is not there"),
+    ],
+    ids=["judge", "key", "located", "corpus", "kept away"],
+)  # fmt: skip
+def test_what_a_step_reads_from_outside_is_looked_for_first(step: dict[str, Any], told: str) -> None:
+    """Before Ray starts, not behind hours of sampling."""
+    with pytest.raises(UserError, match=told):
+        preflight(with_steps(a={**step, "of": "verified"}))
+
+
+def test_a_corpus_without_documents_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl").write_text('{"id": "a", "body": "b"}\n')
+    scorer = {"name": "retrieval", "corpus": [str(tmp_path / "corpus.jsonl")]}
+    step = {"do": "score", "of": "verified", "scorer": scorer}
+    with pytest.raises(
+        UserError, match=r"steps\.a\.scorer: none of the first 1 rows .*no_text, column `text`; the row has id, body"
+    ):
+        preflight(with_steps(a=step))
+    preflight(with_steps(a={**step, "scorer": {**scorer, "text": "body"}}))
+
+
+def test_problems_to_keep_away_are_looked_for_first() -> None:
+    with pytest.raises(UserError, match=r"curate\.contamination\.files: no/such/file\.jsonl is not there"):
+        preflight(parse_config({"name": "x", "curate": {"contamination": {"files": [MISSING]}}}))
+
+
+def test_engines_of_locators_are_counted() -> None:
+    """A judge's own engine that finds no room must be told before traces are paid for."""
+    judge = {"kind": "judge", "model": "m", "engine": {"device": "gpu", "tensor_parallel_size": 8}}
+    config = with_steps(a={"do": "locate", "of": "verified", "locator": judge})
+    assert config.engines["steps.a.locator.engine"].tensor_parallel_size == 8
+    lost = {"do": "locate", "of": "verified", "model": "sft", "locator": {"kind": "rollouts"}}
+    raw = {"name": "x", "generate": {"kind": "vllm", "engine": {}}, "evaluate": {"benchmarks": []}}
+    assert "resources.engine" not in parse_config(raw).engines
+    assert "resources.engine" in parse_config({**raw, "steps": {"a": lost}}).engines
 
 
 def test_lengths_of_a_step_are_those_of_what_it_learns_from() -> None:

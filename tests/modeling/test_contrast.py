@@ -10,7 +10,7 @@ from tiny_models import VOCABULARY, tiny_model
 from redi_ray.errors import UserError
 from redi_ray.modeling.contrast import MOST, Contrast, contrast_scores
 from redi_ray.modeling.policy import Policy
-from redi_ray.train.contrast import score_tokens
+from redi_ray.train.token_scores import by_contrast, score_tokens
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,9 @@ def test_packs_score_what_each_model_says_of_each_sequence():
         expected.append((2 * right - wrong).softmax(1).gather(1, torch.tensor(one[2:])[:, None])[:, 0].numpy())
     for tokens_per_pack, chunk in ((1000, 512), (10, 3)):
         contrast = Contrast(*(Policy(model).eval() for model in models), beta=1.0, chunk_tokens=chunk)
-        found = score_tokens(contrast, sequences, tokens_per_pack=tokens_per_pack, device=CPU)
+        found = score_tokens(
+            by_contrast(contrast), sequences, unscored=MOST, tokens_per_pack=tokens_per_pack, device=CPU
+        )
         for scores, wanted in zip(found, expected, strict=True):
             assert scores[2:] == pytest.approx(wanted, rel=1e-5)
             assert (scores[:2] == np.float32(MOST)).all()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from redi_ray.config.objectives import (
     BY_UNIT,
     IMITATING,
     REWARDED,
+    SAMPLED,
     UNPAIRED,
     AdvantageObjective,
     AlphaSchedule,
@@ -31,7 +33,7 @@ from redi_ray.config.objectives import (
     SftObjective,
     SimpoObjective,
 )
-from redi_ray.objectives import OBJECTIVES, MismatchedScores, Scores, Tokens, alpha_at
+from redi_ray.objectives import OBJECTIVES, SAMPLER, MismatchedScores, Scores, Tokens, alpha_at
 
 SETTINGS: list[Objective] = [
     SftObjective(),
@@ -141,6 +143,9 @@ def test_who_imitates_is_known_without_torch():
     assert {name for name, spec in OBJECTIVES.items() if spec.sides == "any"} == UNPAIRED
     assert {name for name, spec in OBJECTIVES.items() if spec.needs_rewards} == REWARDED
     assert {name for name, spec in OBJECTIVES.items() if spec.several_units} == BY_UNIT
+    defaults = {kind().name: kind() for kind in get_args(Objective)}
+    read = {name: {*spec.columns(defaults[name]), *spec.sums} for name, spec in OBJECTIVES.items()}
+    assert {name for name, columns in read.items() if SAMPLER in columns} == SAMPLED
 
 
 def test_redi_by_hand():

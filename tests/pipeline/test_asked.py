@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from problem_sources import write_lines
 
-from redi_ray.cli.entry import check_sources
+from redi_ray.cli.preflight import check_sources
 from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.data.sources.folders import DataError
 from redi_ray.pipeline.graph import GraphError
@@ -83,16 +83,25 @@ def test_what_a_set_lacks_is_told_by_its_first_rows(tmp_path: Path, shape: str, 
         check_sources(config)
 
 
-def test_numbers_of_a_column_are_looked_at_first(tmp_path: Path):
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"do": "score", "scorer": {"name": "imported", "value": "score"}},
+        {"do": "locate", "locator": {"kind": "imported", "first_error": "score"}},
+    ],
+    ids=["score", "locate"],
+)
+def test_numbers_of_a_column_are_looked_at_first(tmp_path: Path, step: dict[str, Any]):
     """Before hours of sampling, not behind them."""
     raw = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]).model_dump(mode="json", exclude_unset=True)
-    scorer = {"name": "imported", "paths": [f"{tmp_path}/scores.csv"], "value": "score"}
-    config = parse_config({**raw, "steps": {"mine": {"do": "score", "of": "verified", "scorer": scorer}}})
-    with pytest.raises(DataError, match=r"steps\.mine\.scorer\.paths: .*scores\.csv is not there"):
+    (kind,) = step.keys() - {"do"}
+    whole = {**step, "of": "verified", kind: {**step[kind], "paths": [f"{tmp_path}/scores.csv"]}}
+    config = parse_config({**raw, "steps": {"mine": whole}})
+    with pytest.raises(DataError, match=rf"steps\.mine\.{kind}\.paths: .*scores\.csv is not there"):
         check_sources(config)
     (tmp_path / "scores.csv").write_text("trace_id,value\na#0,0.5\n")
     with pytest.raises(
-        DataError, match=r"steps\.mine\.scorer: none of the first 1 rows .* column `score`: missing or null"
+        DataError, match=rf"steps\.mine\.{kind}: none of the first 1 rows .* column `score`: missing or null"
     ):
         check_sources(config)
     (tmp_path / "scores.csv").write_text("trace_id,score\na#0,0.5\n")

@@ -9,7 +9,7 @@ import pytest
 
 from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
 from redi_ray.pipeline.graph import Graph, GraphError, Step
-from redi_ray.pipeline.standard import graph_of, models_named, step_named
+from redi_ray.pipeline.standard import graph_of, models_named, scored_models, step_named
 
 SFT2 = {"do": "train", "from": "sft", "on": "hard", "objective": {"name": "sft"}}
 STEPS = """
@@ -94,9 +94,17 @@ def test_named_steps_and_rounds() -> None:
         ({"repeat": {"carry": {"sft": "nca"}}}, r"`carry` replaces sft, which none of .* takes.* they take .*sft2"),
         ({"repeat": {"carry": {"sft2": "soup"}}}, "repeat: soup is no repeated step"),
         ({"evaluate": {"models": ["sft4"]}}, "eval/sft4: `model: sft4` is no step"),
+        ({"steps": {"a": {"do": "merge", "of": {"c": 1}}, "b": {"do": "merge", "of": {"a": 1}},
+                    "c": {"do": "merge", "of": {"b": 1}}}}, "a <- c <- b <- a: .*own output; use `repeat`"),
+        ({"steps": {"mid": {"do": "merge", "of": {"nca": 1}}, "own": {"do": "sample", "model": "mid"}}},
+         "own@1 <- mid <- nca@3.*made between two of them belongs to `repeat.steps`"),
+        ({"repeat": {"steps": ["own", "own", "own_math", "own_pairs", "nca"]}}, "repeat: `steps` names own twice"),
+        ({"repeat": {"carry": {"sft2": "nca", "own_pairs": "own_pairs"}}},
+         "repeat: `carry` replaces own_pairs, which each round makes itself"),
+        ({"evaluate": {"models": ["nca", "sft", "nca@3"]}}, "evaluate.models: nca, nca@3 name one model; leave one"),
     ],
     ids=["unknown", "type", "circle", "name", "arm", "sometimes", "made", "on", "no round", "round of a step", "from", "merge",
-         "round", "idle", "carried", "scored"],
+         "round", "idle", "carried", "scored", "direction", "between rounds", "twice", "own", "one model"],
 )  # fmt: skip
 def test_wrong_graphs_are_refused_by_name(change: dict[str, Any], told: str) -> None:
     with pytest.raises(GraphError, match=told):
@@ -153,6 +161,22 @@ def test_what_a_training_learns_from_is_what_stands_there_in_its_round() -> None
     found = graph_of(parse_config({"name": "x", "steps": steps, "repeat": repeat}))
     assert found["a@1-pairs"].inputs["of"] == "verified"
     assert found["a@2-pairs"].inputs["of"] == found["b-pairs"].inputs["of"] == "judged@1"
+
+
+def test_what_others_begin_with_is_kept_in_float32() -> None:
+    """An arm's export is narrower on a GPU, and a training that goes on from it would begin with rounded weights."""
+    on = {"do": "train", "from": "redi", "on": "curated", "objective": {"name": "dpo"}}
+    alone, begun = graph("{}"), graph("{}", steps={"more": on})
+    assert [found["redi"].settings.starts_others for found in (alone, begun)] == [False, True]
+    assert graph("{}", steps={"soup": {"do": "merge", "of": {"sft": 1, "redi": 1}}})["redi"].settings.starts_others
+    assert alone["sft"].settings.starts_others
+
+
+def test_nothing_to_score_is_told_by_what_lacks() -> None:
+    for lacking in ("models", "benchmarks"):
+        config = parse_config({"name": "x", "evaluate": {lacking: []}})
+        with pytest.raises(GraphError, match=rf"evaluate\.{lacking} is empty"):
+            scored_models(config, graph_of(config))
 
 
 def test_a_bare_name_means_the_last_round() -> None:

@@ -33,6 +33,7 @@ STEPS: dict[str, Any] = {
                  "spans": "thoughts", "both_sides": True, "most": 3},
     "late": {"do": "select", "of": "verified", "rounds": {"more_than": 1}},
     "control": {"do": "select", "of": "verified", "random": {"like": "late"}},
+    "short": {"do": "select", "of": "verified", "by": "length", "keep": {"per_problem": 1, "order": "lowest"}},
 }  # fmt: skip
 
 
@@ -66,6 +67,10 @@ def test_columns_and_groups_in_a_graph() -> None:
          "rollouts: `scores: length` is a column of verified, which has other samples than late"),
         ({"size": {**LENGTH, "of": "curated"}}, "score takes traces or verified; what would fit: traces, verified"),
         ({"control": {**STEPS["control"], "random": {"like": "curated"}}}, "`like: curated` gives groups"),
+        ({"short": {**STEPS["short"], "by": "verified"}}, "short: `by: verified` gives verified, and select takes column"),
+        ({"short": {**STEPS["short"], "by": "thoughts"}}, "`by: thoughts` is a column at grain span, and row is needed there"),
+        ({"short": {**STEPS["short"], "of": "late"}}, "`by: length` is a column of verified, which has other samples than late"),
+        ({"late": {**STEPS["late"], "by": "length"}}, "`by: length` gives column, and select takes verified"),
         ({"lost": {**LOST, "model": "verified"}}, "lost: `model: verified` gives verified, and locate takes model"),
         ({"lost": {**LOST, "of": "traces"}}, "locate takes verified"),
         ({"lost": LOST, "rollouts": {**STEPS["rollouts"], "spans": "lost"}}, "`spans: lost` is a column of labelled steps"),
@@ -85,9 +90,13 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) 
         ({"do": "groups", "of": "verified", "rewards": {}}, "there is no reward: name verdicts in `rewards`"),
         ({"do": "groups", "of": "verified", "rewards": {"right": 1}}, "right"),
         ({"do": "groups", "of": "verified", "most": 1}, "most 1 is less than least 2"),
-        ({"do": "select", "of": "verified"}, "set one of `difficulty`, `rounds`, `random` and `balance`"),
+        ({"do": "select", "of": "verified"}, "set one of `difficulty`, `rounds`, `random`, `balance` and `keep`"),
         ({"do": "select", "of": "verified", "rounds": {}, "difficulty": {}}, "set one of `difficulty`"),
         ({"do": "select", "of": "verified", "random": {}}, "set either `like`"),
+        ({"do": "select", "of": "verified", "by": "length", "keep": {}}, "set at least one of `per_problem`, `overall`, `like`"),
+        ({"do": "select", "of": "verified", "keep": {"overall": 3}}, "`keep` goes by a column: name a step `score` in `by`"),
+        ({"do": "select", "of": "verified", "keep": {"at_most": 3, "order": "random"}}, "or set `order: random` without bounds"),
+        ({"do": "select", "of": "verified", "by": "length", "keep": {"at_least": 3, "at_most": 2}}, "which leaves no sample"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(step: dict[str, Any], told: str) -> None:
@@ -134,9 +143,17 @@ def test_keys_of_columns_and_groups_are_honest(tmp_path: Path) -> None:
     before = keys(config, tmp_path, length=length)
     scores.write_text('{"trace_id": "p0#0", "value": 2}\n')
     after = keys(config, tmp_path, length=length)
-    assert {name for name, key in after.items() if key != before[name]} == {"length", "rollouts"}
+    assert {name for name, key in after.items() if key != before[name]} == {"length", "rollouts", "short"}
     limited = keys(config, tmp_path, length=length, rollouts={**STEPS["rollouts"], "max_response_tokens": 9})
     assert {name for name, key in limited.items() if key != after[name]} == {"rollouts"}
+    keeps = (
+        {"per_problem": 2, "order": "lowest"},
+        {"per_problem": 1},
+        {"overall": 1, "order": "lowest"},
+        {"at_most": 9},
+    )
+    found = {keys(config, tmp_path, short={**STEPS["short"], "keep": keep})["short"] for keep in keeps}
+    assert len(found - {before["short"]}) == len(keeps)
 
 
 def test_keys_of_located_steps_are_honest(tmp_path: Path) -> None:
@@ -206,6 +223,15 @@ def test_columns_groups_and_selections_run(ray_session: None, tmp_path: Path) ->
     assert {row["problem_id"] for row in rows(run, "steps/late/verified", "verified")} == {
         problem for problem, verdict in first.items() if verdict != "correct"
     }
+    short = pipeline.output("short")
+    shortest: dict[str, tuple[int, int]] = {}
+    for row in verified.values():
+        mine = (len(row["completion"]), row["sample_index"])
+        shortest[row["problem_id"]] = min(mine, shortest.get(row["problem_id"], mine))
+    assert {row["trace_id"] for row in rows(run, "steps/short/verified", "verified")} == {
+        f"{problem}#{index}" for problem, (_, index) in shortest.items()
+    }
+    assert (short.counts, short.dropped) == ({"in": 48, "out": 12}, {"over_per_problem": 36})
     (told,) = [row for row in funnel(read_run(str(run))) if row["stage"] == "rollouts: groups"]
     assert (told["count"], sum(told["dropped"].values())) == (len(groups), 12 - len(groups))
     for step, seen in (("rollouts", "reward 1.0"), ("length", "length: "), ("late", "tests wrong")):

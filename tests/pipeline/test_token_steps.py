@@ -15,6 +15,7 @@ from redi_ray.stages.run import Run
 SPANS = {"do": "locate", "of": "own_math", "locator": {"kind": "exact"}}
 RECTIFY = {"do": "rectify", "of": "own_math", "at": "marked", "model": "sft", "samples_per_round": 5, "max_rounds": 1}
 CONTRAST = {"do": "contrast", "of": "own_math", "right": "sft", "wrong": "wrongly"}
+CRITICAL = {"do": "critical", "of": "own_math", "column": "critical", "model": "sft", "samples_per_round": 8}
 STEPS: dict[str, Any] = {
     "own": {"do": "sample", "model": "sft"},
     "own_math": {"do": "verify", "of": "own"},
@@ -26,7 +27,11 @@ STEPS: dict[str, Any] = {
     "critical": CONTRAST,
     "weighed": {"do": "pairs", "of": "own_math", "weights": {"column": "critical"}},
     "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
+    "judged": CRITICAL,
     "rollouts": {"do": "groups", "of": "own_math", "weights": {"column": "critical", "side": "both"}},
+    "logps": {"do": "logps", "of": "own", "model": "sft"},
+    "sampled": {"do": "groups", "of": "own_math", "token_columns": {"sampler_logps": "logps"}},
+    "topr": {"do": "train", "from": "sft", "on": "sampled", "objective": {"name": "topr"}},
 }
 
 
@@ -50,7 +55,14 @@ def test_a_rectifying_step_brings_what_it_needs():
     assert (found["steps"].gives, found["critical"].gives) == ("groups", "column")
     assert found["steps"].settings.form == "equations", "as the wrong step was found"
     assert found["step_dpo"].inputs["groups"] == "steps"
+    assert found["judged-starts"].inputs == {"of": "own_math", "base": "base"}
+    assert found["judged-samples"].sections["generate"].max_rounds == 1, "every token has as many continuations"
+    assert found["judged"].inputs == {
+        "of": "judged-starts", "right": "judged-verified", "column": "critical", "base": "base"
+    }  # fmt: skip
     assert found["weighed"].inputs["weights"] == found["rollouts"].inputs["weights"] == "critical"
+    assert found["logps"].inputs == {"of": "own", "model": "sft", "base": "base"}
+    assert found["sampled"].inputs == {"of": "own_math", "tokens sampler_logps": "logps", "base": "base"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +81,20 @@ def test_a_rectifying_step_brings_what_it_needs():
          "rollouts: `weights.column: own` gives traces, and groups takes column"),
         ({"critical": {**CONTRAST, "of": "own"}}, "critical: `of: own` gives traces, and contrast takes verified"),
         ({"steps-samples": STEPS["own"]}, "two steps have this name"),
+        ({"judged": {**CRITICAL, "column": "marked"}}, "judged: `column: marked` is a column at grain span, and token is needed"),
+        ({"judged": {**CRITICAL, "of": "verified"}}, "judged: `column: critical` is a column of own_math, which has other"),
+        ({"steps": {**RECTIFY, "labels": ["wrong", "bad"]}}, "steps: `labels` names bad, and `marked` labels steps right"),
+        ({"cdpo": {**STEPS["cdpo"], "objective": {"name": "sft"}}},
+         "cdpo: sft learns from the positives of weighed, whose tokens are not weighed"),
+        ({"logps": {**STEPS["logps"], "model": "base"}},
+         "sampled: `token_columns.sampler_logps: logps` has the log-probs of base, and the samples are those of sft"),
+        ({"logps": {**STEPS["logps"], "of": "traces"}},
+         "`token_columns.sampler_logps: logps` is a column of traces, which has other samples than own_math"),
+        ({"sampled": {**STEPS["sampled"], "token_columns": {"sampler_logps": "marked"}}},
+         "sampled: `token_columns.sampler_logps: marked` is a column at grain span, and token is needed there"),
+        ({"topr": {**STEPS["topr"], "on": "rollouts"}}, "topr: topr reads sampler_logps of each token, and rollouts has none"),
+        ({"topr": {**STEPS["topr"], "objective": {"name": "oreal", "token_rewards": True}}},
+         "topr: oreal reads reward_mean of each token, and sampled has none"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str):
@@ -83,6 +109,8 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str):
         ({**RECTIFY, "kind": "endpoint"}, "a step samples from a model of the graph"),
         ({**RECTIFY, "max_pairs": 0}, "max_pairs"),
         ({**RECTIFY, "tools": {"python": {}}}, "goes on in the turn that went wrong, without tools"),
+        ({**CRITICAL, "max_rounds": 2}, "in one round; set samples_per_round"),
+        ({**CRITICAL, "max_sample": 3}, r"steps\.x\.max_sample"),
         ({**CONTRAST, "beta": 0}, "beta"),
         ({**CONTRAST, "verdicts": []}, "name at least one verdict"),
         ({**STEPS["weighed"], "weights": {"column": "critical", "use": "square"}}, "use"),
@@ -110,11 +138,14 @@ def keys(**steps: Any) -> dict[str, str | None]:
             {"steps-starts", "steps-samples", "steps-verified", "steps", "step_dpo"},
         ),
         ("steps", {"samples_per_round": 6}, {"steps-samples", "steps-verified", "steps", "step_dpo"}),
-        ("critical", {"beta": 0.5}, {"critical", "weighed", "cdpo", "rollouts"}),
-        ("critical", {"verdicts": ["wrong", "no_answer"]}, {"critical", "weighed", "cdpo", "rollouts"}),
+        ("critical", {"beta": 0.5}, {"critical", "weighed", "cdpo", "rollouts", "judged"}),
+        ("critical", {"verdicts": ["wrong", "no_answer"]}, {"critical", "weighed", "cdpo", "rollouts", "judged"}),
+        ("judged", {"later": 1}, {"judged"}),
+        ("judged", {"max_samples": 9}, {"judged-starts", "judged-samples", "judged-verified", "judged"}),
+        ("judged", {"temperature": 0.3}, {"judged-samples", "judged-verified", "judged"}),
         ("weighed", {"weights": {"column": "critical", "use": "value"}}, {"weighed", "cdpo"}),
         ("weighed", {"weights": {"column": "critical", "side": "both"}}, {"weighed", "cdpo"}),
-        ("often", {"frequent_answers": 0.6}, {"often", "wrongly", "critical", "weighed", "cdpo", "rollouts"}),
+        ("often", {"frequent_answers": 0.6}, {"often", "wrongly", "critical", "weighed", "cdpo", "rollouts", "judged"}),
     ],
 )
 def test_a_setting_makes_anew_what_it_decides_and_nothing_else(name: str, change: dict[str, Any], anew: set[str]):

@@ -1,5 +1,5 @@
 """Rectifying, contrasting and weighing tokens for real, in a small world: vLLM goes on from wrong steps, two trained models score
-tokens, DPO and REDI learn from both; killed and made again."""
+tokens, DPO and REDI learn from both; the sampler's log-probs go to OREAL; killed and made again."""
 
 from __future__ import annotations
 
@@ -41,11 +41,17 @@ CONFIG = {
         "often": {"do": "groups", "of": "verified", "rewards": {"wrong": 1}, "least": 1, "frequent_answers": 0.5},
         "wrongly": {"do": "train", "from": "base", "on": "often", "objective": {"name": "sft"}, "train": {"learning_rate": 1e-3}},
         "critical": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "wrongly"},
+        "judged": {"do": "critical", "of": "verified", "column": "critical", "model": "base", "samples_per_round": 4,
+                   "max_samples": 6, "later": 0},
         "weighed": {"do": "pairs", "of": "verified", "weights": {"column": "critical"},
                     "rejected": {"pick": "random_frequent_wrong"}},
         "step_dpo": {"do": "train", "from": "sft", "on": "mended", "objective": {"name": "dpo"}},
         "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
         "weighted_redi": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "redi"}},
+        "logps": {"do": "logps", "of": "verified", "model": "base"},
+        "rollouts": {"do": "groups", "of": "verified", "both_sides": True, "token_columns": {"sampler_logps": "logps"},
+                     "repeats": [{"below": 0.5, "times": 2}, {"below": 1, "times": 1}]},
+        "oreal": {"do": "train", "from": "sft", "on": "rollouts", "objective": {"name": "oreal"}},
     },
     "evaluate": {"benchmarks": []},
     "resources": {
@@ -53,7 +59,7 @@ CONFIG = {
         "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
     },
 }  # fmt: skip
-GOALS = ("step_dpo", "weighted_redi")
+GOALS = ("step_dpo", "weighted_redi", "oreal")
 WEIGHTS = "model.safetensors"
 
 
@@ -77,6 +83,29 @@ def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.timeout(1200)
 def test_what_comes_out(calm: Path):
     assert_sound(calm / "tokens")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_critical_tokens_by_rollouts(calm: Path, config: Path):
+    """A model goes on from behind every token of the samples that are drawn, and from nothing else."""
+    Pipeline(load_config(str(config), [f"storage.root={calm}"])).make(("judged",))
+    run = calm / "tokens"
+    verified = {row["trace_id"]: row for row in rows(run, "verified", "verified")}
+    tokenizer = load_tokenizer(current_manifest(str(run), "checkpoints/base").facts["export"])
+    found = rows(run, "steps/judged/critical", "critical")
+    assert 0 < len(found) <= 6
+    assert {verified[row["trace_id"]]["verdict"] for row in found} == {"wrong"}
+    starts = rows(run, "steps/judged-starts/starts", "problems")
+    for row in found:
+        text = verified[row["trace_id"]]["completion"]
+        begun = [one["begun"] for one in starts if one["problem_id"].rpartition("@")[0] == row["trace_id"]]
+        assert begun == [text[: len(text) - n] for n in reversed(range(len(begun)))], "a character is a token here"
+        assert len(begun) == len(row["right"]) == len(tokenizer(text.removeprefix("<think>\n"))["input_ids"])
+        assert all(0 <= right <= 4 for right in row["right"])
+    told = current_manifest(str(run), "steps/judged/critical")
+    assert told.counts == {"in": len(found), "out": len(found)}
+    assert told.facts["with_critical"] + told.facts["without_critical"] == len(found)
 
 
 def assert_sound(run: Path) -> None:
@@ -119,6 +148,18 @@ def assert_sound(run: Path) -> None:
         assert (own > 0).all()
         assert (store.weights[store.span(good)][store.prompt_lengths[good] :] == 1).all()
 
+    values = {row["trace_id"]: row["values"] for row in rows(run, "steps/logps/column", "column")}
+    assert all(values[key] is not None for key in verified)
+    of_text = {(row["problem_id"], row["completion"]): values[key] for key, row in verified.items()}
+    store = SequenceStore.load(Path(current_manifest(str(run), "steps/oreal/sequences/groups").uri) / "arrays")
+    groups = sorted(rows(run, "steps/rollouts/groups", "groups"), key=lambda row: row["group_id"])
+    assert len(groups) == store.num_groups > len({group["problem_id"] for group in groups})
+    for number, group in enumerate(groups):
+        for sequence, member in zip(store.sequences_of_group(number), group["members"], strict=True):
+            own = store.columns["sampler_logps"][store.span(sequence)][store.prompt_lengths[sequence] :]
+            assert own.tolist() == of_text[group["problem_id"], member["turns"][0]["content"]]
+            assert (own < 0).all()
+
 
 def lines_of(problem: str) -> list[str]:
     """A chain's lines without a mistake."""
@@ -133,7 +174,20 @@ def lines_of(problem: str) -> list[str]:
 @pytest.mark.timeout(2400)
 def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: Path, config: Path, tmp_path: Path):
     """kill -9 of the driver; what comes out is what the undisturbed run has: the same rows, the same weights."""
-    late = ("mended*", "critical", "weighed", "step_dpo", "cdpo", "weighted_redi")
+    late = (
+        *(
+            "mended*",
+            "judged*",
+            "critical",
+            "weighed",
+            "step_dpo",
+            "cdpo",
+            "weighted_redi",
+            "logps",
+            "rollouts",
+            "oreal",
+        ),
+    )
     shutil.copytree(calm, tmp_path / "torn", ignore=shutil.ignore_patterns(*late))
     run, calmly = tmp_path / "torn/tokens", calm / "tokens"
     command = ("run", str(config), "--until", "step_dpo", f"storage.root={tmp_path / 'torn'}")
@@ -142,9 +196,18 @@ def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: 
     kill_when(start(*command), lambda: any((run / "steps/mended/groups").rglob("right/*.json")))
     command = (*command[:3], "cdpo", command[-1])
     kill_when(start(*command), lambda: any((run / "steps/critical/column").glob("*/work/*/*.json")))
+    command = (*command[:3], "oreal", command[-1])
+    kill_when(start(*command), lambda: any((run / "steps/logps/column").glob("*/work/*/*.json")))
+    kill_when(start(*command), lambda: any((run / "steps/rollouts/groups").rglob("chosen/*.json")))
     Pipeline(load_config(str(config), [f"storage.root={tmp_path / 'torn'}"])).make(GOALS)
 
-    for stage, table in (("mended/groups", "groups"), ("critical/column", "column"), ("weighed/curated", "pairs")):
+    for stage, table in (
+        ("mended/groups", "groups"),
+        ("critical/column", "column"),
+        ("weighed/curated", "pairs"),
+        ("logps/column", "column"),
+        ("rollouts/groups", "groups"),
+    ):
         key = {"groups": "group_id", "column": "trace_id", "pairs": "pair_id"}[table]
         ours, theirs = (sorted(rows(where, f"steps/{stage}", table), key=lambda r: r[key]) for where in (run, calmly))
         assert ours == theirs

@@ -10,8 +10,9 @@ from problem_sources import write_lines
 
 from redi_ray.cli.plan import make_assumptions, make_inputs
 from redi_ray.config.load import load_config, read_yaml
+from redi_ray.config.locators import STEPS_PROMPT
 from redi_ray.pipeline.kinds import KINDS
-from redi_ray.plan.costs import Inputs, Plan
+from redi_ray.plan.costs import Inputs, Plan, StageCost
 from redi_ray.plan.estimate import _Estimate, estimate
 
 CONFIG = """
@@ -177,3 +178,148 @@ def test_what_no_model_writes_asks_for_no_engine():
     told = {line.name: line.note for line in plan.beside}
     assert told["said"] == "a trace for each problem, which no model writes"
     assert "what `step_judge` asks of a model has no price here" in told["judged"]
+
+
+def test_kept_samples_count_by_what_is_kept(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, of which half are right and 60 problems have a right one."""
+    path = tmp_path / "kept.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  length:   {do: score, of: own_math, scorer: {name: length}}
+  short:    {do: select, of: own_math, by: length, keep: {per_problem: 2, order: lowest}}
+  best:     {do: select, of: own_math, by: length, keep: {per_problem: 1, verdicts: [correct]}}
+  few:      {do: select, of: own_math, by: length, keep: {overall: 30}}
+  bound:    {do: select, of: own_math, by: length, keep: {at_least: 5}}
+  chance:   {do: select, of: own_math, keep: {like: few, order: random}}
+  on_best:  {do: train, from: sft, on: best, objective: {name: sft}, train: {epochs: 1}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "own_solved_share": 0.6, "selected_share": 0.25})
+    told = {step.name: step.note for step in found.beside}
+    assert told["short"] == "200 traces of 100 problems"
+    assert told["best"] == "60 traces of 60 problems"
+    assert told["on_best-pairs"] == "60 positives and 0 pairs"
+    assert told["few"] == told["chance"] == "30 traces of 30 problems"
+    assert told["bound"] == "150 traces of 100 problems"
+    assert {stage.name: stage.sequences for stage in found.stages}["on_best"] == 60
+
+
+def test_groups_count_as_groups(tmp_path: Path):
+    """100 problems with 6 samples of the student's own, half of them right, 25 problems with both: n of each, not pairs."""
+    path = tmp_path / "groups.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+redi: {train: {epochs: 1, batch_size: 5}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  all:      {do: groups, of: own_math}
+  both:     {do: groups, of: own_math, both_sides: true, most_wrong: 0.5}
+  few:      {do: groups, of: own_math, most: 4, max_rate: 0.5}
+  paired:   {do: groups, of: own_math, both_sides: true, per_side: 1}
+  none:     {do: groups, of: own_math, least: 7}
+  on_all:   {do: train, from: sft, on: all, objective: {name: advantage}}
+  on_both:  {do: train, from: sft, on: both, objective: {name: advantage}}
+  on_few:   {do: train, from: sft, on: few, objective: {name: advantage}}
+  on_pairs: {do: train, from: sft, on: paired, objective: {name: dpo}}
+  on_right: {do: train, from: sft, on: few, objective: {name: sft}, train: {epochs: 1}}
+  on_none:  {do: train, from: sft, on: none, objective: {name: advantage}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "own_paired_share": 0.25, "selected_share": 0.4})
+    told = {step.name: step.note for step in found.beside}
+    assert told["all"] == "100 groups of 6 samples, from 600 traces of 100 problems"
+    assert told["both"] == "25 groups of 4.5 samples, from 600 traces of 100 problems"
+    assert told["few"] == "40 groups of 4 samples, from 600 traces of 100 problems"
+    cost = {stage.name: stage for stage in found.stages}
+    assert {name: cost[f"on_{name}"].sequences for name in ("all", "both", "few", "pairs", "right", "none")} == {
+        "all": 600, "both": 25 * 4.5, "few": 160, "pairs": 50, "right": 80, "none": 0
+    }  # fmt: skip
+    assert cost["on_all"].note.startswith("20 steps"), "a step is of groups"
+    assert "there are no groups" in cost["on_none"].note
+    stored = found.storage
+    assert stored["steps/on_all/sequences"] == pytest.approx(600 / 160 * stored["steps/on_few/sequences"])
+    assert stored["steps/all/groups"] == pytest.approx(600 / 160 * stored["steps/few/groups"])
+
+
+def test_locators_that_ask_models_are_priced(tmp_path: Path):
+    """600 samples of the student's own, half of them wrong, of 8 steps: a judge reads each wrong one once; one by halves goes
+    on from behind 3 steps of each, one from step to step from behind 1, 2, ..., 7 or 7."""
+    path = tmp_path / "located.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  judged:   {do: locate, of: own_math, locator: {kind: judge, model: Qwen/Qwen2.5-1.5B}}
+  asked:    {do: locate, of: own_math, ask: all, model: sft, locator: {kind: judge, max_tokens: 50}}
+  served:   {do: locate, of: own_math, locator: {kind: judge, endpoint: {base_url: "http://x/v1", model: big, max_retries: 0,
+             prompt_price: 1.0, completion_price: 2.0}}}
+  halves:   {do: locate, of: own_math, model: sft, locator: {kind: rollouts, samples: 5}}
+  line:     {do: locate, of: own_math, model: sft, locator: {kind: rollouts, samples: 5, search: linear}}
+  exact:    {do: locate, of: own_math, locator: {kind: exact}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "steps": 8.0, "judge_tokens": 300.0})
+    cost = {stage.name: stage for stage in found.stages}
+    assert (cost["judged"].sequences, cost["judged"].tokens) == (300, 300 * 300)
+    assert inputs.engines["judged"].name == "Qwen/Qwen2.5-1.5B"
+    assert (cost["asked"].sequences, cost["asked"].tokens) == (600, 600 * 50)
+    assert cost["halves"].sequences == pytest.approx(300 * 3 * 5)
+    assert cost["line"].sequences == pytest.approx(300 * (sum(range(1, 8)) + 7) / 8 * 5)
+    assert cost["halves"].tokens == pytest.approx(cost["own"].tokens / 600 / 2 * 4500)
+    assert cost["judged"].gpu_hours > 0 < cost["halves"].gpu_hours
+    assert read(cost["served"]) == pytest.approx(300 * (len(STEPS_PROMPT) + 50), rel=0.05), "a character is a token"
+    assert "exact" in {step.name for step in found.beside}
+
+
+def read(served: StageCost) -> float:
+    """Prompt tokens, by the price."""
+    assert served.price is not None
+    return served.price * 1e6 - 2 * served.tokens
+
+
+TURNS = """
+problems: {source: {kind: files, paths: [%s]}, max_problems: 100}
+generate:
+  kind: %s
+  samples_per_round: 6
+  max_rounds: 1
+  max_tokens: 300
+  tools: {names: [calculator], max_turns: 5}
+model: {prompt: {prefix: "", tool_role: user}, init: {kind: scratch}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+"""
+SERVED = "endpoint\n  endpoint: {base_url: 'http://x/v1', model: big, prompt_price: 1.0, completion_price: 2.0}"
+
+
+def test_turns_cost_what_tools_say(tmp_path: Path):
+    """Three turns of 40 tokens each with outputs of 30 between them, behind a prompt of 100: an engine keeps what it has read and
+    reads the outputs; a server is sent 100, 170 and 240 tokens. A training reads outputs, and learns the turns alone."""
+    problems = write_lines(tmp_path / "p.jsonl", [{"problem": f"{n}?", "answer": "1"} for n in range(100)])
+    costs = []
+    for kind, turns in (("vllm\n  model: Qwen/Qwen2.5-1.5B", 3.0), (SERVED, 3.0), (SERVED, 9.0)):
+        path = tmp_path / "turns.yaml"
+        path.write_text(TURNS % (problems, kind))
+        inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+        given = {
+            "completion_tokens": 120,
+            "rejected_ratio": 1.0,
+            "length_spread": 1e-6,
+            "prompt_tokens": 100,
+            "turns": turns,
+        }
+        costs.append(planned(inputs, {**given, "tool_tokens": 30.0, "solved_share": 0.5}))
+    here, served, most = ({stage.name: stage for stage in plan.stages} for plan in costs)
+    assert here["generate"].tokens == pytest.approx(600 * 120, rel=0.02)
+    assert "1,200 calls of tools" in here["generate"].note
+    assert read(served["generate"]) == pytest.approx(600 * (100 + 170 + 240), rel=0.02)
+    assert "2,400 calls of tools" in most["generate"].note, "five turns at the most"
+    epochs = inputs.config.sft.train.epochs
+    assert here["sft"].tokens == pytest.approx(epochs * 50 * (100 + 120 + 60), rel=0.02)

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from tiny_families import family
+from token_arrays import build_sequences
 from transformers import ByT5Tokenizer
 
 from redi_ray.config.load import load_config
@@ -20,7 +21,7 @@ from redi_ray.schemas import EXAMPLE, PAIR
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import groups_of
 from redi_ray.stages.run import Run
-from redi_ray.stages.sequences import build_sequences, sequences
+from redi_ray.stages.sequences import sequences
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest
 from redi_ray.train.sequences import SequenceStore

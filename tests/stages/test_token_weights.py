@@ -15,19 +15,19 @@ import pytest
 import torch
 from curation_runs import Rows, plan, run_here, trace
 
-from redi_ray.config.group_steps import GroupSettings, TokenWeights
+from redi_ray.config.group_steps import GroupSettings, TokenColumn, TokenWeights
 from redi_ray.config.objectives import DpoObjective, Objective, RediObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.columns import ColumnError
 from redi_ray.data.groups import make as groups_make
 from redi_ray.data.groups.scan import Grouping
-from redi_ray.data.weights import NO_WEIGHTS, Weighing
+from redi_ray.data.weights import NO_WEIGHTS, Reading, Weighing
 from redi_ray.errors import UserError
 from redi_ray.modeling.tokenizer import character_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import token_scores
 from redi_ray.stages.encoding import Weighting
-from redi_ray.stages.groups import Kind
+from redi_ray.stages.groups import Learnt
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
@@ -61,7 +61,7 @@ def column(root: Path, values: Values, rows: Rows = ROWS, tokenizer: str | None 
     return Weighing(TokenWeights(column="c", **settings), (f"{root}/column/part-0.parquet",), fingerprint())
 
 
-def made(root: Path, table: Kind, tokenizer: str, kind: Kind = "pairs") -> SequenceStore:
+def made(root: Path, table: Learnt, tokenizer: str, kind: Learnt = "pairs") -> SequenceStore:
     """The sequences of a table that a pass has written."""
     weighting = Weighting(end_of_turn=False, think_tags=False)
     how = Tokenising(table, kind, f"{root}/arrays", tokenizer, PLAIN, weighting)
@@ -80,11 +80,19 @@ def pairs(root: Path, tokenizer: str, weighing: Weighing | None, rows: Rows = RO
     return counts, [row for found in parquet.read_tables(files) for row in found.to_pylist()]
 
 
-def grouped(root: Path, tokenizer: str, weighing: Weighing | None, rows: Rows = ROWS, **settings: Any) -> Any:
+def grouped(
+    root: Path,
+    tokenizer: str,
+    weighing: Weighing | None,
+    rows: Rows = ROWS,
+    readings: tuple[Reading, ...] = (),
+    **settings: Any,
+) -> Any:
     """What the passes of groups make of the rows."""
     grouping = Grouping(
         **groups_make.plan([plan(root, tokenizer, [rows]).verified[0]]), out_uri=f"{root}/out", tokenizer=tokenizer,
         prompt=PLAIN, settings=GroupSettings(**settings), max_prompt_tokens=99, max_response_tokens=99, weighing=weighing,
+        readings=readings,
     )  # fmt: skip
     worker = groups_make.Worker(grouping)
 
@@ -111,7 +119,7 @@ def loss(store: SequenceStore, objective: Objective) -> float:
 
 
 @pytest.mark.parametrize("by", ["pairs", "groups"])
-def test_cdpo_from_the_column_to_the_loss(tmp_path: Path, tokenizer: str, by: Kind):
+def test_cdpo_from_the_column_to_the_loss(tmp_path: Path, tokenizer: str, by: Learnt):
     """Weights and values are float32 on the way, which is what is left of the tolerance."""
 
     def store(name: str, values: list[float] | None, **settings: Any) -> SequenceStore:
@@ -174,6 +182,36 @@ def test_tokens_that_are_others_are_refused(tmp_path: Path, tokenizer: str):
     shuffled = column(tmp_path, [[0.5, 0.5], None], [ROWS[1], ROWS[0]])
     with pytest.raises(ColumnError, match="row 0 is of p#1, not p#0"):
         pairs(tmp_path / "shuffled", tokenizer, shuffled)
+
+
+def test_objectives_read_columns_by_name(tmp_path: Path, tokenizer: str):
+    """Beside the tokens lie the sampler's log-probs, and the running mean of a reward model's logits (SYSTEMS.md, section 6: .4,
+    -.4, 0); 0 outside the model's own tokens. A sample without numbers goes by name; other tokens are refused."""
+    rows = [*ROWS, trace("p", 2, "wrong", "55", problem="1")]
+
+    def reading(name: str, values: Values, **settings: Any) -> Reading:
+        made_of = column(tmp_path / name, values, rows)
+        return Reading(name, TokenColumn(column="c", **settings), made_of.shards, made_of.tokenizer)
+
+    logps: Values = [LOGPS[:3], LOGPS[3:], [-1.0] * 3]
+    logits: Values = [[0.4, -1.2, 0.8], [1.0, 0.0], None]
+    readings = (reading("reward_mean", logits, use="running mean"), reading("sampler_logps", logps))
+    counts = grouped(tmp_path, tokenizer, column(tmp_path, [None, [0.5, 0.5], [0.5] * 3], rows), rows, readings)
+    assert (counts.members, counts.dropped) == (2, {"no_reward_mean": 1})
+    store = made(tmp_path, "groups", tokenizer, "groups")
+    prompt = int(store.prompt_lengths[0])
+    found = {name: [store.columns[name][store.span(n)] for n in (0, 1)] for name in ("reward_mean", "sampler_logps")}
+    assert not any(part[:prompt].any() for parts in found.values() for part in parts)
+    own = {name: [part[prompt:].tolist() for part in parts] for name, parts in found.items()}
+    assert own["sampler_logps"] == [pytest.approx(LOGPS[:3]), pytest.approx(LOGPS[3:])]
+    assert own["reward_mean"] == [pytest.approx([0.4, -0.4, 0.0], abs=1e-7), pytest.approx([1.0, 0.5])]
+    assert store.column_sums(0, "sampler_logps").tolist() == pytest.approx([sum(LOGPS[:3])])
+    longer = (reading("more", [LOGPS, LOGPS[3:], LOGPS[:3]]),)
+    grouped(tmp_path / "more", tokenizer, None, rows, longer)
+    with pytest.raises(UserError, match="5 more for the 3 tokens of the model's own turns"):
+        made(tmp_path / "more", "groups", tokenizer, "groups")
+    with pytest.raises(ColumnError, match="of another tokenizer"):
+        replace(longer[0], tokenizer=fingerprint("0123")).check()
 
 
 def test_what_models_of_right_and_wrong_samples_learn_from(tmp_path: Path, tokenizer: str):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tiny_families import family
+from token_arrays import build_sequences
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.readers import DataError
@@ -18,10 +19,10 @@ from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import EXAMPLE, GROUP, PAIR
 from redi_ray.stages import parts, tokenising
 from redi_ray.stages.encoding import Weighting
-from redi_ray.stages.groups import Kind, groups_of, table_for
+from redi_ray.stages.groups import Learnt, groups_of, table_for
 from redi_ray.stages.joining import join_parts
 from redi_ray.stages.parts import plan_parts, read_piece
-from redi_ray.stages.sequences import build_sequences, require_table
+from redi_ray.stages.sequences import require_table
 from redi_ray.stages.tokenising import Tokenising, tokenise_part
 from redi_ray.stages.training import require_rewards
 from redi_ray.store import parquet, storage
@@ -52,7 +53,11 @@ def span(start: int, end: int, value: float, turn: int = 0) -> dict[str, Any]:
 
 
 def build(
-    root: Path, rows: list[dict[str, Any]], weighting: Weighting = SCORED, kind: Kind = "groups", tokenizer: Any = None
+    root: Path,
+    rows: list[dict[str, Any]],
+    weighting: Weighting = SCORED,
+    kind: Learnt = "groups",
+    tokenizer: Any = None,
 ) -> dict[str, Any]:
     (tokenizer or character_tokenizer("0123456789+=")).save_pretrained(root / "tokenizer")
     parquet.write_table(f"{root}/in/part-0.parquet", pa.Table.from_pylist(rows, schema=GROUP))
@@ -186,7 +191,7 @@ def test_every_table_gives_what_a_training_asks_for():
     three = group("g", member("2", 1), member("3", -1), member("4", 1))
     two = group("h", member("3", -1), member("2", 1))
 
-    def sides(row: dict[str, Any], table: Kind, kind: Kind) -> Any:
+    def sides(row: dict[str, Any], table: Learnt, kind: Learnt) -> Any:
         found = groups_of(row, table, kind)
         return (
             found

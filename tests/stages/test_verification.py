@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chat_server import ChatServer, Reply, completion
 
-from redi_ray.cli.entry import preflight
+from redi_ray.cli.preflight import preflight
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.judges import JudgeSettings

@@ -30,6 +30,7 @@ def test_clear_verdicts(output, labels):
     [
         ("all is right", "unparseable"),
         ("", "unparseable"),
+        ("Step " + "1" * 5000 + ": correct", "unparseable"),  # a loop, and more digits than Python reads
         ("<think>Step 1: incorrect", "unparseable"),
         ("Step 1: correct\nStep 2: incorrect\nI hope this helps.", "unparseable"),
         ("Step 1: incorrect\nNo, wait.\nStep 1: correct\nStep 2: incorrect", "unparseable"),

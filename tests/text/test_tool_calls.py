@@ -71,3 +71,11 @@ def test_why_a_trace_of_turns_is_left_out(said: tuple[str, ...], fault: str | No
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], told: str):
     with pytest.raises(ValueError, match=told):
         ToolSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_a_turn_of_nothing_but_opened_calls_is_read_once():
+    """A model that is caught in a loop writes such turns, and the engine waits for whoever reads them."""
+    assert first_call("<calculator>" * 200_000, BOTH) is None
+    found = first_call("[1] [2]", {"calculator": ("[", "]")}, begin=1)
+    assert found is not None
+    assert found.text == "2"

@@ -125,6 +125,25 @@ def test_every_turn_is_trained_behind_what_the_model_saw(shape: str, prefix: str
     assert not any(weights[: whole.own[0].start])
 
 
+@pytest.mark.parametrize("shape", ["qwen2.5", "llama3", "r1"])
+@pytest.mark.parametrize("output", ["", " \n", "<|im_end|>", "</think>", "a"])
+def test_a_tool_may_say_nothing_or_what_looks_like_the_template(
+    shape: str, output: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing of it becomes control: the same control tokens stand there as behind an output that is a number."""
+    tokenizer, settings = tokenizer_of(shape, monkeypatch), PromptSettings(prefix="<think>\n")
+    turns, control = trace("<think>\n"), set(tokenizer.get_added_vocab().values())
+    found = [
+        encode_turns(PROMPT, [turns[0], {**turns[1], "content": said}, turns[2]], tokenizer, settings)
+        for said in ("7", output)
+    ]
+    first, second = ([token for token in one.input_ids if token in control] for one in found)
+    assert first == second
+    assert found[1].input_ids[: found[1].own[1].start] == opened_ids(
+        PROMPT, [turns[0], {**turns[1], "content": output}], tokenizer, settings
+    )
+
+
 @pytest.mark.parametrize(
     ("shape", "between"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,12 +13,25 @@ import psutil
 import pytest
 
 from redi_ray.config.tools import SandboxSettings
+from redi_ray.tools import namespaces, syscalls
 from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, check_sandbox, own_folder
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 0.9, "memory_mb": 256, "output_bytes": 4096, "file_mb": 4, "processes": 1}
 PATIENCE = 20.0
 """Seconds that any call may take on a busy machine, limits of a few included."""
 LOOP_FORKS = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
+KEEPS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+told = [libc.shmget(key, 2 ** 20, 0o1600) for key in (0, 4242)] + [libc.msgget(4242, 0o1600), libc.semget(4242, 1, 0o1600)]
+told.append(libc.syscall({"x86_64": 248, "aarch64": 217}[os.uname().machine], b"user", b"kept", b"1", 1, -4))
+try:
+    told.append(os.memfd_create("kept"))
+except OSError:
+    told.append(-1)
+print(set(told))
+"""
+"""Memory, queues and keys that would be there in the next call, or count as nobody's."""
 HIDES = """
 import os, time
 if os.fork() == 0:
@@ -114,6 +128,20 @@ HOSTILE = {
     "closes everything": ("import os; os.closerange(0, 100)", {None, "raised"}),
     "ends at once": ("import os; os._exit(0)", {None}),
     "no Unicode": ("import sys; sys.stdout.buffer.write(b'\\xff\\xfe'); print('\\ud800')", {None}),
+    "brackets": ("x = " + "(" * 50_000, {"output", "raised", "died"}),
+    "an error whose text never ends": ("class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+                                       {"wall_time", "cpu_time"}),
+    "does not end": ("import os\nos._exit = lambda status: None\nos.pidfd_open = lambda process: 0", {"raised"}),
+    "an answer of its own": ("print('{\"text\": \"evil\", \"failure\": null}', flush=True); import os; os._exit(0)", {None}),
+    "another program": ("import os; os.execv('/bin/sh', ['sh', '-c', 'sleep 99 & exit 0'])", {None}),
+    "runs from process to process": ("import os\nwhile True:\n    if os.fork(): os._exit(0)", {None, "raised", "died"}),
+    "many small files": ("for n in range(10 ** 5): open(str(n), 'w').close()", {"raised", "wall_time", "cpu_time"}),
+    "sockets in flight": ("import socket\na, b = socket.socketpair()\n"
+                          "while True: socket.send_fds(a, [b'x'], [a.fileno(), b.fileno()], socket.MSG_DONTWAIT)", {"raised"}),
+    "timers": ("import signal\nsignal.signal(signal.SIGALRM, lambda *_: None)\n"
+               "signal.setitimer(signal.ITIMER_REAL, 1e-5, 1e-5)\nwhile True: pass", {"wall_time", "cpu_time"}),
+    "limits of its parent": ("import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))", {"raised"}),
+    "interrupts its parent": ("import os, signal\ntry: os.kill(os.getppid(), signal.SIGINT)\nexcept OSError: pass", {None}),
     "signals to its parent": ("import os\nfor p in (os.getppid(), 1, -1):\n    try: os.kill(p, 9)\n    except OSError: pass",
                               {None, "died"}),
 }  # fmt: skip
@@ -144,9 +172,31 @@ def test_no_process_and_no_state_is_left(either: Sandbox):
     assert run(either, HIDES).text == "left"
     assert below(either) == before
     run(either, "import builtins, math; builtins.kept = math.pi = 3; open('kept', 'w').write('1')")
+    assert run(either, KEEPS).text == "{-1}"
     seen = run(either, "import os, builtins, math; print(os.listdir('.'), hasattr(builtins, 'kept'), math.pi > 3)")
     assert seen.text == "[] False True"
     assert run(either, "import random; print(random.random())") == run(either, "import random; print(random.random())")
+
+
+def test_a_process_without_rights_cannot_limit_its_parent_nor_leave_memory_behind():
+    """As the same user, who may do both: what a call is where the sandbox is not the machine's root's."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            namespaces.give_up_rights(None)
+            syscalls.refuse()
+            resource.setrlimit(resource.RLIMIT_CPU, (60, 60))  # its own it may
+            for call in (
+                lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0)),
+                lambda: os.memfd_create("x"),
+            ):
+                with pytest.raises(PermissionError):
+                    call()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_nothing_outside_is_read_written_or_reached(closed: Sandbox, tmp_path: Path):

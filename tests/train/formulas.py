@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import torch
+from rollout_formulas import TOKEN_TERMS, UNIT_TERMS, rollout_formula, units_of
 from torch.nn.functional import logsigmoid
 
 from redi_ray.config.objectives import DpoObjective
-from redi_ray.objectives.dph import divergence
 
 PROGRESS = 0.4
 """Of the step that is compared."""
@@ -40,8 +40,10 @@ def padded_logps(model, store, group):
 def formula(model, store, groups, o):
     """The loss as OBJECTIVES' papers write it, one pair or one unit after the other."""
     scored = [padded_logps(model, store, g) for g in groups]
-    if o.name in ("sft", "asymre", "advantage", "dph"):
+    if o.name in ("sft", "asymre", "advantage"):
         return unit_formula(store, groups, scored, o)
+    if o.name == "redi_groups" or o.name in TOKEN_TERMS | UNIT_TERMS:
+        return rollout_formula(units_of(store, groups, scored, sides_of), o)
     if o.name == "both":
         return pair_formula(model, store, groups, scored, DpoObjective()) + both_formula(store, groups, scored)
     return pair_formula(model, store, groups, scored, o)
@@ -49,8 +51,8 @@ def formula(model, store, groups, o):
 
 def unit_formula(store, groups, scored, o):
     """Objectives that take several units a sequence."""
-    units, tokens = [], []
-    for group, (lp, r, w) in zip(groups, scored, strict=True):
+    units = []
+    for group, (lp, _, w) in zip(groups, scored, strict=True):
         of_group = []
         for row, i in enumerate(sides_of(store, group)):
             span, rewards = store.span(i), store.reward[store.units(i)]
@@ -59,16 +61,12 @@ def unit_formula(store, groups, scored, o):
                 mine = [t for t in range(len(unit) - 1) if unit[t + 1] == number and w[row, t] != 0]
                 total = sum(w[row, t] * lp[row, t] for t in mine)
                 of_group.append((total, len(mine), float(reward), row == 0))
-                tokens += [(lp[row, t] - r[row, t], w[row, t]) for t in mine if row == 0]
         units.append(of_group)
     chosen = [(total, n) for of in units for total, n, _, is_chosen in of if is_chosen]
     if o.name == "sft" and o.normalization == "token_mean":
         return -sum(total for total, _ in chosen) / sum(n for _, n in chosen)
     if o.name == "sft":
         return -sum(total / n for total, n in chosen) / len(chosen)
-    if o.name == "dph":
-        x, w = (torch.stack(column) for column in zip(*tokens, strict=True))
-        return o.coefficient * (w * divergence(x, o)).sum() / len(x)
     terms = []
     for of in units:
         rewards = np.array([reward for *_, reward, _ in of])
@@ -93,11 +91,13 @@ def both_formula(store, groups, scored):
     return total
 
 
-def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911 (one case per objective)
+def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911, PLR0912 (one case per objective)
     sums = torch.stack([(lp * w).sum(1) for lp, _, w in scored])
     refs = torch.stack([(r * w).sum(1) for _, r, w in scored])
     size = torch.stack([(w != 0).sum(1) for *_, w in scored])
     s, mean = sums - refs, sums / size
+    if o.name == "ld_dpo":
+        s = torch.stack([faded(lp, r, w, o.alpha) for lp, r, w in scored])
     (s_w, s_l), (m_w, m_l) = s.T, mean.T
     match o.name:
         case "redi" if o.exp_gamma is not None:
@@ -107,7 +107,7 @@ def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911 (one case pe
             if o.schedule.kind == "cosine":
                 alpha = o.alpha * (1 - math.cos(math.pi * PROGRESS / o.schedule.until)) / 2
             return (-m_w + alpha * m_l).mean()
-        case "dpo":
+        case "dpo" | "ld_dpo":
             return -logsigmoid(o.beta * (s_w - s_l)).mean()
         case "simpo":
             return -logsigmoid(o.beta * (m_w - m_l) - o.gamma).mean()
@@ -131,6 +131,13 @@ def pair_formula(model, store, groups, scored, o):  # noqa: PLR0911 (one case pe
             undesirable = o.lambda_undesirable * (1 - torch.sigmoid(o.beta * (z - s_l)))
             return torch.cat([desirable, undesirable]).mean()
     raise AssertionError(o.name)
+
+
+def faded(lp, r, w, alpha):
+    """`[2]` log-ratios of a pair, scored tokens beyond the shorter side's number of them times alpha."""
+    place = (w != 0).cumsum(1)
+    common = int(place[:, -1].min())
+    return ((lp - r) * w * torch.where(place > common, alpha, 1.0)).sum(1)
 
 
 def kto_baseline(model, store, groups, o):

@@ -18,8 +18,11 @@ from redi_ray.config.objectives import (
     DphObjective,
     DpoObjective,
     KtoObjective,
+    NftObjective,
+    OrealObjective,
     RediObjective,
     SftObjective,
+    ToprObjective,
 )
 from redi_ray.config.training import TrainSettings
 from redi_ray.objectives import OBJECTIVES
@@ -165,9 +168,17 @@ def test_objectives_choose_their_sequences_and_name_what_is_missing(monkeypatch)
         plan_batches(replace(store, reward=np.array([1.0, np.nan, 0, 0])), train, 1, AsymreObjective())
     with pytest.raises(ValueError, match=r"redi needs one score per sequence, and .* up to 4 units each"):
         plan_batches(tiny_store(units=True), train, 1, RediObjective())
-    monkeypatch.setitem(OBJECTIVES, "dph", replace(OBJECTIVES["dph"], columns=("old_logps",)))
-    with pytest.raises(ValueError, match="dph needs the token columns old_logps, and the sequences have ref_logps"):
+    monkeypatch.setitem(OBJECTIVES, "dph", replace(OBJECTIVES["dph"], columns=lambda _: ("old_logps",)))
+    with pytest.raises(ValueError, match="dph needs the token columns old_logps, and the sequences have ref_logps,"):
         plan_batches(tiny_store(), train, 1, DphObjective())
+    for objective in (OrealObjective(), NftObjective()):
+        lone = replace(tiny_store(), side=np.ones(12, np.int8))
+        with pytest.raises(
+            ValueError, match=f"{objective.name} learns from right samples beside wrong ones, and none of 6"
+        ):
+            plan_batches(lone, train, 1, objective)
+    with pytest.raises(ValueError, match="topr needs the token columns sampler_logps, and the sequences have none"):
+        plan_batches(tiny_store(reference=False), train, 1, ToprObjective())
     unpaired = SequenceStore.from_records([SequenceRecord(0, 1, [1, 2], 1), SequenceRecord(1, -1, [1, 2], 1)])
     with pytest.raises(ValueError, match=r"redi needs pairs: 2 of 2 groups"):
         plan_batches(unpaired, train, 1, RediObjective())

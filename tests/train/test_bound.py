@@ -14,12 +14,13 @@ from redi_ray.config.objectives import (
     DphObjective,
     DpoObjective,
     KtoObjective,
+    LdDpoObjective,
     NcaObjective,
     Objective,
     SimpoObjective,
 )
 from redi_ray.config.training import TrainSettings
-from redi_ray.objectives import MismatchedScores
+from redi_ray.objectives import OBJECTIVES, MismatchedScores
 from redi_ray.train.batches import BatchPlan, Pack
 from redi_ray.train.bound import BoundObjective, batch_units, columns_of
 from redi_ray.train.packs import pack_tensors
@@ -48,11 +49,13 @@ def evaluate(
         for side, tokens, own in zip((1, -1), (chosen, rejected), weights, strict=True)
     ]
     store = SequenceStore.from_records(records)
-    plan = BatchPlan(store, TrainSettings(batch_size=1), 1)[0]
+    tail = OBJECTIVES[objective.name].tail
+    plan = BatchPlan(store, TrainSettings(batch_size=1), 1, tail=None if tail is None else tail(objective))[0]
     units = batch_units(store, plan.sequences)
     bound = BoundObjective(store, plan, objective, 0.0, units, mismatched)
-    columns = columns_of(bound.spec)
-    tensors = pack_tensors(store, Pack((0, 1), len(store.tokens)), units.slots, torch.device("cpu"), columns=columns)
+    columns = columns_of(objective)
+    pack, device = Pack((0, 1), len(store.tokens)), torch.device("cpu")
+    tensors = pack_tensors(store, pack, units.slots, device, columns=columns, tails=plan.tails)
     scored = (store.weights != 0).nonzero()[0]
     given = torch.tensor([0, *(lp for lp, _ in chosen), 0, *(lp for lp, _ in rejected)], dtype=torch.float64)[scored]
     sums = torch.zeros(len(units.lengths), dtype=torch.float64)
@@ -106,6 +109,19 @@ def test_cdpo_is_dpo_with_weights():
     assert cdpo((1 - 1e-12, 1))[0] == pytest.approx(0.5543552445, abs=1e-7)
     _, slopes = cdpo((0.9, 0.25))
     assert [slopes[3] / slopes[0], slopes[4] / slopes[0]] == pytest.approx([-0.1, -0.75], rel=1e-6)
+
+
+def test_ld_dpo_weighs_what_is_longer_than_the_other_side():
+    """The chosen's third token is beyond the two of the rejected: with .5, s_w = .2 - .1 + .5 * .2. Of scored tokens: with the
+    first masked there is no tail."""
+    for alpha, s_w in ((1.0, 0.3), (0.5, 0.2), (0.1, 0.12)):
+        loss, slopes = evaluate(LdDpoObjective(beta=0.1, alpha=alpha))
+        slope = 0.1 / (1 + math.exp(0.1 * (s_w + 0.2)))
+        assert loss == pytest.approx(math.log1p(math.exp(-0.1 * (s_w + 0.2))), abs=1e-7)
+        assert slopes == pytest.approx([-slope, -slope, -alpha * slope, slope, slope], abs=1e-7)
+    assert evaluate(LdDpoObjective(beta=0.1, alpha=1.0)) == evaluate(DpoObjective(beta=0.1))
+    masked = ([0, 1, 1], None)
+    assert evaluate(LdDpoObjective(beta=0.1), weights=masked) == evaluate(DpoObjective(beta=0.1), weights=masked)
 
 
 def test_a_tools_turn_is_a_weight_of_0():

@@ -6,27 +6,20 @@ gradient checkpointing, number type.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from every_objective import BOTH, OBJECTIVES, BothParts
 from formulas import PROGRESS, formula, padded_logps
 from tiny_models import tiny_policy, tiny_store
 
 from redi_ray.config.objectives import (
-    AdvantageObjective,
-    AlphaSchedule,
     AsymreObjective,
-    CpoObjective,
     DphObjective,
     DpoObjective,
-    IpoObjective,
-    KtoObjective,
-    NcaObjective,
-    OrpoObjective,
     RediObjective,
-    RpoObjective,
     SftObjective,
     SimpoObjective,
 )
@@ -40,49 +33,6 @@ from redi_ray.train.records import SequenceRecord
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
-
-@dataclass(frozen=True)
-class BothParts:
-    """DPO with a pointwise part that reads all there is to read, the batch's own numbers too."""
-
-    name: str = "both"
-    beta: float = 0.1
-
-
-def both_pointwise(tokens, settings, _progress):
-    """Bends at every log-prob; no two tokens have the same factor."""
-    factor = tokens.weights * tokens.rewards * (2 + tokens.sides) / tokens.lengths / tokens.num_sequences
-    return factor * torch.sin(tokens.log_ratios()) + tokens.logps.square() / (tokens.num_groups * tokens.num_tokens)
-
-
-BOTH = replace(SPECS["dpo"], pointwise=both_pointwise, needs_rewards=True)
-OBJECTIVES = [
-    SftObjective(),
-    SftObjective(normalization="sequence_mean"),
-    RediObjective(),
-    RediObjective(schedule=AlphaSchedule(kind="cosine", until=0.8)),
-    RediObjective(exp_gamma=0.3),
-    DpoObjective(),
-    SimpoObjective(),
-    IpoObjective(),
-    RpoObjective(),
-    NcaObjective(),
-    CpoObjective(),
-    OrpoObjective(),
-    KtoObjective(lambda_undesirable=0.7),
-    KtoObjective(normalization="sequence_mean", beta=2.0),
-    KtoObjective(baseline="batch_mean"),
-    KtoObjective(baseline="none"),
-    AsymreObjective(),
-    AsymreObjective(baseline="constant", shift=0.3, normalization="sequence_mean"),
-    AdvantageObjective(),
-    AdvantageObjective(baseline="group_scaled", normalization="sum"),
-    DphObjective(divergence="nll"),
-    DphObjective(divergence="k3"),
-    DphObjective(),
-    DphObjective(divergence="alpha"),
-    BothParts(),
-]
 MASKS, WEIGHTS, UNITS = tiny_store(), tiny_store(weighted=True), tiny_store(weighted=True, units=True)
 
 

@@ -15,12 +15,32 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from redi_ray.config.curation import Contamination
+from redi_ray.config.curation import BenchmarkFile, Contamination
+from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.schemas import PROBLEM
+from redi_ray.store import storage
 from redi_ray.text.wording import ngrams, symbols, whole_key, words
 
 BENCHMARKS = pa.schema([PROBLEM.field("problem_id"), PROBLEM.field("problem")])
 """The table that benchmarks are handed over in; `problem_id` names the benchmark."""
+
+
+def read_problems(file: BenchmarkFile, field: str = "curate") -> pa.Table:
+    """The problems of a file as BENCHMARKS. Raises DataError where it is not there, or a row has no text. field: where the config
+    has the section."""
+    told = f"{field}.contamination.files"
+    if not storage.exists(file.path):
+        raise DataError(f"{told}: {file.path} is not there")
+    rows = []
+    for number, row in enumerate(file_rows(file.path)):
+        problem = row.value.get(file.column) if row.value is not None else None
+        if not isinstance(problem, str):
+            raise DataError(
+                f"{told}: {row.where} of {file.path} has no text in column {file.column!r}; "
+                f"{row.error or f'its columns are {sorted(row.value or {})}'}"
+            )
+        rows.append({"problem_id": f"{file.name}-{number}", "problem": problem})
+    return pa.Table.from_pylist(rows, schema=BENCHMARKS)
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,14 @@ import pyarrow as pa
 import ray
 from ray.util import ActorPool
 
-from redi_ray.config.curation import BenchmarkFile, CurateConfig
+from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.choice import decide
-from redi_ray.data.curate.contamination import BENCHMARKS
+from redi_ray.data.curate.contamination import BENCHMARKS, read_problems
 from redi_ray.data.curate.scan import ProblemJudge, scan
 from redi_ray.data.curate.select import select
 from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
-from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.data.weights import Weighing
 from redi_ray.store import parquet, storage
 
@@ -123,26 +122,11 @@ def make_curation(
         partitions=partitions,
     )
     if config.contamination is not None:
-        tables = [_read_benchmark(file) for file in config.contamination.files]
+        tables = [read_problems(file) for file in config.contamination.files]
         if benchmarks is not None and config.contamination.benchmarks:
             tables.append(benchmarks.select(BENCHMARKS.names).cast(BENCHMARKS))
         parquet.write_table(curation.work("benchmarks.parquet"), pa.concat_tables(tables or [BENCHMARKS.empty_table()]))
     return curation
-
-
-def _read_benchmark(file: BenchmarkFile) -> pa.Table:
-    if not storage.exists(file.path):
-        raise DataError(f"curate.contamination.files: {file.path} is not there")
-    rows = []
-    for number, row in enumerate(file_rows(file.path)):
-        problem = row.value.get(file.column) if row.value is not None else None
-        if not isinstance(problem, str):
-            raise DataError(
-                f"curate.contamination.files: {row.where} of {file.path} has no text in column {file.column!r}; "
-                f"{row.error or f'its columns are {sorted(row.value or {})}'}"
-            )
-        rows.append({"problem_id": f"{file.name}-{number}", "problem": problem})
-    return pa.Table.from_pylist(rows, schema=BENCHMARKS)
 
 
 def run_passes(curation: Curation, run: PassRunner, num_problems: int) -> CurateCounts:

@@ -1,4 +1,4 @@
-"""Which problems of verified traces a step `select` keeps, and their traces, shard by shard.
+"""Which problems of verified traces a step `select` keeps, and the traces that stay, shard by shard.
 
 One task reads ids and verdicts of all shards, and holds a few numbers a problem; traces are copied a few rows at a time.
 """
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import Balance, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.data.curate.difficulty import difficulty_problem
+from redi_ray.data.curate.kept import reasons_of_samples
 from redi_ray.data.curate.scan import RATED
 from redi_ray.data.curate.work import order_key
 from redi_ray.data.sources.readers import DataError
@@ -42,36 +43,46 @@ class Kept:
 
 
 def select(
-    shards: Sequence[str], counted: Sequence[str], like: Sequence[str], root: str, out_uri: str, wanted: Wanted
+    shards: Sequence[str],
+    counted: Sequence[str],
+    like: Sequence[str],
+    columns: Sequence[str],
+    root: str,
+    out_uri: str,
+    wanted: Wanted | KeptSamples,
 ) -> Kept:
-    """Write the shards, which lie below `root`, without the traces of unwanted problems, under the same names.
+    """Write the shards, which lie below `root`, without the unwanted traces, under the same names.
 
     counted: shards of the traces that say what problems are like; problems that have none there are `not_rated`. like: those of
-    the step whose number of problems a random choice takes.
+    the step whose number of problems, or of samples, is taken. columns: those of the column by which samples are kept, if any.
     """
-    why = reasons(counted, like, wanted)
+    if isinstance(wanted, KeptSamples):
+        told = reasons_of_samples(shards, columns, like, wanted)
+    else:
+        told = _by_problem(shards, reasons(counted, like, wanted))
     rows, left_out, verdicts, problems = 0, Counter[str](), Counter[str](), set[str]()
-    for shard in shards:
-        ids = [
-            problem
-            for batch in parquet.read_batches(shard, ["problem_id"])
-            for problem in batch["problem_id"].to_pylist()
-        ]
-        told = [why.get(problem, "not_rated") for problem in ids]
-        left_out.update(reason for reason in told if reason)
-        stays = [not reason for reason in told]
+    for shard, why in zip(shards, told, strict=True):
+        left_out.update(reason for reason in why if reason)
+        stays = [not reason for reason in why]
         if not any(stays):
             continue
         rows += sum(stays)
-        problems.update(problem for problem, stay in zip(ids, stays, strict=True) if stay)
         out, start = storage.join(out_uri, shard.removeprefix(root).lstrip("/")), 0
         with parquet.table_writer(out, VERIFIED_TRACE) as write:
             for batch in parquet.read_batches(shard):
                 rest = batch.filter(pa.array(stays[start : start + batch.num_rows]))
                 start += batch.num_rows
                 verdicts.update(rest["verdict"].to_pylist())
+                problems.update(rest["problem_id"].to_pylist())
                 write(rest)
     return Kept(rows, len(problems), dict(left_out), dict(verdicts))
+
+
+def _by_problem(shards: Sequence[str], why: Reasons) -> Iterator[list[str]]:
+    """Why each trace goes, shard by shard: for what its problem does."""
+    for shard in shards:
+        batches = parquet.read_batches(shard, ["problem_id"])
+        yield [why.get(problem, "not_rated") for batch in batches for problem in batch["problem_id"].to_pylist()]
 
 
 def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reasons:

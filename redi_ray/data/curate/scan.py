@@ -27,6 +27,7 @@ from redi_ray.data.curate.work import (
 )
 from redi_ray.schemas import Verdict
 from redi_ray.store import parquet
+from redi_ray.text.dialogue import spoken
 from redi_ray.text.language import identify
 from redi_ray.text.normalize import canonical
 
@@ -66,7 +67,9 @@ class ProblemJudge:
         self.index: BenchmarkIndex | None = None
         if config.contamination is not None:
             rows = next(parquet.read_tables([curation.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
-            self.index = BenchmarkIndex(((row["problem_id"], row["problem"]) for row in rows), config.contamination)
+            self.index = BenchmarkIndex(
+                ((row["problem_id"], spoken(row["problem"])) for row in rows), config.contamination
+            )
 
     def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
         """The columns of PROBLEMS after the id."""
@@ -111,7 +114,7 @@ def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
                 _scanned(curation, row, drops, shard=shard, row=number)
             )
             if curation.judges_problems and row["problem_id"] not in problems:
-                problems[row["problem_id"]] = judge.judge(row["problem"], row.get("answer"))
+                problems[row["problem_id"]] = judge.judge(spoken(row["problem"]), row.get("answer"))
     write_row_groups(curation.work("scanned", part_name(group)), traces, SCANNED)
     if curation.judges_problems:
         parts: list[list[dict[str, Any]]] = [[] for _ in range(curation.partitions)]

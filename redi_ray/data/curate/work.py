@@ -115,9 +115,9 @@ def part_name(*numbers: int) -> str:
     return f"part-{'-'.join(f'{number:05d}' for number in numbers)}.parquet"
 
 
-def cut(sizes: Sequence[int], task_bytes: int = TASK_BYTES) -> tuple[int, ...]:
+def cut(sizes: Sequence[int]) -> tuple[int, ...]:
     """Borders of consecutive groups of about equal bytes, MAX_TASKS at the most."""
-    least = max(task_bytes, -(-sum(sizes) // MAX_TASKS))
+    least = max(TASK_BYTES, -(-sum(sizes) // MAX_TASKS))
     borders, filled = [0], 0
     for number, size in enumerate(sizes, start=1):
         filled += size
@@ -129,9 +129,9 @@ def cut(sizes: Sequence[int], task_bytes: int = TASK_BYTES) -> tuple[int, ...]:
     return tuple(borders)
 
 
-def count_partitions(sizes: Sequence[int], task_bytes: int = TASK_BYTES) -> int:
+def count_partitions(sizes: Sequence[int]) -> int:
     """Partitions of the problem ids, for inputs of these sizes in bytes."""
-    return max(1, min(MAX_TASKS, sum(sizes) // task_bytes))
+    return max(1, min(MAX_TASKS, sum(sizes) // TASK_BYTES))
 
 
 def order_key(seed: int, problem_id: str) -> str:

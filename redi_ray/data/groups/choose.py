@@ -28,8 +28,11 @@ def side_of(reward: float, settings: GroupSettings) -> int:
     return 1 if reward > settings.threshold else -1
 
 
-def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[str, Any], losses: Losses) -> Traces:
-    """The members, in generation order; none if the problem goes. All that goes is noted in `losses`."""
+def choose(
+    settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[str, Any], losses: Losses
+) -> list[Traces]:
+    """The members of the problem's groups, in generation order; none if the problem goes. Several groups, which may have the same
+    members, come of `repeats`. All that goes is noted in `losses`."""
     if (reason := wrong_rate(settings, rate)) is not None:
         losses.lose(reason, problem_id, len(traces), f"{rate['correct']} of {rate['samples']}")
         return []
@@ -41,19 +44,34 @@ def choose(settings: GroupSettings, problem_id: str, traces: Traces, rate: dict[
             _drop(trace, trace["no_reward"], losses)
     if settings.frequent_answers is not None:
         members = frequent(settings.frequent_answers, members, losses)
-    members = _cap(settings, members, losses)
-    return members if is_whole(settings, problem_id, members, losses) else []
+    draws = [_cap(settings, members, number) for number in range(repeats_of(settings, rate))]
+    whole = [kept for kept, _ in draws if fault_of(settings, kept) is None]
+    first, gone = draws[0]
+    used = {trace["sample_index"] for kept in whole or [first] for trace in kept}
+    at = {trace["sample_index"]: trace for trace in members}
+    for index in [*gone, *(index for index in at if index not in gone)]:
+        if index not in used:
+            _drop(at[index], gone.get(index, "incomplete_group"), losses)
+    if not whole:
+        lose_group(settings, problem_id, first, losses)
+    return whole
+
+
+def repeats_of(settings: GroupSettings, rate: dict[str, Any]) -> int:
+    """Groups of a problem with this pass rate."""
+    return next((entry.times for entry in settings.repeats if rate["pass_rate"] < entry.below), 1)
 
 
 def wrong_rate(settings: GroupSettings, rate: dict[str, Any]) -> str | None:
     """Why a problem with this pass rate goes, or None."""
-    if (settings.min_rate, settings.max_rate) == (0, 1):
+    if (settings.min_rate, settings.max_rate) == (0, 1) and not settings.repeats:
         return None
     if rate["pass_rate"] is None:
         return "not_rated"
     if rate["pass_rate"] < settings.min_rate:
         return "too_hard"
-    return "too_easy" if rate["pass_rate"] > settings.max_rate else None
+    repeated = not settings.repeats or rate["pass_rate"] < settings.repeats[-1].below
+    return None if rate["pass_rate"] <= settings.max_rate and repeated else "too_easy"
 
 
 def frequent(share: float, members: Traces, losses: Losses) -> Traces:
@@ -79,13 +97,16 @@ def frequent(share: float, members: Traces, losses: Losses) -> Traces:
     return kept
 
 
-def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
-    """At most so many, and so many wrong ones; the seed picks them, and the generation order stays."""
-    left = sorted(members, key=lambda t: order_key(settings.seed, trace_id(t["problem_id"], t["sample_index"])))
+def _cap(settings: GroupSettings, members: Traces, number: int) -> tuple[Traces, dict[int, str]]:
+    """At most so many, and so many wrong ones; the seed picks them, anew for each number, and the generation order stays. Those
+    that go by their `sample_index`, with the reason."""
+    again = f"/{number}" if number else ""
+    left = sorted(members, key=lambda t: order_key(settings.seed, trace_id(t["problem_id"], t["sample_index"]) + again))
+    gone: dict[int, str] = {}
     for side in (1, -1) if settings.per_side is not None else ():
         for trace in [one for one in left if side_of(one["reward"], settings) == side][settings.per_side :]:
             left.remove(trace)
-            _drop(trace, "over_per_side", losses)
+            gone[trace["sample_index"]] = "over_per_side"
     if settings.most_wrong is not None:
         right = sum(side_of(trace["reward"], settings) > 0 for trace in left)
         wrong, most = 0, math.floor(settings.most_wrong * right + 1e-9)
@@ -94,24 +115,28 @@ def _cap(settings: GroupSettings, members: Traces, losses: Losses) -> Traces:
                 wrong += 1
                 if wrong > most:
                     left.remove(trace)
-                    _drop(trace, "over_most_wrong", losses)
+                    gone[trace["sample_index"]] = "over_most_wrong"
     for trace in left[settings.most :] if settings.most is not None else ():
-        _drop(trace, "over_most", losses)
-    kept = {trace["sample_index"] for trace in left[: settings.most]}
-    return [trace for trace in members if trace["sample_index"] in kept]
+        gone[trace["sample_index"]] = "over_most"
+    return [trace for trace in members if trace["sample_index"] not in gone], gone
 
 
 def _drop(trace: dict[str, Any], reason: str, losses: Losses) -> None:
     losses.add("trace", reason, trace["problem_id"], trace_id(trace["problem_id"], trace["sample_index"]))
 
 
-def is_whole(settings: GroupSettings, problem_id: str, members: Traces, losses: Losses) -> bool:
-    """Whether these make a group; if not, they are lost."""
+def fault_of(settings: GroupSettings, members: Traces) -> tuple[str, str] | None:
+    """Why these make no group, and what it is of them; None where they do."""
     sides = Counter(side_of(trace["reward"], settings) for trace in members)
     if len(members) < settings.least:
-        losses.lose("too_few", problem_id, len(members), f"{len(members)} of {settings.least}")
-        return False
+        return "too_few", f"{len(members)} of {settings.least}"
     if settings.both_sides and len(sides) < 2:
-        losses.lose("one_side", problem_id, len(members), "all right" if sides[1] else "all wrong")
-        return False
-    return True
+        return "one_side", "all right" if sides[1] else "all wrong"
+    return None
+
+
+def lose_group(settings: GroupSettings, problem_id: str, members: Traces, losses: Losses) -> None:
+    """Note that these make no group."""
+    fault = fault_of(settings, members)
+    assert fault is not None, f"{problem_id}: its members make a group"
+    losses.lose(fault[0], problem_id, len(members), fault[1])

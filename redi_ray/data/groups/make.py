@@ -20,6 +20,7 @@ from redi_ray.data.curate.work import (
     read_row_group,
     write_row_groups,
 )
+from redi_ray.data.groups.baselines import Sums, add_up, place_of, rate_of
 from redi_ray.data.groups.choose import Losses, Traces, choose
 from redi_ray.data.groups.scan import Grouping, scan
 from redi_ray.data.groups.write import CHOSEN, write_group
@@ -33,7 +34,11 @@ class GroupCounts:
 
     traces: int
     members: int
+    """Samples that are in a group, each counted once."""
     groups: int
+    """Problems that give one."""
+    repeated: int
+    """Further groups of these problems."""
     problems: int
     dropped: dict[str, int]
     """Samples by reason; those of problems that went have the problem's."""
@@ -54,8 +59,8 @@ def make_groups(grouping: Grouping, workers: int, label_selector: Mapping[str, s
     for shards, grain in [*((shards, "row") for _, shards in grouping.scores), (grouping.spans or (), "span")]:
         for shard in shards[:1]:
             check_grain(shard, grain)
-    if grouping.weighing is not None:
-        grouping.weighing.check()
+    for column in (*([grouping.weighing] if grouping.weighing is not None else []), *grouping.readings):
+        column.check()
     with ray_workers(grouping, workers, label_selector, Worker) as run:
         return run_passes(grouping, run)
 
@@ -85,6 +90,7 @@ def run_passes(grouping: Grouping, run: PassRunner) -> GroupCounts:
         traces=sums["traces"],
         members=sums["members"],
         groups=sums["groups"],
+        repeated=sums["repeated"],
         problems=sums["problems"],
         dropped=counted("trace", "lost"),
         problems_dropped=counted("problem"),
@@ -113,25 +119,33 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
     mark = grouping.work("chosen", f"{partition:05d}.json")
     if (known := finished(mark)) is not None:
         return known
-    losses, counts, rates = Losses(), Counter[str](), []
+    losses, counts, rates, sums = Losses(), Counter[str](), [], Sums()
     choices: list[list[dict[str, Any]]] = [[] for _ in range(grouping.groups)]
     for problem_id, traces in _problems(grouping, partition, losses):
         counts["problems"] += 1
         rates.append(pass_rate(None, problem_id, traces))
         places = [{"shard": trace["shard"], "row": trace["row"]} for trace in traces]
-        members = choose(grouping.settings, problem_id, traces, rates[-1], losses)
-        if not members:
+        draws = choose(grouping.settings, problem_id, traces, rates[-1], losses)
+        if not draws:
             continue
+        used = {trace["sample_index"] for draw in draws for trace in draw}
+        members = [trace for trace in traces if trace["sample_index"] in used]
+        index = {trace["sample_index"]: number for number, trace in enumerate(members)}
+        add_up(sums, rate_of(rates[-1]), [trace["span_values"] for trace in members])
         home = min(places, key=lambda place: (place["shard"], place["row"]))
         choices[grouping.group_of[home["shard"]]].append(
             {
                 "problem_id": problem_id,
                 "home": home,
+                "rate": rate_of(rates[-1]),
                 "members": [{"shard": trace["shard"], "row": trace["row"]} for trace in members],
                 "rewards": [trace["reward"] for trace in members],
+                "draws": [[index[trace["sample_index"]] for trace in draw] for draw in draws],
             }
         )
     write_row_groups(grouping.work("chosen", part_name(partition)), choices, CHOSEN)
+    if grouping.settings.span_baseline is not None:
+        storage.write_json(place_of(grouping, partition), sums)
     counts.update(count_rates(rates))
     losses.write(grouping, f"choose-{part_name(partition)}")
     return finish(mark, counts + losses.counts)

@@ -13,7 +13,7 @@ from redi_ray.config.group_steps import GroupSettings, TurnFilter
 from redi_ray.data.columns import beside
 from redi_ray.data.curate.scan import RATED, spelling
 from redi_ray.data.curate.work import PLACED, Passes, finish, finished, part_name, write_row_groups
-from redi_ray.data.weights import Weighing
+from redi_ray.data.weights import Reading, Weighing
 from redi_ray.schemas import CUT_OFF, turns_of
 from redi_ray.text.tool_calls import TurnRules, fault_of_turns
 
@@ -24,6 +24,7 @@ SCANNED = pa.schema(
         pa.field("reward", pa.float64()),
         pa.field("no_reward", pa.string()),  # why there is none
         pa.field("answer", pa.string()),  # extracted, in one spelling, where answers are counted
+        pa.field("span_values", pa.list_(pa.float32())),  # where baselines are taken from them
     ]
 )
 
@@ -41,6 +42,8 @@ class Grouping(Passes):
     """Shards of the column of spans."""
     weighing: Weighing | None = None
     """The column that weighs tokens."""
+    readings: tuple[Reading, ...] = ()
+    """The columns that objectives read."""
 
     @property
     def names(self) -> list[str]:
@@ -57,13 +60,17 @@ def scan(grouping: Grouping, group: int) -> Counter[str]:
     counts: Counter[str] = Counter()
     for shard in range(grouping.borders[group], grouping.borders[group + 1]):
         columns, number = [shards[shard] for _, shards in grouping.scores], 0
+        spans = grouping.spans if grouping.settings.span_baseline is not None else None
+        columns += [spans[shard]] if spans is not None else []
         wanted = ["problem_id", "sample_index", "verdict"]
         wanted += ["extracted_answer"] if grouping.settings.frequent_answers is not None else []
         wanted += ["completion", "turns", "finish_reason"] if grouping.settings.turns is not None else []
         for rows, found in beside(grouping.verified[shard], columns, wanted):
-            values = [column["value"].to_pylist() for column in found]
+            values = [column["value"].to_pylist() for column in found[: len(grouping.scores)]]
+            marked = found[-1]["spans"].to_pylist() if spans is not None else [None] * rows.num_rows
             for index, row in enumerate(rows.to_pylist()):
                 scored = rewarded(grouping, row, [column[index] for column in values], shard, number)
+                scored["span_values"] = None if marked[index] is None else [span["value"] for span in marked[index]]
                 samples[grouping.partition_of(row["problem_id"])].append(scored)
                 number += 1
         counts["traces"] += number

@@ -12,11 +12,12 @@ from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.data.curate.choice import PLACE
 from redi_ray.data.curate.work import finish, finished, order_key, part_name, read_row_group, write_rows
 from redi_ray.data.curate.write import TEXTS, fetch
-from redi_ray.data.groups.choose import Losses, is_whole, side_of
+from redi_ray.data.groups.baselines import Baselines
+from redi_ray.data.groups.choose import Losses, fault_of, lose_group, side_of
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import GROUP, TOKEN_WEIGHTS, turns_of, weighted
+from redi_ray.schemas import GROUP, TOKEN_COLUMNS, TOKEN_WEIGHTS, turns_of, weighted, with_token_columns
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.templates import without_ending
 from redi_ray.text.tokens import plain_ids, prompt_ids
@@ -25,8 +26,10 @@ CHOSEN = pa.schema(
     [
         pa.field("problem_id", pa.string(), nullable=False),
         pa.field("home", PLACE, nullable=False),  # of the problem's first sample in the shards
+        pa.field("rate", pa.string()),  # the problem's pass rate, as a fraction
         pa.field("members", pa.list_(PLACE), nullable=False),
         pa.field("rewards", pa.list_(pa.float64()), nullable=False),
+        pa.field("draws", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each group, which of the members it has
     ]
 )
 PART_MEMBERS = 1000
@@ -64,8 +67,10 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     places = [(place["shard"], place["row"]) for choice in choices for place in choice["members"]]
     texts = fetch(grouping.verified, places, [*TEXTS, "turns"])
     spans = fetch(grouping.spans, places, ["trace_id", "spans"]) if grouping.spans is not None else {}
-    weighing = grouping.weighing
-    weights = {} if weighing is None else weighing.read({place: texts[place]["trace_id"] for place in places})
+    weighing, samples = grouping.weighing, {place: texts[place]["trace_id"] for place in places}
+    weights = {} if weighing is None else weighing.read(samples)
+    columns = {reading.name: reading.read(samples) for reading in grouping.readings}
+    baselines = Baselines.read(grouping)
     maker, groups = _Maker(grouping), []
     for choice in sorted(choices, key=lambda row: order_key(grouping.settings.seed, row["problem_id"])):
         at = [(place["shard"], place["row"]) for place in choice["members"]]
@@ -73,16 +78,32 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
             {
                 **texts[place],
                 "reward": reward,
-                "spans": spans[place]["spans"] if spans else None,
+                "spans": less_baselines(spans[place]["spans"], choice["rate"], baselines) if spans else None,
                 "weights": weights.get(place),
+                "columns": {name: values[place] for name, values in columns.items()},
             }
             for place, reward in zip(at, choice["rewards"], strict=True)
         ]
-        groups += maker.group(choice["problem_id"], traces)
-    schema = GROUP if weighing is None else weighted(GROUP, weighing.tokenizer)
-    write_rows(grouping, "groups", name, groups, schema)
+        groups += maker.groups(choice["problem_id"], traces, choice["draws"])
+    write_rows(grouping, "groups", name, groups, schema_of(grouping))
     maker.losses.write(grouping, name)
     return finish(mark, maker.counts + maker.losses.counts)
+
+
+def less_baselines(spans: list[Row] | None, rate: str | None, baselines: Baselines | None) -> list[Row] | None:
+    """A sample's spans with the baselines taken from their values."""
+    if spans is None or baselines is None:
+        return spans
+    return [
+        span if span["value"] is None else {**span, "value": span["value"] - baselines.of(rate, place)}
+        for place, span in enumerate(spans)
+    ]
+
+
+def schema_of(grouping: Grouping) -> pa.Schema:
+    """GROUP, with what is said of tokens."""
+    schema = GROUP if grouping.weighing is None else weighted(GROUP, grouping.weighing.tokenizer)
+    return with_token_columns(schema, grouping.readings[0].tokenizer) if grouping.readings else schema
 
 
 class _Maker:
@@ -94,33 +115,60 @@ class _Maker:
         self.answers = Answers(self.tokenizer, grouping.prompt)
         self.losses, self.counts = Losses(), Counter[str]()
 
-    def group(self, problem_id: str, traces: list[Row]) -> list[Row]:
-        """The group of a problem's chosen samples, or none."""
+    def groups(self, problem_id: str, traces: list[Row], draws: list[list[int]]) -> list[Row]:
+        """The groups of a problem's chosen samples, each having those that a draw names; none if the problem goes."""
         settings = self.grouping.settings
         messages = to_messages(traces[0]["problem"], self.grouping.prompt)
         tokens = len(prompt_ids(messages, self.tokenizer, self.grouping.prompt))
         if tokens > self.grouping.max_prompt_tokens:
             self.losses.lose("prompt_too_long", problem_id, len(traces), str(tokens))
             return []
-        members, fitting = [], []
-        for trace in traces:
+        fitting: dict[int, Row] = {}
+        for number, trace in enumerate(traces):
             if (reason := self.misfit(trace)) is not None:
                 self.losses.add("trace", reason, problem_id, trace["trace_id"])
                 continue
-            fitting.append(trace)
-            members.append(self.member(trace))
-        if not is_whole(settings, problem_id, fitting, self.losses):
+            fitting[number] = trace
+        drawn = [[number for number in draw if number in fitting] for draw in draws]
+        whole = [draw for draw in drawn if fault_of(settings, [fitting[number] for number in draw]) is None]
+        used = {number for draw in whole or drawn[:1] for number in draw}
+        for number, trace in fitting.items():
+            if number not in used:
+                self.losses.add("trace", "incomplete_group", problem_id, trace["trace_id"])
+        if not whole:
+            lose_group(settings, problem_id, [fitting[number] for number in drawn[0]], self.losses)
             return []
-        self.counts["groups"] += 1
-        self.counts["members"] += len(members)
-        self.counts["cut_off"] += sum(not member["finished"] for member in members)
-        self.counts.update(f"side/{member['side']:+d}" for member in members)
-        key = order_key(settings.seed, problem_id)
-        group = {"group_id": f"{key}/{problem_id}", "problem_id": problem_id, "prompt": messages, "members": members}
-        if self.grouping.weighing is None:
-            return [group]
-        weights = [trace["weights"] if self.is_weighed(trace) else None for trace in fitting]
-        return [{**group, TOKEN_WEIGHTS: weights}]
+        members = {number: self.member(fitting[number]) for number in sorted(used)}
+        self.counts.update(groups=1, repeated=len(whole) - 1, members=len(members))
+        self.counts["cut_off"] += sum(not member["finished"] for member in members.values())
+        self.counts.update(f"side/{member['side']:+d}" for member in members.values())
+        return [self.row(problem_id, at, messages, draw, members, fitting) for at, draw in enumerate(whole)]
+
+    def row(
+        self,
+        problem_id: str,
+        at: int,
+        messages: list[Row],
+        draw: list[int],
+        members: dict[int, Row],
+        traces: dict[int, Row],
+    ) -> Row:
+        """A row of GROUP: the problem's group number `at`, of the members that the draw names."""
+        key = order_key(self.grouping.settings.seed, problem_id if at == 0 else f"{problem_id}/{at}")
+        group = {
+            "group_id": f"{key}/{problem_id}" if at == 0 else f"{key}/{problem_id}/{at}",
+            "problem_id": problem_id,
+            "prompt": messages,
+            "members": [members[number] for number in draw],
+        }
+        drawn = [traces[number] for number in draw]
+        if self.grouping.weighing is not None:
+            group[TOKEN_WEIGHTS] = [trace["weights"] if self.is_weighed(trace) else None for trace in drawn]
+        if names := [reading.name for reading in self.grouping.readings]:
+            group[TOKEN_COLUMNS] = [
+                {"name": name, "values": [trace["columns"][name] for trace in drawn]} for name in names
+            ]
+        return group
 
     def is_weighed(self, trace: Row) -> bool:
         """Whether the tokens of a sample are weighed as the member that it becomes."""
@@ -135,6 +183,8 @@ class _Maker:
             return reason
         if trace["weights"] is None and self.is_weighed(trace):
             return NO_WEIGHTS
+        if lacking := next((name for name, values in trace["columns"].items() if values is None), None):
+            return f"no_{lacking}"
         tokens = self.answers.count_tokens(first, finished=finished or len(turns) > 1)
         tokens += sum(len(plain_ids(turn["content"], self.tokenizer)) for turn in turns[1:])
         return "too_long" if tokens > self.grouping.max_response_tokens else None

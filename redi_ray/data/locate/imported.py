@@ -57,4 +57,9 @@ def start(work: Work, name: str) -> Find:
     return find
 
 
-IMPORTED = Locator(start, prepare, outside=lambda settings: NUMBERS.outside(_numbers(settings)))
+IMPORTED = Locator(
+    start,
+    prepare,
+    outside=lambda settings: NUMBERS.outside(_numbers(settings)),
+    look=lambda settings, where: NUMBERS.look(_numbers(settings), where),
+)

@@ -25,6 +25,7 @@ from redi_ray.data.sample.asking import ask_about, asking
 from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import CUT_OFF
 from redi_ray.store import parquet, storage
+from redi_ray.text.dialogue import spoken
 from redi_ray.text.step_judgement import read_labels, steps_prompt
 
 JUDGED = "judged"
@@ -45,9 +46,13 @@ class StepQuestions:
 
     def prompt(self, row: Mapping[str, Any], special_tokens: Collection[str]) -> str:
         """See `steps_prompt`."""
-        texts = steps_of(row, self.settings).texts
-        said = {"problem": row["problem"], "answer": row["answer"] or "", "steps": texts}
-        return steps_prompt(self.judge, **said, special_tokens=special_tokens)
+        return steps_prompt(
+            self.judge,
+            problem=spoken(row["problem"]),
+            answer=row["answer"] or "",
+            steps=steps_of(row, self.settings).texts,
+            special_tokens=special_tokens,
+        )
 
 
 def prepare(work: Work, bar: Bar) -> dict[str, Any]:

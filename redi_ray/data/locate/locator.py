@@ -112,6 +112,9 @@ class Locator:
     """Done before any shard: asks models. What is to be said of it in the manifest. Called again it goes on where it was."""
     outside: Callable[[Any], Any] = lambda settings: None
     """What of the world outside decides the labels, for the key."""
+    look: Callable[[Any, str], None] = lambda settings, where: None
+    """Before anything starts: raise DataError where what it reads of the user's files is not there, or is of no use. where: the
+    settings' place in the config."""
     needs_answer: Callable[[Any], bool] = lambda settings: False
     """Whether a sample needs a reference answer."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.prompts import END_THINK, PromptSettings
 from redi_ray.config.tools import ToolSettings
 from redi_ray.data.sample.endpoint import ChatClient
 from redi_ray.data.sample.endpoint_wire import Answer, Parameters, Refusal, ToolCall
@@ -52,11 +52,19 @@ def written(call: ToolCall, marks: Marks) -> str:
     return f"{opening}{argument}{closing}"
 
 
-def stopped_at(text: str, finish: str | None, marks: Marks) -> str | None:
-    """The closing mark that the server stopped at and left out, if it did."""
-    if finish != "stop" or first_call(text, marks) is not None:
+def stopped_at(text: str, finish: str | None, marks: Marks, begin: int = 0) -> str | None:
+    """The closing mark that the server stopped at and left out, if it did. begin: as of `first_call`."""
+    if finish != "stop" or first_call(text, marks, begin) is not None:
         return None
-    return next((stop for stop in stops(marks) if first_call(text + stop, marks) is not None), None)
+    return next((stop for stop in stops(marks) if first_call(text + stop, marks, begin) is not None), None)
+
+
+def behind_thought(text: str, answer: Answer) -> int:
+    """Where in a turn the answer begins whose reasoning the server keeps apart: code in that is a draft, and no call."""
+    if not answer.reasoning.strip():
+        return 0
+    _, tag, behind = text.rpartition(END_THINK)
+    return len(text) - len(behind) if tag else len(text)
 
 
 class Conversation:
@@ -72,16 +80,21 @@ class Conversation:
 
     def add_answer(self, answer: Answer, text: str, finish: str | None) -> Call | None:
         """Take up an answer; its call, if one is to be answered. text: with the reasoning and the forced prefix."""
+        begin, self.asked = behind_thought(text, answer), None
+        stopped = stopped_at(text, finish, self.tools.calls, begin)
         said: dict[str, Any] = {"role": ASSISTANT, "content": answer.text}
-        stopped, self.asked = stopped_at(text, finish, self.tools.calls), None
         if answer.calls:  # one at a time, as in text
             stopped, self.asked = None, answer.calls[0]
-            text += ("\n" if text.strip() else "") + written(self.asked, self.tools.calls)
+            text += "\n" if text.strip() else ""
+            begin = len(text)
+            text += written(self.asked, self.tools.calls)
             said |= {"tool_calls": [self.asked.as_sent()]}
-        elif stopped is not None:
-            said["content"] += stopped
+        call = self.drawn.add_turn(text, stopped, finish, answer.completion_tokens, answer.prompt_tokens, begin)
+        if self.asked is None and call is not None:  # what the trace has cut away is not sent back
+            whole, left = answer.text + (stopped or ""), len(text + (stopped or "")) - call.end
+            said["content"] = whole[: len(whole) - left]
         self.messages.append(said)
-        return self.drawn.add_turn(text, stopped, finish, answer.completion_tokens, answer.prompt_tokens)
+        return call
 
     def add_output(self, text: str) -> None:
         """Take up what the tool gave back."""

@@ -92,15 +92,18 @@ class Engine:
         return self._call(partial(self._use, model, settings, prompts))
 
     def submit(self, requests: pa.Table, sampling: Sampling, prompt: PromptSettings) -> Future[pa.Table]:
-        """REQUEST rows -> COMPLETION rows in the same order. EngineDied where vLLM fails, which then goes on with nothing."""
-        assert self.held is not None, "use() comes first"
+        """REQUEST rows -> COMPLETION rows in the same order. EngineDied where vLLM fails, which then goes on with nothing, or has
+        failed since `use`."""
+        held, llm = self.held, self.llm
+        if held is None:
+            raise EngineDied("vLLM has failed on what others had asked")
         names = [name for name in (*REQUEST.names, BEGUN) if name in requests.column_names]
         rows = requests.select(names).to_pylist()
         if sampling.tools is None:
-            block = (WordsBlock if sampling.words else Block)(rows, self.held, sampling, prompt)
+            block = (WordsBlock if sampling.words else Block)(rows, held, sampling, prompt)
         else:
-            room = self.llm.llm_engine.vllm_config.model_config.max_model_len
-            block = TurnBlock(rows, self.held, sampling, prompt, self._tools(sampling.tools.sandbox), room)
+            room = llm.llm_engine.vllm_config.model_config.max_model_len
+            block = TurnBlock(rows, held, sampling, prompt, self._tools(sampling.tools.sandbox), room)
             block.later, block.ask = self._call, partial(self._add, block)
         self._call(partial(self._enter, block, block.asked())).add_done_callback(block.fail_with)
         return block.future
@@ -161,9 +164,15 @@ class Engine:
         name = str(next(self._ids))
         try:
             self.llm.llm_engine.add_request(name, {"prompt_token_ids": ids}, parameters)
-            self._open[name] = partial(block.answer, place)
+            self._open[name] = partial(self._answer, block, place)
         except refusals() as error:
             block.refuse(place, error)
+
+    def _answer(self, block: Block, place: int, output: Any) -> None:
+        try:
+            block.answer(place, output)
+        except Exception as error:  # it would end this thread, and all would wait for ever
+            block.fail(error)
 
     def _fail(self, error: EngineDied | NotWanted) -> None:
         self._open.clear()

@@ -64,10 +64,10 @@ class EngineActor:
 
     async def answer(self, order: Order, requests: pa.Table) -> pa.Table:
         """REQUEST rows -> COMPLETION rows."""
-        async with self.turn:
-            await self._use(order, requests["problem"].slice(0, PARITY_PROMPTS).to_pylist())
-            answers = self.engine.submit(requests, order.sampling, order.prompt)
         try:
+            async with self.turn:
+                await self._use(order, requests["problem"].slice(0, PARITY_PROMPTS).to_pylist())
+                answers = self.engine.submit(requests, order.sampling, order.prompt)
             return await asyncio.wrap_future(answers)
         except EngineDied as error:
             tell(f"an engine ends, and its requests are asked again: {error}")

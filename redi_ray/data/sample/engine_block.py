@@ -61,10 +61,9 @@ class Block:
         }
         self._take(place, told)
 
-    def refuse(self, place: int, error: Exception) -> None:
-        """A request that no engine takes; it is not asked again."""
-        detail = f"{type(error).__name__}: {error}"
-        self._take(place, {"failure": "refused_by_engine", "detail": detail, "retry": False})
+    def refuse(self, place: int, error: Exception, reason: str = "refused_by_engine") -> None:
+        """A request that no engine takes, or that cannot be asked; it is not asked again."""
+        self._take(place, {"failure": reason, "detail": f"{type(error).__name__}: {error}", "retry": False})
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done():

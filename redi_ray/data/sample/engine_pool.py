@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -86,9 +86,10 @@ def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[i
     if wanted > low:
         idle = min(wanted, _count_idle(settings))
         wanted = max(low, idle + _room_for(wanted - idle, [AROUND], _demand(settings)))
-    processes = [_take(settings) for _ in range(wanted)]
-    number = next(_leases)
+    processes, number = list[Process](), next(_leases)
     try:
+        for _ in range(wanted):
+            processes.append(_take(settings))
         yield number, [process.actor for process in processes]
     except BaseException:
         for process in processes:
@@ -117,14 +118,21 @@ def make_room(demands: Iterable[Demand]) -> None:
         kinds = Counter(process.kind for process in _idle)
     if not kinds:
         return
-    left = []
-    for wanted in demands:
-        served = kinds[_kind(wanted.engine)] if wanted.engine is not None else 0
-        left.append(replace(wanted, pieces=wanted.pieces[served:]))
-        if wanted.engine is not None:
-            kinds[_kind(wanted.engine)] -= min(served, len(wanted.pieces))
-    if not _fits(left):
+    if not _fits(list(not_served(demands, kinds))):
         end_idle()
+
+
+def not_served(demands: Iterable[Demand], idle: Mapping[str, int]) -> Iterator[Demand]:
+    """What of the demands is left when idle engines, so many of each kind, have taken theirs."""
+    left = Counter(idle)
+    for wanted in demands:
+        if wanted.engine is None:
+            yield wanted
+            continue
+        each, kind = len(wanted.engine.pieces), _kind(wanted.engine)
+        served = min(left[kind], len(wanted.pieces) // each)
+        left[kind] -= served
+        yield replace(wanted, pieces=wanted.pieces[served * each :])
 
 
 def _fits(demands: Sequence[Demand]) -> bool:

@@ -14,12 +14,11 @@ from redi_ray.cluster.notices import tell
 from redi_ray.config.engine_limits import SchedulerLimits
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.engines import engine_kwargs
+from redi_ray.modeling.limits import FLOAT32
 
 WEIGHTS_ONLY = ("generation_config.json", "manifest.json", "model.safetensors.index.json")
 """Small files of a model's folder that may differ where weights are reloaded."""
 WATCH_SECONDS = 0.5
-FLOAT32 = 4
-"""Bytes; transformers scores the check of reloaded weights in this type."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def parameters_of(path: str) -> int:
 
 
 def room_for_check(path: str) -> bool:
-    """Whether this machine has memory for transformers to load the weights, in float32."""
+    """Whether this machine has memory for transformers to load the weights, in float32, in which it scores the check."""
     import psutil
 
     return psutil.virtual_memory().available > 1.5 * FLOAT32 * parameters_of(path)

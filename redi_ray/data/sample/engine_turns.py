@@ -15,6 +15,7 @@ from redi_ray.data.sample.engines import sampling_params
 from redi_ray.data.sample.samples import Sampling, turn_seed
 from redi_ray.data.sample.turns import Drawn
 from redi_ray.text.prompts import to_messages
+from redi_ray.text.templates import PromptError
 from redi_ray.text.tool_calls import stops
 from redi_ray.text.turns import opened_ids
 from redi_ray.tools.sandbox import Sandbox, ToolOutput
@@ -89,5 +90,7 @@ class TurnBlock(Block):
                 self.later(partial(self._take, place, drawn.completion()))
             else:
                 self.later(partial(self.ask, place, ids, self._parameters(place)))
+        except (ValueError, PromptError) as error:  # the template does not take what was said
+            self.later(partial(self.refuse, place, error, "turns_not_encodable"))
         except BaseException as error:  # a callback that raises is not heard
             self.fail(error)

@@ -1,8 +1,9 @@
 """Sampling with vLLM: leased engines under Ray Data.
 
-One row is one sample (the engine's own `n` would keep the first output only), with a seed of its own, so a sample does
-not depend on which others are in flight or on which replica it lands. Prompts go in as token ids, the very ids that
-training uses. An engine whose process dies is started again by Ray and asked the same requests again, which have their
+One row is one sample (the engine's own `n` would keep the first output only), with a seed of its own, so what is drawn does not
+depend on which others are in flight or on which replica it lands, as far as the engine's numbers do not. On a CPU with one thread
+they do not: log-probs are equal to the bit whatever shares a step, in float32 and bfloat16. Prompts go in as token ids, the very
+ids that training uses. An engine whose process dies is started again by Ray and asked the same requests again, which have their
 seeds, so that the same texts come out.
 """
 

@@ -34,20 +34,28 @@ class Drawn:
         return left if self.tools.max_turn_tokens is None else min(left, self.tools.max_turn_tokens)
 
     def add_turn(
-        self, text: str, stopped: str | None, reason: str | None, tokens: int | None, prompt_tokens: int | None
+        self,
+        text: str,
+        stopped: str | None,
+        reason: str | None,
+        tokens: int | None,
+        prompt_tokens: int | None,
+        begin: int = 0,
     ) -> Call | None:
         """Take up a turn of the model's; its call, if a tool is to answer it, or None where the trace has ended.
 
         text: behind the prefix. stopped: the text at which the model was stopped, if one was, which follows `text`. reason: as
-        FINISH_REASONS. prompt_tokens: that it saw. Counts are null where nobody counts.
+        FINISH_REASONS. prompt_tokens: that it saw. Counts are null where nobody counts. begin: no character before calls.
         """
         self.counted = self.counted and tokens is not None and prompt_tokens is not None
         self.tokens, self.prompt_tokens = self.tokens + (tokens or 0), self.prompt_tokens + (prompt_tokens or 0)
         self.finish = reason
-        call = first_call(text + (stopped or ""), self.tools.calls)
+        call = first_call(text + (stopped or ""), self.tools.calls, begin)
         final = self.tools.final is not None and self.tools.final in text
-        if call is not None:
-            text = (text + (stopped or ""))[: call.end]
+        if (
+            call is not None
+        ):  # what follows a call was written without its output; where it ends the trace, it is the answer
+            text = (text + (stopped or ""))[: max(call.end, len(text)) if final else call.end]
         self.turns.append({"role": ASSISTANT, "content": self.prefix + text})
         if call is None or final:
             return None

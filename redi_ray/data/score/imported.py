@@ -25,6 +25,8 @@ from redi_ray.store.contents import content_of
 ROWS_AT_A_TIME = 10_000
 LOOKED_AT = 200
 """Rows that are looked at before anything starts."""
+TOLD = "the paths of a step"
+"""What messages call the files where they do not know whose they are."""
 
 
 def look(settings: ImportedScorer, where: str) -> None:
@@ -72,7 +74,7 @@ def prepare(settings: ImportedScorer, asked: Asked) -> dict[str, Any]:
     return {"files": told | {"rejected": dict(rejects.reasons)}}
 
 
-def _files(settings: ImportedScorer, told: str = "a scorer's paths") -> Iterator[Row]:
+def _files(settings: ImportedScorer, told: str = TOLD) -> Iterator[Row]:
     uris = expand_paths(settings.paths, told)
     for uri, name in zip(uris, short_names(uris), strict=True):
         yield from file_rows(uri, name=name)
@@ -133,6 +135,9 @@ def start(settings: ImportedScorer, asked: Asked) -> Values:
     return values
 
 
-IMPORTED = Scorer(
-    (), start, prepare, outside=lambda settings: [content_of(path) for path in expand_paths(settings.paths)]
-)
+def outside(settings: ImportedScorer) -> list[str]:
+    """What the files hold."""
+    return [content_of(path) for path in expand_paths(settings.paths, TOLD)]
+
+
+IMPORTED = Scorer((), start, prepare, outside, look)

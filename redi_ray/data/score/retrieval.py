@@ -10,16 +10,18 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from redi_ray.config.scorers import RetrievalScorer
+from redi_ray.data.score.imported import LOOKED_AT
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.data.sources.folders import expand_paths, short_names
-from redi_ray.data.sources.readers import DataError, file_rows
+from redi_ray.data.sources.readers import DataError, Row, file_rows
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shards import RejectWriter
 from redi_ray.data.sources.values import read_id
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 WORD = re.compile(r"[^\W_]+")
 IDS = "ids.json"
+TOLD = "the corpus of a step"
+"""What messages call the files where they do not know whose they are."""
 
 
 def words(text: str) -> list[str]:
@@ -104,24 +108,57 @@ def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
     return {"corpus": {"documents": len(index.ids), "rejected": dict(rejects.reasons)}}
 
 
-def _documents(settings: RetrievalScorer, rejects: RejectWriter) -> Iterator[tuple[str, str]]:
-    uris = expand_paths(settings.corpus, "a scorer's corpus")
+def look(settings: RetrievalScorer, where: str) -> None:
+    """Raise DataError where the corpus is not there, or none of its first rows has an id and a text."""
+    first, seen = "", 0
+    for row in islice(_files(settings, f"{where}.corpus"), LOOKED_AT):
+        seen += 1
+        found = _document(settings, row)
+        if isinstance(found, Document):
+            return
+        first = first or f"{row.where}: {found.reason}, {found.detail}"
+    raise DataError(f"{where}: none of the first {seen} rows has an id and a text; {first}")
+
+
+def _files(settings: RetrievalScorer, told: str = TOLD) -> Iterator[Row]:
+    uris = expand_paths(settings.corpus, told)
     for uri, name in zip(uris, short_names(uris), strict=True):
-        for row in file_rows(uri, name=name):
-            if row.value is None:
-                rejects.add(row.where, "unreadable_row", row.error, row.raw)
-                continue
-            key, text = read_id(lookup(row.value, settings.id)), lookup(row.value, settings.text)
-            if key is None:
-                rejects.add(
-                    row.where, "no_id", f"column `{settings.id}`; the row has {', '.join(row.value)}", row.value
-                )
-            elif not isinstance(text, str) or not text.strip():
-                rejects.add(
-                    row.where, "no_text", f"column `{settings.text}`; the row has {', '.join(row.value)}", row.value
-                )
-            else:
-                yield key, text
+        yield from file_rows(uri, name=name)
+
+
+class Document(NamedTuple):
+    """What is searched, and what it is called."""
+
+    key: str
+    text: str
+
+
+class Unfit(NamedTuple):
+    """Why a row is no document."""
+
+    reason: str
+    detail: str
+
+
+def _documents(settings: RetrievalScorer, rejects: RejectWriter) -> Iterator[Document]:
+    for row in _files(settings):
+        found = _document(settings, row)
+        if isinstance(found, Document):
+            yield found
+        else:
+            rejects.add(row.where, *found, row.raw if row.value is None else row.value)
+
+
+def _document(settings: RetrievalScorer, row: Row) -> Document | Unfit:
+    if row.value is None:
+        return Unfit("unreadable_row", row.error)
+    key, text = read_id(lookup(row.value, settings.id)), lookup(row.value, settings.text)
+    there = ", ".join(row.value)
+    if key is None:
+        return Unfit("no_id", f"column `{settings.id}`; the row has {there}")
+    if not isinstance(text, str) or not text.strip():
+        return Unfit("no_text", f"column `{settings.text}`; the row has {there}")
+    return Document(key, text)
 
 
 def wanted_ids(answer: str | None) -> list[str]:
@@ -163,5 +200,6 @@ RETRIEVAL = Scorer(
     ("completion", "answer"),
     start,
     prepare,
-    outside=lambda settings: [content_of(path) for path in expand_paths(settings.corpus)],
+    outside=lambda settings: [content_of(path) for path in expand_paths(settings.corpus, TOLD)],
+    look=look,
 )

@@ -45,4 +45,7 @@ class Scorer:
     """Done once, in a task of its own, before any shard; what is to be said of it in the manifest."""
     outside: Callable[[Any], Any] = lambda settings: None
     """What of the world outside decides the values, for the key."""
+    look: Callable[[Any, str], None] = lambda settings, where: None
+    """Before anything starts: raise DataError where what it reads of the user's files is not there, or is of no use. where: the
+    settings' place in the config."""
     schema: Callable[[Any], pa.Schema] = lambda settings: SCORE

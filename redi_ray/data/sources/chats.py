@@ -1,9 +1,9 @@
 """Text that data keep as a chat: messages of {role, content} or {from, value}, as lists, one message, JSON or Python text, or
 Anthropic's transcripts (`\n\nHuman: ...\n\nAssistant: ...`).
 
-A problem is the one user turn, a completion the one assistant turn, or all turns after the problem. What would be lost is
-refused with a reason: more turns of a problem, calls of tools outside of the text, and a system turn, since the trace may depend
-on it and is trained with ours. Imported sets keep all turns (`read_turns`).
+A problem is the last user turn with all that stands before it, a completion the one assistant turn, or all turns after the
+problem. What would be lost is refused with a reason: turns of tools in a problem, calls of tools outside of the text, and a
+system turn, since the trace may depend on it and is trained with ours. Imported sets keep all turns (`read_turns`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.values import BadValue
 from redi_ray.text.blocks import with_blocks_apart
+from redi_ray.text.dialogue import as_problem
 from redi_ray.text.prompts import fold_reasoning
 
 Role = Literal["user", "assistant"]
@@ -57,12 +58,39 @@ def read_text(value: Any, role: Role) -> str | None:
     if names not in (["user"], ["assistant"], ["user", "assistant"]):
         raise BadChat(
             "several_turns",
-            f"the chat has the turns {', '.join(names) or '(none)'}; only one question and one answer fit",
+            f"the chat has the turns {', '.join(names) or '(none)'}; only one question and one answer fit here",
         )
     found = dict(turns)
     if role not in found:
         raise BadChat("no_such_turn", f"the chat has no {role} turn, only {', '.join(names)}; name another column")
     return found[role]
+
+
+def read_problem(value: Any) -> str | None:
+    """The problem of a column: a text, or the last question of a chat with what went before (`redi_ray.text.dialogue`), whose
+    answer may follow; None if it is neither text nor a chat. Raises BadChat where turns would be lost."""
+    chat = as_chat(value)
+    turns = [] if chat is None else _turns(chat)
+    if sum(name == "user" for name, _ in turns) < 2:
+        return read_text(value, "user")
+    names = [name for name, _ in turns]
+    if set(names) - {"user", "assistant"} or any(one == other for one, other in pairwise(names)) or names[0] != "user":
+        raise BadChat(
+            "several_turns",
+            f"the chat has the turns {', '.join(names)}; before its last question only questions and answers fit, in turn. Make "
+            "turns in a row one, put a tool's word into the text; a chat that is to be learnt from whole belongs to a step "
+            "`import`",
+        )
+    asked = turns if names[-1] == "user" else turns[:-1]
+    return as_problem([{"role": name, "content": text} for name, text in asked])
+
+
+def behind_problem(value: Any) -> Any:
+    """What of a chat follows the problem that `read_problem` has read of it; other values as they are."""
+    chat = as_chat(value)
+    if chat is None or sum(_turn(message)[0] == "user" for message in chat) < 2:
+        return value
+    return [message for message in chat[-1:] if _turn(message)[0] == "assistant"]
 
 
 @dataclass(frozen=True)

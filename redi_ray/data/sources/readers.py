@@ -90,15 +90,15 @@ def file_rows(
                 yield from _json_rows(uri, name, stream, wanted)
 
 
-def first_columns(uri: str, until: Collection[str] = (), rows: int = LOOKED_AT) -> list[str]:
+def first_columns(uri: str, until: Collection[str] = ()) -> list[str]:
     """The column names of a Parquet file, or the keys in the first rows of another; [] if none can be read.
 
-    Looks no further once all of `until` are among them, and at `rows` rows at most: JSON need not write a null.
+    Looks no further once all of `until` are among them, and at LOOKED_AT rows at most: JSON need not write a null.
     """
     if open_data(uri).kind == "parquet":
         return list(_parquet_file(uri).schema_arrow.names)
     found: dict[str, None] = {}
-    for row in itertools.islice(file_rows(uri), rows):
+    for row in itertools.islice(file_rows(uri), LOOKED_AT):
         found |= dict.fromkeys(row.value or ())
         if until and found.keys() >= set(until):
             break

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
-from redi_ray.data.sources.chats import Answer, BadChat, is_chat, joined, read_completion, read_text
+from redi_ray.data.sources.chats import Answer, BadChat, behind_problem, is_chat, joined, read_completion, read_problem
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED
 from redi_ray.text.finish import finish_reason
@@ -67,7 +67,7 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     if found is None:
         return Refused("no_problem", _missing(row, columns.problem))
     try:
-        problem = read_text(found, "user")
+        problem = read_problem(found)
     except BadChat as error:
         return Refused(error.reason, f"column `{columns.problem}`: {error}")
     if problem is None or not problem.strip():
@@ -123,6 +123,8 @@ def _parse_traces(row: dict[str, Any], columns: Columns) -> tuple[list[ParsedTra
             continue
         single = not isinstance(completions, list) or is_chat(completions)
         completions = [completions] if single else completions
+        if completion_column == columns.problem:
+            completions = [behind_problem(value) for value in completions]
         count = len(completions)
         each = {name: (column, [value] if single else _each(value, count)) for name, (column, value) in told.items()}
         for what, (column, values) in each.items():

@@ -13,6 +13,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.asking import ask_about, asking
 from redi_ray.data.sample.samples import Sampler
 from redi_ray.schemas import Verdict, votes_of
+from redi_ray.text.dialogue import spoken
 from redi_ray.text.judgement import judge_prompt
 
 
@@ -77,7 +78,7 @@ class Ballots:
         """See `judge_prompt`."""
         return judge_prompt(
             self.judge,
-            problem=row["problem"],
+            problem=spoken(row["problem"]),
             answer=row["answer"],
             completion=row["completion"],
             extracted_answer=row["extracted_answer"],

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 from redi_ray.cluster.capacity import Demand
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.kinds.score import COLUMN, samples_of
 from redi_ray.pipeline.room import of_trainer
-from redi_ray.stages.contrast import Contrasting, contrast_samples
 from redi_ray.stages.run import Run
+from redi_ray.stages.token_scoring import TokenScoring, score_samples_tokens
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
-
-COLUMN = "column"
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
@@ -35,26 +34,33 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found
+    return scored(run, step, inputs, stage, ("right", "wrong"))
+
+
+def scored(run: Run, step: Step, inputs: Outputs, stage: Stage, roles: tuple[str, ...]) -> Manifest:
+    """The column of a step in which the models of these roles say something of each token. Raises DataError where no sample
+    could be scored."""
     started, of, model = time.monotonic(), inputs["of"], run.config.model
-    root = of.table("verified")
-    how = Contrasting(
+    table = samples_of(of)
+    root = of.table(table)
+    how = TokenScoring(
+        step=step.kind,
         samples=storage.resolve(root),
         out_uri=storage.resolve(stage.uri),
-        right=inputs["right"].facts["export"],
-        wrong=inputs["wrong"].facts["export"],
+        models={role: inputs[role].facts["export"] for role in roles},
         tokenizer=inputs["base"].facts["export"],
         settings=step.settings,
         prompt=model.prompt,
         overrides=model.overrides,
         train=run.config.redi.train,
     )
-    names = [shard.removeprefix(root).lstrip("/") for shard in of.files("verified")]
-    counts = contrast_samples(names, how, run.config.resources.trainer)
-    told = {name: counts.pop(name) for name in ("in", "scored", "tokens", "critical")}
-    if not told["scored"]:
+    names = [shard.removeprefix(root).lstrip("/") for shard in of.files(table)]
+    counts = score_samples_tokens(names, how, run.config.resources.trainer)
+    told = {name: counts.pop(name) for name in ("in", "scored", "tokens", "critical") if name in counts}
+    if not told.get("scored"):
         raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {dict(counts)}")
     facts = {"name": step.name, "grain": "token", "without": told["in"] - told["scored"], "left_out": dict(counts)}
-    facts |= {name: told[name] for name in ("scored", "tokens", "critical")}
+    facts |= {name: told[name] for name in ("scored", "tokens", "critical") if name in told}
     return run.publish(stage, started, counts={"in": told["in"], "out": told["in"]}, facts=facts)
 
 

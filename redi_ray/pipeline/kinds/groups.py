@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand, demand
-from redi_ray.config.group_steps import TokenWeights
+from redi_ray.config.group_steps import GroupSettings, TokenWeights
 from redi_ray.data.groups.make import make_groups, plan
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.readers import DataError
-from redi_ray.data.weights import Weighing
+from redi_ray.data.weights import Reading, Weighing
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.pipeline.kinds.kind import MANY, Kind, Outputs, Places
 from redi_ray.stages.run import Run
@@ -25,6 +25,8 @@ BY = "column "
 """Begins an input that is a column, before what the settings call it."""
 WEIGHTS = "weights"
 """The input that is a column of token weights."""
+TOKENS = "tokens "
+"""Begins an input that is a column which an objective reads, before the name that it reads it by."""
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
@@ -55,6 +57,7 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         scores=tuple((name, beside(name)) for name in settings.scores),
         spans=None if settings.spans is None else beside(settings.spans),
         weighing=weighing_of(run, settings.weights, of, inputs),
+        readings=readings_of(run, settings, of, inputs),
     )
     resources = run.config.resources
     made = make_groups(grouping, resources.curate_workers, resources.cpu_label_selector)
@@ -63,9 +66,10 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
             f"{step.name}: no group is left of {made.problems} problems: {made.problems_dropped}; samples left out: "
             f"{made.dropped}. Look at its rewards, rates and `least`"
         )
-    counts = {"in": made.traces, "out": made.members, "groups": made.groups}
+    counts = {"in": made.traces, "out": made.members, "groups": made.groups + made.repeated}
     names = ("problems", "problems_dropped", "sides", "cut_off", "pass_rates")
     facts = {name: value for name, value in asdict(made).items() if name in names}
+    facts |= {"repeated": made.repeated} if made.repeated else {}
     return run.publish(stage, started, counts=counts, dropped=made.dropped, facts=facts)
 
 
@@ -79,9 +83,21 @@ def weighing_of(run: Run, settings: TokenWeights | None, samples: Manifest, inpu
     """The column that weighs the samples' tokens, for the base model's tokenizer."""
     if settings is None:
         return None
+    return Weighing(settings, column_shards(samples, inputs[WEIGHTS]), base_tokenizer(run, inputs))
+
+
+def readings_of(run: Run, settings: GroupSettings, samples: Manifest, inputs: Outputs) -> tuple[Reading, ...]:
+    """The columns that objectives read, in the order of their names."""
+    return tuple(
+        Reading(name, column, column_shards(samples, inputs[TOKENS + name]), base_tokenizer(run, inputs))
+        for name, column in sorted(settings.token_columns.items())
+    )
+
+
+def base_tokenizer(run: Run, inputs: Outputs) -> str:
+    """Fingerprint of the base model's tokenizer."""
     tokenizer = load_tokenizer(inputs["base"].facts["export"], run.config.model.overrides.trust_remote_code)
-    fingerprint = tokenizer_fingerprints(tokenizer)["tokenizer"]
-    return Weighing(settings, column_shards(samples, inputs[WEIGHTS]), fingerprint)
+    return tokenizer_fingerprints(tokenizer)["tokenizer"]
 
 
 def room(run: Run, step: Step) -> list[Demand]:

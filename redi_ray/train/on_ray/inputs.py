@@ -103,7 +103,9 @@ def fingerprint(orders: Orders, arrays: Sequence[Path], who: Distributed) -> dic
     settings = {name: value for name, value in asdict(orders.settings).items() if name not in NOT_LEARNING}
 
     def add_up() -> list[dict[str, Any]]:
-        return [{p.name: checksum(p) for p in sorted(folder.glob("*.npy"))} for folder in arrays]
+        return [
+            {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*.npy"))} for folder in arrays
+        ]
 
     sums = together(lambda: add_up() if who.rank == 0 else [])
     return from_rank_zero(

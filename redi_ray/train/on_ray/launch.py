@@ -30,10 +30,9 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
-from redi_ray.modeling.limits import count_parameters
 from redi_ray.store import storage
 from redi_ray.train.on_ray.orders import REFUSED, STOP, Development, Orders
-from redi_ray.train.on_ray.room import fits_on_one_node, rank_bytes
+from redi_ray.train.on_ray.room import resources_of_rank, told_of_ranks
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
 
@@ -106,9 +105,9 @@ def launch_training(
     out_uri = storage.resolve(out_uri)
     if (finished := read_outcome(out_uri)) is not None:
         return finished
-    model_path, (fewest, most) = resolve_model(model_path), trainer.pool
+    model_path = resolve_model(model_path)
     resources = resources_of_rank(model_path, trainer, overrides)
-    require_room(f"workers of {name}", [resources] * fewest, trainer.label_selector)
+    require_room(f"workers of {name}", [resources] * trainer.pool[0], trainer.label_selector)
     orders = Orders(
         model_path=model_path,
         overrides=overrides,
@@ -118,29 +117,15 @@ def launch_training(
         settings=settings,
         out_uri=out_uri,
         name=name,
-        threads=max(1, int(trainer.cpus_per_worker)),
-        trackers=tuple(trainer.trackers),
-        watch_nodes=not fits_on_one_node(resources, most),
-        fewest_ranks=fewest,
-        grows=fewest < most,
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
         keep_float32=keep_float32,
+        **told_of_ranks(trainer, resources),
     )
     run_on_ray(orders, trainer, resources, callbacks)
-    outcome = read_outcome(out_uri)
-    if outcome is None:
+    if (outcome := read_outcome(out_uri)) is None:
         raise TrainError(f"{out_uri}: the workers ended without an export")
     return outcome
-
-
-def resources_of_rank(model_path: str, trainer: TrainerSettings, overrides: ModelOverrides) -> dict[str, float]:
-    """What Ray sets aside for one rank; bytes of memory too, where the model's size can be told."""
-    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
-    if (parameters := count_parameters(model_path)) is not None:
-        held = rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, overrides.lora is not None)
-        resources["memory"] = held
-    return resources
 
 
 def scaling_of(trainer: TrainerSettings, resources: Mapping[str, float]) -> ScalingConfig:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-FLOAT32 = 4
-"""Bytes."""
+from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.training import ModelOverrides
+from redi_ray.modeling.limits import FLOAT32, count_parameters
 
 
 def rank_bytes(parameters: int, num_workers: int, use_gpu: bool, adapters: bool) -> int:
@@ -21,3 +23,24 @@ def fits_on_one_node(resources: Mapping[str, float], num_workers: int) -> bool:
 
     room = ray.cluster_resources()
     return len(ray.nodes()) == 1 and all(room.get(name, 0) >= n * num_workers for name, n in resources.items())
+
+
+def told_of_ranks(trainer: TrainerSettings, resources: Mapping[str, float]) -> dict[str, Any]:
+    """What workers are told of how many they are and how they run."""
+    fewest, most = trainer.pool
+    return {
+        "threads": max(1, int(trainer.cpus_per_worker)),
+        "trackers": tuple(trainer.trackers),
+        "watch_nodes": not fits_on_one_node(resources, most),
+        "fewest_ranks": fewest,
+        "grows": fewest < most,
+    }
+
+
+def resources_of_rank(model_path: str, trainer: TrainerSettings, overrides: ModelOverrides) -> dict[str, float]:
+    """What Ray sets aside for one rank; bytes of memory too, where the model's size can be told."""
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    if (parameters := count_parameters(model_path)) is not None:
+        held = rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, overrides.lora is not None)
+        resources["memory"] = held
+    return resources

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from curation_runs import Rows, plan, read_out, run_here, trace
+from curation_runs import PROMPT, Rows, plan, read_out, run_here, trace
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.beginnings import check_beginnings, check_thoughts, complaint
 from redi_ray.data.sources.readers import DataError
-from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.modeling.tokenizer import character_tokenizer, load_tokenizer
 from redi_ray.schemas import TRACE
 from redi_ray.store import parquet
+from redi_ray.text.dialogue import as_problem
+from redi_ray.text.prompts import to_messages
+from redi_ray.text.tokens import prompt_ids
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +145,20 @@ def test_a_thought_that_the_template_writes_and_no_trace_goes_on_from(
 def test_the_message_says_how_many():
     told = complaint(45, 50, "chosen traces", PromptSettings(), None)
     assert told.startswith("45 of 50 chosen traces do not begin with the forced prefix '<think>\\n', and")
+
+
+def test_what_went_before_the_question_is_in_the_prompt_and_not_learnt_from(tmp_path: Path, tokenizer: str):
+    """Examples, pairs, and the limit of the prompt's tokens, which counts all of it."""
+    asked = [{"role": role, "content": text} for role, text in zip(["user", "assistant", "user"], "abc", strict=True)]
+    rows = [
+        trace("p", at, verdict, f"<think>{at}", problem=as_problem(asked))
+        for at, verdict in ((0, "correct"), (1, "wrong"))
+    ]
+    _, tables = curated(tmp_path, tokenizer, rows)
+    (example,), (pair,) = tables["examples"], tables["pairs"]
+    assert [turn["content"] for turn in example["messages"][:-1]] == [turn["content"] for turn in pair["prompt"]]
+    assert [turn["role"] for turn in pair["prompt"]] == ["user", "assistant", "user"]
+    assert [turn["content"] for turn in pair["prompt"][:2]] == ["a", "b"]
+    alone = len(prompt_ids(to_messages("c", PROMPT), load_tokenizer(tokenizer, False), PROMPT))
+    _, tables = curated(tmp_path / "short", tokenizer, rows, max_prompt_tokens=alone)
+    assert tables["examples"] == []

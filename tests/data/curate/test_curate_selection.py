@@ -63,7 +63,7 @@ def test_shards_are_copied_without_the_others(tmp_path: Path) -> None:
         [trace("easy", 3, "correct")],
     ]
     uris = write_shards(tmp_path, shards)
-    kept = select(uris, uris, [], f"{tmp_path}/in", f"{tmp_path}/out", Difficulty(max_rate=0.5))
+    kept = select(uris, uris, [], [], f"{tmp_path}/in", f"{tmp_path}/out", Difficulty(max_rate=0.5))
     assert (kept.rows, kept.problems, kept.left_out) == (2, 1, {"too_easy": 4, "not_rated": 1})
     assert kept.verdicts == {"wrong": 1, "correct": 1}
     files = storage.list_files(f"{tmp_path}/out")
@@ -71,7 +71,7 @@ def test_shards_are_copied_without_the_others(tmp_path: Path) -> None:
     rows = [row for table in parquet.read_tables(files) for row in table.to_pylist()]
     before = [row for table in parquet.read_tables(uris) for row in table.to_pylist()]
     assert rows == [row for row in before if row["problem_id"] == "hard"]
-    chance = select(uris, uris, files, f"{tmp_path}/in", f"{tmp_path}/chance", RandomProblems(like="hard"))
+    chance = select(uris, uris, files, [], f"{tmp_path}/in", f"{tmp_path}/chance", RandomProblems(like="hard"))
     assert chance.problems == 1
 
 

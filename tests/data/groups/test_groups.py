@@ -77,8 +77,8 @@ def grouped(
     groups = [
         row for table in parquet.read_tables(storage.list_files(f"{folder}/out/groups")) for row in table.to_pylist()
     ]
-    assert counts.groups == len(groups)
-    assert counts.members == sum(len(group["members"]) for group in groups)
+    assert counts.groups + counts.repeated == len(groups)
+    assert counts.repeated or counts.members == sum(len(group["members"]) for group in groups)
     return counts, sorted(groups, key=lambda group: group["group_id"])
 
 
@@ -101,8 +101,9 @@ def real(test_data: Path) -> list[Rows]:
         ({"min_rate": 0.1, "max_rate": 0.7}, 7, {"too_easy": 89, "too_hard": 4}),  # S2R
         ({"max_rate": 0.79}, 13, {"too_easy": 87}),  # OREAL
         ({"min_rate": 1.0}, 86, {"too_hard": 14}),  # DPH-RL's rehearsal
+        ({"max_rate": 0.99}, 14, {"too_easy": 86}),  # and what it explores
     ],
-    ids=["both", "s2r", "oreal", "all right"],
+    ids=["both", "s2r", "oreal", "all right", "the rest"],
 )
 def test_what_papers_keep_of_real_samples(
     real: list[Rows], bpe_tokenizer: str, tmp_path: Path, settings: dict, groups: int, left_out: dict
@@ -122,6 +123,29 @@ def test_what_papers_keep_of_real_samples(
             (text.strip(), reward) for text, reward in texts[group["problem_id"]]
         ]
         assert all(m["side"] == (1 if m["reward"] else -1) for m in members)
+
+
+OREAL = [{"below": 0.2, "times": 6}, {"below": 0.6, "times": 4}, {"below": 0.8, "times": 2}]
+
+
+def test_problems_are_repeated_by_their_pass_rate(real: list[Rows], bpe_tokenizer: str, tmp_path: Path) -> None:
+    """OREAL's table gives 58 groups of 13 problems. Of one right and one wrong sample each, drawn anew for each group by the
+    seed, the four that nobody solves give none; a sample that no draw has is dropped once."""
+    counts, rows = grouped(tmp_path / "all", bpe_tokenizer, real, repeats=OREAL)
+    assert (counts.groups, counts.repeated, counts.members) == (13, 45, 13 * 8)
+    assert counts.problems_dropped == {"too_easy": 87}
+    assert len({row["group_id"] for row in rows}) == 58
+    pairs = {"repeats": OREAL, "both_sides": True, "per_side": 1}
+    counts, rows = grouped(tmp_path / "pairs", bpe_tokenizer, real, **pairs)
+    assert (counts.groups, counts.repeated) == (9, 58 - 4 * 6 - 9)
+    assert counts.dropped.keys() == {"too_few", "over_per_side", "too_easy"}
+    assert all([member["side"] for member in row["members"]].count(1) == 1 for row in rows)
+    drawn = defaultdict(set)
+    for row in rows:
+        drawn[row["problem_id"]].add(tuple(member["turns"][0]["content"] for member in row["members"]))
+    assert max(map(len, drawn.values())) > 1, "every draw is the same"
+    assert grouped(tmp_path / "again", bpe_tokenizer, real, **pairs)[1] == rows
+    assert grouped(tmp_path / "other", bpe_tokenizer, real, seed=7, **pairs)[1] != rows
 
 
 def test_caps_are_drawn_by_the_seed(real: list[Rows], bpe_tokenizer: str, tmp_path: Path) -> None:
@@ -181,6 +205,32 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     assert text[span["start"] : span["end"]] == "five"
     assert ([m["finished"] for m in group["members"]], third["spans"]) == ([True, True, False], None)
     assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
+
+
+def test_spans_lose_the_mean_of_their_peers(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """Two problems solved 1 of 2 times, one always. Values of the first and second spans of the halves' samples: 1, -1, 1, 1 and
+    1, -1 (the others have none): means .5 and 0; with 3 peers asked for, the second spans have no baseline, nor has the third
+    problem's one sample."""
+    rows = [
+        trace(name, at, verdict, "abcdef") for name in ("p", "q") for at, verdict in enumerate(("correct", "wrong"))
+    ]
+    rows.append(trace("r", 0, "correct", "abcdef"))
+    values = [[1, 1], [-1, -1], [1], [1], [-1, 1]]
+    spans = [
+        [{"turn": 0, "start": n, "end": n + 1, "label": "l", "value": float(v)} for n, v in enumerate(of)]
+        for of in values
+    ]
+    taken = {}
+    for least in (None, 2, 3):
+        _, groups = grouped(
+            tmp_path / str(least), bpe_tokenizer, [rows[:3], rows[3:]], columns={"spans": [spans[:3], spans[3:]]},
+            spans="spans", span_baseline=least, least=1,
+        )  # fmt: skip
+        groups.sort(key=lambda group: group["problem_id"])
+        taken[least] = [[span["value"] for span in member["spans"]] for group in groups for member in group["members"]]
+    assert taken[None] == values
+    assert taken[2] == [[0.5, 1], [-1.5, -1], [0.5], [0.5], [-1, 1]]
+    assert taken[3] == taken[2]
 
 
 def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:

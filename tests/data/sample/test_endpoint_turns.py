@@ -119,6 +119,45 @@ def test_calls_apart_from_the_text(ray_session: None, tmp_path: Path):
     assert [tool["function"]["name"] for tool in body["tools"]] == ["python", "calculator"]
 
 
+def test_code_in_a_thought_is_a_draft_and_what_follows_a_call_is_not_sent_back(ray_session: None, tmp_path: Path):
+    """A server that keeps the reasoning apart; and one that offers tools, whose model shows code before it calls."""
+    draft = "Maybe\n```python\nprint(1)\n```\nwill do."
+
+    def answer(body: dict[str, Any], tries: int) -> Reply:
+        chat = said(body)
+        if len(chat) > 1:
+            return completion(f"\\boxed{{{chat[-1].strip('`').split()[-1]}}}")
+        return {
+            "number 0": completion("<calculator>6*7</calculator> is 41", reasoning_content=draft),
+            "number 1": completion("It is \\boxed{5}.", reasoning_content=draft),
+            "number 2": completion("so <calculator>2+", "length", reasoning_content=draft),
+            "number 3": completion("so <calculator>1+1</calculator> and <calculator>3</calculator>"),
+        }[chat[0]]
+
+    with ChatServer(answer) as server:
+        _, traces = draw(server, tmp_path / "text")
+        sent = {said(seen.body)[0]: said(seen.body) for seen in server.seen if len(seen.body["messages"]) > 1}
+    assert traces["p0"]["turns"][0]["content"].endswith("</think>\n\n<calculator>6*7</calculator>")
+    assert draft in traces["p0"]["turns"][0]["content"]
+    assert [traces[f"p{n}"]["completion"] for n in (0, 3)] == ["\\boxed{42}", "\\boxed{2}"]
+    assert (traces["p1"]["turns"], traces["p2"]["turns"]) == (None, None)
+    assert sent == {
+        "number 0": ["number 0", "<calculator>6*7</calculator>", "```output\n42\n```"],
+        "number 3": ["number 3", "so <calculator>1+1</calculator>", "```output\n2\n```"],
+    }
+
+    def calls(body: dict[str, Any], tries: int) -> Reply:
+        chat = said(body)
+        return (
+            completion(f"\\boxed{{{chat[-1]}}}") if len(chat) > 1 else called("python", '{"code": "print(2)"}', draft)
+        )
+
+    with ChatServer(calls) as server:
+        _, traces = draw(server, tmp_path / "native", native=True)
+    assert traces["p0"]["turns"][0]["content"] == draft + "\n```python\nprint(2)\n```"
+    assert traces["p0"]["completion"] == "\\boxed{2}", "the call that came apart was answered, not the draft"
+
+
 def test_a_sandbox_that_does_not_start_is_an_error_before_anything_is_asked(ray_session: None, tmp_path: Path):
     with ChatServer(lambda body, tries: completion("1")) as server:
         with pytest.raises(SandboxError, match="no_such_module"):

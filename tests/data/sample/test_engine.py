@@ -29,6 +29,7 @@ import psutil, pyarrow as pa
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.engine import Engine, EngineDied
+from redi_ray.data.sample.engine_block import Block
 from redi_ray.data.sample.parity import parity
 from redi_ray.data.sample.samples import REQUEST, Sampling
 
@@ -45,11 +46,12 @@ def main(first, second):
     requests, told = pa.Table.from_pylist(rows, schema=REQUEST), {}
     engine = Engine()
 
-    def texts(tokens):
-        return engine.submit(requests, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
+    def texts(tokens, some=requests):
+        return engine.submit(some, Sampling(1.0, 1.0, tokens, 0), PromptSettings()).result(120)["completion"].to_pylist()
 
     engine.use(first, settings).result()
     before = texts(16)
+    told["alone"] = [text for at in range(4) for text in texts(16, requests.slice(at, 1))] == before
     told["fresh"] = parity(engine.llm, first, None, prompts).holds("float32")
     engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": second})
     told["reloaded on cpu"] = parity(engine.llm, second, first, prompts).holds("float32")
@@ -63,7 +65,17 @@ def main(first, second):
         long.result(120)
     except EngineDied as error:
         told["died"] = str(error)
+    try:
+        texts(16)
+    except EngineDied:
+        told["refused until used"] = True
     engine.use(first, settings).result()
+    taken_up, Block.answer = Block.answer, lambda *told: 1 / 0
+    try:
+        texts(16)
+    except ZeroDivisionError:
+        told["a fault of ours"] = True
+    Block.answer = taken_up
     told["after"] = texts(16) == before
     engine.abort().result()
     engine.close().result()
@@ -97,7 +109,9 @@ def test_wrong_weights_are_noticed_and_a_dead_core_is_replaced(models: tuple[str
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found.pop("died").startswith("vLLM failed: ")
-    assert found == {"fresh": True, "reloaded on cpu": False, "again": True, "cores": 1, "after": True, "left": 0}
+    assert found.pop("alone"), "a sample does not depend on what shares its steps"
+    assert found == {"fresh": True, "reloaded on cpu": False, "again": True, "cores": 1, "refused until used": True,
+                     "a fault of ours": True, "after": True, "left": 0}  # fmt: skip
 
 
 def test_the_check_tells_the_new_weights_from_the_old():

@@ -287,6 +287,38 @@ def test_a_pool_that_may_grow_leaves_room_for_what_hands_it_its_work(ray_session
         assert len(engines) == 2, "which have 256 places each"
 
 
+def test_a_lease_that_fails_half_way_holds_nothing(ray_session: None, monkeypatch: pytest.MonkeyPatch):
+    engine_pool.end_idle()
+    total = sum(node["Resources"].get("CPU", 0) for node in alive_nodes())
+    wait_until(lambda: free_cpus() == total)
+    start, begun = engine_pool._start, []
+
+    def start_once(*told: object) -> engine_pool.Process:
+        if begun:
+            raise RuntimeError("the second does not begin")
+        begun.append(start(*told))
+        return begun[0]
+
+    monkeypatch.setattr(engine_pool, "_start", start_once)
+    with pytest.raises(RuntimeError, match="second"), engine_pool.lease(EngineSettings(device="cpu", concurrency=2)):
+        pass
+    assert len(begun) == 1
+    wait_until(lambda: free_cpus() == total)
+
+
+def test_an_idle_engine_takes_all_pieces_of_a_replica():
+    """One that vLLM spreads over nodes has a piece for each GPU, and would else be ended to make room for itself."""
+    settings = EngineSettings(
+        device="gpu", tensor_parallel_size=4, engine_kwargs={"distributed_executor_backend": "ray"}
+    )
+    wanted = replace(demand("engines", settings.pieces * 2, {}), engine=settings)
+    kind = engine_pool._kind(settings)
+    left = [len(one.pieces) for idle in (0, 1, 2, 3) for one in engine_pool.not_served([wanted], {kind: idle})]
+    assert left == [8, 4, 0, 0]
+    small = demand("small", [{"CPU": 1.0}], {})
+    assert [len(one.pieces) for one in engine_pool.not_served([wanted, small, wanted], {kind: 3})] == [0, 1, 4]
+
+
 def free_cpus() -> float:
     gc.collect()  # other tests' datasets, which cycles of references hold, hold their workers
     return sum(node.get("CPU", 0.0) for node in free_resources({}).values())

@@ -62,6 +62,12 @@ def test_what_is_no_call_ends_the_trace_and_limits_cut_it_off():
     final = drawn()
     assert final.add_turn("\\boxed{1} <calculator>1+1", "</calculator>", "stop", 3, 3) is None
     assert final.completion()["finish_reason"] == "stop"
+    behind = drawn()
+    said = "```python\nprint(2)\n```\nSo it is \\boxed{2}."
+    assert behind.add_turn(said, None, "stop", 9, 3) is None
+    assert behind.completion()["completion"] == "<think>\n" + said, (
+        "the answer is not cut away with what follows a call"
+    )
     for limits, tokens in (({"max_turns": 2}, 3), ({"max_turns": 9}, 50)):
         trace, calls = drawn(**limits), 0
         while trace.add_turn("<calculator>1+1", "</calculator>", "stop", tokens, 3) is not None:
@@ -133,6 +139,20 @@ def test_traces_of_turns_and_the_same_ones_after_a_kill(ray_session: None, calle
     assert {key: (one["turns"], one["completion"]) for key, one in same.items()} == {
         key: (one["turns"], one["completion"]) for key, one in traces.items()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_trace_whose_turns_the_template_does_not_take_is_a_reject(ray_session: None, caller: str, tmp_path: Path):
+    folder = Path(shutil.copytree(caller, tmp_path / "other"))
+    template = load_tokenizer(caller).chat_template
+    raises = "{% if 'ZeroDivisionError' in m.content %}{{ raise_exception('no errors') }}{% endif %}"
+    refuses = f"{{% for m in messages %}}{raises}{{% endfor %}}"
+    (folder / "chat_template.jinja").write_text(refuses + template)
+    stats, traces = sample(str(folder), tmp_path / "out")
+    assert stats.rejected.keys() == {"turns_not_encodable"}
+    assert stats.rejected.total() + stats.traces == stats.asked == 72
+    assert {trace["problem_id"].partition("-")[0] for trace in traces.values()} >= {"add", "repeat", "know"}
 
 
 @pytest.mark.slow

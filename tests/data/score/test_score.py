@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from redi_ray.config.scorers import Scorer as Settings
 from redi_ray.data.score import SCORERS
 from redi_ray.data.score.retrieval import Index
 from redi_ray.data.score.scorer import Asked
+from redi_ray.data.sources.chats import read_completion
 from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import TRACE
 from redi_ray.text.retrieval import ndcg, precision
@@ -48,6 +50,25 @@ def test_lengths_are_of_the_models_own_turns(tmp_path: Path, bpe_tokenizer: str)
     tokens, _ = scored(tmp_path, asked, name="length", unit="tokens")
     assert 0 < tokens[1] < len("call 1so \\boxed{2}")
     assert tokens[2] == 0
+
+
+def test_a_rule_finds_second_attempts(test_data: Path) -> None:
+    """mint_multiturn: 718 samples propose a solution again after a first that was wrong, 67 of them end right; 425 were right at
+    once."""
+    rows, ended = [], []
+    with gzip.open(test_data / "steps_turns_rewards/mint_multiturn.jsonl.gz", "rt") as file:
+        for row in map(json.loads, file):
+            answer = read_completion(row["messages"])
+            rows.append({"trace_id": str(len(rows)), "completion": answer.text, "turns": answer.turns})
+            ended.append(row["success"])
+    settings = TypeAdapter(Settings).validate_python({"name": "rule", "pattern": "<solution>", "spans": True})
+    values = SCORERS["rule"].start(settings, Asked(PromptSettings()))(
+        pa.Table.from_pylist(rows, schema=TRACE.remove_metadata())
+    )
+    attempts = [len({span["turn"] for span in value["spans"]}) for value in values]
+    assert sum(number >= 2 for number in attempts) == 718
+    assert sum(right for number, right in zip(attempts, ended, strict=True) if number >= 2) == 67
+    assert sum(right for number, right in zip(attempts, ended, strict=True) if number == 1) == 425
 
 
 def test_rules(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from redi_ray.data.sources.chats import BadChat, read_completion, read_text
+from redi_ray.data.sources.chats import BadChat, behind_problem, read_completion, read_problem, read_text
+from redi_ray.text.dialogue import dialogue_of
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 SYSTEM, NO_SYSTEM = {"role": "system", "content": "s"}, {"role": "system", "content": " "}
@@ -92,4 +93,30 @@ def test_a_completion_keeps_its_turns() -> None:
 def test_a_completion_that_cannot_be_trained_on_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(BadChat) as refused:
         read_completion(value)
+    assert refused.value.reason == reason
+
+
+def test_a_problem_is_the_last_question_with_what_went_before() -> None:
+    """An answer behind it is a completion of the same column's; a chat of one question is the text that it was."""
+    asked = [USER, ASSISTANT, {**USER, "content": "r"}]
+    for value in (asked, [*asked, ASSISTANT], [NO_SYSTEM, *asked], json.dumps(asked)):
+        assert dialogue_of(read_problem(value)) == asked
+    assert (behind_problem([*asked, ASSISTANT]), behind_problem(asked)) == ([ASSISTANT], [])
+    assert (read_problem("plain"), read_problem([USER, ASSISTANT]), read_problem(7)) == ("plain", "q", None)
+    assert behind_problem([USER, ASSISTANT, TOOL]) == [USER, ASSISTANT, TOOL]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "way_out"),
+    [
+        ([USER, ASSISTANT, TOOL, USER], "several_turns", "put a tool's word into the text"),
+        ([USER, USER], "several_turns", "Make turns in a row one"),
+        ([ASSISTANT, USER, ASSISTANT, USER], "several_turns", "learnt from whole belongs to a step `import`"),
+        ([SYSTEM, USER, ASSISTANT, USER], "system_turn", "set model.prompt.system"),
+        ([ASSISTANT], "no_such_turn", "name another column"),
+    ],
+)
+def test_a_dialogue_that_would_lose_turns_is_refused_with_the_way_out(value: Any, reason: str, way_out: str) -> None:
+    with pytest.raises(BadChat, match=way_out) as refused:
+        read_problem(value)
     assert refused.value.reason == reason

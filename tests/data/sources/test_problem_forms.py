@@ -11,6 +11,7 @@ from problem_sources import collect, openr1, write_lines
 from redi_ray.config.data import Columns, DevelopmentSplit, FilesSource, OpenR1Source
 from redi_ray.data.sources.problems import HELD_OUT, is_held_out
 from redi_ray.schemas import votes_of
+from redi_ray.text.dialogue import dialogue_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -117,6 +118,24 @@ def test_answers_and_chats_by_their_forms(tmp_path: Path):
     details = {row["where"]: row["detail"] for row in rejects if not row["reason"].startswith("trace")}
     assert details["x.jsonl:5"] == "column `answer` holds str 'None', which stands for no answer"
     assert "column `answer` holds dict" in details["x.jsonl:8"]
+
+
+def test_dialogues_are_problems_with_their_history(tmp_path: Path):
+    """One column of chats is problem and trace: the trace is the last answer alone, and what cannot be read is told."""
+    said = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 3, "abcdef", strict=True)]
+    rows = [{"messages": said[:count], "answer": "1"} for count in (1, 2, 3, 4, 6)]
+    rows += [{"messages": [*said[:2], {"role": "tool", "content": "t"}, said[2]], "answer": "1"}]
+    columns = Columns(problem="messages", completion="messages", problem_id=None)
+    counts, problems, traces, rejects = collect(
+        FilesSource(paths=[write_lines(tmp_path / "x.jsonl", rows)], columns=columns), tmp_path / "out"
+    )
+    assert [dialogue_of(row["problem"]) for row in problems] == [said[:1], said[:3], said[:5]]
+    assert [(dialogue_of(row["problem"])[-1]["content"], row["completion"], row["turns"]) for row in traces] == [
+        ("a", "b", None), ("c", "d", None), ("e", "f", None)
+    ]  # fmt: skip
+    assert counts.rejected == {"several_turns": 1}
+    assert counts.counts["in"] == counts.counts["out"] + sum(counts.dropped.values()) + 1 == 6
+    assert "Make turns in a row one" in rejects[-1]["detail"]
 
 
 def test_ids_that_start_again_in_each_file_lose_no_row(tmp_path: Path):

@@ -1,0 +1,106 @@
+"""The commands that only look: the graph, what it will cost, traces, the report, the config itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from redi_ray.cli.entry import writing
+from redi_ray.cli.options import Config, Overrides
+from redi_ray.cluster.exits import clear_errors
+from redi_ray.config.load import config_schema, dump_config, load_config
+
+
+def graph(
+    config: Config,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of steps: name, kind, inputs, state.")] = False,
+    picture: Annotated[str | None, typer.Option(help="Draw it to this file: .svg, .png or .html.")] = None,
+) -> None:
+    """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
+    from redi_ray.cli.graph import show_graph
+
+    with clear_errors():
+        show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
+
+
+def plan(
+    config: Config,
+    overrides: Overrides = None,
+    gpu: Annotated[str, typer.Option(help="The GPUs' name, such as A100-80GB, H100, H200, L40S.")] = "A100-80GB",
+    assume: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER in place of an assumption; again for several.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH:hidden_size=...,... of a model that is not at hand; again for several."),
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Rows of local data whose tokens are counted.", min=1)] = 500,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, every figure and assumption.")] = False,
+) -> None:
+    """What a run will cost: tokens, GPU memory, GPU-hours, storage, and what that rests on. Nothing is started."""
+    from redi_ray.cli.plan import plan_run
+
+    with clear_errors():
+        loaded = load_config(config, overrides)
+        plan_run(loaded, gpu=gpu, assume=assume or [], shapes=shape or [], sample_rows=sample, as_json=as_json)
+
+
+def report(config: Config, overrides: Overrides = None) -> None:
+    """The HTML report of what has been run so far."""
+    from redi_ray.report.page import build_report
+    from redi_ray.stages.run import Run
+
+    with clear_errors():
+        uri = Run.of(load_config(config, overrides)).uri
+        with writing(uri):
+            print(f"report: {build_report(uri).html}")
+
+
+def inspect_traces(
+    target: Annotated[
+        str, typer.Argument(help="A run's folder or config, a stage's folder, or any Parquet.", metavar="RUN")
+    ],
+    step: Annotated[str | None, typer.Option(help="The rows of this step, see `redi-ray graph`.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="Show what this step says of the traces, such as located steps; again for several."),
+    ] = None,
+    verdict: Annotated[list[str] | None, typer.Option(help="Only these; again for several.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
+    problem: Annotated[list[str] | None, typer.Option(help="Only traces of these problem ids.")] = None,
+    text: Annotated[str | None, typer.Option(help="Must occur in problem, completion or extracted answer.")] = None,
+    min_length: Annotated[int | None, typer.Option(help="Characters of the completion, at least.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="At most.")] = None,
+    limit: Annotated[int, typer.Option(help="Show so many.", min=1)] = 10,
+    whole: Annotated[bool, typer.Option(help="All of each completion, not only its end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, every column.")] = False,
+) -> None:
+    """Look at traces, or any step's rows: problem, completion, answers, votes; of a training the tokens that it has learnt from,
+    coloured by weight. Paged on a terminal, plain text in a pipe."""
+    from redi_ray.cli.inspect import inspect_traces as show
+    from redi_ray.report.browse import TraceFilter
+
+    with clear_errors():
+        wanted = TraceFilter(verdict or [], source or [], problem or [], min_length, max_length, text)
+        count = show(target, wanted, step=step, columns=column or [], limit=limit, whole=whole, as_json=as_json)
+        if count in (0, limit):
+            told = "no trace matches" if not count else f"stopped at --limit {limit}; there may be more"
+            typer.echo(told, err=True)
+
+
+def show_config(
+    config: Annotated[str | None, typer.Argument(help="The experiment's YAML.")] = None,
+    overrides: Overrides = None,
+    schema: Annotated[bool, typer.Option(help="Print the JSON schema for editors instead.")] = False,
+) -> None:
+    """Print the resolved config: every field with its value. With --schema, the JSON schema."""
+    if schema:
+        print(json.dumps(config_schema(), indent=1))
+        return
+    if config is None:
+        raise typer.BadParameter("name a CONFIG, or use --schema")
+    with clear_errors():
+        print(dump_config(load_config(config, overrides)), end="")

@@ -1,0 +1,184 @@
+"""The commands that make a run: all of it, up to a stage, or verdicts for files of traces alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redi_ray.cli.entry import run_stages
+from redi_ray.cli.options import Config, Overrides, Until
+from redi_ray.cluster.exits import clear_errors
+from redi_ray.config.experiment import ExperimentConfig
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Graph
+    from redi_ray.pipeline.runner import Pipeline
+
+Arms = Annotated[list[str] | None, typer.Option("--arm", help="base, sft or an arm of stage 2; again for several.")]
+VerifyConfig = Annotated[
+    str | None, typer.Argument(help="The experiment's YAML; none with --traces.", metavar="CONFIG")
+]
+Traces = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="JSON, Parquet or Arrow (JSON packed too), a file or a folder, local or s3://; again for several."
+    ),
+]
+Out = Annotated[str | None, typer.Option(help="A folder of its own for verdicts, rejects and manifest.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=COLUMN, NAME being problem_id, answer, completion, trace_id, finish_reason, label, judge, "
+        "math_verify or votes.VERIFIER; dots reach into nested columns."
+    ),
+]
+Extract = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="final_answer, tagged, boxed, stated, after:MARKER, regex:PATTERN, conclusion, last_number or whole, in order."
+    ),
+]
+GoldExtract = Annotated[list[str] | None, typer.Option(help="The same for the reference answer.")]
+Vote = Annotated[
+    list[str] | None, typer.Option(help="Who votes: math_verify, or whose column is named; again for several.")
+]
+Policy = Annotated[str | None, typer.Option(help="all, any, drop_disagreement, math_verify_only, both_false or paper.")]
+ReuseVotes = Annotated[bool | None, typer.Option(help="Math-Verify votes in the file stand.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds for one comparison, 5 by default.")]
+Memory = Annotated[int | None, typer.Option(help="Memory of one comparing process, 2048 by default.")]
+Workers = Annotated[int | None, typer.Option(help="Actors, one core each; all cores by default.", min=1)]
+
+
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    until: Until = None,
+) -> None:
+    """The whole experiment, from problems to report. Finished parts are reused, interrupted ones resumed."""
+    if until is None:
+        run_stages(config, overrides or [], everything)
+    else:
+        run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}", _has(until))
+
+
+def _has(step: str) -> Callable[[ExperimentConfig, Graph], object]:
+    """A check that raises GraphError where the config has no such step."""
+    from redi_ray.pipeline.standard import step_named
+
+    return lambda _, graph: step_named(graph, step)
+
+
+def generate(config: Config, overrides: Overrides = None) -> None:
+    """Traces for every problem: sampled with vLLM in rounds, or imported."""
+    run_stages(config, overrides or [], lambda pipeline: f"traces: {pipeline.traces().uri}", _has("traces"))
+
+
+def verify(
+    config: VerifyConfig = None,
+    overrides: Overrides = None,
+    traces: Traces = None,
+    out: Out = None,
+    column: Column = None,
+    extract: Extract = None,
+    gold_extract: GoldExtract = None,
+    vote: Vote = None,
+    policy: Policy = None,
+    reuse_votes: ReuseVotes = None,
+    timeout: Timeout = None,
+    memory_mb: Memory = None,
+    workers: Workers = None,
+) -> None:
+    """A verdict for every trace: of a run (CONFIG), or of any files (--traces FILE --out FOLDER, no config needed)."""
+    options = {
+        "extract": extract,
+        "gold_extract": gold_extract,
+        "votes": vote,
+        "policy": policy,
+        "reuse_votes": reuse_votes,
+        "timeout_seconds": timeout,
+        "memory_mb": memory_mb,
+    }
+    if config is not None:
+        _require_none(options | {"traces": traces, "out": out, "column": column, "workers": workers})
+        made = _has("verified")
+        run_stages(config, overrides or [], lambda pipeline: f"verified traces: {pipeline.verified().uri}", made)
+        return
+    if not traces or out is None:
+        raise typer.BadParameter("name a CONFIG, or both --traces and --out")
+    from redi_ray.cli.verify import print_verdicts, read_columns, read_settings, verify_trace_files
+
+    with clear_errors():
+        columns = read_columns(column or [])
+        settings = read_settings(options, columns)
+        print_verdicts(verify_trace_files(traces, out, columns, settings, workers))
+
+
+def _require_none(given: dict[str, object]) -> None:
+    """Raise BadParameter for options that a run's config has in its own words."""
+    said = {"votes": "vote", "timeout_seconds": "timeout"}
+    if clash := [said.get(name, name).replace("_", "-") for name, value in given.items() if value or value == 0]:
+        raise typer.BadParameter(
+            f"--{', --'.join(clash)}: only with --traces and no CONFIG; a config says the same in `problems.source`, "
+            "`verify` and `resources.verify_workers`"
+        )
+
+
+def curate(config: Config, overrides: Overrides = None) -> None:
+    """Positives and (chosen, rejected) pairs."""
+    run_stages(config, overrides or [], lambda pipeline: f"curated: {pipeline.curated().uri}", _has("curated"))
+
+
+def train(config: Config, overrides: Overrides = None, arm: Arms = None) -> None:
+    """SFT and every arm of stage 2, or the named ones."""
+    from redi_ray.pipeline.standard import models_named
+
+    run_stages(
+        config, overrides or [], lambda pipeline: _exports(pipeline.train(arm)), partial(models_named, names=arm or [])
+    )
+
+
+def evaluate(config: Config, overrides: Overrides = None, arm: Arms = None) -> None:
+    """Score every model on the benchmarks, or the named ones."""
+    from redi_ray.pipeline.standard import scored_models
+
+    run_stages(
+        config,
+        overrides or [],
+        lambda pipeline: _scores(pipeline.evaluate(arm)),
+        partial(scored_models, names=arm or []),
+    )
+
+
+def tune(config: Config, overrides: Overrides = None) -> None:
+    """Search hyper-parameters (section `search`) on development problems, then run the best on the benchmarks, once."""
+    from redi_ray.cli.tune import tune_experiment
+
+    tune_experiment(config, overrides or [])
+
+
+def everything(pipeline: Pipeline) -> str:
+    """Run all stages and report on them; print the arms' table -> the line that says where the report is."""
+    from redi_ray.report.page import build_report
+    from redi_ray.report.summary import print_summary
+    from redi_ray.store.storage import read_json
+
+    pipeline.run_all()
+    paths = build_report(pipeline.run.uri)
+    print_summary(read_json(paths.json))
+    return f"report: {paths.html}"
+
+
+def _exports(manifests: dict) -> str:
+    return "\n".join(f"{name}: {manifest.facts['export']}" for name, manifest in manifests.items())
+
+
+def _scores(manifests: dict) -> str:
+    lines = []
+    for name, manifest in manifests.items():
+        for benchmark, found in manifest.facts["scores"].items():
+            sem = "" if found["sem"] is None else f" +- {100 * found['sem']:.1f}"
+            lines.append(f"{name} {benchmark}: pass@1 {100 * found['pass@1']:.1f}{sem}")
+    return "\n".join(lines)

@@ -1,0 +1,260 @@
+"""The steps that a config names beside the standard line: each with what it takes and what it needs before it, those of `repeat`
+once for every round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.group_steps import GroupsStep, ScoreStep
+from redi_ray.config.load import ConfigError
+from redi_ray.config.locators import LocateStep
+from redi_ray.config.names import BASE, DEV, TAKEN
+from redi_ray.config.objectives import IMITATING
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
+from redi_ray.config.step_sections import mistakes_of, section_of
+from redi_ray.config.steps import (
+    AnyStep,
+    CriticalStep,
+    ImportStep,
+    MergeStep,
+    PairsStep,
+    RectifyStep,
+    Repeat,
+    SampleStep,
+    SelectStep,
+    TrainStep,
+    VerifyStep,
+)
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
+from redi_ray.pipeline.graph import GraphError, Step, Wording
+from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
+from redi_ray.pipeline.sample_steps import (
+    WEIGHED,
+    asking_about,
+    check_weights,
+    grouping,
+    judging_tokens,
+    locating,
+    rectifying,
+    scoring_tokens,
+    selecting,
+    stating,
+)
+from redi_ray.stages.groups import Learnt
+from redi_ray.stages.training import Recipe
+
+
+def _curation(config: ExperimentConfig, traces: str) -> dict[str, str]:
+    """What curation takes beside verified traces: the base model, and their problems."""
+    return {"problems": _problems_of(config, traces), "base": BASE}
+
+
+def _problems_of(config: ExperimentConfig, name: str) -> str:
+    """The problems, in this round, whose traces these are, with verdicts or without: the config's, or those that a step makes."""
+    step, number = config.steps.get(written(name)), round_of(name)[1]
+    if not isinstance(step, VerifyStep | SelectStep | SampleStep | StateStep):
+        return "problems"
+    of = step.of if isinstance(step, VerifyStep | SelectStep) else step.problems
+    repeated = config.repeat is not None and of in config.repeat.steps
+    of = f"{of}{ROUND}{number}" if repeated and number else last_round(config, of)
+    return _problems_of(config, of) if isinstance(step, VerifyStep | SelectStep) else of
+
+
+def named_steps(config: ExperimentConfig) -> Iterator[Step]:
+    """The steps of `steps`. Raises GraphError, or ConfigError for one whose settings are wrong."""
+    whose = TAKEN | {arm: f"the arm redi.arms.{arm}" for arm in config.redi.arms}
+    if taken := [f"steps.{name}: the name is that of {whose[name]}" for name in config.steps if name in whose]:
+        raise GraphError("; ".join(taken) + "; give the step another one")
+    repeat = config.repeat
+    rounds = repeat.steps if repeat is not None else []
+    if repeat is not None:
+        _check_repeat(config, repeat)
+    last = {name: last_round(config, name) for name in rounds}
+    for name, settings in config.steps.items():
+        if name not in rounds:
+            yield from _named(config, name, settings, last)
+    for number in range(1, repeat.times + 1) if repeat is not None else ():
+        assert repeat is not None
+        called = {name: f"{name}{ROUND}{number}" for name in rounds}
+        if number > 1:
+            called |= {old: f"{new}{ROUND}{number - 1}" for old, new in repeat.carry.items()}
+        for name in rounds:
+            yield from _named(config, f"{name}{ROUND}{number}", config.steps[name], called)
+
+
+def _check_repeat(config: ExperimentConfig, repeat: Repeat) -> None:
+    """Raise GraphError for rounds of what is no step, or that would be the one before once more, or take what they make
+    themselves."""
+    rounds, carry = repeat.steps, repeat.carry
+    unknown = [name for name in rounds if name not in config.steps]
+    if unknown := [*unknown, *(name for name in carry.values() if name not in rounds)]:
+        raise GraphError(
+            f"repeat: {', '.join(unknown)} is no repeated step; `repeat.steps` names some of `steps` "
+            f"({', '.join(config.steps) or 'there are none'}), and `carry` ends in one of those"
+        )
+    if twice := [name for name in dict.fromkeys(rounds) if rounds.count(name) > 1]:
+        raise GraphError(f"repeat: `steps` names {', '.join(twice)} twice; a round makes each step once")
+    if own := [name for name in carry if name in rounds]:
+        raise GraphError(
+            f"repeat: `carry` replaces {', '.join(own)}, which each round makes itself; name what the first round takes instead"
+        )
+    used = {name for step in rounds for name in inputs_of(config.steps[step]).values()}
+    if idle := [name for name in carry if name not in used]:
+        raise GraphError(
+            f"repeat: `carry` replaces {', '.join(idle)}, which none of {', '.join(rounds)} takes, so every round would be the "
+            f"same; they take {', '.join(sorted(used - set(rounds)))}"
+        )
+
+
+def inputs_of(settings: AnyStep) -> dict[str, str]:
+    """What a named step takes: the kind's word for it -> a step's name."""
+    return {role: name for role, name in TAKES[type(settings)](settings).items() if name is not None}
+
+
+def _weights(settings: PairsStep | GroupsStep) -> dict[str, str]:
+    return {} if settings.weights is None else {WEIGHTS: settings.weights.column}
+
+
+TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
+    ImportStep: lambda step: {},
+    SampleStep: lambda step: {"problems": step.problems, "model": step.model},
+    VerifyStep: lambda step: {"of": step.of},
+    SelectStep: lambda step: step.inputs,
+    ScoreStep: lambda step: {"of": step.of},
+    LocateStep: lambda step: {"of": step.of, "model": step.model},
+    ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
+    LogpsStep: lambda step: {"of": step.of, "model": step.model},
+    GroupsStep: lambda step: {
+        "of": step.of,
+        **{BY + name: name for name in step.columns},
+        **_weights(step),
+        **{TOKENS + name: column.column for name, column in step.token_columns.items()},
+    },
+    RectifyStep: lambda step: {"of": step.of, "at": step.at, "model": step.model},
+    CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
+    AskStep: lambda step: {"of": step.of, "at": step.at},
+    StateStep: lambda step: {"problems": step.problems},
+    CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
+    PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
+    TrainStep: lambda step: {"start": step.start, "groups": step.on},
+    MergeStep: lambda step: {name: name for name in step.of},
+}
+"""What steps of each class take; what is null is not taken."""
+
+
+def _named(config: ExperimentConfig, name: str, settings: AnyStep, called: Mapping[str, str]) -> Iterator[Step]:
+    """The step, its inputs under the names that they have in this round, and what it needs before it."""
+    if isinstance(settings, MergeStep):
+        yield _merging(name, settings, called)
+        return
+    inputs = {role: called.get(of, of) for role, of in inputs_of(settings).items()}
+    yield from MADE[type(settings)](config, name, settings, inputs)
+
+
+def _merging(name: str, settings: MergeStep, called: Mapping[str, str]) -> Step:
+    shares = dict[str, float]()
+    for of, share in settings.of.items():  # two names may mean one step in this round
+        shares[called.get(of, of)] = shares.get(called.get(of, of), 0.0) + share
+    words = Wording(dict.fromkeys(shares, "of"))
+    return Step(name, "merge", {of: of for of in shares}, settings=shares, wording=words)
+
+
+Inputs = dict[str, str]
+
+
+def _importing(config: ExperimentConfig, name: str, settings: ImportStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "import", settings=settings, own=True)
+
+
+def _sampling(config: ExperimentConfig, name: str, settings: SampleStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "sample", inputs, {"generate": _section(config, name, settings)}, own=True)
+
+
+def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
+
+
+def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
+    yield selecting(config, name, settings, inputs)
+
+
+def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:
+    base = {"base": BASE} if settings.scorer.needs_tokenizer else {}
+    yield Step(name, "score", inputs | base, settings=settings.scorer, own=True)
+
+
+def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
+    sections = {"curate": _section(config, name, settings)}
+    check_weights(config, name, settings.weights)
+    yield Step(
+        name, "pairs", inputs | _curation(config, inputs["of"]), sections, settings.weights, own=True, wording=WEIGHED
+    )
+
+
+def _judging(config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Inputs) -> Iterator[Step]:
+    return judging_tokens(config, name, settings, inputs, _section(config, name, settings))
+
+
+def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inputs: Inputs) -> Iterator[Step]:
+    return rectifying(config, name, settings, inputs, _section(config, name, settings))
+
+
+def _training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: Inputs) -> Iterator[Step]:
+    """A training, and before it the curation of verified traces that it learns from as they are."""
+    imitates = settings.objective.name in IMITATING
+    train = _section(config, name, settings)
+    trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
+    groups, traces = inputs["groups"], ("groups", "verified")
+    source = config.steps.get(written(groups))
+    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
+    kind: Learnt = "examples" if imitates else "pairs"
+    recipe = Recipe(settings.objective, train, trainer, kind, starts_others=True, any_groups=any_groups)
+    if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
+        groups = f"{name}-pairs"
+        said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
+        yield Step(
+            groups, "pairs", {"of": inputs["groups"], **_curation(config, inputs["groups"])}, own=True, wording=said
+        )
+    said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
+    yield replace(training_step(name, recipe, inputs["start"], groups), own=True, wording=said)
+
+
+def training_step(name: str, recipe: Recipe, start: str, groups: str) -> Step:
+    """A training of a model by a recipe, measured on development problems where the recipe says so."""
+    measured = {"dev": DEV} if recipe.settings.probe is not None else {}
+    return Step(name, "train", {"start": start, "groups": groups, "base": BASE, **measured}, settings=recipe)
+
+
+MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[Step]]] = {
+    ImportStep: _importing,
+    SampleStep: _sampling,
+    VerifyStep: _verifying,
+    SelectStep: _selecting,
+    ScoreStep: _scoring,
+    LocateStep: locating,
+    ContrastStep: scoring_tokens,
+    LogpsStep: scoring_tokens,
+    GroupsStep: grouping,
+    RectifyStep: _rectifying,
+    CriticalStep: _judging,
+    AskStep: asking_about,
+    StateStep: stating,
+    CompareStep: asking_about,
+    PairsStep: _pairing,
+    TrainStep: _training,
+}
+"""Class of settings -> the steps that one of them makes, itself among them."""
+
+
+def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
+    """A section of the config with a step's changes; ConfigError names the step and the key."""
+    try:
+        return section_of(config, settings)
+    except ValidationError as error:
+        raise ConfigError(mistakes_of(written(name), settings, error)) from None
