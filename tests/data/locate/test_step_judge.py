@@ -83,12 +83,12 @@ def test_the_mean_probability_decides(ray_session, tmp_path: Path, bpe_tokenizer
     yes = sum(says) / 3
     first, last, middle = values_in(tmp_path)
     assert first == pytest.approx([yes] * 4)
-    assert last == pytest.approx([1 - yes, yes, yes])
-    assert middle == pytest.approx([yes, 1 - yes, yes, yes])
+    assert last == pytest.approx([1 - yes, 1 - yes, yes])
+    assert middle == pytest.approx([yes, 1 - yes, 1 - yes, yes])
     votes = work_of(tmp_path, {**JUDGE, "average": "votes"}, bpe_tokenizer, ask="all")
     (tmp_path / "out/counts").rename(tmp_path / "counts")
     located(votes)
-    assert values_in(tmp_path)[1] == pytest.approx([1 / 3, 1, 1])
+    assert values_in(tmp_path)[1] == pytest.approx([1 / 3, 1 / 3, 1])
 
 
 def test_without_analyses_the_question_is_put_right_away(ray_session, tmp_path: Path, bpe_tokenizer: str):
