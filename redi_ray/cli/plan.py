@@ -83,7 +83,7 @@ def engine_shapes(
         elif isinstance(locator, StepJudge) and locator.model is not None:
             trusted = (locator.engine or shared).trusts_code
             found[step.name] = shape_of(f"{where}.locator.model", locator.model, known, trusted)
-        elif step.gives == "traces" and isinstance(generate, VllmTraces):
+        elif step.kind == "sample" and isinstance(generate, VllmTraces):
             trusted = (generate.engine or shared).trusts_code
             found[step.name] = shape_of(f"{where or 'generate'}.model", generate.model, known, trusted)
         elif step.kind == "verify" and judge is not None and judge.model:

@@ -20,9 +20,10 @@ from redi_ray.config.locators import LocateStep
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
-from redi_ray.config.student import PretrainedModel
+from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.modeling.limits import Bound
 
 
@@ -52,7 +53,45 @@ def preflight(config: ExperimentConfig) -> None:
             check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
         if judge.endpoint is not None:
             endpoint_key(f"{field}.endpoint", judge.endpoint)
+    _check_judges_of_steps(config)
     _check_benchmarks(config)
+
+
+def _check_judges_of_steps(config: ExperimentConfig) -> None:
+    """Raise ModelError for a judge of its own that cannot be asked, and for words that a judge's tokenizer cannot tell apart."""
+    from redi_ray.modeling.tokenizer import check_model
+
+    for name, step in config.steps.items():
+        if isinstance(step, AskStep):
+            _check_words(config, f"steps.{name}.question", step.question, None)
+        judge = step.locator if isinstance(step, LocateStep) else None
+        if isinstance(judge, GenerativeJudge):
+            if judge.model is not None:
+                trusted = (judge.engine or config.resources.engine).trusts_code
+                check_model(f"steps.{name}.locator.model", judge.model, PromptSettings(prefix=""), trusted)
+            _check_words(config, f"steps.{name}.locator.question", judge.question, judge)
+
+
+def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, judge: GenerativeJudge | None) -> None:
+    """Raise ModelError where the tokenizer is known: a judge's own, or the student's, unless that is learnt from traces."""
+    from redi_ray.data.sources.built_in import alphabet_of
+    from redi_ray.modeling.tokenizer import ModelError, character_tokenizer, load_tokenizer
+    from redi_ray.text.step_verdicts import words_misfit
+
+    init, engine = config.model.init, (judge and judge.engine) or config.resources.engine
+    if judge is not None and judge.model is not None:
+        tokenizer, whose = load_tokenizer(judge.model, engine.trusts_code), judge.model
+    elif isinstance(init, PretrainedModel):
+        tokenizer, whose = load_tokenizer(init.path, config.model.overrides.trust_remote_code), init.path
+    elif isinstance(init, ArithmeticModel) and isinstance(config.problems.source, BuiltInSource):
+        tokenizer, whose = (
+            character_tokenizer(alphabet_of(config.problems.source)),
+            "the built-in model, which has no letters",
+        )
+    else:
+        return
+    if (misfit := words_misfit(question, tokenizer)) is not None:
+        raise ModelError(f"{field}: {misfit}, in the tokenizer of {whose}")
 
 
 def _check_benchmarks(config: ExperimentConfig) -> None:

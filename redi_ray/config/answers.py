@@ -23,13 +23,18 @@ def check_extractor(spec: str) -> None:
     if not colon:
         require(
             spec in PLAIN_EXTRACTORS,
-            f"unknown extractor {spec!r}; use one of {', '.join(PLAIN_EXTRACTORS)}, after:MARKER or regex:PATTERN",
+            f"unknown extractor {spec!r}; use one of {', '.join(PLAIN_EXTRACTORS)}, after:MARKER, "
+            "verdict:QUESTION|WORD|WORD or regex:PATTERN",
         )
         return
     require(
-        kind in ("after", "regex"), f"unknown extractor {spec!r}; only after:MARKER and regex:PATTERN take an argument"
+        kind in ("after", "verdict", "regex"),
+        f"unknown extractor {spec!r}; only after:, verdict: and regex: take an argument",
     )
     require(bool(argument.strip()), f"extractor {spec!r} has nothing after its colon")
+    if kind == "verdict":
+        question, *words = argument.split("|")
+        require(bool(question.strip()) and len(set(words)) > 1, f"extractor {spec!r} needs a question and two words")
     if kind == "regex":
         try:
             groups = re.compile(argument).groups
@@ -53,6 +58,8 @@ class AnswerSettings:
     `final_answer`: X of "final answer is X. I hope it is correct"; `tagged`: X of `<answer>X</answer>`; `boxed`: the last
     `\boxed{}`; `stated`: what the text announces last (`Answer: X`, `The answer is X`, `Result: X`, `#### X`, `Option B`);
     `after:MARKER`: the line behind the last MARKER (any case); `regex:PATTERN`: the one group of the last match;
+    `verdict:QUESTION|WORD|WORD`: which of the words follows QUESTION, which stands once behind the thought, and the word at the
+    very end (a full stop aside);
     `conclusion`: the last sentences, if they state a result, left to Math-Verify to search; `last_number`; `whole`: all of
     the text. The last three are not used on a completion that was cut off at its token limit. What follows the thought
     decides; an answer inside it is only taken where nothing follows. What is no expression (prose, the last number), stands

@@ -196,8 +196,8 @@ class TraceRules(Strict):
 class ChosenRules(TraceRules):
     """The chosen side: correct traces."""
 
-    pick: Literal["first", "random", "shortest", "longest"] = "first"
-    """Which one: by generation order (the paper), by the seed, or by characters."""
+    pick: Literal["first", "last", "random", "shortest", "longest"] = "first"
+    """Which one: by generation order (the paper: the first), by the seed, or by characters."""
 
 
 class RejectedRules(TraceRules):

@@ -12,6 +12,7 @@ from redi_ray.config.data import Strict
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import Form, Grain
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.strict import STRICT, require
 
 STEPS_PROMPT = """\
@@ -141,14 +142,16 @@ class ImportedLocator(Strict):
     """Column of the first wrong step: 0, 1, ...; -1 where no step is wrong."""
 
 
-Locator = Annotated[ExactLocator | StepJudge | RolloutLocator | ImportedLocator, Field(discriminator="kind")]
+Locator = Annotated[
+    ExactLocator | StepJudge | RolloutLocator | GenerativeJudge | ImportedLocator, Field(discriminator="kind")
+]
 
 
 class LocateSettings(Strict):
     """How samples' steps get their labels."""
 
     locator: Locator
-    """How: `exact`, `judge`, `rollouts` or `imported`, and its settings."""
+    """How: `exact`, `judge`, `rollouts`, `step_judge` or `imported`, and its settings."""
     ask: Literal["wrong", "all"] = "wrong"
     """Which samples it is asked about: those with the verdict `wrong`, or all. The others have no spans."""
     form: Form | None = None
@@ -165,7 +168,7 @@ class LocateSettings(Strict):
         judge = self.locator
         if isinstance(judge, StepJudge):
             return judge.model is None and judge.endpoint is None
-        return isinstance(judge, RolloutLocator)
+        return isinstance(judge, RolloutLocator) or (isinstance(judge, GenerativeJudge) and judge.model is None)
 
 
 class LocateStep(LocateSettings):
@@ -177,7 +180,7 @@ class LocateStep(LocateSettings):
     of: str
     """Verified traces."""
     model: str | None = None
-    """The model of the graph that goes on (`rollouts`), or that judges where `judge` names no other."""
+    """The model of the graph that goes on (`rollouts`), or that judges where `judge` or `step_judge` names no other."""
 
     @property
     def grain(self) -> Grain:
@@ -193,7 +196,8 @@ class LocateStep(LocateSettings):
     def _model_where_needed(self) -> LocateStep:
         if self.needs_model and self.model is None:
             kind = self.locator.kind
-            other = ", or give the judge a `model` or an `endpoint` of its own" if kind == "judge" else ""
+            ways = {"judge": "a `model` or an `endpoint` of its own", "step_judge": "a `model` of its own"}
+            other = f", or give the judge {ways[kind]}" if kind in ways else ""
             raise ValueError(f"locator `{kind}` needs a model: name one of the graph as the step's `model`{other}")
         if self.model is not None and not self.needs_model:
             raise ValueError(

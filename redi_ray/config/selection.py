@@ -56,6 +56,16 @@ class RandomProblems(Strict):
         return told if self.rest else {name: value for name, value in told.items() if name != "rest"}
 
 
+class Balance(Strict):
+    """As many problems of each reference answer, for problems that have few of them, such as a judge's questions: of the more
+    frequent ones some go, by chance. Which ones depends on their ids and the seed alone."""
+
+    needs: Literal["right", "both"] = "right"
+    """Problems that can be used: those with a right trace, or with a right and a wrong one."""
+    seed: int = 42
+    """Another seed takes other problems."""
+
+
 class KeptSamples(Strict):
     """Samples by their number in a column, or by chance. Bounds apply first, then `per_problem`, then `overall` or `like`. Of
     equal numbers those of the first ids stay, by problem and then by sample index. A sample without a number never stays."""

@@ -19,6 +19,7 @@ from redi_ray.config.names import BASE
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.steps import (
     AnyStep,
     CriticalStep,
@@ -114,7 +115,7 @@ def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
         locator = step.locator if isinstance(step, LocateStep) else None
         if isinstance(locator, RolloutLocator):
             found[f"steps.{name}.locator"] = None
-        elif isinstance(locator, StepJudge) and locator.endpoint is None:
+        elif isinstance(locator, GenerativeJudge) or (isinstance(locator, StepJudge) and locator.endpoint is None):
             found[f"steps.{name}.locator.engine"] = locator.engine
     return found
 

@@ -17,7 +17,8 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
-from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.token_steps import ContrastStep, CriticalSettings, LogpsStep, RectifySettings
 
 BY_COLUMN = "scores"
@@ -149,8 +150,8 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """Some of the traces; set one of `difficulty`, `rounds`, `random` and `keep`. The first three take problems, with all their
-    traces; `keep` takes single samples."""
+    """Some of the traces; set one of `difficulty`, `rounds`, `random`, `balance` and `keep`. All but `keep` take problems, with
+    all their traces; `keep` takes single samples."""
 
     do: Literal["select"]
     """The kind of step."""
@@ -162,6 +163,8 @@ class SelectStep(Strict):
     """Problems by the rounds of sampling that they took."""
     random: RandomProblems | None = None
     """Problems by chance."""
+    balance: Balance | None = None
+    """As many problems of each reference answer."""
     keep: KeptSamples | None = None
     """Samples by a column, or by chance."""
     by: str | None = None
@@ -169,9 +172,9 @@ class SelectStep(Strict):
     those of `of`."""
 
     @property
-    def wanted(self) -> Difficulty | Rounds | RandomProblems | KeptSamples:
+    def wanted(self) -> Difficulty | Rounds | RandomProblems | Balance | KeptSamples:
         """The one that is set."""
-        found = self.difficulty or self.rounds or self.random or self.keep
+        found = self.difficulty or self.rounds or self.random or self.balance or self.keep
         assert found is not None
         return found
 
@@ -184,8 +187,11 @@ class SelectStep(Strict):
 
     @model_validator(mode="after")
     def _one_rule(self) -> SelectStep:
-        if sum(rule is not None for rule in (self.difficulty, self.rounds, self.random, self.keep)) != 1:
-            raise ValueError("set one of `difficulty`, `rounds`, `random` and `keep`; a second rule is a second step")
+        rules = (self.difficulty, self.rounds, self.random, self.balance, self.keep)
+        if sum(rule is not None for rule in rules) != 1:
+            raise ValueError(
+                "set one of `difficulty`, `rounds`, `random`, `balance` and `keep`; a second rule is a second step"
+            )
         if self.random is not None and self.by is not None:
             raise ValueError("`by` is for difficulty, rounds and `keep`; chance needs no traces to count")
         if self.keep is not None and self.by is None and (self.keep.order != "random" or self.keep.bounded):
@@ -260,7 +266,10 @@ AnyStep = Annotated[
     | RectifyStep
     | CriticalStep
     | ContrastStep
-    | LogpsStep,
+    | LogpsStep
+    | AskStep
+    | StateStep
+    | CompareStep,
     Field(discriminator="do"),
 ]
 

@@ -57,3 +57,30 @@ def step_auc(scores: ArrayLike, right: ArrayLike) -> float | None:
 
 def _indices(values: Sequence[int | None]) -> np.ndarray:
     return np.array([NONE if value is None else value for value in values], np.int64)
+
+
+def first_below(values: np.ndarray, starts: np.ndarray, threshold: float) -> np.ndarray:
+    """`[N]`, of each solution the first step whose value is below, strictly; -1 where none is.
+
+    values: float `[S]`, of all solutions' steps, one solution behind the other; starts: int `[N]`, where each begins.
+    """
+    places = np.arange(len(values)) - np.repeat(starts, np.diff([*starts, len(values)]))
+    none = np.iinfo(np.int64).max
+    first = np.minimum.reduceat(np.where(values < threshold, places, none), starts)
+    return np.where(first == none, NONE, first)
+
+
+def best_in_hindsight(
+    labels: Sequence[int | None], values: np.ndarray, starts: np.ndarray, tries: int = 100
+) -> dict[str, float | None]:
+    """The scores of `first_error_scores` at the threshold with the best F1, and that `threshold`: the most that a baseline could
+    reach, since it is looked for on the very solutions.
+
+    labels: `[N]`; values, starts: as in `first_below`. tries: quantiles of the values that are tried, and one above all.
+    """
+    found: dict[str, float | None] = {}
+    for threshold in np.unique([*np.quantile(values, np.linspace(0, 1, tries)), np.nextafter(values.max(), np.inf)]):
+        scores = first_error_scores(labels, first_below(values, starts, threshold).tolist())
+        if not found or (scores["f1"] or 0.0) > (found["f1"] or 0.0):
+            found = {**scores, "threshold": float(threshold)}
+    return found

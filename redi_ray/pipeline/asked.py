@@ -20,7 +20,7 @@ REWARD = "reward"
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
 AT = "at"
-"""What the first step of a rectification calls its column."""
+"""What the first step of a rectification, and questions about steps, call their column."""
 SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts")
 """Kinds that say something of the samples they take, or begin with some of them."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
@@ -41,7 +41,7 @@ def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
         beside = (
             role.startswith((BY, TOKENS))
             or role in (WEIGHTS, AT, BY_COLUMN)
-            or (step.kind, role) == ("critical", "column")
+            or (step.kind, role) in (("critical", "column"), ("compare", "column"), ("compare", "to"))
         )
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)

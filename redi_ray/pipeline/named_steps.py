@@ -15,6 +15,7 @@ from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, TAKEN
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
@@ -33,9 +34,10 @@ from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.asked import REWARD
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
-from redi_ray.pipeline.rounds import ROUND, last_round, written
+from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
+    asking_about,
     check_weights,
     grouping,
     judging_tokens,
@@ -43,13 +45,27 @@ from redi_ray.pipeline.sample_steps import (
     rectifying,
     scoring_tokens,
     selecting,
+    stating,
 )
 from redi_ray.stages.groups import Learnt
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import Recipe
 
-CURATION = {"problems": "problems", "base": BASE}
-"""What curation takes beside verified traces."""
+
+def _curation(config: ExperimentConfig, traces: str) -> dict[str, str]:
+    """What curation takes beside verified traces: the base model, and their problems."""
+    return {"problems": _problems_of(config, traces), "base": BASE}
+
+
+def _problems_of(config: ExperimentConfig, name: str) -> str:
+    """The problems, in this round, whose traces these are, with verdicts or without: the config's, or those that a step makes."""
+    step, number = config.steps.get(written(name)), round_of(name)[1]
+    if not isinstance(step, VerifyStep | SelectStep | SampleStep | StateStep):
+        return "problems"
+    of = step.of if isinstance(step, VerifyStep | SelectStep) else step.problems
+    repeated = config.repeat is not None and of in config.repeat.steps
+    of = f"{of}{ROUND}{number}" if repeated and number else last_round(config, of)
+    return _problems_of(config, of) if isinstance(step, VerifyStep | SelectStep) else of
 
 
 def named_steps(config: ExperimentConfig) -> Iterator[Step]:
@@ -124,6 +140,9 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     },
     RectifyStep: lambda step: {"of": step.of, "at": step.at, "model": step.model},
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
+    AskStep: lambda step: {"of": step.of, "at": step.at},
+    StateStep: lambda step: {"problems": step.problems},
+    CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {"start": step.start, "groups": step.on},
     MergeStep: lambda step: {name: name for name in step.of},
@@ -175,7 +194,9 @@ def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: I
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
     sections = {"curate": _section(config, name, settings)}
     check_weights(config, name, settings.weights)
-    yield Step(name, "pairs", inputs | CURATION, sections, settings.weights, own=True, wording=WEIGHED)
+    yield Step(
+        name, "pairs", inputs | _curation(config, inputs["of"]), sections, settings.weights, own=True, wording=WEIGHED
+    )
 
 
 def _judging(config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Inputs) -> Iterator[Step]:
@@ -199,7 +220,9 @@ def _training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: 
     if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
         groups = f"{name}-pairs"
         said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
-        yield Step(groups, "pairs", {"of": inputs["groups"], **CURATION}, own=True, wording=said)
+        yield Step(
+            groups, "pairs", {"of": inputs["groups"], **_curation(config, inputs["groups"])}, own=True, wording=said
+        )
     said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
     yield replace(training_step(name, recipe, inputs["start"], groups), own=True, wording=said)
 
@@ -222,6 +245,9 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     GroupsStep: grouping,
     RectifyStep: _rectifying,
     CriticalStep: _judging,
+    AskStep: asking_about,
+    StateStep: stating,
+    CompareStep: asking_about,
     PairsStep: _pairing,
     TrainStep: _training,
 }

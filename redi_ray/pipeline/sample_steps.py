@@ -11,6 +11,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
+from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
 from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
 from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
@@ -23,14 +24,40 @@ WEIGHED = Wording({WEIGHTS: "weights.column"})
 
 
 def locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
-    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world."""
+    """A step that finds where samples went wrong. Raises GraphError for a locator that does not know their world, or that
+    opens answers otherwise than the prompt."""
     source = config.problems.source
     if settings.locator.kind == "exact" and source.kind != "arithmetic":
         raise GraphError(
             f"{name}: `locator: {{kind: exact}}` recomputes the chains of the built-in world, and problems.source is of the kind "
             f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
         )
+    if isinstance(settings.locator, GenerativeJudge) and settings.locator.model is None:
+        _check_opening(config, f"{name}: `opening", settings.locator.opening)
     yield Step(name, "locate", inputs, settings=settings.settings, own=True)
+
+
+def asking_about(
+    config: ExperimentConfig, name: str, settings: AskStep | CompareStep, inputs: Mapping[str, str]
+) -> Iterator[Step]:
+    """A step on columns of steps. Raises GraphError for columns at another grain."""
+    for word in ("at",) if isinstance(settings, AskStep) else ("column", "to"):
+        _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
+    base = {"base": BASE} if isinstance(settings, AskStep) else {}
+    yield Step(name, settings.do, {**inputs, **base}, settings=settings.settings, own=True)
+
+
+def stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
+    """A step that states answers. Raises GraphError for a text that does not go on from the prompt."""
+    _check_opening(config, f"{name}: `text", settings.text)
+    yield Step(name, "state", inputs, settings=settings.settings, own=True)
+
+
+def _check_opening(config: ExperimentConfig, here: str, text: str | None) -> None:
+    """Raise GraphError where an answer would not begin as every answer does that is trained on."""
+    prefix = config.model.prompt.prefix
+    if text is not None and not text.startswith(prefix.strip()):
+        raise GraphError(f"{here}: {text!r}` does not begin with model.prompt.prefix {prefix!r}, as all answers do")
 
 
 def scoring_tokens(

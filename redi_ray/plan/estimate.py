@@ -57,6 +57,11 @@ class _Estimate:
             "score": self._score,
             "locate": self._locate,
             "contrast": self._contrast,
+            "ask": lambda step: self._beside(
+                step, f"the labelled steps of up to {self._work(step).traces:,.0f} traces"
+            ),
+            "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
+            "compare": lambda step: self._beside(step, "two columns of steps"),
             "logps": self._logps,
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
@@ -104,7 +109,8 @@ class _Estimate:
         elif isinstance(locator, RolloutLocator):
             yield self._on_engine(to_go_on(step, locator, work), step, self.config.resources.engine, locator.max_tokens)
         else:
-            yield from self._beside(step, f"steps of up to {work.traces:,.0f} traces")
+            priced = "; what `step_judge` asks of a model has no price here" if locator.kind == "step_judge" else ""
+            yield from self._beside(step, f"steps of up to {work.traces:,.0f} traces{priced}")
 
     def _unknown(self, step: Step) -> Lines:
         yield Beside(step.name, f"the plan has no price for steps of the kind `{step.kind}`")

@@ -33,6 +33,16 @@ def decimal(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def points(value: float | None) -> str:
+    """Of a number in percent already."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def share(value: float | None) -> str:
+    """Of a number in [0, 1] that is no percentage."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
@@ -55,7 +65,7 @@ def jsonify(value: Any) -> str:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "number": number, "tokens": tokens, "percent": percent, "decimal": decimal, "duration": duration, "shorten": shorten,
-    "jsonify": jsonify,
+    "number": number, "tokens": tokens, "percent": percent, "points": points, "share": share, "decimal": decimal,
+    "duration": duration, "shorten": shorten, "jsonify": jsonify,
 }  # fmt: skip
 """By the names that templates call them."""

@@ -41,7 +41,7 @@ DETAILS = ("num_correct", "problem_ids", "sample_scores")
 
 
 def report_data(run: RunRecord) -> dict[str, Any]:
-    """What `report.json` holds: arms, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
+    """What `report.json` holds: arms, comparisons, funnel, training, stages, notes; JSON-able, non-finite numbers as null."""
     return finite(
         {
             "run": run.name,
@@ -49,6 +49,7 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "averages": _averages(run),
             "control": run.control,
             "rewards": rewards(run),
+            "comparisons": comparisons(run),
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -117,6 +118,12 @@ def rewards(run: RunRecord) -> list[dict[str, Any]]:
         for step, manifest in made
         if manifest is not None and manifest.facts.get(AGAINST)
     ]
+
+
+def comparisons(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each step that compares a column of steps with another one its counts and scores, as its manifest has them."""
+    made = [run.stages[step.stage] for step in run.steps("comparison")]
+    return [{**manifest.counts, "dropped": dict(manifest.dropped), **manifest.facts} for manifest in made if manifest]
 
 
 def funnel(run: RunRecord) -> list[dict[str, Any]]:

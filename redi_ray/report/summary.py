@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from redi_ray.report.formats import decimal, percent, tokens
+from redi_ray.report.formats import decimal, percent, points, share, tokens
 from redi_ray.report.numbers import findings
 
 
@@ -26,8 +26,18 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         console.print(_choice_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     if not report["arms"]:
         console.print("Evaluation: not run.")
-    for line in (*findings(report), *report["notes"]):
+    for line in (*findings(report), *map(_compared, report["comparisons"]), *report["notes"]):
         console.print(line, markup=False, highlight=False)
+
+
+def _compared(row: Mapping[str, Any]) -> str:
+    """How well a column of steps finds what another one knows, in a line."""
+    beside = max(row["baselines"].values(), key=lambda one: one["f1"] or 0.0)
+    return (
+        f"{row['name']}: of {row['out']} samples {row['column']} names {points(row['wrong_accuracy'])}% of the first wrong steps "
+        f"of {row['to']} and clears {points(row['right_accuracy'])}% of the right samples: F1 {points(row['f1'])} (without a "
+        f"judge {points(beside['f1'])} at the most), AUC of steps {share(row['auc'])}."
+    )
 
 
 def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:

@@ -26,6 +26,9 @@ Which extractor reads which source (a test runs every line; / is a line break, -
 | `after:A:`               | `12 - 5 = 7 / A: 7`                                      | `7`            |
 | `after:####`             | `12 - 5 = 7 / #### 7`                                    | `7`            |
 | `regex:ANS=(\d+)`        | `ANS=6 / ANS=7 / done`                                   | `7`            |
+| `verdict:OK?|Yes|No`     | `2+2=4, as it says. OK? Yes.`                            | `Yes`          |
+| `verdict:OK?|Yes|No`     | `OK? Yes, so it is.`                                     | -              |
+| `verdict:OK?|Yes|No`     | `OK? No. Once more. OK? Yes`                             | -              |
 | `last_number`            | `It costs 1,200 dollars.`                                | `1200`         |
 | `whole`                  | `x = 7`                                                  | `x = 7`        |
 | `conclusion`             | `Therefore it is 7.`                                     | `Therefore it is 7.` |
@@ -141,6 +144,15 @@ def extract_regex(text: str, pattern: str, finished: bool = True) -> Found | Non
     return Found(answer, True) if answer else None
 
 
+def extract_verdict(text: str, argument: str, finished: bool = True) -> Found | None:
+    """The word behind a judge's verdict question: one sentence, at the very end of a text that has ended; a judge that says two
+    things, or goes on, has said nothing. argument: the question and the words, `Right?|Yes|No`."""
+    question, *words = argument.split("|")
+    _, asked, said = text.partition(question)
+    word = said.strip().removesuffix(".")
+    return Found(word, True) if asked and finished and word in words else None
+
+
 def extract_last_number(text: str, _: str = "", finished: bool = True) -> Found | None:
     """The last number of the text, thousands separators removed: a guess."""
     match = _last(NUMBER, text[-TAIL_CHARS:])
@@ -193,6 +205,7 @@ EXTRACTORS: dict[str, Callable[[str, str, bool], Found | None]] = {
     "final_answer": extract_final_answer,
     "after": extract_after,
     "regex": extract_regex,
+    "verdict": extract_verdict,
     "last_number": extract_last_number,
     "conclusion": extract_conclusion,
     "whole": extract_whole,
@@ -269,7 +282,8 @@ def find_answer(text: str, settings: AnswerSettings, *, finished: bool = True) -
             return found
     if not finished or not thought:
         return None
-    weak = run_extractors(thought, specs if is_open else [spec for spec in specs if spec not in IMPLICIT], longest)
+    specs = [spec for spec in specs if not spec.startswith("verdict:") and (is_open or spec not in IMPLICIT)]
+    weak = run_extractors(thought, specs, longest)
     return Found(weak.answer, False) if weak else None
 
 

@@ -57,6 +57,11 @@ def last_thought(text: str) -> Thought | None:
     return Thought(pair[0], opens, text[start:])
 
 
+def without_tags(text: str) -> str:
+    """The text without the tags of its thoughts."""
+    return _TAG.sub("", text)
+
+
 def opening_tag(prefix: str) -> str | None:
     """The tag that a forced prefix begins with, white space aside."""
     return next((opening for opening, _ in THOUGHTS if prefix.lstrip().startswith(opening)), None)

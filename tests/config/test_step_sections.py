@@ -46,6 +46,23 @@ def test_a_judge_of_a_step_must_be_there() -> None:
         preflight(with_steps(own=OWN, a=judge))
 
 
+@pytest.mark.parametrize("kind", ["judge", "step_judge"])
+def test_a_judge_of_steps_must_be_there(kind: str) -> None:
+    located = {"do": "locate", "of": "verified", "locator": {"kind": kind, "model": "./no/such/judge"}}
+    with pytest.raises(UserError, match=r"steps\.a\.locator\.model: \./no/such/judge holds no config"):
+        preflight(with_steps(a=located))
+
+
+def test_words_that_the_built_in_model_cannot_write_are_told_before_ray() -> None:
+    asked = {"do": "ask", "of": "verified", "at": "a"}
+    exact = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
+    with pytest.raises(UserError, match=r"steps\.b\.question: behind 'Is the step .* which has no letters"):
+        preflight(with_steps(a=exact, b=asked))
+    judged = {"do": "locate", "of": "verified", "model": "base", "locator": {"kind": "step_judge"}}
+    with pytest.raises(UserError, match=r"steps\.c\.locator\.question: .* no letters"):
+        preflight(with_steps(c=judged))
+
+
 SERVED = {"base_url": "http://judge/v1", "model": "m", "api_key_env": "NOBODY_HAS_SET_THIS"}
 MISSING = {"name": "kept_away", "path": "no/such/file.jsonl"}
 

@@ -16,7 +16,8 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, Tur
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
 from redi_ray.config.scorers import Scorer
-from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import (
     AnyStep,
     CriticalStep,
@@ -50,6 +51,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "select, by chance": (
         {"do": "select", "of": "verified", "random": {"problems": 3}},
         {"random.problems": 4, "random.seed": 1, "random": {"like": "own_math"}, "random.rest": True},
+    ),
+    "select, balanced": (
+        {"do": "select", "of": "verified", "balance": {}}, {"balance.needs": "both", "balance.seed": 1},
     ),
     "select, by a column": (
         {"do": "select", "of": "verified", "by": "length", "keep": {"per_problem": 2}},
@@ -96,6 +100,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"model": "base", "locator.samples": 3, "locator.threshold": 0.1, "locator.search": "linear", "locator.temperature": 0.5,
          "locator.top_p": 0.5, "locator.max_tokens": 9, "locator.seed": 1},
     ),
+    "locate, by a judge of its own": (
+        {"do": "locate", "of": "verified", "model": "sft", "locator": {"kind": "step_judge"}},
+        {"locator.question": {"numbered": False}, "locator.analyses": 3, "locator.average": "votes", "locator.threshold": 0.4,
+         "locator.temperature": 0.5, "locator.top_p": 0.5, "locator.max_tokens": 9, "locator.seed": 1,
+         "locator": {"kind": "step_judge", "analyses": 0, "opening": "<think>\nIs the step correct (Yes/No)?"}},
+    ),
     "locate, imported": (
         {"do": "locate", "of": "verified", "locator": {"kind": "imported", "paths": ["FILE"]}},
         {"locator.paths": ["OTHER"], "locator.trace_id": "id", "locator.first_error": "first"},
@@ -125,6 +135,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "rectify", "of": "verified", "at": "marked", "model": "sft"},
         {"model": "base", "verdicts": ["no_answer"], "labels": ["wrong"], "form": "sentences", "max_pairs": 3,
          "at": "judged"},
+    ),
+    "ask": (
+        {"do": "ask", "of": "verified", "at": "marked"},
+        {"at": "judged", "question": {"numbered": False}, "right": ["right", "unseen"], "wrong": ["wrong"],
+         "part": {"up_to": 0.8}},
+    ),
+    "state": ({"do": "state", "problems": "problems", "text": "<think>\nIt is {answer}"}, {"text": "<think>\n{answer}"}),
+    "compare": (
+        {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
+        {"column": "marked", "to": "judged", "threshold": 0.4, "part": {"up_to": 0.8}, "seed": 1},
     ),
     "critical": (
         {"do": "critical", "of": "verified", "column": "tokens", "model": "sft"},
@@ -250,16 +270,26 @@ def test_no_field_is_left_out() -> None:
     scorers, locators = (get_args(get_args(union)[0]) for union in (Scorer, Locator))
     wanted = {
         "select": paths(SelectStep).union(paths(Difficulty, "difficulty."), paths(Rounds, "rounds."),
-                                          paths(RandomProblems, "random."), paths(KeptSamples, "keep.")),
+                                          paths(RandomProblems, "random."), paths(KeptSamples, "keep."),
+                                          paths(Balance, "balance.")),
         "score": paths(ScoreStep).union(*(paths(scorer, "scorer.") for scorer in scorers)),
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
+        "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)},
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip
-    known = {"select": {"difficulty.buckets"}, "rectify": {"of"}, "critical": {"of"}, "sample": {"problems"}}
+    known = {
+        "select": {"difficulty.buckets"},
+        "rectify": {"of"},
+        "critical": {"of"},
+        "ask": {"of"},
+        "compare": {"of"},
+        "state": {"problems"},
+        "sample": {"problems"},
+    }
     for do, asked in wanted.items():
         tried = {path for step, changes in CASES.values() if step["do"] == do for path in told(changes)}
         lacking = {path for path in asked if not any(f"{other}.".startswith(f"{path}.") for other in tried)}

@@ -170,6 +170,16 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     assert {"steps-starts", "steps"} <= told.keys()
 
 
+def test_what_no_model_writes_asks_for_no_engine():
+    """The recipe of a judge of steps: its stated traces have a line, and no model's price."""
+    inputs = make_inputs(load_config("configs/recipes/step_judge.yaml"), "H100", [], 100)
+    assert {"said", "traces", "mended-samples"} & inputs.engines.keys() == {"traces", "mended-samples"}
+    plan = estimate(inputs, make_assumptions(inputs.config, inputs.sample, []))
+    told = {line.name: line.note for line in plan.beside}
+    assert told["said"] == "a trace for each problem, which no model writes"
+    assert "what `step_judge` asks of a model has no price here" in told["judged"]
+
+
 def test_kept_samples_count_by_what_is_kept(tmp_path: Path):
     """100 problems with 6 samples of the student's own, of which half are right and 60 problems have a right one."""
     path = tmp_path / "kept.yaml"

@@ -15,7 +15,8 @@ from rich.console import Console
 from redi_ray.cli.inspect import inspect_traces
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.report.browse import BrowseError, TraceFilter
-from redi_ray.report.page import build_report
+from redi_ray.report.page import ReportPaths, build_report
+from redi_ray.report.summary import print_summary
 from redi_ray.schemas import PAIR
 from redi_ray.store.manifests import Stage
 from redi_ray.store.parquet import write_table
@@ -28,6 +29,9 @@ STEPS = {
     "own_pairs": {"do": "pairs", "of": "own_math"},
     "nca": {"do": "train", "from": "sft", "on": "own_pairs", "objective": {"name": "dpo"}},
     "soup": {"do": "merge", "of": {"sft": 1, "nca": 1}},
+    "exact": {"do": "locate", "of": "verified", "ask": "all", "locator": {"kind": "exact"}},
+    "judged": {"do": "locate", "of": "verified", "ask": "all", "model": "sft", "locator": {"kind": "step_judge"}},
+    "well_judged": {"do": "compare", "of": "verified", "column": "judged", "to": "exact"},
 }
 REPEAT = {"steps": ["own", "own_math", "own_pairs", "nca"], "times": 2, "carry": {"sft": "nca"}}
 
@@ -51,6 +55,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     pair = {"pair_id": "own-1", "problem_id": "p", "prompt": [{"role": "user", "content": "1+1"}], **sides}
     write_table(join(groups.uri, "pairs", "part-00000.parquet"), pa.Table.from_pylist([pair], schema=PAIR))
     groups.publish(counts={"in": 100, "out": 90, "positives": 90, "pairs": 60}, dropped={"no_correct_trace": 10})
+    baseline = {"wrong_accuracy": 20.0, "right_accuracy": 30.0, "f1": 24.0, "threshold": 0.2, "auc": 0.5}
+    Stage(uri, "steps/well_judged/comparison", {}, {}).publish(
+        counts={"in": 3200, "out": 3000}, dropped={"not_known": 200},
+        facts={"name": "well_judged", "of": "verified", "column": "judged", "to": "exact", "samples_with_error": 1290,
+               "wrong_accuracy": 80.0, "right_accuracy": 60.0, "f1": 68.571429, "auc": None, "baselines": {"chance": baseline}},
+    )  # fmt: skip
     for model in ("sft", "nca@1"):
         write_training(uri, model, steps=10)
     for model in ("base", "sft", "nca@1"):
@@ -58,9 +68,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-def test_the_funnel_has_every_branch_and_the_table_every_model(run: str) -> None:
-    build_report(run)
-    report = json.loads((Path(run) / "report" / "report.json").read_text())
+@pytest.fixture(scope="module")
+def built(run: str) -> ReportPaths:
+    return build_report(run)
+
+
+def test_the_funnel_has_every_branch_and_the_table_every_model(built: ReportPaths) -> None:
+    report = json.loads(Path(built.json).read_text())
     assert [(entry["stage"], entry["count"]) for entry in report["funnel"]] == [
         ("problems", 800), ("traces", 3200), ("verified", 3200), ("positives", 725), ("pairs", 520), ("hard", 900),
         ("own@1", 500), ("own_math@1", 500), ("own_pairs@1: positives", 90), ("own_pairs@1: pairs", 60),
@@ -74,7 +88,7 @@ def test_the_funnel_has_every_branch_and_the_table_every_model(run: str) -> None
     for note in ("Stage own_math@2: not run.", "Training of nca@2: not run.", "Merge of soup: not run."):
         assert note in report["notes"]
     assert "Evaluation of soup: not run." in report["notes"]
-    html = (Path(run) / "report" / "index.html").read_text()
+    html = Path(built.html).read_text()
     for told in ("Pairs of own_pairs@1", "chosen of own", ">nca@2<", ">round 2<"):
         assert told in html
 
@@ -104,3 +118,15 @@ def test_the_rows_of_any_step(run: str, step: str, told: str) -> None:
 def test_steps_without_rows_are_refused_by_name(run: str, step: str, told: str) -> None:
     with pytest.raises((BrowseError, GraphError), match=told):
         inspect_traces(run, TraceFilter(), step=step, limit=5, whole=True, as_json=False)
+
+
+def test_a_comparison_of_columns_is_in_report_page_and_summary(built: ReportPaths):
+    (row,) = json.loads(Path(built.json).read_text())["comparisons"]
+    assert (row["out"], row["dropped"], row["f1"]) == (3000, {"not_known": 200}, 68.571429)
+    page = Path(built.html).read_text()
+    assert "well_judged: judged against exact, samples of verified" in page
+    assert "<td>80.0</td><td>60.0</td><td><b>68.6</b></td><td>-</td>" in page
+    told = io.StringIO()
+    print_summary(json.loads(Path(built.json).read_text()), Console(file=told, width=300))
+    assert "names 80.0% of the first wrong steps of exact and clears 60.0%" in told.getvalue()
+    assert "F1 68.6 (without a judge 24.0 at the most), AUC of steps -." in told.getvalue()

@@ -164,10 +164,11 @@ def ranked(traces: Traces, pick: str, seed: int) -> Traces:
     """The candidates of a side, the best first; ties are broken by generation order. `traces` come in that order."""
     if pick == "random":
         return sorted(traces, key=lambda t: order_key(seed, trace_id(t["problem_id"], t["sample_index"])))
-    if pick == "shortest":
-        return sorted(traces, key=lambda t: t["chars"])
-    if pick == "longest":
-        return sorted(traces, key=lambda t: -t["chars"])
+    if pick == "last":
+        return traces[::-1]
+    if pick in ("shortest", "longest"):
+        sign = 1 if pick == "shortest" else -1
+        return sorted(traces, key=lambda t: sign * t["chars"])
     if pick == "most_frequent_wrong":
         return by_frequent_answer(traces)
     if pick == "random_frequent_wrong":

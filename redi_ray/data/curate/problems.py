@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.data.curate.difficulty import difficulty_problem
 from redi_ray.data.curate.kept import reasons_of_samples
 from redi_ray.data.curate.scan import RATED
 from redi_ray.data.curate.work import order_key
+from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import VERIFIED_TRACE, Verdict
 from redi_ray.store import parquet, storage
 
@@ -24,7 +25,9 @@ Reasons = dict[str, str]
 """Problem -> why it is not wanted, empty if it is."""
 Seen = tuple[str, int, str]
 """Problem, sample index and verdict of a trace."""
-Wanted = Difficulty | Rounds | RandomProblems
+Wanted = Difficulty | Rounds | RandomProblems | Balance
+MOST_ANSWERS = 10
+"""Different reference answers that a balance is for."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reas
         return by_difficulty(_traces(counted, wanted.model), wanted)
     if isinstance(wanted, Rounds):
         return by_rounds(_traces(counted, wanted.model), wanted)
+    if isinstance(wanted, Balance):
+        return by_balance(_answered(counted), wanted)
     number = len({problem for problem, *_ in _traces(like)}) if wanted.problems is None else wanted.problems
     return by_chance({problem for problem, *_ in _traces(counted)}, number, wanted.seed, wanted.rest)
 
@@ -144,3 +149,33 @@ def by_chance(problems: Iterable[str], number: int, seed: int, rest: bool = Fals
     """So many of them, those whose ids hash lowest with the seed; with `rest` all others."""
     ordered = sorted(problems, key=lambda problem: (order_key(seed, problem), problem))
     return {problem: "not_drawn" if (place < number) is rest else "" for place, problem in enumerate(ordered)}
+
+
+def _answered(shards: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Problem, reference answer and verdict of each trace."""
+    for shard in shards:
+        for batch in parquet.read_batches(shard, ["problem_id", "answer", "verdict"]):
+            for row in batch.to_pylist():
+                yield row["problem_id"], row["answer"] or "", row["verdict"]
+
+
+def by_balance(traces: Iterable[tuple[str, str, str]], wanted: Balance) -> Reasons:
+    """As many of each answer as there are of the rarest; raises DataError for problems of many answers."""
+    answers, verdicts = dict[str, str](), defaultdict[str, set[str]](set)
+    for problem, answer, verdict in traces:
+        answers[problem] = answer
+        verdicts[problem].add(verdict)
+    if len(found := set(answers.values())) > MOST_ANSWERS:
+        some = ", ".join(repr(answer[:20]) for answer in sorted(found)[:3])
+        raise DataError(
+            f"`balance` is for problems of at most {MOST_ANSWERS} reference answers, such as a judge's Yes and No; these have "
+            f"{len(found)}: {some}, ..."
+        )
+    needed = {str(Verdict.CORRECT)} | ({str(Verdict.WRONG)} if wanted.needs == "both" else set())
+    usable = {answer: [p for p in answers if answers[p] == answer and needed <= verdicts[p]] for answer in found}
+    least = min(map(len, usable.values()), default=0)
+    why = dict.fromkeys(answers, "no_right_trace" if wanted.needs == "right" else "not_right_and_wrong")
+    for problems in usable.values():
+        drawn = by_chance(problems, least, wanted.seed)
+        why |= {problem: "over_the_balance" if reason else "" for problem, reason in drawn.items()}
+    return why

@@ -8,5 +8,12 @@ from redi_ray.data.locate.imported import IMPORTED
 from redi_ray.data.locate.judge import JUDGE
 from redi_ray.data.locate.locator import Locator
 from redi_ray.data.locate.rollouts import ROLLOUTS
+from redi_ray.data.locate.step_judge import STEP_JUDGE
 
-LOCATORS: dict[str, Locator] = {"exact": EXACT, "judge": JUDGE, "rollouts": ROLLOUTS, "imported": IMPORTED}
+LOCATORS: dict[str, Locator] = {
+    "exact": EXACT,
+    "judge": JUDGE,
+    "rollouts": ROLLOUTS,
+    "step_judge": STEP_JUDGE,
+    "imported": IMPORTED,
+}

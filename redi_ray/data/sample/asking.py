@@ -27,7 +27,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.sample.endpoint_sampling import endpoint_sampler
-from redi_ray.data.sample.samples import REQUEST, Sampler, Sampling
+from redi_ray.data.sample.samples import BEGUN, REQUEST, Sampler, Sampling
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
@@ -80,6 +80,7 @@ def ask_about(
     *,
     tokenizer: str | None = None,
     trust_remote_code: bool = False,
+    begun: Callable[[Mapping[str, Any]], str] | None = None,
     rows_per_part: int = 256,
     on_total: Callable[[int], None] = lambda total: None,
     on_progress: Callable[[int, int], None] = lambda judged, tokens: None,
@@ -87,11 +88,12 @@ def ask_about(
     """Write `<out_uri>/judged/<shard>` (JUDGEMENT schema) for every shard of samples below `samples_uri`.
 
     What is there is kept; call it again to continue. tokenizer: the folder of the model that is asked, where it is at hand.
+    begun: row -> how its answer begins, forced prefix included, where the model is to go on from there (engines of ours alone).
     rows_per_part: answers per file while they come in, which is also what a crash can cost, beside those in flight. `on_total`
     hears how many samples are to be asked about, `on_progress` of (answers, tokens) as they are written. Raises the sampler's
     UserError, if that is what ends it.
     """
-    places = Places(storage.resolve(samples_uri), storage.resolve(out_uri), tokenizer, trust_remote_code)
+    places = Places(storage.resolve(samples_uri), storage.resolve(out_uri), tokenizer, trust_remote_code, begun)
     for attempt in range(1, TRIES + 1):
         waiting = {name: rows for name, rows in each_shard(places.unfinished(), _count_open, places, questions) if rows}
         if not waiting:
@@ -117,6 +119,8 @@ class Places:
     """The folder of the model that is asked."""
     trust_remote_code: bool = False
     """Run code that ships with its tokenizer."""
+    begun: Callable[[Mapping[str, Any]], str] | None = None
+    """Row -> how the answer begins."""
 
     def unfinished(self) -> list[str]:
         """Names of the shards without judgements."""
@@ -159,11 +163,12 @@ def _count_open(name: str, places: Places, questions: Questions) -> int:
 
 
 def _requests(batch: dict[str, Any], places: Places, questions: Questions) -> Iterator[pa.Table]:
-    """One shard -> REQUEST rows: the question as the problem, the shard's name as its source."""
+    """One shard -> REQUEST rows, with `begun` where answers go on: the question as problem, the shard's name as its source."""
     (name,) = batch["name"]
     model, trusted = places.tokenizer, places.trust_remote_code
     special = load_tokenizer(model, trusted).all_special_tokens if model is not None else ()
-    rows = _open_rows(str(name), places, questions)
+    rows, begun = _open_rows(str(name), places, questions), places.begun
+    schema = REQUEST if begun is None else REQUEST.append(pa.field(BEGUN, pa.string()))
     while some := list(islice(rows, parquet.BATCH_ROWS)):
         requests = [
             {
@@ -171,10 +176,11 @@ def _requests(batch: dict[str, Any], places: Places, questions: Questions) -> It
                 "problem": questions.prompt(row, special),
                 "source": str(name),
                 "sample_index": 0,
+                **({} if begun is None else {BEGUN: begun(row)}),
             }
             for row in some
         ]
-        yield pa.Table.from_pylist(requests, schema=REQUEST)
+        yield pa.Table.from_pylist(requests, schema=schema)
 
 
 def _ask(

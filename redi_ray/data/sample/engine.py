@@ -35,6 +35,7 @@ from redi_ray.config.tools import SandboxSettings
 from redi_ray.data.sample.engine_block import Block
 from redi_ray.data.sample.engine_start import Held, computed_in, kwargs_of, room_for_check, small_files, start_vllm
 from redi_ray.data.sample.engine_turns import TurnBlock
+from redi_ray.data.sample.engine_words import WordsBlock
 from redi_ray.data.sample.parity import Parity, parity
 from redi_ray.data.sample.samples import BEGUN, REQUEST, Sampling
 from redi_ray.store import storage
@@ -99,7 +100,7 @@ class Engine:
         names = [name for name in (*REQUEST.names, BEGUN) if name in requests.column_names]
         rows = requests.select(names).to_pylist()
         if sampling.tools is None:
-            block = Block(rows, held, sampling, prompt)
+            block = (WordsBlock if sampling.words else Block)(rows, held, sampling, prompt)
         else:
             room = llm.llm_engine.vllm_config.model_config.max_model_len
             block = TurnBlock(rows, held, sampling, prompt, self._tools(sampling.tools.sandbox), room)

@@ -34,7 +34,12 @@ class Block:
     def asked(self) -> list[tuple[list[int], Any]]:
         """Each row's prompt, in token ids, and vLLM's sampling parameters."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+
+        told = [sampling_params(row, self.sampling, self._ends) | final_only() for row in self.rows]
+        return [(ids, SamplingParams(**t)) for ids, t in zip(self.prompts(), told, strict=True)]
+
+    def prompts(self) -> list[list[int]]:
+        """What the model sees of each row: the prompt, and what the answer begins with."""
 
         @lru_cache(maxsize=1)
         def ids_of(problem: str, begun: str | None) -> list[int]:
@@ -43,11 +48,7 @@ class Block:
                 return ids
             return [*ids, *completion_ids(begun, self._tokenizer, self.prompt, finished=False)]
 
-        # by default the engine makes an output of each request at every step, which costs as much as detokenising it
-        kind = {"output_kind": RequestOutputKind.FINAL_ONLY}
-        told = [sampling_params(row, self.sampling, self._ends) | kind for row in self.rows]
-        rows = zip(self.rows, told, strict=True)
-        return [(ids_of(row["problem"], row.get(BEGUN)), SamplingParams(**t)) for row, t in rows]
+        return [ids_of(row["problem"], row.get(BEGUN)) for row in self.rows]
 
     def answer(self, place: int, output: Any) -> None:
         """Take up vLLM's final output of one request."""
@@ -78,6 +79,14 @@ class Block:
         self._left -= 1
         if not self._left and not self.future.done():
             self.future.set_result(pa.Table.from_pylist(self.rows, schema=COMPLETION))
+
+
+def final_only() -> dict[str, Any]:
+    """For vLLM's sampling parameters: by default the engine makes an output of each request at every step, which costs as much as
+    detokenising it."""
+    from vllm.sampling_params import RequestOutputKind
+
+    return {"output_kind": RequestOutputKind.FINAL_ONLY}
 
 
 def finish_reason(tokens: list[int], end_ids: frozenset[int], loops: LoopSettings) -> str:

@@ -4,7 +4,9 @@ users may name such steps."""
 from __future__ import annotations
 
 from redi_ray.pipeline.kinds import (
+    ask,
     base,
+    compare,
     contrast,
     critical,
     dev,
@@ -21,6 +23,7 @@ from redi_ray.pipeline.kinds import (
     score,
     select,
     starts,
+    state,
     token_starts,
     train,
     verify,
@@ -40,6 +43,8 @@ KINDS: dict[str, Kind] = {
         score.KIND,
         locate.KIND,
         contrast.KIND,
+        ask.KIND,
+        state.KIND,
         logps.KIND,
         groups.KIND,
         starts.KIND,
@@ -50,5 +55,6 @@ KINDS: dict[str, Kind] = {
         train.KIND,
         merge.KIND,
         evaluate.KIND,
+        compare.KIND,
     )
 }

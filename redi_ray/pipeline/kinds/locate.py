@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from redi_ray.cluster.capacity import Demand
 from redi_ray.config.locators import RolloutLocator, StepJudge
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.data.locate import LOCATORS
 from redi_ray.data.locate.locate import (
     FAILED,
@@ -40,6 +41,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
     deciding: dict[str, Any] = {"locate": step.settings, "outside": LOCATORS[locator.kind].outside(locator)}
     if isinstance(locator, RolloutLocator):
         deciding |= {"prompt": run.config.model.prompt, "verify": run.config.verify.first_pass()}
+    if isinstance(locator, GenerativeJudge):
+        deciding["prompt"] = run.config.model.prompt
     if (engine := _engine(run, step)) is not None:
         deciding["engine"] = engine
     return run.stage(COLUMN, deciding, inputs)
@@ -48,7 +51,7 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 def _engine(run: Run, step: Step) -> Any:
     """The engine that answers, if one of ours does."""
     locator = step.settings.locator
-    if isinstance(locator, StepJudge) and locator.endpoint is None:
+    if isinstance(locator, GenerativeJudge) or (isinstance(locator, StepJudge) and locator.endpoint is None):
         return locator.engine or run.config.resources.engine
     return run.config.resources.engine if isinstance(locator, RolloutLocator) else None
 

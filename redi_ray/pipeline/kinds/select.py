@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ray
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.data.curate.problems import select
 from redi_ray.data.sources.readers import DataError
@@ -21,7 +21,13 @@ from redi_ray.store.manifests import Manifest, Stage
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
-FIELDS: dict[type, str] = {Difficulty: "difficulty", Rounds: "rounds", RandomProblems: "random", KeptSamples: "keep"}
+FIELDS: dict[type, str] = {
+    Difficulty: "difficulty",
+    Rounds: "rounds",
+    RandomProblems: "random",
+    KeptSamples: "keep",
+    Balance: "balance",
+}
 """What a selection is called in the config."""
 
 

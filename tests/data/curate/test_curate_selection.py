@@ -12,8 +12,9 @@ from curation_runs import trace, write_shards
 from pydantic import ValidationError
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import RandomProblems, Rounds
-from redi_ray.data.curate.problems import by_chance, by_rounds, rounds_needed, select
+from redi_ray.config.selection import Balance, RandomProblems, Rounds
+from redi_ray.data.curate.problems import by_balance, by_chance, by_rounds, rounds_needed, select
+from redi_ray.data.sources.readers import DataError
 from redi_ray.store import parquet, storage
 
 
@@ -72,3 +73,20 @@ def test_shards_are_copied_without_the_others(tmp_path: Path) -> None:
     assert rows == [row for row in before if row["problem_id"] == "hard"]
     chance = select(uris, uris, files, [], f"{tmp_path}/in", f"{tmp_path}/chance", RandomProblems(like="hard"))
     assert chance.problems == 1
+
+
+def test_a_balance_of_answers():
+    """As many problems of each answer, those that can be used; which ones depends on neither order nor the others."""
+    traces = [(f"y{n}", "Yes", "correct" if n % 3 else "wrong") for n in range(60)]
+    traces += [
+        (f"n{n}", "No", verdict) for n in range(20) for verdict in (("correct", "wrong") if n < 10 else ("wrong",))
+    ]
+    why = by_balance(traces, Balance())
+    assert Counter(why.values()) == {"": 20, "over_the_balance": 30, "no_right_trace": 30}
+    assert {key[0] for key, reason in why.items() if not reason} == {"y", "n"}
+    assert by_balance(traces[::-1], Balance()) == why
+    assert by_balance(traces, Balance(seed=1)) != why
+    both = by_balance([*traces, *((f"y{n}", "Yes", "wrong") for n in range(5))], Balance(needs="both"))
+    assert Counter(both.values()) == {"": 6, "over_the_balance": 7, "not_right_and_wrong": 67}
+    with pytest.raises(DataError, match=r"at most 10 reference answers.* these have 11"):
+        by_balance([(str(n), str(n), "correct") for n in range(11)], Balance())

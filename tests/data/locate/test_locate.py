@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,80 +11,23 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from chat_server import ChatServer, Reply, completion
+from located_samples import N, R, U, W, labels_in, located, samples, work_of
 from pydantic import TypeAdapter, ValidationError
 
-from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.locators import LocateStep
-from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.resources import EngineSettings
-from redi_ray.data.columns import beside, check_grain
 from redi_ray.data.locate.exact import labels_of
-from redi_ray.data.locate.locate import counted, locate_samples
-from redi_ray.data.locate.locator import Silent, Work
+from redi_ray.data.locate.locate import counted
+from redi_ray.data.locate.locator import Silent
 from redi_ray.data.locate.rollouts import run_waves
 from redi_ray.data.sample.samples import COMPLETION
 from redi_ray.data.sources.world import answer, build_world, corpus
-from redi_ray.schemas import VERIFIED_TRACE
 from redi_ray.store import parquet
 from redi_ray.text.boxes import extract_boxed
 from redi_ray.text.steps import split_steps
 
-R, N, W, U = "right", "neutral", "wrong", "unseen"
 WORLD = ArithmeticSource(kind="arithmetic", min_digits=4, max_digits=6, misconception_share=0.3, misconception_rate=0.5)
-
-
-def work_of(folder: Path, locator: dict[str, Any], model: str | None = None, **settings: Any) -> Work:
-    step = LocateStep.model_validate({"do": "locate", "of": "verified", "locator": locator, "model": model, **settings})
-    return Work(
-        settings=step.settings,
-        samples=str(folder / "verified"),
-        uri=str(folder / "out"),
-        prompt=PromptSettings(),
-        verify=VerifySettings(processes=1),
-        engine=EngineSettings(),
-        model=model,
-    )
-
-
-def samples(folder: Path, texts: list[tuple[str, str]], shards: int = 2, **columns: Any) -> list[dict[str, Any]]:
-    """Verified traces of the built-in world, written to shards."""
-    rows = [
-        {
-            "problem_id": f"p{number}", "problem": problem, "answer": answer(problem), "trace_id": f"p{number}#0",
-            "sample_index": 0, "completion": text, "finish_reason": "stop", "verdict_by": [],
-            "verdict": "correct" if extract_boxed(text) == answer(problem) else "wrong", **columns,
-        }
-        for number, (problem, text) in enumerate(texts)
-    ]  # fmt: skip
-    for shard in range(shards):
-        table = pa.Table.from_pylist(rows[shard::shards], schema=VERIFIED_TRACE)
-        parquet.write_table(str(folder / f"verified/round-000/part-{shard}.parquet"), table)
-    return [row for shard in range(shards) for row in rows[shard::shards]]
-
-
-def labels_in(folder: Path) -> list[list[str] | None]:
-    """Of every sample, in the order of the shards; spans are checked against the texts on the way."""
-    found = []
-    for shard in sorted((folder / "verified").glob("*/*.parquet")):
-        column = str(folder / "out/column" / shard.relative_to(folder / "verified"))
-        check_grain(column, "span")
-        for rows, (spans,) in beside(str(shard), [column], ["completion"]):
-            for text, steps in zip(rows["completion"].to_pylist(), spans["spans"].to_pylist(), strict=True):
-                if steps is not None:
-                    assert "".join(text[step["start"] : step["end"]] for step in steps) == text
-                    assert {step["turn"] for step in steps} == {0}
-                found.append(steps and [step["label"] for step in steps])
-    return found
-
-
-def located(work: Work) -> tuple[Counter[str], dict[str, Any]]:
-    counts, told = locate_samples(work)
-    left_out = sum(counted(counts, "not_asked/").values()) + sum(counted(counts, "failed/").values())
-    assert counts["samples"] == counts["located"] + left_out
-    assert counts["steps"] == sum(counted(counts, "label/").values())
-    return counts, told
 
 
 @pytest.mark.parametrize(
