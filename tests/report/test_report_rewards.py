@@ -41,9 +41,9 @@ def test_columns_against_verdicts(tmp_path: Path) -> None:
     paths = build_report(uri)
     report = json.loads(Path(paths.json).read_text())
     assert report["rewards"] == [
-        {"name": "value", "of": "verified", "model": "rm", **told},
         {"name": "length", "of": "verified", "model": "length", **plain},
-    ]
+        {"name": "value", "of": "verified", "model": "rm", **told},
+    ], "in the order in which the graph makes them"
     assert "Evaluation of rm: not run." not in report["notes"]
     page = Path(paths.html).read_text()
     for shown in ("Columns against verdicts", "<b>0.875</b>", "0.110", "value: calibration", "<td>80.0</td>"):
