@@ -125,7 +125,10 @@ def _scores(steps: Steps) -> dict[str, Any]:
     def of_baseline(values: np.ndarray) -> dict[str, Any]:
         return {**best_in_hindsight(steps.labels, values, starts), "auc": auc(values, seen)}
 
-    own: dict[str, Any] = {**first_error_scores(steps.labels, steps.predictions), "auc": auc(columns["values"], seen & numbered)}
+    own: dict[str, Any] = {
+        **first_error_scores(steps.labels, steps.predictions),
+        "auc": auc(columns["values"], seen & numbered),
+    }
     if numbered.all():
         own["best_in_hindsight"] = best_in_hindsight(steps.labels, columns["values"], starts)
     return {
