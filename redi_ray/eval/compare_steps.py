@@ -88,9 +88,8 @@ def predicted(spans: Spans | None, threshold: float) -> int | None:
     and does not say that all are right."""
     if not spans:
         return UNREADABLE
-    labels = [span["label"] for span in spans]
-    if any(label is None for label in labels):
-        labels = labels_below([span["value"] for span in spans], threshold)
+    told = [span["label"] for span in spans]
+    labels = labels_below([span["value"] for span in spans], threshold) if None in told else told
     return UNREADABLE if labels is None else first_wrong(labels)
 
 
@@ -126,7 +125,10 @@ def _scores(steps: Steps) -> dict[str, Any]:
     def of_baseline(values: np.ndarray) -> dict[str, Any]:
         return {**best_in_hindsight(steps.labels, values, starts), "auc": auc(values, seen)}
 
-    own = {**first_error_scores(steps.labels, steps.predictions), "auc": auc(columns["values"], seen & numbered)}
+    own: dict[str, Any] = {
+        **first_error_scores(steps.labels, steps.predictions),
+        "auc": auc(columns["values"], seen & numbered),
+    }
     if numbered.all():
         own["best_in_hindsight"] = best_in_hindsight(steps.labels, columns["values"], starts)
     return {

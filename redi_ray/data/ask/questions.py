@@ -66,7 +66,8 @@ def ask(names: list[str], how: Asking) -> Counter[str]:
     for _, found in each_shard(names, ask_shard, how):
         counts.update(found)
     keep = ray.remote(num_cpus=1, max_retries=2)(_keep_each_once)
-    counts.update(ray.get(keep.remote(sorted(names), how.out_uri)))
+    once: dict[str, int] = ray.get(keep.remote(sorted(names), how.out_uri))
+    counts.update(once)
     left_out = sum(number for name, number in counts.items() if not name.startswith((STEPS, OUT, SAMPLES)))
     assert counts[STEPS] == counts[OUT] + left_out, counts
     return counts

@@ -254,7 +254,9 @@ def start(work: Work, name: str) -> Find:
         if labels is None:
             at = values.index(None)
             reasons = why.get(keys[at], Counter({JUDGE_FAILED: 1}))
-            return Failed(max(sorted(reasons), key=reasons.get), f"no verdict on step {at}: {dict(reasons)}")
+            return Failed(
+                max(sorted(reasons), key=lambda reason: reasons[reason]), f"no verdict on step {at}: {dict(reasons)}"
+            )
         return Labelled(labels, values)
 
     return find
