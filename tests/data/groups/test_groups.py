@@ -316,5 +316,5 @@ def test_pairs_by_how_far_rewards_are_apart(tmp_path: Path, bpe_tokenizer: str) 
     assert found.keys() == {"a", "c"}
     assert counts.problems_dropped == {"small_margin": 2, "too_few": 1}
     assert counts.dropped == {"neither_best_nor_worst": 3, "no_gain": 1, "small_margin": 4, "too_few": 1}
-    with pytest.raises(ValueError, match="margin makes pairs"):
+    with pytest.raises(ValueError, match="margin makes one pair"):
         GroupSettings(margin=0.1, least=3)
