@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
 CONFIG ?= configs/demo.yaml
+# Two processes, each with a Ray of its own; a file's tests share fixtures, so they stay together, and in order.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-slow test-long lint types clean
 
@@ -10,7 +12,7 @@ demo: .venv/.installed
 	$(BIN)/redi-ray run $(CONFIG)
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "not slow and not long"
+	$(BIN)/python -m pytest $(TWO) -m "not slow and not long"
 
 test-slow: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "slow and not long"

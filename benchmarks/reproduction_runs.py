@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,35 +16,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
+from in_process import draw, random_model, settings, with_references
 
 from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.objectives import DpoObjective, Objective, RediObjective, SftObjective, SimpoObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
-from redi_ray.config.training import CollapseGuard, ModelOverrides, TrainSettings
 from redi_ray.data.sources.built_in import WORLD_ALPHABET
 from redi_ray.data.sources.world import answer, build_world, corpus
-from redi_ray.modeling.policy import Policy, load_policy
-from redi_ray.modeling.scratch import save_scratch_model
-from redi_ray.modeling.tokenizer import character_tokenizer, read_completion
+from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.schemas import Verdict
 from redi_ray.text.answers import verify_answer
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import encode, prompt_ids
 from redi_ray.train.loop import Hooks, train
-from redi_ray.train.probe import answering
 from redi_ray.train.records import SequenceRecord
-from redi_ray.train.references import reference_logps
 from redi_ray.train.sequences import SequenceStore
 
 PROMPT = PromptSettings()
 TOKENIZER = character_tokenizer(WORLD_ALPHABET)
-BATCH = 500
-"""Sequences that are sampled side by side."""
-SAMPLING = {"teacher": (1.0, 1.0), "evaluation": (0.6, 0.95)}
-"""Temperature and top-p of the teacher's traces, and the paper's for evaluation."""
-
 ARMS: dict[str, Objective] = {
     "alpha 0": RediObjective(alpha=0.0),
     "alpha 0.2": RediObjective(alpha=0.2),
@@ -74,6 +64,10 @@ class Scale:
     dev: int = 400
     test: int = 1000
     corpus: int = 16_000
+    base_epochs: int = 2
+    base_rate: float = 3e-3
+    min_digits: int = 4
+    max_digits: int = 7
     misconception_share: float = 0.25
     misconception_rate: float = 0.8
     sft_epochs: int = 16
@@ -100,48 +94,12 @@ class Outcome:
     """Per step: log-prob per token of chosen and rejected."""
 
 
-def settings(learning_rate: float, epochs: int, seed: int, batch_size: int = 16, **more: Any) -> TrainSettings:
-    guard = CollapseGuard(action="warn")
-    return TrainSettings(
-        learning_rate=learning_rate,
-        epochs=epochs,
-        seed=seed,
-        batch_size=batch_size,
-        tokens_per_pack=4096,
-        max_length=256,
-        guard=guard,
-        **more,
-    )
-
-
 def sample(policy: Policy, problems: Sequence[str], kind: str, count: int, seed: int) -> list[list[str]]:
     """`count` completions of each problem, an unfinished one as it stands."""
-    temperature, top_p = SAMPLING[kind]
-    rows = sorted(((p, n) for n, p in enumerate(problems) for _ in range(count)), key=lambda row: len(row[0]))
-    found: list[list[str]] = [[] for _ in problems]
-    told = GenerationConfig(
-        max_new_tokens=80,
-        do_sample=True,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=0,
-        eos_token_id=TOKENIZER.eos_token_id,
-        pad_token_id=TOKENIZER.eos_token_id,
-        remove_invalid_values=True,  # a collapsed model is to be scored, not to end the benchmark
-    )
-    torch.manual_seed(seed)
-    model: Any = policy.model
-    with answering(policy):
-        for start in range(0, len(rows), BATCH):
-            part = rows[start : start + BATCH]
-            prompts = [prompt_ids(to_messages(problem, PROMPT), TOKENIZER, PROMPT) for problem, _ in part]
-            width = max(map(len, prompts))
-            ids = torch.tensor([[TOKENIZER.eos_token_id] * (width - len(p)) + p for p in prompts])
-            mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-            tokens = model.generate(input_ids=ids, attention_mask=mask, generation_config=told)[:, width:]
-            for (_, place), row in zip(part, tokens.tolist(), strict=True):
-                found[place].append(PROMPT.prefix + read_completion(row, TOKENIZER, {TOKENIZER.eos_token_id})[0])
-    return found
+    prompts = [prompt_ids(to_messages(problem, PROMPT), TOKENIZER, PROMPT) for problem in problems]
+    said = draw(policy, [prompt for prompt in prompts for _ in range(count)], TOKENIZER, kind, seed)
+    texts = [PROMPT.prefix + one.text for one in said]
+    return [texts[start : start + count] for start in range(0, len(texts), count)]
 
 
 def verdicts(problems: Sequence[str], completions: Sequence[Sequence[str]]) -> np.ndarray:
@@ -169,6 +127,8 @@ class SeedRun:
             num_problems=scale.problems,
             num_dev=scale.dev,
             num_test=scale.test,
+            min_digits=scale.min_digits,
+            max_digits=scale.max_digits,
             misconception_share=scale.misconception_share,
             misconception_rate=scale.misconception_rate,
             seed=seed,
@@ -177,16 +137,15 @@ class SeedRun:
 
     def fresh(self) -> Policy:
         """Random weights, those of the seed."""
-        with tempfile.TemporaryDirectory() as folder:
-            save_scratch_model(Architecture(seed=self.seed), TOKENIZER, folder)
-            return load_policy(folder, ModelOverrides())
+        return random_model(Architecture(seed=self.seed), TOKENIZER)
 
     @cached_property
     def base(self) -> Policy:
         """Learns the world from its unfiltered corpus, misconceptions and all."""
         policy = self.fresh()
         rows = [(group, 1, *row) for group, row in enumerate(corpus(self.source, self.scale.corpus))]
-        train(policy, store_of(rows), SftObjective(), settings(3e-3, 2, self.seed, weight_decay=0.01))
+        how = settings(self.scale.base_rate, self.scale.base_epochs, self.seed, weight_decay=0.01)
+        train(policy, store_of(rows), SftObjective(), how)
         return policy
 
     @cached_property
@@ -265,7 +224,7 @@ class SeedRun:
             return Outcome(**json.loads(told.read_text()))
         policy, store, objective = copy.deepcopy(self.sft), self.pairs(arm == "inverted"), ARMS[arm]
         if isinstance(objective, DpoObjective):
-            store = self.with_references(store)
+            store = with_references(store, self.sft)
         lines: list[dict[str, float]] = []
         remember: Callable[..., None] = lambda step, metrics: lines.append(dict(metrics))  # noqa: E731
         how = settings(learning_rate, self.scale.epochs, self.seed)
@@ -276,12 +235,3 @@ class SeedRun:
         outcome = Outcome(arm, learning_rate, self.seed, self.dev_score(policy), collapsed, curves)
         told.write_text(json.dumps(asdict(outcome)))
         return outcome
-
-    def with_references(self, store: SequenceStore) -> SequenceStore:
-        """The same sequences with the SFT model's log-probs."""
-        index, values = reference_logps(
-            self.sft.eval(), store, np.arange(len(store.lengths)), tokens_per_pack=4096, chunk_tokens=512
-        )
-        filled = np.zeros(len(store.tokens), dtype=np.float32)
-        filled[index] = values
-        return store.with_column("ref_logps", filled)

@@ -1,5 +1,6 @@
 """What of the benchmarks is more than timing: the GPU benchmark's code runs where there is no GPU, on a toy, and its
-arithmetic is that of the model it names.
+arithmetic is that of the model it names; the comparison of losses on parts of traces seeks learning rates and wrong tokens as it
+says.
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ def benchmark() -> Iterator[ModuleType]:
         dist.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def wrong_parts() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module("wrong_parts")
+
+
 def test_the_gpu_benchmark_runs_at_toy_size(benchmark: ModuleType) -> None:
     """Both objectives through bf16 FSDP2 steps; packing adds next to nothing to bf16's own rounding."""
     arguments = ["--device", "cpu", "--tiny", "--quick", "--warmup", "1", "--steps", "1", "--peak-tflops", "1"]
@@ -48,3 +56,26 @@ def test_flops_are_those_of_qwen_1_5b(benchmark: ModuleType) -> None:
 def test_without_a_gpu_it_says_so(benchmark: ModuleType) -> None:
     with pytest.raises(SystemExit, match="no CUDA GPU is visible"):
         benchmark.parse([])
+
+
+def test_a_learning_rate_is_sought_until_the_best_lies_between_others(wrong_parts: ModuleType) -> None:
+    """`wrong_parts.py` must treat all arms alike: a further rate where the best is at an end, up to a limit."""
+    further = wrong_parts.further
+    assert further({1e-4: 0.2, 4e-4: 0.5, 1.6e-3: 0.3}, 6) == []
+    assert further({1e-4: 0.5, 4e-4: 0.5, 1.6e-3: 0.3}, 6) == [pytest.approx(2.5e-5)]  # of equal ones the lowest
+    assert further({1e-4: 0.2, 4e-4: 0.3, 1.6e-3: 0.5}, 6) == [pytest.approx(6.4e-3)]
+    assert further({1e-4: 0.2, 4e-4: 0.3, 1.6e-3: 0.5}, 3) == []
+
+
+def test_the_first_wrong_token_is_found(wrong_parts: ModuleType) -> None:
+    """What cDPO's weights are held against, in `3+4*2-1` (7, 4, 3): a wrong result, a wrong copy of a number, a wrong answer."""
+    found = wrong_parts.facts.first_wrong_character
+    assert found("3+4*2-1", "<think>\n3+4=7\n", "7*2=5") == len("<think>\n3+4=7\n7*2=")
+    assert found("3+4*2-1", "<think>\n3+4=7\n", "6*2=2") == len("<think>\n3+4=7\n")
+    right = "<think>\n3+4=7\n7*2=4\n4-1=3\n</think>\n"
+    assert found("3+4*2-1", right, "\\boxed{5}") == len(right + "\\boxed{")
+
+
+def test_a_problem_meets_the_misconceptions_of_its_right_solution(wrong_parts: ModuleType) -> None:
+    known = {(7, "*", 2): 5, (5, "-", 1): 0}
+    assert wrong_parts.digits.misconceptions_in("3+4*2-1", known) == 1

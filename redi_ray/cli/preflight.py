@@ -18,6 +18,8 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.reward_objectives import VALUED
+from redi_ray.config.scorers import RewardScorer
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
 from redi_ray.config.student import PretrainedModel
@@ -70,6 +72,7 @@ def check_sources(config: ExperimentConfig) -> None:
     from redi_ray.data.curate.contamination import read_problems
     from redi_ray.data.locate import LOCATORS
     from redi_ray.data.score import SCORERS
+    from redi_ray.data.score.reward import look_at_head
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
     from redi_ray.eval.scoring import scorers_of
@@ -83,7 +86,10 @@ def check_sources(config: ExperimentConfig) -> None:
         for file in curation.contamination.files if curation.contamination is not None else ():
             read_problems(file, field)
     for name, step in config.steps.items():
-        if isinstance(step, ScoreStep):
+        if isinstance(step, ScoreStep) and isinstance(step.scorer, RewardScorer):
+            if step.scorer.folder is not None:
+                look_at_head(step.scorer.folder, f"steps.{name}.scorer.model")
+        elif isinstance(step, ScoreStep):
             SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
@@ -125,7 +131,8 @@ def model_problems(config: ExperimentConfig) -> list[str]:
         return length_problems(init.architecture.max_position_embeddings, 0, trainings, bound, own=own)
     from redi_ray.modeling.preflight import student_problems  # loads torch
 
-    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound, own=own)
+    rewards = any(isinstance(step, TrainStep) and step.objective.name in VALUED for step in config.steps.values())
+    return student_problems(init.path, config.model.overrides, prompt, trainings, bound=bound, own=own, rewards=rewards)
 
 
 def bounds_of_steps(config: ExperimentConfig) -> dict[str, Bound]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,7 +116,7 @@ def verify(
         print_verdicts(verify_trace_files(traces, out, columns, settings, workers))
 
 
-def _require_none(given: dict[str, object]) -> None:
+def _require_none(given: Mapping[str, object]) -> None:
     """Raise BadParameter for options that a run's config has in its own words."""
     said = {"votes": "vote", "timeout_seconds": "timeout"}
     if clash := [said.get(name, name).replace("_", "-") for name, value in given.items() if value or value == 0]:

@@ -13,6 +13,7 @@ from redi_ray.config.names import TAKEN
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.training import TrainSettings
 
 TRAIN_SETTINGS = TypeAdapter(TrainSettings)
@@ -69,6 +70,11 @@ class RediConfig(Strict):
                 raise ValueError(f"arm {name!r}: the name is that of {TAKEN[name]}; give the arm another one")
             if not name.replace("_", "").replace("-", "").replace(".", "").isalnum():
                 raise ValueError(f"arm {name!r}: use letters, digits, '-', '_' and '.', the name becomes a folder")
+            if (objective := self.arms[name].objective.name) in VALUED:
+                raise ValueError(
+                    f"arm {name!r}: {objective} trains a reward model, which is no arm to compare: make it a step "
+                    f"({{do: train, from: sft, on: curated, objective: {{name: {objective}}}}})"
+                )
             try:
                 self.settings(name)
             except ValidationError as error:

@@ -24,7 +24,7 @@ class ScoreStep(Strict):
     of: str
     """Traces, with verdicts or without."""
     scorer: Scorer
-    """Which one: `length`, `rule` or `imported`, and its settings."""
+    """Which one: `length`, `rule`, `imported`, `retrieval` or `reward`, and its settings."""
 
     @property
     def grain(self) -> Grain:
@@ -88,6 +88,10 @@ class GroupSettings(Strict):
     """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
+    labels: dict[str, float | Literal["value"]] | None = None
+    """Label of a span -> its value, or `value` for the one that the column has: `{right: 1, wrong: 0}` makes rewards of labelled
+    steps. Spans with another label, or without a value, are left out, and so are samples without any. Null takes all by their own
+    values."""
     span_baseline: int | None = Field(None, ge=1)
     """From each span's value the mean is taken of the spans at the same place in samples of problems that are solved as often, if
     there are so many of them at the least (S2R's process rewards: 10); null takes nothing."""
@@ -140,6 +144,8 @@ class GroupSettings(Strict):
     def _fits(self) -> GroupSettings:
         if not self.rewards and not self.scores:
             raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
+        if self.labels is not None and (self.spans is None or not self.labels):
+            raise ValueError("labels: give some of those of the column that `spans` names their values")
         if self.span_baseline is not None and self.spans is None:
             raise ValueError("span_baseline is taken from the values of spans: name their column in `spans`")
         if self.min_rate > self.max_rate:
@@ -153,14 +159,16 @@ class GroupSettings(Strict):
         borders = [entry.below for entry in self.repeats]
         if borders != sorted(set(borders)):
             raise ValueError(f"repeats: the values of `below` must rise, got {borders}")
-        numbers = [*self.rewards.items(), *self.scores.items(), ("threshold", self.threshold)]
+        labels = [(name, value) for name, value in (self.labels or {}).items() if not isinstance(value, str)]
+        numbers = [*self.rewards.items(), *self.scores.items(), *labels, ("threshold", self.threshold)]
         if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
             raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self
 
     def identity(self) -> dict[str, Any]:
         """What of it decides which groups there are: what came later counts where it is used."""
-        later = {"repeats": self.repeats, "token_columns": self.token_columns, "span_baseline": self.span_baseline}
+        names = ("repeats", "token_columns", "span_baseline", "labels")
+        later = {name: getattr(self, name) for name in names}
         return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 

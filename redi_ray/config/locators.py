@@ -11,11 +11,8 @@ from pydantic import Field, model_validator
 from redi_ray.config.data import Strict
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.resources import EngineSettings
-from redi_ray.config.scorers import Grain
+from redi_ray.config.scorers import Form, Grain
 from redi_ray.config.strict import STRICT, require
-
-Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
-"""Of a text with steps; what each means is said in `redi_ray.text.steps`."""
 
 STEPS_PROMPT = """\
 You are checking a solution of a problem step by step.

@@ -9,6 +9,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from redi_ray.config.reward_objectives import (
+    BradleyTerryObjective,
+    OrealRmObjective,
+    OutcomeBceObjective,
+    StepBceObjective,
+    StepMseObjective,
+)
 from redi_ray.config.rollout_objectives import (
     AdvantageObjective,
     AsymreObjective,
@@ -254,6 +261,11 @@ Objective = (
     | AsymreObjective
     | AdvantageObjective
     | DphObjective
+    | BradleyTerryObjective
+    | OutcomeBceObjective
+    | OrealRmObjective
+    | StepBceObjective
+    | StepMseObjective
     | LdDpoObjective
     | RediGroupsObjective
     | S2rObjective
@@ -266,11 +278,14 @@ Objective = (
 
 IMITATING = frozenset({"sft", "dph"})
 """Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""
-UNPAIRED = frozenset({"kto", "asymre", "advantage", "redi_groups", "s2r", "glow", "topr", "oreal", "nft", "ppo_clip"})
+UNPAIRED = frozenset(
+    {"kto", "asymre", "advantage", "redi_groups", "s2r", "glow", "topr", "oreal", "nft", "ppo_clip"}
+    | {"outcome_bce", "oreal_rm", "step_bce", "step_mse"}
+)
 """Names of those that read every sequence, paired or not (the same)."""
-REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip"})
+REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip", "step_bce", "step_mse"})
 """Names of those that need rewards."""
 SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
 """Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
-BY_UNIT = UNPAIRED - {"kto"} | {"sft", "dph"}
+BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} | {"sft", "dph"}
 """Names of those whose sequences may have several units."""

@@ -11,6 +11,8 @@ from redi_ray.config.curation import TraceFormat
 from redi_ray.config.data import Strict
 
 Grain = Literal["row", "span", "token"]
+Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
+"""Of a text with steps; what each means is said in `redi_ray.text.steps`."""
 
 
 class ScorerSettings(Strict):
@@ -25,6 +27,11 @@ class ScorerSettings(Strict):
     def needs_tokenizer(self) -> bool:
         """Whether the base model's tokenizer is asked."""
         return False
+
+    @property
+    def asked_of_graph(self) -> str | None:
+        """The model of the graph that is asked."""
+        return None
 
 
 class LengthScorer(ScorerSettings):
@@ -123,4 +130,42 @@ class RetrievalScorer(ScorerSettings):
     """How much long documents are held back."""
 
 
-Scorer = Annotated[LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer, Field(discriminator="name")]
+class RewardScorer(ScorerSettings):
+    """What a reward model says of each sample, of each step of its last turn, or of each token: sigmoid(v) where its objective
+    makes that a probability, else v; of tokens always v."""
+
+    name: Literal["reward"]
+    model: str
+    """A training of this graph whose objective is one on values (`bradley_terry`, `outcome_bce`, `oreal_rm`, `step_bce`,
+    `step_mse`), or a folder (local with a `/` in it, s3://) of a classification model with one label."""
+    at: Literal["last", "steps", "tokens"] = "last"
+    """`last`: a number for each sample, by its last token (by the mean over its tokens where it was trained so). `steps`: a
+    span for each step of the last turn, with the number at its last token, labelled `right` from a half on, else `wrong`.
+    `tokens`: a number for each token of the model's own turns."""
+    form: Form | None = None
+    """How a text is split into steps, for `steps`; null looks at each text."""
+
+    @property
+    def grain(self) -> Grain:
+        grains: dict[str, Grain] = {"last": "row", "steps": "span", "tokens": "token"}
+        return grains[self.at]
+
+    @property
+    def folder(self) -> str | None:
+        """Where the model lies, if it is none of the graph."""
+        return self.model if "/" in self.model else None
+
+    @property
+    def asked_of_graph(self) -> str | None:
+        return None if self.folder else self.model
+
+    @model_validator(mode="after")
+    def _form_for_steps(self) -> RewardScorer:
+        if self.form is not None and self.at != "steps":
+            raise ValueError("form: only `at: steps` splits texts")
+        return self
+
+
+Scorer = Annotated[
+    LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer | RewardScorer, Field(discriminator="name")
+]

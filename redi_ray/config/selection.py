@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,12 +41,19 @@ class RandomProblems(Strict):
     """The number itself."""
     seed: int = 0
     """Another seed takes other problems."""
+    rest: bool = False
+    """The problems that would not be taken, instead: what the same number and seed leave, to be held out."""
 
     @model_validator(mode="after")
     def _one_number(self) -> RandomProblems:
         if (self.like is None) == (self.problems is None):
             raise ValueError("set either `like`, a step to take as many problems as, or `problems`, their number")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the problems. Choices that were made before there was `rest` keep their keys."""
+        told = self.model_dump()
+        return told if self.rest else {name: value for name, value in told.items() if name != "rest"}
 
 
 class KeptSamples(Strict):

@@ -96,9 +96,10 @@ def sample_matrix(
     return np.asarray(rows)
 
 
-def sample_scores(verdicts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """P_j, the score of the j-th samples: bool[num_problems, num_samples] -> float[num_samples]."""
-    return np.asarray(verdicts, dtype=np.float64).mean(axis=0)
+def sample_scores(numbers: ArrayLike) -> NDArray[np.float64]:
+    """P_j, the mean of the j-th samples: bool or float[num_problems, num_samples] -> float[num_samples]."""
+    means: NDArray[np.float64] = np.asarray(numbers, dtype=np.float64).mean(axis=0)
+    return means
 
 
 def standard_error(scores: ArrayLike, ddof: int = 0) -> float | None:

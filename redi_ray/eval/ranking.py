@@ -156,7 +156,7 @@ def summarize_scores(
 ) -> ScoreResult | None:
     """Numbers of a benchmark's samples, float[P, n] with NaN where there is none; None where no problem has them all."""
     table = np.asarray(numbers, np.float64)
-    whole = ~np.isnan(table).any(axis=1)
+    whole: NDArray[np.bool_] = ~np.asarray(np.isnan(table).any(axis=1))
     if not whole.any():
         return None
     counted = table[whole]

@@ -72,8 +72,8 @@ def add_scores(result: dict[str, Any], rows: pa.Table, problems: pa.Table, setti
 
     if SCORE in scorers:
         labels = Counter(rows[SCORE + LABEL].to_pylist()) if SCORE + LABEL in rows.column_names else {}
-        told = {"labels": dict(sorted(labels.items())), "ddof": settings.ddof, "seed": settings.seed}
-        found = summarize_scores(scorers[SCORE].name, numbers(SCORE), **told)
+        ordered, ddof, seed = dict(sorted(labels.items())), settings.ddof, settings.seed
+        found = summarize_scores(scorers[SCORE].name, numbers(SCORE), labels=ordered, ddof=ddof, seed=seed)
         result["score"] = None if found is None else asdict(found)
     if RANK in scorers:
         right = placed([verdict == Verdict.CORRECT for verdict in rows["verdict"].to_pylist()], False, bool)

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from redi_ray.modeling.dropout import restore
 from redi_ray.modeling.lora import merge_adapters
 from redi_ray.modeling.older_readers import write_older_forms
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.rewards import RewardPolicy, finish_config
 from redi_ray.modeling.rounding import Rounding, rounding_of
 from redi_ray.modeling.tokenizer import listed_ends
 from redi_ray.text.templates import closing_id
@@ -30,7 +31,7 @@ log = logging.getLogger("redi_ray")
 
 CARD = """---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {task}
 tags: [{tags}]
 ---
 # {name}
@@ -41,7 +42,7 @@ tags: [{tags}]
 |---|---|
 {facts}
 
-Prompts are rendered by the tokenizer's chat template, followed by the forced prefix used in training, if any.
+{use}
 """
 
 
@@ -71,9 +72,12 @@ def export_policy(
     state: Mapping[str, Any] = {name[len(prefix) :]: tensor for name, tensor in gathered.items()}
     config, trusted = exported_config(policy), is_remote_code(policy.model)
     if adapter := getattr(policy.model, "peft_config", None):
-        state = merge_adapters(config, adapter["default"], state, trust_remote_code=trusted)
-    model = rebuild(config, state, dtype, trust_remote_code=trusted)
-    model.generation_config = generation_config(policy.model, tokenizer)
+        state = merge_adapters(policy.auto, config, adapter["default"], state, trust_remote_code=trusted)
+    if isinstance(policy, RewardPolicy):
+        finish_config(config, tokenizer)
+    model = rebuild(policy.auto, config, state, dtype, trust_remote_code=trusted)
+    if not isinstance(policy, RewardPolicy):
+        model.generation_config = generation_config(policy.model, tokenizer)
 
     target = Path(folder)
     draft = target.with_name(target.name + ".part")
@@ -81,7 +85,8 @@ def export_policy(
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
     write_older_forms(draft, tokenizer)
-    (draft / "README.md").write_text(model_card(name or target.name, config.model_type, facts or {}))
+    card = reward_card if isinstance(policy, RewardPolicy) else model_card
+    (draft / "README.md").write_text(card(name or target.name, config.model_type, facts or {}))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
     return rounding_of(state, start, dtype) if start is not None and dtype is not None else None
@@ -104,11 +109,11 @@ def is_remote_code(model: PreTrainedModel) -> bool:
 
 
 def rebuild(
-    config: Any, state: Mapping[str, Tensor], dtype: torch.dtype | None, trust_remote_code: bool = False
+    auto: Any, config: Any, state: Mapping[str, Tensor], dtype: torch.dtype | None, trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """A plain model around the gathered weights, without a second copy of them unless `dtype` asks for one."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        model = auto.from_config(config, trust_remote_code=trust_remote_code)
     cast = {name: t.to(dtype) if dtype and t.is_floating_point() else t for name, t in state.items()}
     missing, unexpected = model.load_state_dict(cast, strict=False, assign=True)
     model.tie_weights()
@@ -173,10 +178,24 @@ def can_be_saved(config: GenerationConfig) -> bool:
 
 def model_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:
     """A short README for the folder: how the model was made. Facts are `name: value` pairs."""
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    return CARD.format(
-        name=name,
-        tags=f"redi, reasoning, {model_type}",
-        description="Trained with redi_ray: offline distillation of reasoning with negative signals.",
-        facts=rows,
+    use = (
+        "Prompts are rendered by the tokenizer's chat template, followed by the forced prefix used in training, if any."
     )
+    made = "Trained with redi_ray: offline distillation of reasoning with negative signals."
+    return _card(name, "text-generation", f"redi, reasoning, {model_type}", made, facts, use)
+
+
+def reward_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:
+    """The same of a reward model."""
+    use = (
+        "A conversation, rendered by the tokenizer's chat template to the end of the answer, has the value of its last token: "
+        "the logit of the only label, without bias. `redi_reward` in the config says of which objective it is, and whether its "
+        "sigmoid is a probability."
+    )
+    made = "A reward model, trained with redi_ray."
+    return _card(name, "text-classification", f"redi, reward-model, {model_type}", made, facts, use)
+
+
+def _card(name: str, task: str, tags: str, description: str, facts: Mapping[str, Any], use: str) -> str:
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return CARD.format(name=name, task=task, tags=tags, description=description, facts=rows, use=use)

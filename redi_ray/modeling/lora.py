@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from redi_ray.config.training import LoraSettings
@@ -19,8 +19,14 @@ READS_OUT_PROJ = frozenset(["falcon_h1", "mamba", "mamba2", "falcon_mamba", "nem
 """Architectures whose layers `out_proj` peft takes no adapter for."""
 
 
-def add_lora(model: PreTrainedModel, settings: LoraSettings) -> str:
-    """Put low-rank adapters into the model in place and freeze everything else -> how much of it they reach.
+def head_of(model: PreTrainedModel) -> Any:
+    """The language-model head, or that of a classification class."""
+    return model.get_output_embeddings() or getattr(model, "score", None)
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings, train_head: bool = False) -> str:
+    """Put low-rank adapters into the model in place and freeze everything else, but for the head with `train_head` -> how much of
+    it they reach.
 
     ValueError where they would sit on the head, which is fused with the loss, or nowhere at all.
     """
@@ -42,13 +48,13 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings) -> str:
             inject_adapter_in_model(config, model)
         except ValueError as error:
             raise ValueError(f"model.overrides.lora.target_modules: {error}") from error
-    head: Any = model.get_output_embeddings()
+    head = head_of(model)
     if not isinstance(head, nn.Linear) or hasattr(head, "lora_A"):
         raise ValueError(
             "model.overrides.lora.target_modules: the language-model head is fused with the loss; leave it out"
         )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+        parameter.requires_grad_("lora_" in name or (train_head and parameter is head.weight))
     return share(model)
 
 
@@ -58,7 +64,7 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
     Routers that are linear layers with an output of their own are left out, and so are layers whose weights are read
     without calling them.
     """
-    head = model.get_output_embeddings()
+    head = head_of(model)
     plain = {nn.Linear.forward, FastLinear.forward, Conv1D.forward}
     return [
         name
@@ -90,7 +96,7 @@ def share(model: PreTrainedModel) -> str:
         if isinstance(module, BaseTunerLayer):
             name = getattr(module, "parameter_name", "weight")
             adapted.add(id(getattr(module.get_base_layer(), name)))
-    ends = {id(e.weight) for e in (model.get_input_embeddings(), model.get_output_embeddings())}
+    ends = {id(e.weight) for e in (model.get_input_embeddings(), head_of(model))}
     matrices = {n: p for n, p in model.named_parameters() if p.ndim > 1 and "lora_" not in n and id(p) not in ends}
     reached = sum(p.numel() for p in matrices.values() if id(p) in adapted)
     percent = 100 * reached / sum(p.numel() for p in matrices.values())
@@ -100,15 +106,17 @@ def share(model: PreTrainedModel) -> str:
     )
 
 
-def merge_adapters(config: Any, adapter: Any, state: Mapping[str, Tensor], **trust: Any) -> dict[str, Tensor]:
+def merge_adapters(
+    auto: Any, config: Any, adapter: Any, state: Mapping[str, Tensor], **trust: Any
+) -> dict[str, Tensor]:
     """Fold low-rank updates into their base weights, by peft itself, and return the plain model's state.
 
-    `state`: the adapted model's, `adapter`: peft's config of it.
+    `auto`: what transformers makes the model with. `state`: the adapted model's, `adapter`: peft's config of it.
     """
     from peft import inject_adapter_in_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    model = AutoModelForCausalLM.from_config(config, dtype=next(iter(state.values())).dtype, **trust)
+    model = auto.from_config(config, dtype=next(iter(state.values())).dtype, **trust)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inject_adapter_in_model(adapter, model)

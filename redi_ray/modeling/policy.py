@@ -35,6 +35,9 @@ DUMMY_TOKENS = 8
 class Policy(nn.Module):
     """`model` (a Hugging Face causal language model) over packs, its head fused with the loss."""
 
+    auto: Any = AutoModelForCausalLM
+    """What transformers makes such models with."""
+
     def __init__(self, model: PreTrainedModel, one_by_one: bool = False, quiet: bool = True) -> None:
         super().__init__()
         self.model, self.one_by_one, self.quiet = model, one_by_one, quiet
@@ -67,6 +70,11 @@ class Policy(nn.Module):
         """What makes hidden states; transformers' look-up finds the whole model, or the head, for a few architectures."""
         found: nn.Module = self.model.get_decoder()
         return self.model.model if found is self.model or isinstance(found, nn.Linear) else found
+
+    @property
+    def float32_head(self) -> nn.Module | None:
+        """A head that computes in float32 whatever the rest does; None where it is as all else."""
+        return None
 
     @property
     def head_weight(self) -> Tensor:
@@ -177,6 +185,20 @@ def load_policy(
     `dtype` is that of the master weights, all of them. Raises ValueError, naming the reason, for a model whose log-probs
     would not be exact or whose weights stay quantised, and OSError where there is no model.
     """
+    config, silenced, way = read_config(path, overrides)
+    model, missing = load_weights(Policy.auto, path, config, way, overrides, dtype)
+    require_weights(path, missing)
+    policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
+    policy.silenced = silenced
+    check_exact(policy, way.settled)
+    note_way(policy, way)
+    if overrides.lora is not None:
+        policy.notes.append(add_lora(model, overrides.lora))
+    return set_up(policy, gradient_checkpointing=gradient_checkpointing, compile=compile)
+
+
+def read_config(path: str, overrides: ModelOverrides) -> tuple[PretrainedConfig, dict[str, float], Way]:
+    """A folder's config as it is trained, the dropout that is off, and how its decoder is run."""
     config = AutoConfig.from_pretrained(path, trust_remote_code=overrides.trust_remote_code)
     override_config(config, overrides)
     unpack_weights(config)
@@ -184,9 +206,15 @@ def load_policy(
     way = way_of(config, Policy)
     if way.name == "refused":
         raise ValueError(f"{path}: {config.model_type} cannot be trained: {way.reason}")
+    return config, silenced, way
+
+
+def load_weights(
+    auto: Any, path: str, config: PretrainedConfig, way: Way, overrides: ModelOverrides, dtype: torch.dtype
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model in this type, and the weights of its own that the folder lacks."""
     experts = {"experts_implementation": "eager"} if dtype == torch.float64 else {}  # grouped products stop at float32
-    load: Any = AutoModelForCausalLM.from_pretrained  # its types leave out what it returns here
-    model, loaded = load(
+    model, loaded = auto.from_pretrained(
         path,
         output_loading_info=True,
         config=config,
@@ -195,18 +223,21 @@ def load_policy(
         trust_remote_code=overrides.trust_remote_code,
         **experts,
     )
-    if missing := sorted(loaded["missing_keys"]):  # transformers makes random ones of them
-        raise ValueError(f"{path} lacks {len(missing)} of the weights that its config asks for, such as {missing[0]}")
     for parameter in model.parameters():  # unpacked ones come in another type
         parameter.data = parameter.data.to(dtype)
-    policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
-    policy.silenced = silenced
-    check_exact(policy, way.settled)
-    note_way(policy, way)
-    if overrides.lora is not None:
-        policy.notes.append(add_lora(model, overrides.lora))
+    return model, sorted(loaded["missing_keys"])
+
+
+def require_weights(path: str, missing: Sequence[str]) -> None:
+    """Raise ValueError where some are missing: transformers makes random ones of them."""
+    if missing:
+        raise ValueError(f"{path} lacks {len(missing)} of the weights that its config asks for, such as {missing[0]}")
+
+
+def set_up(policy: Policy, *, gradient_checkpointing: bool, compile: bool) -> Policy:
+    """The policy in training mode, its layers recomputed or compiled."""
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.train()
     if compile:
         for layer in decoder_layers(policy):

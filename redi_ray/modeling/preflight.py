@@ -34,6 +34,7 @@ from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.limits import Bound, embedding_rows, length_problems, longest_sequence
 from redi_ray.modeling.miniature import miniature
 from redi_ray.modeling.policy import Policy, load_policy, override_config, unpack_weights
+from redi_ray.modeling.rewards import require_class
 from redi_ray.modeling.tokenizer import (
     ModelError,
     load_tokenizer,
@@ -68,6 +69,7 @@ def student_problems(
     *,
     bound: Bound | None = None,
     own: Mapping[str, Bound] | None = None,
+    rewards: bool = False,
 ) -> list[str]:
     """Everything that would end the run in a worker, one line each.
 
@@ -76,6 +78,7 @@ def student_problems(
         trainings: config field -> settings of each training that starts from it.
         bound: of the sequences that the data stages make.
         own: of those that a training of this field learns from, where it is not `bound`.
+        rewards: whether a reward model is made of it.
     """
     field, tokenizer = "model.init.path", load_tokenizer(path, overrides.trust_remote_code)
     try:
@@ -92,6 +95,8 @@ def student_problems(
     found = prompt_problems(field, tokenizer, prompt)
     with quiet_transformers():
         found += weight_problems(field, path, overridden, None if packed else skeleton)  # such have other names
+    if rewards:
+        found += class_problems(field, path, overridden)
     found += vocabulary_problems(field, tokenizer, embedding_rows(config))
     asked = len(tokenizer(render_or_empty(tokenizer, prompt), add_special_tokens=False).input_ids)
     found += length_problems(longest_sequence(overridden), asked, trainings, bound, field, own)
@@ -117,6 +122,15 @@ def model_class(config: PretrainedConfig, trust_remote_code: bool) -> type[PreTr
             f"{config.model_type} is no decoder of text for transformers (AutoModelForCausalLM does not know it); of a model "
             "that sees or hears, save the text decoder as a model of its own"
         ) from error
+
+
+def class_problems(field: str, path: str, config: PretrainedConfig) -> list[str]:
+    """Why no reward model can be made of it."""
+    try:
+        require_class(path, config)
+    except ValueError as error:
+        return [f"{field}: {error}"]
+    return []
 
 
 def render_or_empty(tokenizer: Any, prompt: PromptSettings) -> str:

@@ -29,6 +29,8 @@ How to add one
    `scores.mismatched`), rewards, further token columns, whether sequences may have several units, and whether psi is linear
    in the log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass. A hinge is not linear.
    What it reads and the data lack is refused by name before the first step (`redi_ray.train.requirements`).
+   One that reads values (`reads="values"`) trains a scalar head: its settings extend `ValueHead`, and its name stands in
+   `VALUED` (and `AT_LAST`) of `redi_ray/config/reward_objectives.py`.
 4. Tests: add it to the list in `tests/objectives/test_objectives.py`, which checks psi and phi against finite differences
    and what it says of linearity (give a hinge settings that bend it between the test's scores), and to the list and the
    `formula` in `tests/train`, by which `test_step.py` checks padding, packing, chunks and ranks, with weights that are not 0
@@ -59,6 +61,7 @@ from redi_ray.objectives.sampled import (
 )
 from redi_ray.objectives.sft import sft
 from redi_ray.objectives.simpo import cpo, orpo, simpo
+from redi_ray.objectives.values import bradley_terry, oreal_rm, outcome_bce, step_bce, step_mse
 
 OBJECTIVES: dict[str, ObjectiveSpec] = {
     "sft": ObjectiveSpec(sft, sides="chosen", needs_reference=False, linear=always, several_units=True),
@@ -92,6 +95,37 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     ),
     "dph": ObjectiveSpec(
         nothing, sides="chosen", needs_reference=True, linear=always, pointwise=rehearsal, several_units=True
+    ),
+    "bradley_terry": ObjectiveSpec(
+        bradley_terry, sides="pairs", needs_reference=False, linear=never, reads="values", at_last=True
+    ),
+    "outcome_bce": ObjectiveSpec(
+        outcome_bce, sides="any", needs_reference=False, linear=never, reads="values", at_last=True, link="sigmoid"
+    ),
+    "oreal_rm": ObjectiveSpec(
+        oreal_rm, sides="any", needs_reference=False, linear=never, reads="values", link="sigmoid"
+    ),
+    "step_bce": ObjectiveSpec(
+        step_bce,
+        sides="any",
+        needs_reference=False,
+        linear=never,
+        needs_rewards=True,
+        several_units=True,
+        reads="values",
+        at_last=True,
+        link="sigmoid",
+        reward_range=(0, 1),
+    ),
+    "step_mse": ObjectiveSpec(
+        step_mse,
+        sides="any",
+        needs_reference=False,
+        linear=never,
+        needs_rewards=True,
+        several_units=True,
+        reads="values",
+        at_last=True,
     ),
     "redi_groups": ObjectiveSpec(
         redi_groups, sides="any", needs_reference=False, linear=redi_is_linear, several_units=True

@@ -190,6 +190,15 @@ class ObjectiveSpec:
     """Whether only groups with both sides count."""
     several_units: bool = False
     """Whether sequences may have several units. Without it a score is a sequence's."""
+    reads: Literal["logps", "values"] = "logps"
+    """What stands where others have log-probs: `values` are those of a scalar head, v_t at the scored token itself, and what is
+    trained is a reward model."""
+    at_last: bool = False
+    """Of one on values: whether the last scored token of a unit alone counts."""
+    link: Literal["identity", "sigmoid"] = "identity"
+    """Of one on values: what makes of a value what it stands for, which a column of scores then holds."""
+    reward_range: tuple[float, float] | None = None
+    """The rewards that make sense, both ends included."""
 
 
 def detached(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
+from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
@@ -14,6 +15,8 @@ from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
+REWARD = "reward"
+"""What a step `score` calls its model."""
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
 AT = "at"
@@ -28,6 +31,7 @@ def require_asked(graph: Graph) -> None:
     data never have."""
     found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
     found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
+    found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
         raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
 
@@ -43,6 +47,30 @@ def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
             said = step.wording.words.get(role, role)
             here, of = f"{step.wording.step or step.name}: `{said}: {column}`", graph[column].inputs["of"]
             yield f"{here} is a column of {of}, which has other samples than {step.inputs['of']}: make one of those"
+
+
+def is_reward(step: Step) -> bool:
+    """Whether a step trains a reward model."""
+    return step.kind == "train" and step.settings.objective.name in VALUED
+
+
+def _wrong_heads(graph: Graph, step: Step) -> Iterator[str]:
+    """Reward models where a language model is asked for, and the other way round."""
+    goes_on = is_reward(step)  # with the head of another one, or a new one
+    for role, name in step.inputs.items():
+        reward = name in graph.steps and is_reward(graph[name])
+        here = f"{step.wording.step or step.name}: `{step.wording.words.get(role, role)}: {name}`"
+        if role == REWARD and not reward:
+            fitting = [other.name for other in graph if is_reward(other)]
+            yield (
+                f"{here} is a language model, and the scorer `reward` asks a reward model, which an objective on values trains "
+                f"({', '.join(sorted(VALUED))}); what would fit: {', '.join(fitting) or 'nothing'}"
+            )
+        elif reward and role != REWARD and not (goes_on and role == "start"):
+            yield (
+                f"{here} is a reward model ({graph[name].settings.objective.name}), which says no text: it is for a step `score` "
+                "with the scorer `reward`"
+            )
 
 
 def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
@@ -72,6 +100,8 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
     if name in REWARDED and source.kind == "pairs":
         on = source.inputs["of"] if source.wording.step else source.name
         yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
+    if name in VALUED and settings.probe is not None:
+        yield f"{step.name}: a probe asks for answers, and {name} trains a reward model, which gives none: set `probe: null`"
     if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
         yield (
             f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "

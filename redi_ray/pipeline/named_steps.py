@@ -30,6 +30,7 @@ from redi_ray.config.steps import (
     VerifyStep,
 )
 from redi_ray.config.token_steps import ContrastStep, LogpsStep
+from redi_ray.pipeline.asked import REWARD
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.rounds import ROUND, last_round, written
@@ -111,7 +112,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     SampleStep: lambda step: {"problems": step.problems, "model": step.model},
     VerifyStep: lambda step: {"of": step.of},
     SelectStep: lambda step: step.inputs,
-    ScoreStep: lambda step: {"of": step.of},
+    ScoreStep: lambda step: {"of": step.of, REWARD: step.scorer.asked_of_graph},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     LogpsStep: lambda step: {"of": step.of, "model": step.model},
@@ -167,8 +168,8 @@ def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs
 
 
 def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:
-    given = inputs_of_scorers(settings.scorer)
-    yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True)
+    given, said = inputs_of_scorers(settings.scorer), Wording({REWARD: "scorer.model"})
+    yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True, wording=said)
 
 
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:

@@ -44,9 +44,10 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
     """A step that makes groups. Raises GraphError for columns at another grain than they are used at."""
     for column, grain in settings.columns.items():
         here = f"{name}: `{settings.word_of(column)}: {column}`"
-        if isinstance(config.steps.get(written(column)), LocateStep):
+        if isinstance(config.steps.get(written(column)), LocateStep) and settings.labels is None:
             raise GraphError(
-                f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them"
+                f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them, and "
+                "`labels: {right: 1, wrong: 0}` rewards, for an objective on steps with `train: {units: spans}`"
             )
         _check_column(config, here, column, grain)
     check_weights(config, name, settings.weights)

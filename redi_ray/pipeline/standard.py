@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.student import ScratchModel
-from redi_ray.pipeline.asked import require_asked
+from redi_ray.pipeline.asked import is_reward, require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps, training_step
 from redi_ray.pipeline.rounds import last_round, round_of, written
@@ -51,7 +51,8 @@ def _scored(config: ExperimentConfig, steps: Sequence[Step]) -> list[str]:
     """The models that the config wants scored. Raises GraphError for one that it names twice."""
     named = config.evaluate.models
     if named is None:
-        named = list(dict.fromkeys(written(step.name) for step in steps if step.kind in ("base", "train", "merge")))
+        says_text = [step for step in steps if step.kind in ("base", "train", "merge") and not is_reward(step)]
+        named = list(dict.fromkeys(written(step.name) for step in says_text))
     found = [last_round(config, name) for name in named]
     if twice := [name for name, model in zip(named, found, strict=True) if found.count(model) > 1]:
         raise GraphError(f"evaluate.models: {', '.join(twice)} name one model; leave one of them")

@@ -10,6 +10,7 @@ from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.scorers import RewardScorer
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge
@@ -23,6 +24,7 @@ from redi_ray.plan.trainings import (
     corpus_cost,
     logps_cost,
     reference_costs,
+    reward_cost,
     training_cost,
     training_of,
     trainings,
@@ -52,7 +54,7 @@ class _Estimate:
             "verify": self._verify,
             "select": self._select,
             "pairs": self._pairs,
-            "score": lambda step: self._beside(step, f"a column of {self._work(step).traces:,.0f} traces"),
+            "score": self._score,
             "locate": self._locate,
             "contrast": self._contrast,
             "logps": self._logps,
@@ -172,6 +174,13 @@ class _Estimate:
         work = self._read_by(each.groups)
         yield from reference_costs(self.inputs, work, step)
         yield training_cost(self.inputs, work, each)
+
+    def _score(self, step: Step) -> Lines:
+        work = self._work(step)
+        if isinstance(step.settings, RewardScorer):
+            yield reward_cost(self.inputs, work, step)
+        else:
+            yield from self._beside(step, f"a column of {work.traces:,.0f} traces")
 
     def _contrast(self, step: Step) -> Lines:
         yield contrast_cost(self.inputs, self._work(step), step)

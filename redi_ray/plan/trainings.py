@@ -140,6 +140,17 @@ def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
 
+def reward_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
+    """Traces as a reward model sees them, which has no vocabulary. work: of the traces."""
+    right, tokens, flops = work.share("correct"), 0.0, Flops(0, 0)
+    for lengths, share in ((work.correct, right), (work.wrong, 1 - right)):
+        side, traces = Side(work.prompt, lengths), work.traces * share
+        flops += scoring(inputs.student, side.lengths, 0).times(traces)
+        tokens += traces * side.tokens
+    trainer = inputs.config.resources.trainer
+    return _trained(inputs, work, step.name, [step.name], work.traces, tokens, flops, trainer, "a reward model")
+
+
 def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     """Traces as a model sees them. work: of these."""
     judged = step.settings.verdicts

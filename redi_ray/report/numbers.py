@@ -23,6 +23,9 @@ PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("dev_accuracy", "Development accuracy", {"noisy": False, "dots": True}),
     ("chosen_logp", "Chosen log-prob, nats per token", {}),
     ("rejected_logp", "Rejected log-prob, nats per token", {}),
+    ("chosen_value", "Value of the chosen", {}),
+    ("rejected_value", "Value of the rejected", {}),
+    ("accuracy", "Accuracy", {}),
     ("learning_rate", "Learning rate", {"noisy": False}),
     ("grad_norm", "Gradient norm, before clipping", {"log": True}),
     ("update_norm", "Update norm", {"log": True}),
@@ -31,6 +34,8 @@ PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
 """Training metrics that are drawn: key, title, options of the figure's panel."""
 
 SHOWN_AS = {"pass_at_1": "pass@1", "pass_at_k": "pass@k"}
+AGAINST = "against_verdicts"
+"""A fact of a column of numbers."""
 DETAILS = ("num_correct", "problem_ids", "sample_scores")
 """Fields of a BenchmarkResult that stay in the evaluation's own file: they are long."""
 
@@ -43,6 +48,7 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "arms": _arm_rows(run),
             "averages": _averages(run),
             "control": run.control,
+            "rewards": rewards(run),
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -96,6 +102,21 @@ def _averages(run: RunRecord) -> dict[str, dict[str, float | None]]:
         sem = math.hypot(*errors) / len(results) if len(errors) == len(results) else None
         averages[arm.name] = {"pass@1": fmean(result.pass_at_1 for result in results), "sem": sem}
     return averages
+
+
+def rewards(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each column of numbers how well it tells right samples from wrong ones, as its manifest has it."""
+    made = ((step, run.stages[step.stage]) for step in run.steps("column"))
+    return [
+        {
+            "name": step.name,
+            "of": step.inputs["of"],
+            "model": manifest.facts.get("model", manifest.facts.get("scorer")),
+            **manifest.facts[AGAINST],
+        }
+        for step, manifest in made
+        if manifest is not None and manifest.facts.get(AGAINST)
+    ]
 
 
 def funnel(run: RunRecord) -> list[dict[str, Any]]:

@@ -206,8 +206,8 @@ def dev_pass_at_1(
 def dev_settings(evaluate: EvaluateSettings, settings: DevEvaluation) -> EvaluateSettings:
     """The evaluation's settings with development problems in place of benchmarks."""
     dev = BenchmarkSettings(name="dev", path="dev")
-    few = {"num_samples": settings.num_samples, "ks": [1], "score": None, "rank_by": None}
-    return replace(evaluate, benchmarks=[dev], **few)
+    few = settings.num_samples
+    return replace(evaluate, benchmarks=[dev], num_samples=few, ks=[1], score=None, rank_by=None)
 
 
 def some_problems(problems: pa.Table, count: int | None) -> pa.Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.reward_objectives import AT_LAST, VALUED
 from redi_ray.config.training import TrainSettings
 from redi_ray.stages.groups import COLUMNS, WEIGHTS, Group
 from redi_ray.text.spans import Span, own_weights, require_offsets, span_of_tokens
@@ -29,13 +30,21 @@ class Weighting:
     outside_spans: float = 0
     """What the tokens weigh that are in none of a member's spans."""
     units: Literal["sequence", "turns", "spans"] = "sequence"
+    last: bool = False
+    """Whether of each unit the last scored token alone weighs, 1."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the arrays. Those of which every token weighs keep the keys that they had before there were others."""
+        told = asdict(self)
+        return told if self.last else {name: value for name, value in told.items() if name != "last"}
 
 
-def weighting_of(settings: TrainSettings, *, chosen_only: bool) -> Weighting:
-    """What the settings say; of the rejected sides nothing where there are none."""
+def weighting_of(settings: TrainSettings, *, chosen_only: bool, objective: str = "") -> Weighting:
+    """What the settings and the objective say; of the rejected sides nothing where there are none. For values no token of a
+    rejected side is left out: the place where they are read would tell the sides apart."""
     masks = (settings.mask_rejected_end_of_turn, settings.mask_rejected_think_tags)
-    end_of_turn, think_tags = (False, False) if chosen_only else masks
-    return Weighting(end_of_turn, think_tags, settings.outside_spans, settings.units)
+    end_of_turn, think_tags = (False, False) if chosen_only or objective in VALUED else masks
+    return Weighting(end_of_turn, think_tags, settings.outside_spans, settings.units, objective in AT_LAST)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,8 @@ class Encoder:
         weights[:1] = 0  # nothing predicts the first token
         if units is not None:
             _require_units(weights, units, len(rewards))
+        if self.weighting.last:
+            weights = last_of_units(weights, units)
         return Sequence(
             tokens=np.array(encoded.input_ids, np.int32),
             weights=weights,
@@ -135,6 +146,18 @@ def _by_token(encoded: Encoded, values: list[float], what: str) -> np.ndarray:
     if len(values) != len(own):
         raise ValueError(f"{len(values)} {what} for the {len(own)} tokens of the model's own turns")
     found[own] = values
+    return found
+
+
+def last_of_units(weights: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    """`[T]` float32: 1 at the last token of each unit that weighs something, 0 elsewhere."""
+    scored = np.flatnonzero(weights)
+    found = np.zeros(len(weights), np.float32)
+    if units is None:
+        found[scored[-1:]] = 1
+    else:
+        of_unit = units[scored][::-1]
+        found[scored[::-1][np.unique(of_unit, return_index=True)[1]]] = 1
     return found
 
 

@@ -39,23 +39,32 @@ ARRAYS_FORMAT = 5
 
 
 def sequences_stage(
-    run: Run, kind: Learnt, curated: Manifest | Stage, base: Manifest | Stage, settings: TrainSettings
+    run: Run,
+    kind: Learnt,
+    curated: Manifest | Stage,
+    base: Manifest | Stage,
+    settings: TrainSettings,
+    objective: str = "",
 ) -> Stage:
     deciding = {
         "kind": kind,
         "prompt": run.config.model.prompt,
-        "weighting": weighting_of(settings, chosen_only=kind == "examples"),
+        "weighting": weighting_of(settings, chosen_only=kind == "examples", objective=objective),
         "format": ARRAYS_FORMAT,
     }
     return run.stage(f"sequences/{kind}", deciding, {"curated": curated, "base": base})
 
 
-def sequences(run: Run, kind: Learnt, curated: Manifest, base: Manifest, settings: TrainSettings) -> Manifest:
+def sequences(
+    run: Run, kind: Learnt, curated: Manifest, base: Manifest, settings: TrainSettings, objective: str = ""
+) -> Manifest:
     """The token arrays of the examples, pairs or groups, shared by every training that weights alike.
+
+    objective: the name of the one that they are for.
 
     Raises DataError where there is nothing to learn from.
     """
-    stage = sequences_stage(run, kind, curated, base, settings)
+    stage = sequences_stage(run, kind, curated, base, settings, objective)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
@@ -66,7 +75,7 @@ def sequences(run: Run, kind: Learnt, curated: Manifest, base: Manifest, setting
         stage.uri,
         base.facts["export"],
         run.config.model.prompt,
-        weighting_of(settings, chosen_only=kind == "examples"),
+        weighting_of(settings, chosen_only=kind == "examples", objective=objective),
         run.config.model.overrides.trust_remote_code,
     )
     built = _tokenise(run, how, files)

@@ -103,7 +103,7 @@ def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | S
     from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
 
     spec, start = OBJECTIVES[recipe.objective.name], inputs["start"]
-    data = sequences_stage(run, recipe.reads, inputs["groups"], inputs["base"], recipe.settings)
+    data = sequences_stage(run, recipe.reads, inputs["groups"], inputs["base"], recipe.settings, recipe.objective.name)
     found: dict[str, Manifest | Stage] = {"sequences": data, "start": start}
     if spec.needs_mismatched(recipe.objective):
         others = mismatched_stage(run, data)
@@ -123,7 +123,7 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
     from redi_ray.objectives import OBJECTIVES
 
     spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
-    data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings)
+    data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings, recipe.objective.name)
     if spec.needs_rewards:
         require_rewards(name, recipe.objective.name, data)
     if spec.needs_mismatched(recipe.objective):

@@ -164,7 +164,8 @@ class BoundObjective:
         scores = replace(self.scores, logps=logps.cpu())
         loss, metrics = self.spec.psi(scores, self.settings, self.progress)
         means, values = scores.mean_logps(), {name: float(value) for name, value in metrics.items()}
-        for name, side in (("chosen_logp", 1), ("rejected_logp", -1)):
+        noun = self.spec.reads.removesuffix("s")
+        for name, side in ((f"chosen_{noun}", 1), (f"rejected_{noun}", -1)):
             if (scores.sides == side).any():
                 values[name] = float(means[scores.sides == side].mean())
         if len(scores.chosen):

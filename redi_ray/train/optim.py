@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,8 +34,13 @@ def learning_rate_at(step: int, total_steps: int, settings: TrainSettings) -> fl
     return settings.learning_rate * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * shape)
 
 
+FACTOR = "lr_factor"
+"""Of a group: what its learning rate is times the others'."""
+
+
 def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; weight decay on the factors of matrix products and on embeddings only."""
+    """AdamW over the trainable parameters; weight decay on the factors of matrix products and on embeddings only. A scalar head
+    with a rate of its own is a group of its own."""
     decayed = {
         id(p)
         for module in policy.modules()
@@ -42,9 +48,14 @@ def make_optimizer(policy: nn.Module, settings: TrainSettings) -> torch.optim.Ad
         if is_decayed(module, name, p)
     }
     trainable = [p for p in policy.parameters() if p.requires_grad]
-    groups = [
+    rate, head = getattr(policy, "head_rate", 1.0), getattr(policy, "float32_head", None)
+    apart = {id(p) for p in head.parameters()} if head is not None and rate != 1.0 else set()
+    own = [p for p in trainable if id(p) in apart]
+    trainable = [p for p in trainable if id(p) not in apart]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trainable if id(p) in decayed], "weight_decay": settings.weight_decay},
         {"params": [p for p in trainable if id(p) not in decayed], "weight_decay": 0.0},
+        {"params": own, "weight_decay": settings.weight_decay, FACTOR: rate},
     ]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -77,7 +88,7 @@ def is_decayed(module: nn.Module, name: str, parameter: Tensor) -> bool:
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get(FACTOR, 1.0)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:

@@ -53,6 +53,13 @@ def require_rewards(store: SequenceStore, objective: Objective) -> None:
             f"{name} needs a reward for every sequence (or unit), and {lacking}: the step that makes the groups gives them, "
             "from verdicts or scores, or an imported set with a column of rewards"
         )
+    if spec.reward_range is not None:
+        lowest, highest = spec.reward_range
+        if odd := int(((rewards < lowest) | (rewards > highest)).sum()):
+            raise ValueError(
+                f"{name} needs rewards between {lowest:g} and {highest:g}, and {odd} of {len(rewards)} are not: they "
+                "are what the step `groups` makes of verdicts, scores or labels"
+            )
     if spec.compares_rewards(objective):
         group = store.group if store.unit_offsets is None else np.repeat(store.group, np.diff(store.unit_offsets))
         order = np.argsort(group, kind="stable")

@@ -52,6 +52,8 @@ def shard_policy(
     )
     for layer in decoder_layers(policy):
         fully_shard(layer, mesh=mesh, mp_policy=mixed)
+    if policy.float32_head is not None:
+        fully_shard(policy.float32_head, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     fully_shard(policy, mesh=mesh, mp_policy=mixed)
     policy.sharded, policy.keep_gathered = True, keep_gathered
     if keep_gathered and isinstance(policy, FSDPModule):  # which `fully_shard` has made of it

@@ -33,7 +33,7 @@ class Tails:
 
 def common_lengths(store: SequenceStore, groups: np.ndarray, factor: float) -> Tails:
     """Tails of the groups' sequences: what is longer than the shortest one of its group, in scored tokens."""
-    begin = {}
+    begin: dict[int, int] = {}
     for group in groups.tolist():
         members = store.sequences_of_group(group)
         common = int(store.scored[members].min())

@@ -33,6 +33,15 @@ from redi_ray.config.objectives import (
     SftObjective,
     SimpoObjective,
 )
+from redi_ray.config.reward_objectives import (
+    AT_LAST,
+    VALUED,
+    BradleyTerryObjective,
+    OrealRmObjective,
+    OutcomeBceObjective,
+    StepBceObjective,
+    StepMseObjective,
+)
 from redi_ray.objectives import OBJECTIVES, SAMPLER, MismatchedScores, Scores, Tokens, alpha_at
 
 SETTINGS: list[Objective] = [
@@ -57,6 +66,13 @@ SETTINGS: list[Objective] = [
     AdvantageObjective(baseline="group_mean", normalization="sum"),
     AdvantageObjective(baseline="group_scaled"),
     AdvantageObjective(baseline="none"),
+    BradleyTerryObjective(),
+    BradleyTerryObjective(margin=0.5, centre=0.1),
+    OutcomeBceObjective(),
+    OrealRmObjective(),
+    StepBceObjective(),
+    StepBceObjective(normalization="sequence_mean"),
+    StepMseObjective(),
 ]
 DIVERGENCES = [DphObjective(divergence=name) for name in ("nll", "k3", "js", "alpha")]
 
@@ -143,6 +159,8 @@ def test_who_imitates_is_known_without_torch():
     assert {name for name, spec in OBJECTIVES.items() if spec.sides == "any"} == UNPAIRED
     assert {name for name, spec in OBJECTIVES.items() if spec.needs_rewards} == REWARDED
     assert {name for name, spec in OBJECTIVES.items() if spec.several_units} == BY_UNIT
+    assert {name for name, spec in OBJECTIVES.items() if spec.reads == "values"} == VALUED
+    assert {name for name, spec in OBJECTIVES.items() if spec.at_last} == AT_LAST
     defaults = {kind().name: kind() for kind in get_args(Objective)}
     read = {name: {*spec.columns(defaults[name]), *spec.sums} for name, spec in OBJECTIVES.items()}
     assert {name for name, columns in read.items() if SAMPLER in columns} == SAMPLED

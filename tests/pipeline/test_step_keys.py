@@ -49,7 +49,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "select, by chance": (
         {"do": "select", "of": "verified", "random": {"problems": 3}},
-        {"random.problems": 4, "random.seed": 1, "random": {"like": "own_math"}},
+        {"random.problems": 4, "random.seed": 1, "random": {"like": "own_math"}, "random.rest": True},
     ),
     "select, by a column": (
         {"do": "select", "of": "verified", "by": "length", "keep": {"per_problem": 2}},
@@ -72,6 +72,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"scorer.corpus": ["OTHER"], "scorer.id": "key", "scorer.text": "body", "scorer.measure": "recall", "scorer.k": 10,
          "scorer.distinct": False, "scorer.format": False, "scorer.k1": 1.0, "scorer.b": 0.5, "scorer.bad_format": 0.0,
          "scorer.bonus": 0.0},
+    ),
+    "score, reward": (
+        {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "rm", "at": "steps"}},
+        {"scorer.model": "prm", "scorer.at": "last", "scorer.form": "sentences", "scorer": {"name": "reward", "model": "FOLDER"}},
     ),
     "locate, by lines": (
         {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
@@ -99,7 +103,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "groups": (
         {"do": "groups", "of": "verified", "scores": {"length": 1}},
         {"of": "own_math", "scores": {"length": 2}, "rewards": {"correct": 2}, "spans": "matches",
-         "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5, "min_rate": 0.1, "max_rate": 0.9,
+         "labels": {"right": 1, "wrong": -1}, "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5,
+         "min_rate": 0.1, "max_rate": 0.9,
          "both_sides": True, "least": 1, "most": 4, "margin": 0.5, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
          "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True,
@@ -143,6 +148,8 @@ BESIDE: dict[str, Any] = {
     "own_math": {"do": "verify", "of": "own"},
     "length": {"do": "score", "of": "verified", "scorer": {"name": "length"}},
     "ruled": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a"}},
+    "rm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "bradley_terry"}},
+    "prm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "outcome_bce"}},
     "matches": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a", "spans": True}},
     "marked": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
     "judged": {"do": "locate", "of": "verified", "locator": JUDGE},
@@ -151,7 +158,8 @@ BESIDE: dict[str, Any] = {
 }
 """What the steps above take."""
 SUITED = {
-    "groups": {"of": {"scores": {}, "rewards": {"correct": 1}}, "weights.side": {"weights": {"column": "tokens"}},
+    "groups": {"labels": {"spans": "marked", "labels": {"right": 1, "wrong": 0}},
+               "of": {"scores": {}, "rewards": {"correct": 1}}, "weights.side": {"weights": {"column": "tokens"}},
                "weights.use": {"weights": {"column": "tokens"}}, "span_baseline": {"spans": "matches"},
                **{f"turns.{name}": {"turns": {}} for name in
                ("least_calls", "most_turns", "error_words", "cut_off")}},

@@ -174,20 +174,8 @@ def lines_of(problem: str) -> list[str]:
 @pytest.mark.timeout(2400)
 def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: Path, config: Path, tmp_path: Path):
     """kill -9 of the driver; what comes out is what the undisturbed run has: the same rows, the same weights."""
-    late = (
-        *(
-            "mended*",
-            "judged*",
-            "critical",
-            "weighed",
-            "step_dpo",
-            "cdpo",
-            "weighted_redi",
-            "logps",
-            "rollouts",
-            "oreal",
-        ),
-    )
+    columns, trained = ("critical", "logps"), ("step_dpo", "cdpo", "weighted_redi", "oreal")
+    late = ("mended*", "judged*", "weighed", "rollouts", *columns, *trained)
     shutil.copytree(calm, tmp_path / "torn", ignore=shutil.ignore_patterns(*late))
     run, calmly = tmp_path / "torn/tokens", calm / "tokens"
     command = ("run", str(config), "--until", "step_dpo", f"storage.root={tmp_path / 'torn'}")

@@ -39,6 +39,13 @@ class Answers:
             return None
         return WITHOUT_PREFIX if self.prompt.prefix else "thinks_again"
 
+    def moved(self, span: Mapping[str, Any], before: str, after: str) -> tuple[int, int] | None:
+        """Where a span of a completion lies in its message: the beginning may have been mended, the end taken away. None if
+        nothing is left of it."""
+        shift = 0 if before == after else len(after) - len(without_ending(before, self.tokenizer))
+        start, end = max(0, span["start"] + shift), min(len(after), span["end"] + shift)
+        return (start, end) if start < end else None
+
     def count_tokens(self, completion: str, *, finished: bool) -> int:
         """Tokens of one that fits, the end of its turn among them where it is finished."""
         return len(completion_ids(completion, self.tokenizer, self.prompt, finished=finished))

@@ -89,7 +89,7 @@ def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reas
     if isinstance(wanted, Rounds):
         return by_rounds(_traces(counted, wanted.model), wanted)
     number = len({problem for problem, *_ in _traces(like)}) if wanted.problems is None else wanted.problems
-    return by_chance({problem for problem, *_ in _traces(counted)}, number, wanted.seed)
+    return by_chance({problem for problem, *_ in _traces(counted)}, number, wanted.seed, wanted.rest)
 
 
 def _traces(shards: Sequence[str], model: str | None = None) -> Iterator[Seen]:
@@ -140,7 +140,7 @@ def by_rounds(traces: Iterable[Seen], wanted: Rounds) -> Reasons:
     return {problem: reason(needed) for problem, needed in rounds_needed(traces, wanted.samples).items()}
 
 
-def by_chance(problems: Iterable[str], number: int, seed: int) -> Reasons:
-    """So many of them, those whose ids hash lowest with the seed."""
+def by_chance(problems: Iterable[str], number: int, seed: int, rest: bool = False) -> Reasons:
+    """So many of them, those whose ids hash lowest with the seed; with `rest` all others."""
     ordered = sorted(problems, key=lambda problem: (order_key(seed, problem), problem))
-    return {problem: "" if place < number else "not_drawn" for place, problem in enumerate(ordered)}
+    return {problem: "not_drawn" if (place < number) is rest else "" for place, problem in enumerate(ordered)}

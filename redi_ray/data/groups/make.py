@@ -59,8 +59,10 @@ def make_groups(grouping: Grouping, workers: int, label_selector: Mapping[str, s
     for shards, grain in [*((shards, "row") for _, shards in grouping.scores), (grouping.spans or (), "span")]:
         for shard in shards[:1]:
             check_grain(shard, grain)
-    for column in (*([grouping.weighing] if grouping.weighing is not None else []), *grouping.readings):
-        column.check()
+    if grouping.weighing is not None:
+        grouping.weighing.check()
+    for reading in grouping.readings:
+        reading.check()
     with ray_workers(grouping, workers, label_selector, Worker) as run:
         return run_passes(grouping, run)
 

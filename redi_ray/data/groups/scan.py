@@ -70,7 +70,8 @@ def scan(grouping: Grouping, group: int) -> Counter[str]:
             marked = found[-1]["spans"].to_pylist() if spans is not None else [None] * rows.num_rows
             for index, row in enumerate(rows.to_pylist()):
                 scored = rewarded(grouping, row, [column[index] for column in values], shard, number)
-                scored["span_values"] = None if marked[index] is None else [span["value"] for span in marked[index]]
+                parts = marked[index]
+                scored["span_values"] = None if parts is None else [span["value"] for span in parts]
                 samples[grouping.partition_of(row["problem_id"])].append(scored)
                 number += 1
         counts["traces"] += number

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from redi_ray.config.group_steps import GroupSettings
 from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.data.curate.choice import PLACE
 from redi_ray.data.curate.work import finish, finished, order_key, part_name, read_row_group, write_rows
@@ -19,7 +20,6 @@ from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import GROUP, TOKEN_COLUMNS, TOKEN_WEIGHTS, turns_of, weighted, with_token_columns
 from redi_ray.text.prompts import to_messages
-from redi_ray.text.templates import without_ending
 from redi_ray.text.tokens import plain_ids, prompt_ids
 
 CHOSEN = pa.schema(
@@ -32,6 +32,8 @@ CHOSEN = pa.schema(
         pa.field("draws", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each group, which of the members it has
     ]
 )
+NO_LABELS = "no_labelled_spans"
+"""Why a sample is left out: no span of its column has a label that counts."""
 PART_MEMBERS = 1000
 """Members of a shard's groups, about, and what a crash can cost in this pass."""
 Row = dict[str, Any]
@@ -157,7 +159,7 @@ class _Maker:
     ) -> Row:
         """A row of GROUP: the problem's group number `at`, of the members that the draw names."""
         key = order_key(self.grouping.settings.seed, problem_id if at == 0 else f"{problem_id}/{at}")
-        group = {
+        group: Row = {
             "group_id": f"{key}/{problem_id}" if at == 0 else f"{key}/{problem_id}/{at}",
             "problem_id": problem_id,
             "prompt": messages,
@@ -181,6 +183,8 @@ class _Maker:
         """Why a sample cannot be used after all, or None."""
         turns, finished = turns_of(trace), is_finished(trace)
         first = turns[0]["content"]
+        if self.grouping.settings.labels is not None and not valued(trace["spans"], self.grouping.settings):
+            return NO_LABELS
         if (reason := self.answers.misfit(first)) is not None:
             return reason
         if trace["weights"] is None and self.is_weighed(trace):
@@ -196,7 +200,7 @@ class _Maker:
         turns, before = [], turns_of(trace)
         for turn in before:
             turns.append(self.answers.message(turn["content"]) if turn["role"] == "assistant" else turn)
-        spans = trace["spans"]
+        spans = valued(trace["spans"], self.grouping.settings)
         if spans is not None:
             spans = [moved for span in spans if (moved := self.moved(span, before, turns)) is not None]
         return {
@@ -208,9 +212,20 @@ class _Maker:
         }
 
     def moved(self, span: Row, before: list[Row], after: list[Row]) -> Row | None:
-        """A span of a turn, as the turn is trained on: its beginning may have been mended, its end taken away. None if nothing is
-        left of it."""
-        old, new = before[span["turn"]]["content"], after[span["turn"]]["content"]
-        shift = 0 if old == new else len(new) - len(without_ending(old, self.tokenizer))
-        start, end = max(0, span["start"] + shift), min(len(new), span["end"] + shift)
-        return {"turn": span["turn"], "start": start, "end": end, "value": span["value"]} if start < end else None
+        """A span of a turn, as the turn is trained on. None if nothing is left of it."""
+        number = span["turn"]
+        place = self.answers.moved(span, before[number]["content"], after[number]["content"])
+        return None if place is None else {"turn": number, "start": place[0], "end": place[1], "value": span["value"]}
+
+
+def valued(spans: list[Row] | None, settings: GroupSettings) -> list[Row] | None:
+    """The spans that the labels let through, with the values that they give."""
+    if settings.labels is None or spans is None:
+        return spans
+    found = []
+    for span in spans:
+        value = settings.labels.get(span["label"])
+        value = span["value"] if value == "value" else value
+        if value is not None:
+            found.append({**span, "value": value})
+    return found

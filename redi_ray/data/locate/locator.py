@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from redi_ray.config.answers import VerifySettings
-from redi_ray.config.locators import LocateSettings
+from redi_ray.config.locators import Form, LocateSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.schemas import Verdict, turns_of
@@ -121,10 +121,15 @@ class Locator:
 
 def steps_of(row: Mapping[str, Any], settings: LocateSettings) -> Steps:
     """The steps of a sample's last turn of the model's own."""
+    return last_steps(row, settings.splits_by)
+
+
+def last_steps(row: Mapping[str, Any], form: Form | None) -> Steps:
+    """The same by the form of the text's steps; null looks at the text."""
     turns = turns_of(row)
     number = max((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), default=0)
     text = turns[number]["content"] if turns else ""
-    return Steps(number, text, split_steps(text, settings.splits_by))
+    return Steps(number, text, split_steps(text, form))
 
 
 def reason_not_to_ask(row: Mapping[str, Any], settings: LocateSettings, locator: Locator) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.token_steps import RectifySettings
 from redi_ray.data.curate.curate import PassRunner, ray_workers
 from redi_ray.data.curate.work import (
@@ -174,7 +175,7 @@ def pair_partition(rectifying: Rectifying, partition: int) -> Counter[str]:
     for problem, mine, continuations in _problems(starts, right):
         pairs = choose(problem, mine, continuations, rectifying.settings, drops)
         key = order_key(rectifying.seed, problem)
-        groups += [_group(key, problem, rectifying, *pair) for pair in pairs]
+        groups += [step_pair(key, problem, rectifying.prompt, *pair) for pair in pairs]
         counts["starts"] += len(mine)
         counts["right"] += len(continuations)
         counts["pairs"] += len(pairs)
@@ -253,8 +254,8 @@ def first_step(completion: str, begun: str, form: Form | None = None) -> str:
     return completion[len(begun) : end].rstrip()
 
 
-def _group(key: str, problem: str, rectifying: Rectifying, start: Row, row: Row, chosen: str) -> Row:
-    """A row of GROUP: only the step is scored, and no end of turn follows it."""
+def step_pair(key: str, problem: str, prompt: PromptSettings, start: Row, row: Row, chosen: str) -> Row:
+    """A row of GROUP: only the step is scored, and no end of turn follows it. start, row, chosen: as `choose` gives them."""
 
     def member(step: str, side: int) -> Row:
         text = start[BEGUN] + step
@@ -265,6 +266,6 @@ def _group(key: str, problem: str, rectifying: Rectifying, start: Row, row: Row,
     return {
         "group_id": f"{key}/{trace_id(row['problem_id'], row['sample_index'])}",
         "problem_id": problem,
-        "prompt": to_messages(start["problem"], rectifying.prompt),
+        "prompt": to_messages(start["problem"], prompt),
         "members": [member(chosen, 1), member(start["step"], -1)],
     }

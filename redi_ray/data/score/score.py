@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,15 +68,24 @@ def _score_shard(name: str, samples_uri: str, out_uri: str, settings: Any, asked
     return asdict(_counts(out))
 
 
+def column_counts(uris: Sequence[str]) -> ScoreCounts:
+    """Of a column's shards, together."""
+    counts = ScoreCounts()
+    for uri in uris:
+        counts.add(_counts(uri))
+    return counts
+
+
 def _counts(uri: str) -> ScoreCounts:
     counts = ScoreCounts()
     for batch in parquet.read_batches(uri):
         values, samples = batch.column(1), batch.num_rows
+        counts.without += values.null_count
         if batch.column_names[1] == "spans":
             counts.without += pc.sum(pc.equal(pc.list_value_length(values), 0)).as_py() or 0
             values = pc.struct_field(pc.list_flatten(values), "value")
-        else:
-            counts.without += values.null_count
+        elif batch.column_names[1] == "values":
+            values = pc.list_flatten(values)
         if "label" in batch.column_names:
             counts.labels = dict(Counter(counts.labels) + Counter(batch["label"].to_pylist()))
         numbers = values.drop_null()

@@ -35,7 +35,8 @@ def order_rows(source: OrderSet) -> Iterator[dict[str, Any]]:
         topic = topics[number % len(topics)]
         first, second = generator.sample(TOPICS[topic].split(), 2)
         one, two = generator.randint(1, MOST), generator.randint(1, MOST)
-        told, score = (one, two, one + two), 3
+        told: tuple[int, ...] = (one, two, one + two)
+        score = 3
         if source.rows == "scored":
             score = generator.randint(0, 3)
             told = _spoilt(told, generator.sample(range(3), 3 - score), generator)

@@ -59,7 +59,7 @@ def vocabulary() -> dict[str, dict[str, list[str]]]:
 @lru_cache(maxsize=1)
 def meanings() -> dict[str, str]:
     """Every word that may be in a query -> the catalogue's."""
-    found = {}
+    found = dict[str, str]()
     for words in vocabulary().values():
         for word, said in words.items():
             found |= {word: word} | dict.fromkeys(said, word)

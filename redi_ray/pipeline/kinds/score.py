@@ -5,8 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from redi_ray.data.score.score import ScoreCounts, score_samples
+from redi_ray.cluster.capacity import Demand
+from redi_ray.config.scorers import RewardScorer
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.score.score import ScoreCounts, column_counts, score_samples
+from redi_ray.data.sources.readers import DataError
+from redi_ray.eval.scores import against_verdicts
+from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.room import of_trainer
+from redi_ray.stages.remote import remotely
+from redi_ray.stages.rewards import Rewarding, reward_samples
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import asked_of, outside_of
 from redi_ray.store import storage
@@ -16,12 +25,24 @@ if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
 COLUMN = "column"
+VERIFIED = "verified"
+AGAINST = "against_verdicts"
+"""A fact of a column of numbers: what `redi_ray.eval.scores.against_verdicts` says."""
+REWARD = "reward"
+"""The input that is a reward model."""
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    scorer = step.settings
-    deciding = {"scorer": scorer, "outside": outside_of(scorer), "prompt": run.config.model.prompt}
-    return run.stage(COLUMN, deciding, inputs)
+    scorer, model = step.settings, run.config.model
+    deciding: dict[str, Any] = {"scorer": scorer, "prompt": model.prompt}
+    if isinstance(scorer, RewardScorer):
+        outside = content_of_model(scorer.folder) if scorer.folder else None
+        # what the graph calls its model says nothing that its key does not
+        deciding["scorer"] = scorer.model_dump(exclude={"model"})
+        deciding |= {"overrides": model.overrides, "precision": run.config.redi.train.precision}
+    else:
+        outside = outside_of(scorer)
+    return run.stage(COLUMN, {**deciding, "outside": outside}, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
@@ -29,10 +50,49 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     if found := run.reuse(stage):
         return found
     started, of = time.monotonic(), inputs["of"]
-    asked = asked_of(run, inputs, storage.join(stage.uri, "work"))
-    counts, told = score_samples(of.table(samples_of(of)), storage.join(stage.uri, COLUMN), step.settings, asked)
+    samples, column = of.table(samples_of(of)), storage.join(stage.uri, COLUMN)
+    if isinstance(step.settings, RewardScorer):
+        counts, told = reward(run, step, inputs, stage)
+    else:
+        asked = asked_of(run, inputs, storage.join(stage.uri, "work"))
+        counts, told = score_samples(samples, column, step.settings, asked)
     facts = {"name": step.name, "scorer": step.settings.name, "grain": step.settings.grain, **summary(counts), **told}
+    if step.settings.grain == "row" and samples_of(of) == VERIFIED:
+        facts |= compared(of, column)
     return run.publish(stage, started, counts={"in": counts.samples, "out": counts.samples}, facts=facts)
+
+
+def reward(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[ScoreCounts, dict[str, Any]]:
+    """The column of a reward model; its counts, and what else is to be said of it."""
+    scorer, of, model = step.settings, inputs["of"], run.config.model
+    how = Rewarding(
+        samples=storage.resolve(of.table(samples_of(of))),
+        out_uri=storage.resolve(stage.uri),
+        model=storage.resolve(scorer.folder) if scorer.folder else inputs[REWARD].facts["export"],
+        settings=scorer,
+        prompt=model.prompt,
+        overrides=model.overrides,
+        train=run.config.redi.train,
+    )
+    names = [uri.removeprefix(how.samples + "/") for uri in trace_shards(how.samples)]
+    told = reward_samples(names, how, run.config.resources.trainer)
+    known = ("in", "scored", "steps", "wrong", "unseen")
+    left_out = {name: told[name] for name in sorted(told) if name not in known}
+    if not told["scored"]:
+        raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {left_out}")
+    counts = remotely(column_counts, [storage.join(how.out_uri, COLUMN, name) for name in names])
+    facts: dict[str, Any] = {"model": scorer.model, "left_out": left_out}
+    if scorer.at == "steps":
+        facts |= {name: told[name] for name in ("steps", "wrong", "unseen")}
+    return counts, facts
+
+
+def compared(samples: Manifest, column: str) -> dict[str, Any]:
+    """The numbers of a column against the verdicts of its samples, as a fact."""
+    root = samples.table(VERIFIED)
+    verified = samples.files(VERIFIED)
+    shards = [(shard, storage.join(column, shard.removeprefix(root).lstrip("/"))) for shard in verified]
+    return {AGAINST: remotely(against_verdicts, shards)}
 
 
 def samples_of(output: Manifest) -> str:
@@ -48,12 +108,19 @@ def summary(counts: ScoreCounts) -> dict[str, Any]:
     return {"without": counts.without, "numbers": counts.numbers, "mean": mean, **ends, **labels}
 
 
+def room(run: Run, step: Step) -> list[Demand]:
+    """Actors with the model, where one is asked."""
+    asks = isinstance(step.settings, RewardScorer)
+    return [of_trainer(f"models of {step.name}", run.config.resources.trainer)] if asks else []
+
+
 KIND = Kind(
     name="score",
-    takes={"of": ("traces", "verified"), "base": ("model",)},
+    takes={"of": ("traces", "verified"), "base": ("model",), REWARD: ("model",)},
     gives="column",
     stage=COLUMN,
     tables=(COLUMN,),
     place=place,
     make=make,
+    room=room,
 )

@@ -11,9 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from redi_ray.config.reward_objectives import ValueHead
 from redi_ray.errors import UserError, explain
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.policy import Policy, load_policy
+from redi_ray.modeling.rewards import load_reward_policy, record_values
 from redi_ray.modeling.tokenizer import ModelError, load_tokenizer
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.store import storage
@@ -37,13 +39,24 @@ def read_inputs(
 ) -> tuple[SequenceStore, dict[str, int], Policy, list[DevProblem]]:
     """The sequences that fit with their counts, the policy, the probe's problems. Calls no other rank."""
     settings = orders.settings
-    policy = load_policy(
-        model_path, orders.overrides, gradient_checkpointing=settings.gradient_checkpointing, compile=settings.compile
-    )
+    policy = policy_for(orders, model_path)
     store = SequenceStore.load(sequences, mismatched=mismatched)
     require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
     store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config), orders.objective)
     return store, counts, policy, development_problems(orders, model_path)
+
+
+def policy_for(orders: Orders, model_path: str) -> Policy:
+    """The policy with the head that the objective trains."""
+    objective, spec = orders.objective, OBJECTIVES[orders.objective.name]
+    recompute, compile = orders.settings.gradient_checkpointing, orders.settings.compile
+    if not isinstance(objective, ValueHead):
+        return load_policy(model_path, orders.overrides, gradient_checkpointing=recompute, compile=compile)
+    policy = load_reward_policy(
+        model_path, orders.overrides, objective, gradient_checkpointing=recompute, compile=compile
+    )
+    record_values(policy.model.config, objective.name, spec.link, spec.at_last)
+    return policy
 
 
 def reading(path: str, action: Callable[[], T]) -> T:

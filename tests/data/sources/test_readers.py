@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def packed_by(name: str) -> Callable[[bytes], bytes]:
 
 
 PACK = {
-    ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": packed_by("zstd"), ".lz4": packed_by("lz4")
+    ".gz": partial(gzip.compress, mtime=0),
+    ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": packed_by("zstd"), ".lz4": packed_by("lz4")
 }  # fmt: skip
 
 
@@ -124,7 +126,7 @@ def test_a_damaged_gzip_stream_is_named(tmp_path: Path):
         *((f"x{suffix}.jsonl", pack(LINES)) for suffix, pack in PACK.items()),
         ("plain.jsonl.gz", LINES),
         ("parallel.jsonl.zst", b"\x50\x2a\x4d\x18\x04\0\0\0size" + PACK[".zst"](LINES)),
-        ("parts.jsonl.gz", gzip.compress(LINES[:20]) + gzip.compress(LINES[20:])),
+        ("parts.jsonl.gz", PACK[".gz"](LINES[:20]) + PACK[".gz"](LINES[20:])),
         ("x.ndjson", LINES),
         ("X.JSONL", LINES),
         ("no_suffix", LINES),

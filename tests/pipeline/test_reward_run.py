@@ -1,0 +1,122 @@
+"""Reward models for real, in a small world: trained on pairs and on labelled steps, exported, asked about samples of other
+problems; killed while they score, and made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from processes import kill_when, rows, start
+from safetensors.torch import load_file
+
+from redi_ray.config.load import load_config
+from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store.manifests import current_manifest
+from redi_ray.train.sequences import SequenceStore
+
+SHORT = {"batch_size": 8, "max_steps": 4, "epochs": 1, "max_length": 128, "learning_rate": 1e-3, "checkpoint_every": 2}
+CONFIG = {
+    "name": "rewards",
+    "problems": {"source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8,
+                            "min_digits": 2, "max_digits": 3,
+                            "misconception_share": 0.3, "misconception_rate": 0.8}},
+    "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40, "shard_rows": 48},
+    "model": {
+        "init": {
+            "kind": "arithmetic", "corpus_size": 3000,
+            "architecture": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "intermediate_size": 256},
+            "train": {"learning_rate": 3e-3, "batch_size": 16, "epochs": 1, "max_length": 128, "tokens_per_pack": 4096},
+        },
+    },
+    "sft": {"train": SHORT},
+    "redi": {"arms": {}, "train": SHORT},
+    "steps": {
+        "seen": {"do": "select", "of": "verified", "random": {"problems": 28}},
+        "held": {"do": "select", "of": "verified", "random": {"problems": 28, "rest": True}},
+        "some": {"do": "pairs", "of": "seen"},
+        "rm": {"do": "train", "from": "base", "on": "some", "objective": {"name": "bradley_terry", "head_learning_rate": 3}},
+        "located": {"do": "locate", "of": "seen", "locator": {"kind": "exact"}, "ask": "all"},
+        "labelled": {"do": "groups", "of": "seen", "spans": "located", "labels": {"right": 1, "wrong": 0}, "least": 1},
+        "prm": {"do": "train", "from": "rm", "on": "labelled", "objective": {"name": "step_bce"}, "train": {"units": "spans"}},
+        "value": {"do": "score", "of": "held", "scorer": {"name": "reward", "model": "rm"}},
+        "by_step": {"do": "score", "of": "held",
+                    "scorer": {"name": "reward", "model": "prm", "at": "steps", "form": "equations"}},
+    },
+    "evaluate": {"benchmarks": []},
+    "resources": {
+        "concurrent_steps": 2, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
+        "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
+    },
+}  # fmt: skip
+GOALS = ("value", "by_step")
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "rewards.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+@pytest.fixture(scope="module")
+def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run's folder."""
+    root = tmp_path_factory.mktemp("calm")
+    Pipeline(load_config(str(config), [f"storage.root={root}"])).make(GOALS)
+    return root / "rewards"
+
+
+def column(run: Path, step: str) -> list[dict]:
+    return rows(run, f"steps/{step}/column", "column")
+
+
+def export(run: Path, model: str) -> Path:
+    return Path(current_manifest(str(run), f"checkpoints/{model}").facts["export"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_comes_out(calm: Path) -> None:
+    held, seen = (rows(calm, f"steps/{step}/verified", "verified") for step in ("held", "seen"))
+    assert not {row["problem_id"] for row in seen} & {row["problem_id"] for row in held}
+    value = {row["trace_id"]: row["value"] for row in column(calm, "value")}
+    assert list(value) == [row["trace_id"] for row in held]
+    told = current_manifest(str(calm), "steps/value/column").facts["against_verdicts"]
+    assert told["right"] + told["wrong"] == sum(row["verdict"] in ("correct", "wrong") for row in held)
+    assert told["calibration"] is None or min(value.values()) >= 0, "values of pairs are no probabilities"
+
+    config = json.loads((export(calm, "rm") / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2ForSequenceClassification"]
+    assert config["redi_reward"] == {"objective": "bradley_terry", "link": "identity", "at": "last"}
+    heads = [load_file(export(calm, model) / WEIGHTS)["score.weight"] for model in ("rm", "prm")]
+    assert heads[0].abs().max() > 0
+    assert not heads[0].equal(heads[1])
+
+    steps = {row["trace_id"]: row["spans"] for row in column(calm, "by_step")}
+    for row in held:
+        spans = steps[row["trace_id"]]
+        assert "".join(row["completion"][span["start"] : span["end"]] for span in spans) == row["completion"]
+        assert all(0 <= span["value"] <= 1 and span["label"] in ("right", "wrong") for span in spans)
+    arrays = Path(current_manifest(str(calm), "steps/prm/sequences/groups").uri) / "arrays"
+    store = SequenceStore.load(arrays)
+    assert store.weights.sum() == store.unit_offsets[-1], "a step is read at one token"
+    assert set(store.reward.tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_killed_while_it_scores_and_while_a_head_is_trained(calm: Path, config: Path, tmp_path: Path) -> None:
+    """kill -9 of the driver; what is made again is the same, number for number."""
+    root = tmp_path / "torn"
+    shutil.copytree(calm.parent, root, ignore=shutil.ignore_patterns("prm", *GOALS))
+    run, command = root / "rewards", ("run", str(config), "--until", "by_step", f"storage.root={root}")
+    kill_when(start(*command), lambda: any((run / "checkpoints/prm").rglob("step-*/*")))
+    kill_when(start(*command), lambda: any((run / "steps/by_step/column").glob("*/work/*/*.json")))
+    Pipeline(load_config(str(config), [f"storage.root={root}"])).make(GOALS)
+    for step in GOALS:
+        assert column(run, step) == column(calm, step)
+    assert (export(run, "prm") / WEIGHTS).read_bytes() == (export(calm, "prm") / WEIGHTS).read_bytes()
