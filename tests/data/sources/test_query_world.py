@@ -56,7 +56,7 @@ def test_the_corpus_goes_wrong_in_the_same_way_and_sees_no_test_problem():
     assert (more.test, more.dev, more.train[:200]) == (world.test, world.dev, world.train)
 
 
-def test_only_this_world_has_a_catalogue_of_its_own():
+def test_scorers_that_do_not_fit_are_told():
     """Told before anything starts, for a step and for an evaluation."""
     scorer, raw = {"name": "retrieval"}, {"name": "x", "problems": {"source": {"kind": "arithmetic"}}}
     step = {"do": "score", "of": "verified", "scorer": scorer}
@@ -69,5 +69,10 @@ def test_only_this_world_has_a_catalogue_of_its_own():
         ):
             parse_config(raw | more)
         parse_config(raw | more | {"problems": {"source": {"kind": "queries"}}})
+    for field in ("score", "rank_by"):
+        with pytest.raises(ConfigError, match=f"{field}: reward models are asked in steps `score` alone"):
+            parse_config({"name": "x", "evaluate": {field: {"name": "reward", "model": "sft"}}})
+        with pytest.raises(ConfigError, match=f"{field} needs a number for each sample"):
+            parse_config({"name": "x", "evaluate": {field: {"name": "rule", "pattern": "a", "spans": True}}})
     with pytest.raises(ConfigError, match="min_words is larger than max_words"):
         parse_config({"name": "x", "problems": {"source": {"kind": "queries", "min_words": 4}}})
