@@ -144,7 +144,7 @@ def _leaves(value: dict[str, Any], step: str, path: str = "") -> list[str]:
     return found
 
 
-SELECTS = ("difficulty", "rounds", "random")
+SELECTS = ("difficulty", "rounds", "random", "keep")
 
 
 def _without_none(value: Any) -> Any:
