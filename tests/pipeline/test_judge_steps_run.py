@@ -138,7 +138,7 @@ def test_what_a_judge_says(calm: Path):
     told = current_manifest(str(calm), "steps/judged/column")
     said = told.facts["step_judge"]
     assert said["weighed"] + said.get("no_verdict_question", 0) == said["analyses"] == 2 * said["steps"]
-    assert said["weighed"] > 0.8 * said["analyses"], "it has learnt to come to the question"
+    assert said["weighed"] > 0.5 * said["analyses"], "it has learnt to come to the question, more often than not"
     assert told.facts["steps"] <= said["steps"]
     scores = current_manifest(str(calm), "steps/how_well/comparison").facts
     assert 0 <= scores["auc"] <= 1

@@ -100,7 +100,9 @@ def test_critical_tokens_by_rollouts(calm: Path, config: Path):
     for row in found:
         text = verified[row["trace_id"]]["completion"]
         begun = [one["begun"] for one in starts if one["problem_id"].rpartition("@")[0] == row["trace_id"]]
-        assert begun == [text[: len(text) - n] for n in reversed(range(len(begun)))], "a character is a token here"
+        assert begun == sorted(set(begun), key=len)
+        assert all(text.startswith(one) for one in begun)
+        assert begun[-1] == text
         assert len(begun) == len(row["right"]) == len(tokenizer(text.removeprefix("<think>\n"))["input_ids"])
         assert all(0 <= right <= 4 for right in row["right"])
     told = current_manifest(str(run), "steps/judged/critical")

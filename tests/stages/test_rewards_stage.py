@@ -156,6 +156,9 @@ def test_the_column_on_ray(ray_session: None, how: Rewarding) -> None:
     assert reward_samples(NAMES, how, TrainerSettings()) == counts
     assert second.read_bytes() == before
     assert first.stat().st_mtime_ns == untouched
-    headless = replace(how, model=str(Path(how.out_uri).parent / "start"), out_uri=f"{how.out_uri}-2")
+
+
+def test_a_language_model_is_no_reward_model(how: Rewarding) -> None:
+    headless = replace(how, model=str(Path(how.out_uri).parent / "start"))
     with pytest.raises(UserError, match="language model and no reward model"):
-        reward_samples(NAMES[:1], headless, TrainerSettings())
+        RewardShard(headless)

@@ -39,7 +39,7 @@ if __name__ == "__main__":
     ends = sorted(end_of_turn_ids(model))
     asked = [
         SamplingParams(temperature=1.0, max_tokens=24, seed=n, logprobs=0, stop_token_ids=ends, skip_special_tokens=False)
-        for n in range(12)
+        for n in range(48)
     ]
     outputs = llm.generate([{"prompt_token_ids": ids}] * len(asked), asked, use_tqdm=False)
     told = []
@@ -92,6 +92,6 @@ def test_vllms_log_probs_are_those_of_the_scoring_step(tmp_path: Path):
             found.append(float(np.abs(scores[-len(one["ids"]) :] - one["logps"]).max()))
         return found
 
-    assert len(differences(model)) >= len(sampled) / 2
+    assert len(differences(model)) >= 6
     assert max(differences(model)) < TOLERANCE
     assert max(differences(other)) > 100 * TOLERANCE
