@@ -99,7 +99,7 @@ def test_transformers_classification_says_the_same(start: str, tmp_path: Path, a
     assert found.shape == (len(LENGTHS), 1)
     torch.testing.assert_close(found[:, 0], expected, atol=1e-5, rtol=1e-4)
     weights = load_file(tmp_path / "export" / "model.safetensors")
-    assert weights["score.weight"].shape == (1, 32)
+    assert weights["score.weight"].shape == (1, Small.hidden_size)
     assert not [name for name in weights if "lm_head" in name or "lora" in name]
     config = json.loads((tmp_path / "export" / "config.json").read_text())
     assert config["redi_reward"] == {"objective": "outcome_bce", "link": "sigmoid", "at": "last"}

@@ -46,7 +46,8 @@ if __name__ == "__main__":
     for output in outputs:
         said = output.outputs[0]
         logps = [steps[token].logprob for token, steps in zip(said.token_ids, said.logprobs, strict=True)]
-        told.append({"text": said.text, "ids": list(said.token_ids), "logps": logps, "ended": said.token_ids[-1] in ends})
+        ended = said.token_ids[-1] in ends
+        told.append({"prompt": ids, "text": said.text, "ids": list(said.token_ids), "logps": logps, "ended": ended})
     print(json.dumps(told))
 """
 
@@ -82,11 +83,11 @@ def test_vllms_log_probs_are_those_of_the_scoring_step(tmp_path: Path):
                 "logps", "", "", {"model": scored_by}, model, LogpsSettings(), PROMPT, ModelOverrides(), TrainSettings()
             )
         )
-        found = []
+        found = []  # a text may be read as other tokens than were drawn, and so may what it begins with
         for one, encoded in zip(
             sampled, (shard.encoder.encode(row, shard.encoder.turns(row)) for row in rows), strict=True
         ):
-            if isinstance(encoded, str) or encoded.input_ids[-len(one["ids"]) :] != one["ids"]:
+            if isinstance(encoded, str) or encoded.input_ids != one["prompt"] + one["ids"]:
                 continue
             (scores,) = shard.score([encoded])
             found.append(float(np.abs(scores[-len(one["ids"]) :] - one["logps"]).max()))
