@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from redi_ray.config.data import Strict
-from redi_ray.config.identity import plain
 from redi_ray.config.scorers import Grain, Scorer
 
 Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
@@ -79,7 +78,7 @@ class Repeats(Strict):
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"margin"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"repeats", "token_columns", "span_baseline", "labels", "margin"})
     """See `redi_ray.config.identity`."""
 
     rewards: dict[Judged, float] = {"correct": 1.0, "wrong": 0.0}
@@ -164,12 +163,6 @@ class GroupSettings(Strict):
         if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
             raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """What of it decides which groups there are: what came later counts where it is used."""
-        names = ("repeats", "token_columns", "span_baseline", "labels")
-        later = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in plain(self).items() if later.get(name, True)}
 
 
 class GroupsStep(GroupSettings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,9 @@ class Rounds(Strict):
 class RandomProblems(Strict):
     """Problems by chance: the control of any selection. Which ones depends on their ids and the seed alone."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"rest"})
+    """See `redi_ray.config.identity`."""
+
     like: str | None = None
     """A step whose number of problems is taken."""
     problems: int | None = Field(None, ge=1)
@@ -49,11 +52,6 @@ class RandomProblems(Strict):
         if (self.like is None) == (self.problems is None):
             raise ValueError("set either `like`, a step to take as many problems as, or `problems`, their number")
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the problems. Choices that were made before there was `rest` keep their keys."""
-        told = self.model_dump()
-        return told if self.rest else {name: value for name, value in told.items() if name != "rest"}
 
 
 class Balance(Strict):
@@ -86,6 +84,10 @@ class KeptSamples(Strict):
     """Samples with another verdict are left out before any are counted; null admits all."""
     seed: int = 0
     """Of chance: another seed draws other samples."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the samples: the seed only where it draws."""
+        return self.model_dump(exclude=set() if self.order == "random" else {"seed"})
 
     @property
     def bounded(self) -> bool:

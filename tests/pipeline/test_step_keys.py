@@ -178,6 +178,7 @@ BESIDE: dict[str, Any] = {
 }
 """What the steps above take."""
 SUITED = {
+    "select, by a column": {"keep.seed": {"keep": {"per_problem": 2, "order": "random"}}},
     "groups": {"labels": {"spans": "marked", "labels": {"right": 1, "wrong": 0}},
                "of": {"scores": {}, "rewards": {"correct": 1}}, "weights.side": {"weights": {"column": "tokens"}},
                "weights.use": {"weights": {"column": "tokens"}}, "span_baseline": {"spans": "matches"},
@@ -190,9 +191,9 @@ HOW = [
     ("locate, judge here", "locator.engine", {"device": "cpu", "batch_size": 9}), ("sample", "shard_rows", 9),
     ("sample", "engine", {"concurrency": 3}), ("rectify", "shard_rows", 9), ("verify", "processes", 2),
     ("verify", "cache_size", 9), ("verify", "batch_rows", 9), ("train", "train", {"checkpoint_every": 7}),
-    ("train", "train", {"keep_last": 7}),
+    ("train", "train", {"keep_last": 7}), ("select, by a column", "keep.seed", 7),
 ]  # fmt: skip
-"""Fields that only say how the work is done."""
+"""Fields that only say how the work is done, or that have no say there."""
 
 
 @pytest.fixture
