@@ -15,6 +15,14 @@ from redi_ray.store import manifests, parquet
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def wait_until(done: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Fails where it does not come true within that time."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"still not so after {seconds} s"
+        time.sleep(0.05)
+
+
 def start(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """`redi-ray ARGUMENTS` (or, with a leading `python`, a script) in a process group of its own."""
     command = [sys.executable, "-m", "redi_ray.cli", *arguments]

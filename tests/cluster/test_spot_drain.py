@@ -14,6 +14,7 @@ import httpx
 import metadata_server as metadata_server_module
 import pytest
 from metadata_server import MetadataServer, metadata_server
+from processes import wait_until
 
 from redi_ray.cluster.spot_drain import SLOWEST_POLL_SECONDS, DrainError, NodeDrainer, SpotMetadata, wait_for_notice
 
@@ -133,25 +134,18 @@ def test_ray_is_told_of_the_node_and_its_deadline(two_nodes: tuple[str, list[str
             text=True,
             env={**os.environ, "NO_PROXY": "*"},
         )
-        wait_until(lambda: len(server.questions) > 2)
+        wait_until(lambda: len(server.questions) > 2, 60)
         assert ray._private.state.state.get_draining_nodes() == {}
         at = (datetime.now(UTC) + timedelta(seconds=120)).replace(microsecond=0)
         server.notice = {"action": "terminate", "time": f"{at:%Y-%m-%dT%H:%M:%SZ}"}
         _, told = watcher.communicate(timeout=60)
         assert watcher.returncode == 0, told
         assert f"Ray node {worker} is being drained" in told
-        wait_until(lambda: ray._private.state.state.get_draining_nodes() == {worker: int(at.timestamp() * 1000)})
+        wait_until(lambda: ray._private.state.state.get_draining_nodes() == {worker: int(at.timestamp() * 1000)}, 60)
         where = ray.remote(num_cpus=1)(_node)
         assert {ray.get(where.remote()) for _ in range(3)} == {head}, "nothing new is placed on the node"
     finally:
         ray.shutdown()
-
-
-def wait_until(what: object, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def _node() -> str:

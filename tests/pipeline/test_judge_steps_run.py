@@ -13,6 +13,7 @@ import torch
 import yaml
 from located_samples import R, U, W, labels_in, located, samples, work_of
 from processes import kill_when, rows, start
+from small_world import small_world
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
@@ -32,48 +33,26 @@ from redi_ray.text.step_verdicts import probability_of_yes, step_question
 from redi_ray.text.steps import split_steps
 from redi_ray.text.tokens import completion_ids, encode, prompt_ids
 
-SHORT = {"batch_size": 8, "max_steps": 2, "epochs": 1, "max_length": 128}
 QUESTION = {"prompt": "{problem}=\n{before}\n={step}", "question": "==", "yes": "1", "no": "0", "numbered": False}
 STATED = "<think>\n</think>\n=="
 JUDGE = {"kind": "step_judge", "question": QUESTION}
 BARE = {**JUDGE, "analyses": 0, "opening": STATED}
 LOCATE = {"do": "locate", "of": "verified", "ask": "all"}
-CONFIG = {
-    "name": "judges",
-    "problems": {
-        "source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8, "min_digits": 2, "max_digits": 3,
-                   "misconception_share": 0.3, "misconception_rate": 0.8},
-    },
-    "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40, "shard_rows": 48},
-    "model": {
-        "init": {
-            "kind": "arithmetic", "corpus_size": 3000,
-            "architecture": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "intermediate_size": 256},
-            "train": {"learning_rate": 3e-3, "batch_size": 16, "epochs": 1, "max_length": 128, "tokens_per_pack": 4096},
-        },
-    },
-    "sft": {"train": {**SHORT, "learning_rate": 5e-4}},
-    "redi": {"arms": {}, "train": {**SHORT, "learning_rate": 1e-4}},
-    "steps": {
-        "exact": {**LOCATE, "locator": {"kind": "exact"}},
-        "asked": {"do": "ask", "of": "verified", "at": "exact", "question": QUESTION, "part": {"up_to": 0.7}},
-        "stated": {"do": "state", "problems": "asked", "text": STATED + "{answer}"},
-        "stated_well": {"do": "verify", "of": "stated", "answers": {"extract": ["verdict:==|1|0"]}},
-        "balanced": {"do": "select", "of": "stated_well", "balance": {}},
-        "judge": {"do": "train", "from": "base", "on": "balanced", "objective": {"name": "sft"},
-                  "train": {"learning_rate": 2e-3, "max_steps": 60, "epochs": 30}},
-        "said": {"do": "sample", "problems": "asked", "model": "judge", "samples_per_round": 4, "max_tokens": 12},
-        "said_well": {"do": "verify", "of": "said", "answers": {"extract": ["verdict:==|1|0"]}},
-        "judged": {**LOCATE, "model": "judge", "locator": {**JUDGE, "analyses": 2, "temperature": 1.0, "max_tokens": 12}},
-        "bare": {**LOCATE, "model": "judge", "locator": BARE},
-        "how_well": {"do": "compare", "of": "verified", "column": "judged", "to": "exact", "part": {"above": 0.7}},
-    },
-    "evaluate": {"benchmarks": []},
-    "resources": {
-        "concurrent_steps": 1, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
-        "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
-    },
+STEPS = {
+    "exact": {**LOCATE, "locator": {"kind": "exact"}},
+    "asked": {"do": "ask", "of": "verified", "at": "exact", "question": QUESTION, "part": {"up_to": 0.7}},
+    "stated": {"do": "state", "problems": "asked", "text": STATED + "{answer}"},
+    "stated_well": {"do": "verify", "of": "stated", "answers": {"extract": ["verdict:==|1|0"]}},
+    "balanced": {"do": "select", "of": "stated_well", "balance": {}},
+    "judge": {"do": "train", "from": "base", "on": "balanced", "objective": {"name": "sft"},
+              "train": {"learning_rate": 2e-3, "max_steps": 60, "epochs": 30}},
+    "said": {"do": "sample", "problems": "asked", "model": "judge", "samples_per_round": 4, "max_tokens": 12},
+    "said_well": {"do": "verify", "of": "said", "answers": {"extract": ["verdict:==|1|0"]}},
+    "judged": {**LOCATE, "model": "judge", "locator": {**JUDGE, "analyses": 2, "temperature": 1.0, "max_tokens": 12}},
+    "bare": {**LOCATE, "model": "judge", "locator": BARE},
+    "how_well": {"do": "compare", "of": "verified", "column": "judged", "to": "exact", "part": {"above": 0.7}},
 }  # fmt: skip
+CONFIG = small_world("judges", STEPS, concurrent_steps=1)
 GOALS = ("bare", "how_well", "said_well")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from processes import kill_when, rows, start
+from small_world import small_world
 
 from redi_ray.config.load import load_config
 from redi_ray.data.sources.world import apply, read_chain
@@ -18,47 +19,25 @@ from redi_ray.pipeline.runner import Pipeline
 from redi_ray.store.manifests import current_manifest
 from redi_ray.train.sequences import SequenceStore
 
-SHORT = {"batch_size": 8, "max_steps": 2, "epochs": 1, "max_length": 128}
-CONFIG = {
-    "name": "tokens",
-    "problems": {
-        "source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8, "min_digits": 2, "max_digits": 3,
-                   "misconception_share": 0.3, "misconception_rate": 0.8},
-    },
-    "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40, "shard_rows": 48},
-    "model": {
-        "init": {
-            "kind": "arithmetic", "corpus_size": 3000,
-            "architecture": {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "num_kv_heads": 2, "intermediate_size": 256},
-            "train": {"learning_rate": 3e-3, "batch_size": 16, "epochs": 1, "max_length": 128, "tokens_per_pack": 4096},
-        },
-    },
-    "sft": {"train": {**SHORT, "learning_rate": 5e-4}},
-    "redi": {"arms": {}, "train": {**SHORT, "learning_rate": 1e-4}},
-    "steps": {
-        "located": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
-        "mended": {"do": "rectify", "of": "verified", "at": "located", "model": "base", "samples_per_round": 4, "max_rounds": 1},
-        "often": {"do": "groups", "of": "verified", "rewards": {"wrong": 1}, "least": 1, "frequent_answers": 0.5},
-        "wrongly": {"do": "train", "from": "base", "on": "often", "objective": {"name": "sft"}, "train": {"learning_rate": 1e-3}},
-        "critical": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "wrongly"},
-        "judged": {"do": "critical", "of": "verified", "column": "critical", "model": "base", "samples_per_round": 4,
-                   "max_samples": 6, "later": 0},
-        "weighed": {"do": "pairs", "of": "verified", "weights": {"column": "critical"},
-                    "rejected": {"pick": "random_frequent_wrong"}},
-        "step_dpo": {"do": "train", "from": "sft", "on": "mended", "objective": {"name": "dpo"}},
-        "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
-        "weighted_redi": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "redi"}},
-        "logps": {"do": "logps", "of": "verified", "model": "base"},
-        "rollouts": {"do": "groups", "of": "verified", "both_sides": True, "token_columns": {"sampler_logps": "logps"},
-                     "repeats": [{"below": 0.5, "times": 2}, {"below": 1, "times": 1}]},
-        "oreal": {"do": "train", "from": "sft", "on": "rollouts", "objective": {"name": "oreal"}},
-    },
-    "evaluate": {"benchmarks": []},
-    "resources": {
-        "concurrent_steps": 2, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
-        "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
-    },
+STEPS = {
+    "located": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
+    "mended": {"do": "rectify", "of": "verified", "at": "located", "model": "base", "samples_per_round": 4, "max_rounds": 1},
+    "often": {"do": "groups", "of": "verified", "rewards": {"wrong": 1}, "least": 1, "frequent_answers": 0.5},
+    "wrongly": {"do": "train", "from": "base", "on": "often", "objective": {"name": "sft"}, "train": {"learning_rate": 1e-3}},
+    "critical": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "wrongly"},
+    "judged": {"do": "critical", "of": "verified", "column": "critical", "model": "base", "samples_per_round": 4,
+               "max_samples": 6, "later": 0},
+    "weighed": {"do": "pairs", "of": "verified", "weights": {"column": "critical"},
+                "rejected": {"pick": "random_frequent_wrong"}},
+    "step_dpo": {"do": "train", "from": "sft", "on": "mended", "objective": {"name": "dpo"}},
+    "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
+    "weighted_redi": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "redi"}},
+    "logps": {"do": "logps", "of": "verified", "model": "base"},
+    "rollouts": {"do": "groups", "of": "verified", "both_sides": True, "token_columns": {"sampler_logps": "logps"},
+                 "repeats": [{"below": 0.5, "times": 2}, {"below": 1, "times": 1}]},
+    "oreal": {"do": "train", "from": "sft", "on": "rollouts", "objective": {"name": "oreal"}},
 }  # fmt: skip
+CONFIG = small_world("tokens", STEPS, concurrent_steps=2)
 GOALS = ("step_dpo", "weighted_redi", "oreal")
 WEIGHTS = "model.safetensors"
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
+    """Also of other columns that models write of tokens."""
     model = run.config.model
     deciding = {
-        "contrast": step.settings,
+        step.kind: step.settings,
         "prompt": model.prompt,
         "overrides": model.overrides,
         "precision": run.config.redi.train.precision,

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from redi_ray.pipeline.kinds.contrast import room, scored
-from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.kinds.contrast import place, room, scored
+from redi_ray.pipeline.kinds.kind import Kind, Outputs
 from redi_ray.pipeline.kinds.score import COLUMN
 from redi_ray.stages.run import Run
-from redi_ray.store.manifests import Manifest, Stage
+from redi_ray.store.manifests import Manifest
 
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
-
-
-def place(run: Run, step: Step, inputs: Places) -> Stage:
-    model = run.config.model
-    deciding = {
-        "logps": step.settings,
-        "prompt": model.prompt,
-        "overrides": model.overrides,
-        "precision": run.config.redi.train.precision,
-    }
-    return run.stage(COLUMN, deciding, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
