@@ -16,7 +16,8 @@ def small_world(name: str, steps: dict[str, Any], concurrent_steps: int) -> dict
             "source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8, "min_digits": 2, "max_digits": 3,
                        "misconception_share": 0.3, "misconception_rate": 0.8},
         },
-        "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40, "shard_rows": 48},
+        "generate": {"kind": "vllm", "model": "base", "samples_per_round": 6, "max_rounds": 1, "max_tokens": 40,
+                     "shard_rows": 48},
         "model": {
             "init": {
                 "kind": "arithmetic", "corpus_size": 3000, "architecture": shape,
