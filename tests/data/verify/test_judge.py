@@ -136,7 +136,7 @@ def test_nothing_is_asked_twice(ray_session, verifier, tmp_path: Path):
         with pytest.raises(EndpointError, match="expired"):
             whole(checked, tmp_path, settings)
     known = {row["trace_id"].split("#")[0] for row in read(tmp_path / "asked", "*/*/*.parquet")}
-    assert 0 < len(known) <= 300, "answers of shards that were not finished are lost"
+    assert 0 < len(known) <= 300, "a part of answers that is not full is lost with the judge"
     with ChatServer(lambda body, tries: wrong) as server:
         settings = replace(settings, judge=judge_of(server))
         counts = whole(checked, tmp_path, settings)
