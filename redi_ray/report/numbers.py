@@ -50,6 +50,7 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "control": run.control,
             "rewards": rewards(run),
             "comparisons": comparisons(run),
+            "critical": critical_tokens(run),
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -124,6 +125,22 @@ def comparisons(run: RunRecord) -> list[dict[str, Any]]:
     """Of each step that compares a column of steps with another one its counts and scores, as its manifest has them."""
     made = [run.stages[step.stage] for step in run.steps("comparison")]
     return [{**manifest.counts, "dropped": dict(manifest.dropped), **manifest.facts} for manifest in made if manifest]
+
+
+def critical_tokens(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each step that looks for critical tokens by rollouts how small a column's numbers are there, as its manifest has it."""
+    made = [(step, run.stages[step.stage]) for step in run.steps("critical")]
+    return [
+        {
+            "of": run.graph[step.inputs["of"]].inputs["of"],  # what the step went on from, token by token
+            "column": step.inputs["column"],
+            **manifest.counts,
+            "dropped": dict(manifest.dropped),
+            **manifest.facts,
+        }
+        for step, manifest in made
+        if manifest
+    ]
 
 
 def funnel(run: RunRecord) -> list[dict[str, Any]]:

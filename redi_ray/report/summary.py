@@ -26,7 +26,12 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         console.print(_choice_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     if not report["arms"]:
         console.print("Evaluation: not run.")
-    for line in (*findings(report), *map(_compared, report["comparisons"]), *report["notes"]):
+    for line in (
+        *findings(report),
+        *map(_compared, report["comparisons"]),
+        *map(_critical, report["critical"]),
+        *report["notes"],
+    ):
         console.print(line, markup=False, highlight=False)
 
 
@@ -38,6 +43,14 @@ def _compared(row: Mapping[str, Any]) -> str:
         f"of {row['to']} and clears {points(row['right_accuracy'])}% of the right samples: F1 {points(row['f1'])} (without a "
         f"judge {points(beside['f1'])} at the most), AUC of steps {share(row['auc'])}."
     )
+
+
+def _critical(row: Mapping[str, Any]) -> str:
+    """How well a column's smallest numbers find where samples are lost, in a line."""
+    told = f"{row['name']}: {row['with_critical']} of {row['out']} samples of {row['of']} have a critical token"
+    if row.get("auc") is None:
+        return f"{told}."
+    return f"{told}; another token has a larger number of {row['column']} with probability {share(row['auc'])}."
 
 
 def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:

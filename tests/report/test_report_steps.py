@@ -32,6 +32,9 @@ STEPS = {
     "exact": {"do": "locate", "of": "verified", "ask": "all", "locator": {"kind": "exact"}},
     "judged": {"do": "locate", "of": "verified", "ask": "all", "model": "sft", "locator": {"kind": "step_judge"}},
     "well_judged": {"do": "compare", "of": "verified", "column": "judged", "to": "exact"},
+    "unlikely": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "nca"},
+    "lost": {"do": "critical", "of": "verified", "column": "unlikely", "model": "sft"},
+    "found_none": {"do": "critical", "of": "verified", "column": "unlikely", "model": "sft"},
 }
 REPEAT = {"steps": ["own", "own_math", "own_pairs", "nca"], "times": 2, "carry": {"sft": "nca"}}
 
@@ -61,6 +64,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
         facts={"name": "well_judged", "of": "verified", "column": "judged", "to": "exact", "samples_with_error": 1290,
                "wrong_accuracy": 80.0, "right_accuracy": 60.0, "f1": 68.571429, "auc": None, "baselines": {"chance": baseline}},
     )  # fmt: skip
+    found = {"with_critical": 40, "without_critical": 8, "auc": 0.8125, "auc_sem": 0.021, "value": 0.093, "place": 0.25}
+    shares = {"top_1": 0.475, "top_1_by_chance": 0.0625, "top_5": 0.85, "top_5_by_chance": 0.3125}
+    # none has a critical token: then there are no scores either
+    for name, facts in (("lost", {**found, **shares}), ("found_none", {"with_critical": 0, "without_critical": 48})):
+        Stage(uri, f"steps/{name}/critical", {}, {}).publish(
+            counts={"in": 50, "out": 48}, dropped={"no_numbers": 2}, facts={"name": name, **facts}
+        )
     for model in ("sft", "nca@1"):
         write_training(uri, model, steps=10)
     for model in ("base", "sft", "nca@1"):
@@ -79,6 +89,7 @@ def test_the_funnel_has_every_branch_and_the_table_every_model(built: ReportPath
         ("problems", 800), ("traces", 3200), ("verified", 3200), ("positives", 725), ("pairs", 520), ("hard", 900),
         ("own@1", 500), ("own_math@1", 500), ("own_pairs@1: positives", 90), ("own_pairs@1: pairs", 60),
         ("own@2", 600), ("own_math@2", None), ("own_pairs@2: positives", None), ("own_pairs@2: pairs", None),
+        *((f"{name}-{made}", None) for name in ("lost", "found_none") for made in ("samples", "verified")),
     ]  # fmt: skip
     branch = {entry["stage"]: entry for entry in report["funnel"]}
     assert branch["hard"]["dropped"] == {"too_easy": 2300}
@@ -130,3 +141,18 @@ def test_a_comparison_of_columns_is_in_report_page_and_summary(built: ReportPath
     print_summary(json.loads(Path(built.json).read_text()), Console(file=told, width=300))
     assert "names 80.0% of the first wrong steps of exact and clears 60.0%" in told.getvalue()
     assert "F1 68.6 (without a judge 24.0 at the most), AUC of steps -." in told.getvalue()
+
+
+def test_critical_tokens_are_on_the_page_and_in_the_summary(built: ReportPaths) -> None:
+    report = json.loads(Path(built.json).read_text())
+    assert [(row["name"], row["column"], row["out"]) for row in report["critical"]] == [
+        ("lost", "unlikely", 48), ("found_none", "unlikely", 48),
+    ]  # fmt: skip
+    page = Path(built.html).read_text()
+    assert "lost: samples of verified, no_numbers 2" in page
+    assert "<td>40</td>\n<td><b>0.812</b> &plusmn; 0.021</td><td>0.093</td><td>0.250</td>" in page
+    assert "<td>0</td>\n<td><b>-</b></td>" in page
+    told = io.StringIO()
+    print_summary(report, Console(file=told, width=300))
+    assert "lost: 40 of 48 samples of verified have a critical token; another token has" in told.getvalue()
+    assert "found_none: 0 of 48 samples" in told.getvalue()
