@@ -15,6 +15,7 @@ import metadata_server as metadata_server_module
 import pytest
 from metadata_server import MetadataServer, metadata_server
 from processes import wait_until
+from ray_nodes import new_cluster
 
 from redi_ray.cluster.spot_drain import SLOWEST_POLL_SECONDS, DrainError, NodeDrainer, SpotMetadata, wait_for_notice
 
@@ -92,12 +93,11 @@ def test_a_service_that_hangs_holds_nothing_up(server: MetadataServer):
 def two_nodes() -> Iterator[tuple[str, list[str]]]:
     """A Ray of two nodes on this machine, in processes of their own: the head's address, the ids of head and worker."""
     import ray
-    from ray.cluster_utils import Cluster
 
     if ray.is_initialized():
         pytest.skip("another test's Ray is connected")
     with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        cluster = Cluster()
+        cluster = new_cluster()
         store = {"object_store_memory": 100 << 20}
         head = cluster.add_node(num_cpus=1, temp_dir=folder, include_dashboard=False, **store)
         worker = cluster.add_node(num_cpus=1, **store)
