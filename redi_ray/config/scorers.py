@@ -29,6 +29,11 @@ class ScorerSettings(Strict):
         return False
 
     @property
+    def reads_prompt(self) -> bool:
+        """Whether `model.prompt` decides what it says."""
+        return False
+
+    @property
     def asked_of_graph(self) -> str | None:
         """The model of the graph that is asked."""
         return None
@@ -62,6 +67,10 @@ class RuleScorer(ScorerSettings):
     @property
     def grain(self) -> Grain:
         return "span" if self.spans else "row"
+
+    @property
+    def reads_prompt(self) -> bool:
+        return self.format is not None
 
     @field_validator("pattern")
     @classmethod
@@ -149,6 +158,10 @@ class RewardScorer(ScorerSettings):
     def grain(self) -> Grain:
         grains: dict[str, Grain] = {"last": "row", "steps": "span", "tokens": "token"}
         return grains[self.at]
+
+    @property
+    def reads_prompt(self) -> bool:
+        return True
 
     @property
     def folder(self) -> str | None:

@@ -7,7 +7,7 @@ unknown keys and turns the ValueErrors of `__post_init__` into errors that name 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from redi_ray.config.strict import STRICT, require
@@ -246,3 +246,8 @@ class ModelOverrides:
     trust_remote_code: bool = False
     """Run code that ships with the model. Leave it off unless you have read that code. Engines are told by `trust_remote_code`
     in their own `engine_kwargs`, those of a teacher or a judge too."""
+
+    @property
+    def scoring(self) -> ModelOverrides:
+        """What a pass that trains nothing takes: an exported model has its adapters merged, and nothing is dropped out."""
+        return replace(self, lora=None, dropout=False)

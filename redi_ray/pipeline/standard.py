@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
+from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.student import ScratchModel
@@ -28,8 +29,10 @@ def graph_of(config: ExperimentConfig) -> Graph:
         steps.append(Step(DEV, "dev", {"problems": "problems"}))
     models = _scored(config, steps)
     if config.evaluate.any_problems:
-        given = {"problems": "problems"} if config.has_problems else {}
-        given |= inputs_of_scorers(config.evaluate.score, config.evaluate.rank_by)
+        asked_of_world = any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks)
+        scorers = [scorer for scorer in (config.evaluate.score, config.evaluate.rank_by) if scorer is not None]
+        given = {"problems": "problems"} if config.has_problems and (asked_of_world or scorers) else {}
+        given |= inputs_of_scorers(*scorers)
         asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
         said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
         steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]

@@ -14,7 +14,7 @@ from redi_ray.cluster.capacity import require_room
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
-from redi_ray.config.training import ModelOverrides, TrainSettings
+from redi_ray.config.training import TrainSettings
 from redi_ray.data.curate.answers import Answers, is_finished
 from redi_ray.modeling.limits import count_parameters
 from redi_ray.schemas import turns_of
@@ -92,15 +92,6 @@ def at_hand(model: str, folder: str) -> str:
         return model
     storage.download(model, folder)
     return str(Path(folder))
-
-
-def plain_overrides(overrides: ModelOverrides) -> ModelOverrides:
-    """Without adapters, which belong to what is trained; models that are asked are finished ones."""
-    return ModelOverrides(
-        rope_theta=overrides.rope_theta,
-        max_position_embeddings=overrides.max_position_embeddings,
-        trust_remote_code=overrides.trust_remote_code,
-    )
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,11 @@ def references_stage(
     *,
     mismatched: bool = False,
 ) -> Stage:
-    deciding = {"overrides": run.config.model.overrides, "precision": settings.precision, "format": ARRAYS_FORMAT}
+    deciding = {
+        "overrides": run.config.model.overrides.scoring,
+        "precision": settings.precision,
+        "format": ARRAYS_FORMAT,
+    }
     name = "references/mismatched" if mismatched else "references"
     return run.stage(name, deciding, {"sequences": sequences, "reference": reference})
 
@@ -74,7 +78,7 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
 
     Raises FingerprintError where the reference's tokenizer or template is not the one that made the tokens.
     """
-    overrides, export = run.config.model.overrides, start_of(reference)
+    overrides, export = run.config.model.overrides.scoring, start_of(reference)
     others = sequences.stage.endswith("sequences/mismatched")
     stage = references_stage(run, sequences, reference, settings, mismatched=others)
     if found := run.reuse(stage):
@@ -196,15 +200,9 @@ class _ScoreShard:
             storage.download(model, Path(self.folder.name) / "model")
             model = str(Path(self.folder.name) / "model")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # adapters belong to what is trained; the reference is the model they start from
-        plain = ModelOverrides(
-            rope_theta=overrides.rope_theta,
-            max_position_embeddings=overrides.max_position_embeddings,
-            trust_remote_code=overrides.trust_remote_code,
-        )
         dtype = compute_dtype(settings.precision, self.device) or torch.float32
-        self.policy = load_policy(model, plain, dtype=dtype).to(self.device).eval()
-        self.model = model_fingerprint(model, plain)
+        self.policy = load_policy(model, overrides, dtype=dtype).to(self.device).eval()
+        self.model = model_fingerprint(model, overrides)
         self.positions = longest_sequence(self.policy.model.config)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import SCORE, SPAN_SCORE, token_scores, turns_of
-from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard, plain_overrides
+from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard
 from redi_ray.store import parquet, storage
 from redi_ray.text.spans import Span, own_weights, span_of_tokens
 from redi_ray.text.steps import RIGHT, UNSEEN, WRONG
@@ -108,7 +108,7 @@ class RewardShard:
         path = at_hand(how.model, f"{self.folder.name}/model")
         dtype = compute_dtype(how.train.precision, self.device) or torch.float32
         try:
-            policy = load_reward_policy(path, plain_overrides(how.overrides), dtype=dtype)
+            policy = load_reward_policy(path, how.overrides, dtype=dtype)
         except ValueError as error:
             raise UserError(f"scorer.model: {error}") from error
         self.policy = policy.to(self.device).eval()

@@ -22,7 +22,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import token_scores
-from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard, plain_overrides
+from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard
 from redi_ray.stages.remote import remotely
 from redi_ray.store import parquet, storage
 from redi_ray.text.spans import own_weights
@@ -104,12 +104,14 @@ class TokenScoringShard:
 
         self.how, self.folder = how, tempfile.TemporaryDirectory()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        plain, dtype = plain_overrides(how.overrides), compute_dtype(how.train.precision, self.device) or torch.float32
+        dtype = compute_dtype(how.train.precision, self.device) or torch.float32
         folders = {role: at_hand(model, f"{self.folder.name}/{role}") for role, model in how.models.items()}
-        policies = {role: load_policy(of, plain, dtype=dtype).to(self.device).eval() for role, of in folders.items()}
+        policies = {
+            role: load_policy(of, how.overrides, dtype=dtype).to(self.device).eval() for role, of in folders.items()
+        }
         self.scorer, self.unscored = scorer_of(how, policies)
         tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
-        whose = model_fingerprint(folders["model"], plain) if isinstance(how.settings, LogpsSettings) else None
+        whose = model_fingerprint(folders["model"], how.overrides) if isinstance(how.settings, LogpsSettings) else None
         self.schema = token_scores(tokenizer_fingerprints(tokenizer)["tokenizer"], whose)
         reaches = (longest_sequence(policy.model.config) for policy in policies.values())
         self.encoder = SampleEncoder(tokenizer, how.prompt, min((reach for reach in reaches if reach), default=None))

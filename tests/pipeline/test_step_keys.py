@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from redi_ray.config.curation import Difficulty
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
@@ -31,9 +32,11 @@ from redi_ray.config.steps import (
 )
 from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import Graph
+from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import states
 from redi_ray.stages.run import Run
+from redi_ray.store.manifests import Stage
 
 SERVED = {"base_url": "http://a/v1", "model": "m"}
 JUDGE: dict[str, Any] = {"kind": "judge", "endpoint": SERVED}
@@ -208,21 +211,26 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def graph_and_keys(folder: Path, step: dict[str, Any]) -> tuple[Graph, dict[str, str | None]]:
-    """With the step as `x`, and what learns from it as far as something does."""
+def config_with(folder: Path, step: dict[str, Any], **model: Any) -> ExperimentConfig:
+    """With the step as `x`, and what learns from it as far as something does. model: the section of that name."""
     text = json.dumps({**BESIDE, "x": step})
     for name in ("OTHER_FOLDER", "FOLDER"):
         text = text.replace(f'"{name}"', json.dumps(str(folder / name)))
     for name in ("FILE", "OTHER"):
         text = text.replace(f'"{name}"', json.dumps(str(folder / f"{name}.jsonl")))
-    config = parse_config(
+    return parse_config(
         {
             "name": "x",
             "storage": {"root": str(folder / "runs")},
+            "model": model,
             "steps": json.loads(text),
             "evaluate": {"models": ["base"]},
         }
     )
+
+
+def graph_and_keys(folder: Path, step: dict[str, Any]) -> tuple[Graph, dict[str, str | None]]:
+    config = config_with(folder, step)
     graph = graph_of(config)
     return graph, {state.step.name: state.key for state in states(graph, Run.of(config))}
 
@@ -304,6 +312,44 @@ def test_no_field_is_left_out() -> None:
 def test_what_only_says_how_makes_nothing_anew(case: str, path: str, value: Any, folder: Path) -> None:
     step = CASES[case][0]
     assert graph_and_keys(folder, with_field(step, path, value))[1] == graph_and_keys(folder, step)[1]
+
+
+ADAPTERS, DROPOUT, ROPE = (
+    {"overrides": {name: value}} for name, value in (("lora", {}), ("dropout", True), ("rope_theta", 5e5))
+)
+SYSTEM = {"prompt": {"system": "Think."}}
+FORM = {"do": "score", "of": "verified", "scorer": {"name": "rule", "format": {}}}
+
+
+@pytest.mark.parametrize(
+    ("step", "unread", "read"),
+    [
+        (CASES["score, length"][0], [SYSTEM, ADAPTERS, ROPE], []),
+        (CASES["score, rule"][0], [SYSTEM, ADAPTERS, ROPE], []),
+        (FORM, [ADAPTERS, ROPE], [SYSTEM]),
+        (CASES["score, imported"][0], [SYSTEM, ADAPTERS, ROPE], []),
+        (CASES["score, retrieval"][0], [SYSTEM, ADAPTERS, ROPE], []),
+        (CASES["score, reward"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
+        (CASES["contrast"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
+        (CASES["logps"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
+    ],
+)
+def test_of_the_model_section_counts_what_a_step_reads(
+    step: dict[str, Any], unread: list[dict[str, Any]], read: list[dict[str, Any]], folder: Path
+) -> None:
+    """Inputs being the same: adapters and dropout are training's, a prompt that no scorer renders is nobody's."""
+
+    def key(**model: Any) -> str:
+        config = config_with(folder, step, **model)
+        made, run = graph_of(config)["x"], Run.of(config)
+        place = KINDS[made.kind].place(
+            run, made, {role: Stage(run.uri, of, {}, {}) for role, of in made.inputs.items()}
+        )
+        assert place is not None
+        return place.key
+
+    assert [model for model in unread if key(**model) != key()] == []
+    assert [model for model in read if key(**model) == key()] == []
 
 
 @pytest.mark.parametrize("case", ["score, imported", "score, retrieval", "locate, imported", "locate, judge here"])

@@ -25,7 +25,7 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
     deciding = {
         step.kind: step.settings,
         "prompt": model.prompt,
-        "overrides": model.overrides,
+        "overrides": model.overrides.scoring,
         "precision": run.config.redi.train.precision,
     }
     return run.stage(COLUMN, deciding, inputs)
@@ -52,7 +52,7 @@ def scored(run: Run, step: Step, inputs: Outputs, stage: Stage, roles: tuple[str
         tokenizer=inputs["base"].facts["export"],
         settings=step.settings,
         prompt=model.prompt,
-        overrides=model.overrides,
+        overrides=model.overrides.scoring,
         train=run.config.redi.train,
     )
     names = [shard.removeprefix(root).lstrip("/") for shard in of.files(table)]

@@ -34,12 +34,12 @@ REWARD = "reward"
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
     scorer, model = step.settings, run.config.model
-    deciding: dict[str, Any] = {"scorer": scorer, "prompt": model.prompt}
+    deciding: dict[str, Any] = {"scorer": scorer} | ({"prompt": model.prompt} if scorer.reads_prompt else {})
     if isinstance(scorer, RewardScorer):
         outside = content_of_model(scorer.folder) if scorer.folder else None
         # what the graph calls its model says nothing that its key does not
         deciding["scorer"] = scorer.model_dump(exclude={"model"})
-        deciding |= {"overrides": model.overrides, "precision": run.config.redi.train.precision}
+        deciding |= {"overrides": model.overrides.scoring, "precision": run.config.redi.train.precision}
     else:
         outside = outside_of(scorer)
     return run.stage(COLUMN, {**deciding, "outside": outside}, inputs)
@@ -71,7 +71,7 @@ def reward(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[ScoreCo
         model=storage.resolve(scorer.folder) if scorer.folder else inputs[REWARD].facts["export"],
         settings=scorer,
         prompt=model.prompt,
-        overrides=model.overrides,
+        overrides=model.overrides.scoring,
         train=run.config.redi.train,
     )
     names = [uri.removeprefix(how.samples + "/") for uri in trace_shards(how.samples)]
