@@ -4,7 +4,7 @@ rehearsal. As in `redi_ray.config.objectives`, which has the others: one frozen 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from redi_ray.config.strict import STRICT, require
@@ -61,6 +61,21 @@ class DphObjective:
     def __post_init__(self) -> None:
         require(0 < self.alpha < 1, f"alpha must be between 0 and 1, got {self.alpha}")
         require(self.coefficient > 0, f"coefficient must be > 0, got {self.coefficient}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a training rehearses beside what it learns, added to the loss of each step and normalised on its own."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    objective: DphObjective = field(default_factory=DphObjective)
+    """On right answers of the model that training starts from."""
+    batch_size: int = 16
+    """Groups of each step, in an order of their own, over and over."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"batch_size must be >= 1, got {self.batch_size}")
 
 
 @dataclass(frozen=True, kw_only=True)

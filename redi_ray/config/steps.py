@@ -17,6 +17,8 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
+from redi_ray.config.reward_objectives import VALUED
+from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.token_steps import ContrastStep, CriticalSettings, LogpsStep, RectifySettings
@@ -217,6 +219,17 @@ class PairsStep(Differing):
     """What each token of a pair weighs; null weighs them alike. Examples, which `sft` learns from, are not weighed."""
 
 
+class RehearsedStep(Strict):
+    """What a training rehearses (DPH, arXiv 2509.07430), so that it forgets less of what its first model could."""
+
+    on: str
+    """Whose right answers: as `on` of the training. They should be the first model's own, of problems that it solves."""
+    batch_size: int = Field(16, ge=1)
+    """Of them a step, beside those that are learnt."""
+    objective: DphObjective = DphObjective()
+    """The divergence from the first model, added to the loss."""
+
+
 class TrainStep(Strict):
     """A training of its own."""
 
@@ -233,6 +246,14 @@ class TrainStep(Strict):
     """The loss."""
     train: dict[str, Any] = {}
     """What differs from `sft.train` where the objective learns from right answers alone (`sft`, `dph`), else `redi.train`."""
+    rehearse: RehearsedStep | None = None
+    """What is rehearsed beside."""
+
+    @model_validator(mode="after")
+    def _says_text(self) -> TrainStep:
+        if self.rehearse is not None and self.objective.name in VALUED:
+            raise ValueError(f"rehearse: {self.objective.name} trains a reward model, which has no text to rehearse")
+        return self
 
 
 class MergeStep(Strict):

@@ -15,6 +15,7 @@ from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, TAKEN
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
@@ -49,7 +50,7 @@ from redi_ray.pipeline.sample_steps import (
 )
 from redi_ray.stages.groups import Learnt
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
-from redi_ray.stages.training import Recipe
+from redi_ray.stages.training import REHEARSED, Recipe
 
 
 def _curation(config: ExperimentConfig, traces: str) -> dict[str, str]:
@@ -144,7 +145,11 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     StateStep: lambda step: {"problems": step.problems},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
-    TrainStep: lambda step: {"start": step.start, "groups": step.on},
+    TrainStep: lambda step: {
+        "start": step.start,
+        "groups": step.on,
+        REHEARSED: step.rehearse.on if step.rehearse is not None else None,
+    },
     MergeStep: lambda step: {name: name for name in step.of},
 }
 """What steps of each class take; what is null is not taken."""
@@ -212,19 +217,27 @@ def _training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: 
     imitates = settings.objective.name in IMITATING
     train = _section(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
-    groups, traces = inputs["groups"], ("groups", "verified")
-    source = config.steps.get(written(groups))
+    source = config.steps.get(written(inputs["groups"]))
     any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
     kind: Learnt = "examples" if imitates else "pairs"
-    recipe = Recipe(settings.objective, train, trainer, kind, starts_others=True, any_groups=any_groups)
-    if groups == "verified" or isinstance(source, VerifyStep | SelectStep):
-        groups = f"{name}-pairs"
-        said = Wording({"of": "on"}, {"of": traces}, step=name, kind="train")
-        yield Step(
-            groups, "pairs", {"of": inputs["groups"], **_curation(config, inputs["groups"])}, own=True, wording=said
-        )
-    said = Wording({"start": "from", "groups": "on"}, {"groups": traces})
-    yield replace(training_step(name, recipe, inputs["start"], groups), own=True, wording=said)
+    again = settings.rehearse
+    rehearsal = None if again is None else Rehearsal(objective=again.objective, batch_size=again.batch_size)
+    recipe = Recipe(settings.objective, train, trainer, kind, True, rehearsal, any_groups)
+    traces, given = ("groups", "verified"), dict[str, str]()
+    for role, suffix in (("groups", "pairs"), (REHEARSED, REHEARSED)):
+        if role in inputs:
+            given[role] = of = inputs[role]
+            if of == "verified" or isinstance(config.steps.get(written(of)), VerifyStep | SelectStep):
+                given[role] = f"{name}-{suffix}"
+                said = Wording({"of": WORDS[role]}, {"of": traces}, step=name, kind="train")
+                yield Step(given[role], "pairs", {"of": of, **_curation(config, of)}, own=True, wording=said)
+    said = Wording({"start": "from", **WORDS}, {"groups": traces, REHEARSED: traces})
+    made = training_step(name, recipe, inputs["start"], given.pop("groups"))
+    yield replace(made, inputs={**made.inputs, **given}, own=True, wording=said)
+
+
+WORDS = {"groups": "on", REHEARSED: "rehearse.on"}
+"""What a training takes, as its step says it."""
 
 
 def training_step(name: str, recipe: Recipe, start: str, groups: str) -> Step:

@@ -24,12 +24,14 @@ from redi_ray.plan.trainings import (
     corpus_cost,
     logps_cost,
     reference_costs,
+    rehearsal_cost,
     reward_cost,
     training_cost,
     training_of,
     trainings,
 )
-from redi_ray.plan.workload import Workload
+from redi_ray.plan.workload import Workload, groups_read
+from redi_ray.stages.training import REHEARSED
 
 Lines = Iterator[StageCost | Beside]
 
@@ -180,6 +182,9 @@ class _Estimate:
         work = self._read_by(each.groups)
         yield from reference_costs(self.inputs, work, step)
         yield training_cost(self.inputs, work, each)
+        if (rehearsal := each.recipe.rehearsal) is not None:
+            steps = each.settings.total_steps(groups_read(work, each.recipe))
+            yield rehearsal_cost(self.inputs, self._read_by(step.inputs[REHEARSED]), each, rehearsal, steps)
 
     def _score(self, step: Step) -> Lines:
         work = self._work(step)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.pipeline.graph import Graph, Step
@@ -99,6 +100,22 @@ def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> Stag
     note = "; ".join([f"{settings.total_steps(available):,} steps", *notes])
     tokens, sequences = groups * group_tokens, groups * sum(side.each for side in sides)
     return _trained(inputs, work, each.name, [each.name], sequences, tokens, flops.times(groups), trainer, note)
+
+
+def rehearsal_cost(
+    inputs: Inputs, work: Workload, each: PlannedTraining, rehearsal: Rehearsal, steps: int
+) -> StageCost:
+    """Of what a training of so many steps rehearses, its log-probs by the first model among it. work: of what is rehearsed."""
+    side, known = work.chosen.within(each.settings.max_length), work.positives
+    checkpointing, adapters = each.settings.gradient_checkpointing, each.overrides.lora is not None
+    again = rehearsal.batch_size * steps if known else 0
+    flops = training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters).times(
+        again
+    )
+    flops += scoring(inputs.student, side.lengths, side.scored).times(known)
+    name, note = f"{each.name} (rehearsal)", f"{rehearsal.batch_size} a step, of {known:,}"
+    tokens, trainer = again * side.tokens, each.recipe.trainer
+    return _trained(inputs, work, name, [each.name], again, tokens, flops, trainer, note)
 
 
 def siblings(graph: Graph, step: Step) -> list[Step]:

@@ -18,6 +18,7 @@ from redi_ray.store.storage import finite
 
 PANELS: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("loss", "Loss", {}),
+    ("rehearsal_loss", "Loss of what is rehearsed", {}),
     ("margin", "Margin: chosen - rejected", {}),
     ("pair_accuracy", "Pair accuracy", {}),
     ("dev_accuracy", "Development accuracy", {"noisy": False, "dots": True}),

@@ -16,7 +16,7 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.stages.bars import terminal_bar
 from redi_ray.store import storage
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
-from redi_ray.train.on_ray.orders import Development
+from redi_ray.train.on_ray.orders import Development, Rehearsing
 
 TAIL_BYTES = 32_768
 """Read of the metrics at a time: some fifty steps, so that a measurement between two looks is not overlooked."""
@@ -34,6 +34,7 @@ def train_with_progress(
     settings: TrainSettings,
     out_uri: str,
     development: Development | None = None,
+    rehearsing: Rehearsing | None = None,
     trainer: TrainerSettings,
     keep_float32: bool = False,
     callbacks: Sequence[Any] = (),
@@ -49,6 +50,7 @@ def train_with_progress(
             settings=settings,
             out_uri=out_uri,
             development=development,
+            rehearsing=rehearsing,
             name=label,
             keep_float32=keep_float32,
             callbacks=callbacks,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.sources.readers import DataError
 from redi_ray.stages.launch import train_with_progress
@@ -20,11 +21,14 @@ from redi_ray.stages.sequences import Learnt, mismatched, mismatched_stage, sequ
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.on_ray.launch import TrainOutcome
-from redi_ray.train.on_ray.orders import Development
+from redi_ray.train.on_ray.orders import Development, Rehearsing
 
 LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched")
+LENGTHS += tuple(f"rehearsed{of}" for of in ("", "_too_long", "_truncated", "_dropped_groups"))
 """Counts of a training's sequences, and of what its limits left out or cut."""
 
+REHEARSED = "rehearsed"
+"""The input that is rehearsed."""
 KEPT_ENOUGH = 0.9
 """Share of the weights that moved; below it an export's type is worth a warning."""
 
@@ -40,8 +44,15 @@ class Recipe:
     """Which of the curated tables it reads: examples or pairs."""
     starts_others: bool = False
     """Whether another training begins with its weights, which are then kept in float32."""
+    rehearsal: Rehearsal | None = None
+    """What is rehearsed beside."""
     any_groups: bool = False
     """Whether its data may be groups of any form, which an objective that asks for no pairs then reads whole."""
+
+    @property
+    def rehearsed_settings(self) -> TrainSettings:
+        """How what is rehearsed is weighed: whole answers, whatever parts are learnt from."""
+        return replace(self.settings, units="sequence", outside_spans=1)
 
     @property
     def reads(self) -> Learnt:
@@ -61,6 +72,7 @@ class Training:
     """The model it starts from."""
     data: Manifest
     mismatched: Manifest | None
+    rehearsed: Manifest | None
     recipe: Recipe
     development: Development | None
 
@@ -99,7 +111,8 @@ def arm_recipe(config: ExperimentConfig, name: str) -> Recipe:
 
 
 def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | Stage]) -> Stage:
-    """Where a training's weights lie. inputs: `start`, `groups`, `base`, and `dev` where there is a probe."""
+    """Where a training's weights lie. inputs: `start`, `groups`, `base`, `dev` where there is a probe, and `rehearsed` groups
+    where something is rehearsed."""
     from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
 
     spec, start = OBJECTIVES[recipe.objective.name], inputs["start"]
@@ -110,19 +123,23 @@ def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | S
         found["mismatched"] = references_stage(run, others, start, recipe.settings, mismatched=True)
     if spec.needs_reference:
         found["sequences"] = references_stage(run, data, start, recipe.settings)
+    if recipe.rehearsal is not None:
+        again = sequences_stage(run, "examples", inputs[REHEARSED], inputs["base"], recipe.rehearsed_settings)
+        found[REHEARSED] = references_stage(run, again, start, recipe.settings)
     if recipe.settings.probe is not None:
         found["dev"] = inputs["dev"]
-    return training_stage(run, name, recipe.objective, recipe.settings, found)
+    return training_stage(run, name, recipe, found)
 
 
 def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest]) -> Training:
-    """The same with the data made: tokens, and log-probs of the reference where the objective has one.
+    """The same with the data made: tokens, and log-probs of the reference where the objective, or rehearsal, has one.
 
     Raises DataError where some sequences lack a reward that the objective needs.
     """
     from redi_ray.objectives import OBJECTIVES
 
-    spec, start, settings, others = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings, None
+    spec, start, settings = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings
+    others = again = None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings, recipe.objective.name)
     if spec.needs_rewards:
         require_rewards(name, recipe.objective.name, data)
@@ -130,13 +147,16 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
         others = references(run, mismatched(run, data), start, settings)
     if spec.needs_reference:
         data = references(run, data, start, settings)
+    if recipe.rehearsal is not None:
+        told = sequences(run, "examples", inputs[REHEARSED], inputs["base"], recipe.rehearsed_settings)
+        again = references(run, told, start, settings)
     measured = None
     if settings.probe is not None:
         verify = run.config.verify
         measured = Development(
             inputs["dev"].table("dev"), run.config.model.prompt, verify.answers, verify.timeout_seconds
         )
-    return Training(place(run, name, recipe, inputs), start, data, others, recipe, measured)
+    return Training(place(run, name, recipe, inputs), start, data, others, again, recipe, measured)
 
 
 def require_rewards(name: str, objective: str, data: Manifest) -> None:
@@ -171,12 +191,20 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         settings=training.settings,
         out_uri=stage.uri,
         development=training.development,
+        rehearsing=rehearsing_of(training),
         trainer=training.trainer,
         keep_float32=training.recipe.starts_others,
         callbacks=callbacks,
     )
     tell_of(stage.name, outcome)
     return run.publish(stage, started, facts=facts_of(outcome) | {"prompt": data.facts["prompt"]})
+
+
+def rehearsing_of(training: Training) -> Rehearsing | None:
+    """What the workers are told of it."""
+    if training.rehearsed is None or training.recipe.rehearsal is None:
+        return None
+    return Rehearsing(storage.join(training.rehearsed.uri, "arrays"), training.recipe.rehearsal)
 
 
 def tell_of(name: str, outcome: TrainOutcome) -> None:
@@ -231,19 +259,15 @@ def facts_of(outcome: TrainOutcome) -> dict[str, Any]:
     return facts | {name: found[name] for name in ("best_checkpoint", "float32", "rounding") if name in found}
 
 
-def training_stage(
-    run: Run,
-    name: str,
-    objective: Objective,
-    settings: TrainSettings,
-    inputs: Mapping[str, Manifest | Stage],
-) -> Stage:
+def training_stage(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | Stage]) -> Stage:
     """The stage of one training; its key holds all that decides the weights, but for the order of sums over ranks."""
     deciding: dict[str, Any] = {
-        "objective": objective,
-        "train": settings,
+        "objective": recipe.objective,
+        "train": recipe.settings,
         "overrides": run.config.model.overrides,
     }
-    if settings.probe is not None:  # what it finds can end the run, through the guard
+    if recipe.rehearsal is not None:
+        deciding["rehearsal"] = recipe.rehearsal
+    if recipe.settings.probe is not None:  # what it finds can end the run, through the guard
         deciding["judge"] = {"answers": run.config.verify.answers, "timeout_seconds": run.config.verify.timeout_seconds}
     return run.stage(f"checkpoints/{name}", deciding, inputs)

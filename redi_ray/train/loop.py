@@ -29,6 +29,7 @@ from redi_ray.train.monitors import Monitors
 from redi_ray.train.optim import clip_gradients, learning_rate_at, make_optimizer, set_learning_rate, update_norm
 from redi_ray.train.process import peak_memory_gib
 from redi_ray.train.progress import LoopState, Status, TrainResult
+from redi_ray.train.rehearsal import Rehearsed, added
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.step import forward_backward
 
@@ -60,6 +61,7 @@ def train(
     objective: Objective,
     settings: TrainSettings,
     *,
+    rehearsed: Rehearsed | None = None,
     distributed: Distributed | None = None,
     checkpoints: Checkpointer | None = None,
     monitors: Monitors | None = None,
@@ -72,9 +74,8 @@ def train(
     """
     who = distributed or Distributed()
     hooks = hooks or Hooks()
-    run = together(
-        lambda: _Run(policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks)
-    )
+    how = partial(_Run, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks, rehearsed=rehearsed)
+    run = together(partial(how, policy, store, objective))
     monitors = monitors or Monitors()
     run.resume()
     try:
@@ -112,6 +113,7 @@ class _Run:
         who: Distributed,
         checkpoints: Checkpointer | None,
         hooks: Hooks,
+        rehearsed: Rehearsed | None,
     ) -> None:
         if settings.guard.action == "rollback" and checkpoints is None:
             raise ValueError("guard.action = rollback needs checkpoints to go back to")
@@ -120,6 +122,8 @@ class _Run:
         self.policy, self.store, self.objective, self.settings = policy, store, objective, settings
         self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
         self.plan = plan_batches(store, settings, who.world_size, objective)
+        self.rehearsed = rehearsed
+        self.rehearsal_plan = rehearsed and rehearsed.plan(self.plan.total_steps, settings, who.world_size)
         self.optimizer = make_optimizer(policy, settings)
         self.progress = LoopState()
         self.guard, self.early_stop = Guard(settings.guard), EarlyStop(settings)
@@ -152,17 +156,18 @@ class _Run:
         total, who = self.plan.total_steps, self.who
         torch.manual_seed(((self.settings.seed << 24) + step) * 4096 % 2**62 + who.rank)  # for dropout
         set_learning_rate(self.optimizer, learning_rate_at(step, total, self.settings))
-        result = forward_backward(
+        gradient = partial(
+            forward_backward,
             self.policy,
-            self.store,
-            self.plan[step],
-            self.objective,
             progress=step / total,
             settings=self.settings,
             rank=who.rank,
             world_size=who.world_size,
             device=who.device,
         )
+        result = gradient(store=self.store, plan=self.plan[step], objective=self.objective)
+        if (its := self.rehearsed) is not None and self.rehearsal_plan is not None:
+            result = added(result, gradient(store=its.store, plan=self.rehearsal_plan[step], objective=its.objective))
         grad_norm = clip_gradients(self.policy.parameters(), self.settings.max_grad_norm)
         bad, self.save_requested, self.stop_requested = any_rank(
             [

@@ -122,10 +122,13 @@ def test_a_wrong_file_is_refused_before_ray(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_five_shapes_train_from_their_files(ray_session: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    config = parse_config(config_of(tmp_path))
+    raw = config_of(tmp_path)
+    raw["steps"]["kept"] = {**raw["steps"]["on_prefs"], "rehearse": {"on": "chats", "batch_size": 5}}
+    config = parse_config(raw)
     plan_run(config, gpu="A100-80GB", assume=[], shapes=[], sample_rows=100, as_json=True)
     plan = json.loads(capsys.readouterr().out)
     assert "12 rows" in str(plan)
+    assert "5 a step, of 12" in str(plan)
     pipeline = Pipeline(config)
     pipeline.run_all()
     for name in SETS:
@@ -134,6 +137,10 @@ def test_five_shapes_train_from_their_files(ray_session: None, tmp_path: Path, c
         assert made.facts["read_as"].startswith(("a preference set", "a set of", "samples with rewards"))
         assert model.facts["steps"] == 2
         assert model.facts["final"]["scored_tokens"] > 0
+    alone, kept = (pipeline.output(name).facts for name in ("on_prefs", "kept"))
+    assert kept["final"]["scored_tokens"] > alone["final"]["scored_tokens"]
+    assert kept["final"]["rehearsal_loss"] > 0, "after a step the model is another one than its reference"
+    assert kept["lengths"] == {**alone["lengths"], "rehearsed": 12}
     assert pipeline.output("rollouts").counts == {"in": 16, "out": 16, "groups": 4}
     assert (pipeline.output("rollouts").facts["positive"], pipeline.output("labelled").facts["positive"]) == (6, 6)
     run = pipeline.run.uri

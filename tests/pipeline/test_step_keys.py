@@ -25,6 +25,7 @@ from redi_ray.config.steps import (
     MergeStep,
     PairsStep,
     RectifyStep,
+    RehearsedStep,
     SampleStep,
     SelectStep,
     TrainStep,
@@ -161,6 +162,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "dpo"}},
         {"from": "base", "on": "verified", "objective": {"name": "ipo"}, "objective.beta": 0.3, "train": {"epochs": 2}},
     ),
+    "train, rehearsing": (
+        {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "redi"}, "rehearse": {"on": "curated"}},
+        {"rehearse.on": "own_math", "rehearse.batch_size": 3, "rehearse.objective": {"name": "dph", "coefficient": 0.1}},
+    ),
     "merge": ({"do": "merge", "of": {"sft": 1, "redi": 1}}, {"of": {"sft": 2, "redi": 1}}),
     "sample": ({"do": "sample", "model": "sft"}, {"model": "base"}),
     "verify": ({"do": "verify", "of": "traces"}, {"of": "own"}),
@@ -287,7 +292,7 @@ def test_no_field_is_left_out() -> None:
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
         "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
-        "train": {"from" if path == "start" else path for path in paths(TrainStep)},
+        "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip
     known = {

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from redi_ray.config.load import load_config
 from redi_ray.config.objectives import RediObjective
+from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ProbeSettings, TrainSettings
 from redi_ray.stages.run import Run
-from redi_ray.stages.training import training_stage
+from redi_ray.stages.training import Recipe, training_stage
 from redi_ray.store.manifests import Manifest
 
 
@@ -24,7 +25,8 @@ def test_a_probe_and_its_judge_are_part_of_the_key(tmp_path: Path) -> None:
     probed = replace(plain, probe=probe)
 
     def key(run: Run, settings: TrainSettings, **inputs: Manifest) -> str:
-        return training_stage(run, "redi", RediObjective(), settings, inputs).key
+        recipe = Recipe(RediObjective(), settings, TrainerSettings(), "pairs")
+        return training_stage(run, "redi", recipe, inputs).key
 
     assert key(run, plain) == key(otherwise_judged, plain)
     keys = [

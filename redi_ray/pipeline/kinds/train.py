@@ -31,7 +31,13 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
 
 KIND = Kind(
     name="train",
-    takes={"start": ("model",), "groups": ("groups",), "base": ("model",), "dev": ("dev",)},
+    takes={
+        "start": ("model",),
+        "groups": ("groups",),
+        "base": ("model",),
+        "dev": ("dev",),
+        training.REHEARSED: ("groups",),
+    },
     gives="model",
     stage="checkpoints/{name}",
     place=place,

@@ -25,6 +25,7 @@ from redi_ray.train.lengths import fit_lengths, require_vocabulary
 from redi_ray.train.on_ray.development import development_problems
 from redi_ray.train.on_ray.orders import Orders
 from redi_ray.train.probe import DevProblem
+from redi_ray.train.rehearsal import Rehearsed
 from redi_ray.train.seals import checksum
 from redi_ray.train.sequences import SequenceStore
 
@@ -44,6 +45,17 @@ def read_inputs(
     require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
     store, counts = fit_lengths(store, settings, longest_sequence(policy.model.config), orders.objective)
     return store, counts, policy, development_problems(orders, model_path)
+
+
+def read_rehearsed(orders: Orders, policy: Policy, sequences: str | None) -> tuple[Rehearsed | None, dict[str, int]]:
+    """What is rehearsed, of what fits, and counts of what does not. Calls no other rank."""
+    if orders.rehearsing is None or sequences is None:
+        return None, {}
+    told, store = orders.rehearsing.settings, SequenceStore.load(sequences)
+    require_vocabulary(store, len(policy.model.get_input_embeddings().weight))  # type: ignore[arg-type]
+    store, counts = fit_lengths(store, orders.settings, longest_sequence(policy.model.config), told.objective)
+    found = {f"rehearsed_{name}": count for name, count in counts.items() if count} | {"rehearsed": len(store)}
+    return Rehearsed(store, told.objective, told.batch_size), found
 
 
 def policy_for(orders: Orders, model_path: str) -> Policy:
@@ -97,23 +109,24 @@ def scratch_folder(out_uri: str, who: Distributed) -> Path:
 
 
 def refuse_what_was_made_otherwise(
-    orders: Orders, model_path: str, sequences: str, mismatched: str | None, who: Distributed
+    orders: Orders, model_path: str, sequences: str, mismatched: str | None, rehearsed: str | None, who: Distributed
 ) -> None:
     """Raise FingerprintError, on rank 0, if the arrays were made with another tokenizer, template, data or reference."""
     if who.rank:
         return
+    tokenizer = load_tokenizer(model_path, orders.overrides.trust_remote_code)
+    reference = model_path if OBJECTIVES[orders.objective.name].needs_reference else None
     check_arrays(
-        sequences,
-        tokenizer=load_tokenizer(model_path, orders.overrides.trust_remote_code),
-        model_path=model_path if OBJECTIVES[orders.objective.name].needs_reference else None,
-        overrides=orders.overrides,
-        mismatched=mismatched,
+        sequences, tokenizer=tokenizer, model_path=reference, overrides=orders.overrides, mismatched=mismatched
     )
+    if rehearsed is not None:
+        check_arrays(rehearsed, tokenizer=tokenizer, model_path=model_path, overrides=orders.overrides)
 
 
 def fingerprint(orders: Orders, arrays: Sequence[Path], who: Distributed) -> dict[str, str]:
     """What a checkpoint must agree in to be resumed from: settings that touch the numbers, and the tokens."""
     settings = {name: value for name, value in asdict(orders.settings).items() if name not in NOT_LEARNING}
+    told = [settings, asdict(orders.objective), *([asdict(orders.rehearsing.settings)] if orders.rehearsing else [])]
 
     def add_up() -> list[dict[str, Any]]:
         return [
@@ -123,7 +136,7 @@ def fingerprint(orders: Orders, arrays: Sequence[Path], who: Distributed) -> dic
     sums = together(lambda: add_up() if who.rank == 0 else [])
     return from_rank_zero(
         {
-            "settings": storage.content_hash([settings, asdict(orders.objective), asdict(orders.overrides)]),
+            "settings": storage.content_hash([*told, asdict(orders.overrides)]),
             "sequences": storage.content_hash(sums),
         }
     )

@@ -19,7 +19,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.errors import Preempted, StorageError, UserError
 from redi_ray.store import storage
-from redi_ray.train.on_ray.orders import REFUSED, STOP, Development, Orders
+from redi_ray.train.on_ray.orders import REFUSED, STOP, Development, Orders, Rehearsing
 from redi_ray.train.on_ray.room import resources_of_rank, told_of_ranks
 from redi_ray.train.progress import NonfiniteError
 from redi_ray.train.trackers import require_trackers
@@ -74,6 +74,7 @@ def launch_training(
     settings: TrainSettings,
     out_uri: str,
     development: Development | None = None,
+    rehearsing: Rehearsing | None = None,
     trainer: TrainerSettings,
     name: str = "redi_ray",
     keep_float32: bool = False,
@@ -89,6 +90,7 @@ def launch_training(
         mismatched_uri: the same of its mismatched sequences, for an objective that compares with them.
         out_uri: the run's own folder; everything that decides the result should be hashed into its name.
         development: needed where `settings.probe` is set.
+        rehearsing: sequences with log-probs of `model_path`, and how they are rehearsed beside the others.
         trainer: the ranks, and what they survive; for a number that changes with the cluster see `elastic.py`.
         name: of the run in trackers and on the model card.
         keep_float32: keep the weights in float32 beside a narrower export; their place is among the outcome's facts.
@@ -119,6 +121,7 @@ def launch_training(
         name=name,
         report_probes=bool(callbacks),
         development=development if settings.probe is not None else None,
+        rehearsing=rehearsing and replace(rehearsing, sequences_uri=storage.resolve(rehearsing.sequences_uri)),
         keep_float32=keep_float32,
         **told_of_ranks(trainer, resources),
     )

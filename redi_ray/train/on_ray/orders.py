@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.objectives import Objective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.store import storage
 
@@ -32,6 +33,14 @@ class Development:
 
 
 @dataclass(frozen=True)
+class Rehearsing:
+    """What is rehearsed, and where it lies."""
+
+    sequences_uri: str
+    settings: Rehearsal
+
+
+@dataclass(frozen=True)
 class Orders:
     """All that a worker is told. Plain data, since it travels."""
 
@@ -52,6 +61,7 @@ class Orders:
     grows: bool = False
     """Whether Ray Train may ask to save before it changes the number of ranks."""
     development: Development | None = None
+    rehearsing: Rehearsing | None = None
     keep_float32: bool = False
     """Whether the weights are kept in float32 beside a narrower export: another training will start from them."""
     report_probes: bool = False

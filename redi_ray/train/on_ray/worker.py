@@ -34,6 +34,7 @@ from redi_ray.train.on_ray.inputs import (
     fingerprint,
     local_copy,
     read_inputs,
+    read_rehearsed,
     reading,
     refuse_what_was_made_otherwise,
     scratch_folder,
@@ -112,10 +113,12 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
     model_path = local_copy(orders.model_path, scratch / "model", who)
     sequences = local_copy(orders.sequences_uri, scratch / "sequences", who)
     mismatched = local_copy(orders.mismatched_uri, scratch / "mismatched", who) if orders.mismatched_uri else None
+    again = local_copy(orders.rehearsing.sequences_uri, scratch / "rehearsed", who) if orders.rehearsing else None
     store, counts, policy, problems = together(
         partial(reading, model_path, partial(read_inputs, orders, model_path, sequences, mismatched))
     )
-    together(partial(refuse_what_was_made_otherwise, orders, model_path, sequences, mismatched, who))
+    rehearsed, counted = together(partial(reading, model_path, partial(read_rehearsed, orders, policy, again)))
+    together(partial(refuse_what_was_made_otherwise, orders, model_path, sequences, mismatched, again, who))
     shard_policy(
         policy,
         world_size=who.world_size,
@@ -127,7 +130,7 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
     hooks = with_probe(hooks, orders, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     checkpoints = Checkpointer(
         make_store(orders.out_uri, scratch),
-        fingerprint(orders, [Path(folder) for folder in (sequences, mismatched) if folder], who)
+        fingerprint(orders, [Path(folder) for folder in (sequences, mismatched, again) if folder], who)
         | development_fingerprint(orders, problems),
         distributed=who,
         keep_last=settings.keep_last,
@@ -139,6 +142,7 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         store,
         orders.objective,
         settings,
+        rehearsed=rehearsed,
         distributed=who,
         checkpoints=checkpoints,
         monitors=together(lambda: make_monitors(orders, scratch) if who.rank == 0 else None),
@@ -148,17 +152,21 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         return result.status
     if result.status == "nonfinite":
         together(partial(refuse_nonfinite, orders, result))
-    facts = counts | {
-        "notes": policy.notes,
-        "sequences": len(store),
-        "total_steps": result.total_steps,
-        "world_sizes": result.world_sizes,
-        "skipped_steps": result.skipped_steps,
-        "reason": result.reason,
-        "guard_trips": result.trips,
-        "first_trip": result.first_trip,
-        "seconds": round(time.time() - started, 1),
-    }
+    facts = (
+        counts
+        | counted
+        | {
+            "notes": policy.notes,
+            "sequences": len(store),
+            "total_steps": result.total_steps,
+            "world_sizes": result.world_sizes,
+            "skipped_steps": result.skipped_steps,
+            "reason": result.reason,
+            "guard_trips": result.trips,
+            "first_trip": result.first_trip,
+            "seconds": round(time.time() - started, 1),
+        }
+    )
     if who.rank == 0 and (best := checkpoints.best()) is not None:
         facts["best_checkpoint"] = {"name": best[0], settings.keep_best: best[1]}
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
