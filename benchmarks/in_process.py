@@ -110,10 +110,22 @@ def _read(row: list[int], tokenizer: Any, stops: set[int]) -> Said:
 def store_of_groups(groups: Iterable[Group], encoder: Encoder) -> SequenceStore:
     """Groups as they are trained on."""
     return SequenceStore.from_records(
-        SequenceRecord(number, one.side, one.tokens.tolist(), one.prompt_length, one.weights.tolist())
+        SequenceRecord(
+            number,
+            one.side,
+            one.tokens.tolist(),
+            one.prompt_length,
+            one.weights.tolist(),
+            reward=reward_of(one.rewards),
+        )
         for number, group in enumerate(groups)
         for one in encoder.group(group)
     )
+
+
+def reward_of(rewards: np.ndarray) -> list[float] | None:
+    """Of a sequence's units; None where it has none."""
+    return rewards.tolist() if np.isfinite(rewards).all() else None
 
 
 def with_references(store: SequenceStore, reference: Policy, *, mismatched: bool = False) -> SequenceStore:

@@ -185,7 +185,7 @@ class SeedRun:
             return self.load("SFT")
         policy, store = copy.deepcopy(self.base), self.positives
         told = settings(self.scale.sft_learning_rate, self.scale.sft_epochs, self.seed, batch_size=32)
-        quarter = -(-store.num_groups // told.batch_size) * told.epochs // 4
+        quarter = max(1, -(-store.num_groups // told.batch_size) * told.epochs // 4)
         seen: list[float] = []
 
         def look(step: int, metrics: Any) -> None:

@@ -1,4 +1,5 @@
-"""One training of `wrong_parts.py`, in any world: what an arm is, what a world must offer, and what a run leaves on disk."""
+"""One training of `wrong_parts.py` or `rollouts.py`, in any world: what an arm is, what a world must offer, and what a run leaves
+on disk."""
 
 from __future__ import annotations
 
@@ -15,12 +16,14 @@ from in_process import settings, with_references
 
 from redi_ray.config.objectives import KtoObjective, Objective
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.data.curate.answers import is_finished
 from redi_ray.modeling.policy import Policy
-from redi_ray.objectives import OBJECTIVES
+from redi_ray.objectives import OBJECTIVES, SAMPLER
 from redi_ray.schemas import turns_of
 from redi_ray.text.prompts import to_messages
 from redi_ray.train.loop import Hooks, train
+from redi_ray.train.rehearsal import Rehearsed
 from redi_ray.train.sequences import SequenceStore
 
 Row = dict[str, Any]
@@ -39,6 +42,10 @@ class Arm:
 
     data: str
     objective: Objective
+    groups: int = PAIRS
+    """A step."""
+    rehearses: DphObjective | None = None
+    """On the world's data `solved`, as many groups a step as of the others."""
 
 
 class World(Protocol):
@@ -47,7 +54,7 @@ class World(Protocol):
     seed: int
     sft: Policy
     steps: int
-    """Of every arm's training, each of `PAIRS` pairs."""
+    """Of every arm's training."""
 
     def store(self, data: str) -> SequenceStore: ...
     def dev_score(self, policy: Policy) -> float: ...
@@ -100,13 +107,20 @@ def write(path: Path, value: Any) -> None:
 
 def trained(world: World, arm: Arm, rate: float) -> tuple[Policy, dict[str, list[float]]]:
     """The arm's model, and how log-probs moved."""
-    store = world.store(arm.data)
-    if OBJECTIVES[arm.objective.name].needs_reference:
+    spec, store, rehearsed = OBJECTIVES[arm.objective.name], world.store(arm.data), None
+    samplers = SAMPLER in (*spec.columns(arm.objective), *spec.sums)
+    if spec.needs_reference or samplers:
         store = with_references(store, world.sft, mismatched=isinstance(arm.objective, KtoObjective))
+    if samplers:  # the samples are those of the model that all arms start from
+        assert store.ref_logps is not None
+        store = store.with_column(SAMPLER, store.ref_logps)
+    if arm.rehearses is not None:
+        rehearsed = Rehearsed(with_references(world.store("solved"), world.sft), arm.rehearses, arm.groups)
     lines: list[Mapping[str, float]] = []
     policy = copy.deepcopy(world.sft)
-    told = settings(rate, MANY, world.seed, PAIRS, max_steps=world.steps)
-    train(policy, store, arm.objective, told, hooks=Hooks(on_step=lambda step, line: lines.append(dict(line))))
+    told = settings(rate, MANY, world.seed, arm.groups, max_steps=world.steps)
+    hooks = Hooks(on_step=lambda step, line: lines.append(dict(line)))
+    train(policy, store, arm.objective, told, rehearsed=rehearsed, hooks=hooks)
     return policy, {name: ends([line[name] for line in lines if name in line]) for name in ENDS}
 
 
