@@ -71,7 +71,7 @@ TRACE = pa.schema(
         pa.field("turns", MESSAGES),  # where there are several: all that follows the prompt
         pa.field("finish_reason", pa.string()),  # FINISH_REASONS, null where unknown
         pa.field("num_tokens", pa.int64()),
-        pa.field("model", pa.string()),
+        pa.field("model", pa.string()),  # name of the step that made it, or what the config or the data call it
         pa.field("sampling", pa.string()),  # JSON: parameters, seed, prompt_tokens; null for imported traces
         pa.field("votes", VOTES),  # votes shipped with imported traces
     ]

@@ -134,7 +134,7 @@ class Difficulty(Strict):
     """
 
     model: str | None = None
-    """Whose traces count, by the column `model`; null counts all."""
+    """Whose traces count, by the column `model` (of the run's own models the name of their step); null counts all."""
     min_samples: int = Field(1, ge=1)
     """A problem with fewer traces that count is dropped: its rate is not known."""
     min_rate: float = Field(0.0, ge=0, le=1)

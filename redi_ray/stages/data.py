@@ -90,6 +90,10 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
     return _sample(run, config, stage, problems, base, started)
 
 
+CHECKPOINTS = "checkpoints/"
+"""Begins the name of a model's stage, which goes on with that of its step."""
+
+
 def traces_stage(run: Run, problems: Made, base: Made | None) -> Stage:
     config = run.config.generate
     assert not isinstance(config, NoTraces), "the graph has no step for it"
@@ -148,7 +152,8 @@ def _sample(
             problems.files("problems"),
             num_problems,
             sampler,
-            model=model,
+            # of the run's own models rows have the name: a path would be another one wherever the run lies
+            model=base.stage.removeprefix(CHECKPOINTS) if base is not None else model,
             traces_uri=storage.join(stage.uri, "traces"),
             verification=Verification(
                 checked, run.config.verify.first_pass(), resources.verify_workers, resources.cpu_label_selector
