@@ -19,7 +19,7 @@ from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
-from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
@@ -110,8 +110,6 @@ def check_sources(config: ExperimentConfig) -> None:
     read, or not be learnt from by an objective."""
     from redi_ray.data.curate.contamination import read_problems
     from redi_ray.data.locate import LOCATORS
-    from redi_ray.data.score import SCORERS
-    from redi_ray.data.score.reward import look_at_head
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
     from redi_ray.eval.scoring import scorers_of
@@ -125,15 +123,12 @@ def check_sources(config: ExperimentConfig) -> None:
         for file in curation.contamination.files if curation.contamination is not None else ():
             read_problems(file, field)
     for name, step in config.steps.items():
-        if isinstance(step, ScoreStep) and isinstance(step.scorer, RewardScorer):
-            if step.scorer.folder is not None:
-                look_at_head(step.scorer.folder, f"steps.{name}.scorer.model")
-        elif isinstance(step, ScoreStep):
-            SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
+        if isinstance(step, ScoreStep):
+            look_at_scorer(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
     for field, scorer in scorers_of(config.evaluate).items():
-        SCORERS[scorer.name].look(scorer, f"evaluate.{field}")
+        look_at_scorer(scorer, f"evaluate.{field}")
     if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
         log.info(
             "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"
@@ -141,6 +136,17 @@ def check_sources(config: ExperimentConfig) -> None:
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     _check_imports(config)
+
+
+def look_at_scorer(scorer: Scorer, where: str) -> None:
+    """Raise DataError, or UserError for a folder that holds no reward model, where what a scorer reads is not there."""
+    from redi_ray.data.score import SCORERS
+    from redi_ray.data.score.reward import look_at_head
+
+    if not isinstance(scorer, RewardScorer):
+        SCORERS[scorer.name].look(scorer, where)
+    elif scorer.folder is not None:
+        look_at_head(scorer.folder, f"{where}.model")
 
 
 def _check_imports(config: ExperimentConfig) -> None:

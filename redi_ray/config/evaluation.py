@@ -80,8 +80,8 @@ class EvaluateSettings:
     """A scorer of a step `score` that gives each sample a number: its mean stands beside pass@1, with SEM, interval and
     difference from the control."""
     rank_by: Scorer | None = None
-    """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside
-    pass@k and the plain majority of as many."""
+    """A scorer whose number chooses among k samples, such as a reward model: the best of k, and the majority of k with votes
+    weighted by it, beside pass@k and the plain majority of as many."""
 
     judge_on: dict[str, str] = field(default_factory=dict)
     """Name of a benchmark of its own -> a step `import` with `judge`: models are asked its questions, and beside accuracy stands
@@ -105,9 +105,4 @@ class EvaluateSettings:
             scorer = getattr(self, name)
             fits = scorer is None or scorer.grain == "row"
             require(fits, f"{name} needs a number for each sample, and this scorer speaks of parts of them")
-            asks = scorer is not None and scorer.name == "reward"
-            require(
-                not asks,
-                f"{name}: reward models are asked in steps `score` alone; an evaluation takes the other scorers",
-            )
         require(self.ddof in (0, 1), f"ddof must be 0 or 1, got {self.ddof}")

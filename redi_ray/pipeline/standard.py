@@ -10,6 +10,7 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.student import ScratchModel
+from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.asked import is_reward, require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps, training_step
@@ -34,8 +35,12 @@ def graph_of(config: ExperimentConfig) -> Graph:
         given = {"problems": "problems"} if config.has_problems and (asked_of_world or scorers) else {}
         given |= inputs_of_scorers(*scorers)
         asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
-        said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]
+        words = {role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked}
+        for field, scorer in scorers_of(config.evaluate).items():
+            if (rewards := scorer.asked_of_graph) is not None:
+                asked[field], words[field] = last_round(config, rewards), f"evaluate.{field}.model"
+        taken = {**given, **asked}
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **taken}, wording=Wording(words)) for name in models]
     graph = Graph(steps)
     require_asked(graph)
     return graph

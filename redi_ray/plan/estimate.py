@@ -11,6 +11,7 @@ from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge
@@ -29,8 +30,9 @@ from redi_ray.plan.trainings import (
     training_cost,
     training_of,
     trainings,
+    valued_cost,
 )
-from redi_ray.plan.workload import Workload, groups_read
+from redi_ray.plan.workload import Side, Workload, groups_read
 from redi_ray.stages.training import REHEARSED
 
 Lines = Iterator[StageCost | Beside]
@@ -219,6 +221,10 @@ class _Estimate:
         asked = in_turns(asked, evaluate.tools, self.assume)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
+        for field, scorer in scorers_of(evaluate).items():
+            if isinstance(scorer, RewardScorer):
+                side = Side(self.whole.prompt, self.whole.answers())
+                yield valued_cost(self.inputs, self.whole, f"evaluate: {field}", steps, [(side, asked.samples)])
 
 
 def benchmark_size(benchmark: BenchmarkSettings, source: object) -> int:

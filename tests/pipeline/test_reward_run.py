@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from safetensors.torch import load_file
 
 from redi_ray.config.load import load_config
 from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import current_manifest
 from redi_ray.train.sequences import SequenceStore
 
@@ -45,13 +48,14 @@ CONFIG = {
         "by_step": {"do": "score", "of": "held",
                     "scorer": {"name": "reward", "model": "prm", "at": "steps", "form": "equations"}},
     },
-    "evaluate": {"benchmarks": []},
+    "evaluate": {"models": ["base"], "num_samples": 4, "ks": [1, 2, 4], "temperature": 1.0, "max_tokens": 40,
+                 "score": {"name": "reward", "model": "rm"}, "rank_by": {"name": "reward", "model": "prm"}},
     "resources": {
         "concurrent_steps": 2, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
         "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
     },
 }  # fmt: skip
-GOALS = ("value", "by_step")
+GOALS, SCORES = ("value", "by_step"), "eval/base"
 WEIGHTS = "model.safetensors"
 
 
@@ -66,7 +70,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run's folder."""
     root = tmp_path_factory.mktemp("calm")
-    Pipeline(load_config(str(config), [f"storage.root={root}"])).make(GOALS)
+    Pipeline(load_config(str(config), [f"storage.root={root}"])).make([*GOALS, SCORES])
     return root / "rewards"
 
 
@@ -105,6 +109,32 @@ def test_what_comes_out(calm: Path) -> None:
     store = SequenceStore.load(arrays)
     assert store.weights.sum() == store.unit_offsets[-1], "a step is read at one token"
     assert set(store.reward.tolist()) == {0.0, 1.0}
+
+
+def numbers(run: Path, field: str) -> dict[str, float]:
+    """Of an evaluation's samples, as a reward model has them."""
+    folder = f"{current_manifest(str(run), SCORES).uri}/{field}/column"
+    tables = parquet.read_tables(storage.list_files(folder, ".parquet"))
+    return {row["trace_id"]: row["value"] for table in tables for row in table.to_pylist()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_evaluation_chooses_by_a_reward_model(calm: Path) -> None:
+    """The best of all samples of a problem is the one with the highest number, and the other model's mean stands beside pass@1."""
+    manifest = current_manifest(str(calm), SCORES)
+    verified = rows(calm, SCORES, "verified")
+    by_prm, by_rm = numbers(calm, "rank_by"), numbers(calm, "score")
+    assert by_prm.keys() == by_rm.keys() == {row["trace_id"] for row in verified}
+    assert all(0 <= value <= 1 for value in by_prm.values()), "of steps: the chance that it is right"
+    best: dict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for row in verified:
+        best[row["problem_id"]].append((by_prm[row["trace_id"]], row["verdict"] == "correct"))
+    top = {key: [right for value, right in found if value == max(found)[0]] for key, found in best.items()}
+    (told,) = json.loads(Path(manifest.uri, "report.json").read_text())["benchmarks"]
+    assert told["ranked"]["at_k"]["4"]["best"] == pytest.approx(fmean(map(fmean, top.values())))
+    assert told["score"]["mean"] == pytest.approx(fmean(by_rm.values()), rel=1e-6)
+    assert manifest.inputs["rank_by"] == current_manifest(str(calm), "checkpoints/prm").key
 
 
 @pytest.mark.long
