@@ -61,15 +61,18 @@ def _check_judges_of_steps(config: ExperimentConfig) -> None:
     """Raise ModelError for a judge of its own that cannot be asked, and for words that a judge's tokenizer cannot tell apart."""
     from redi_ray.modeling.tokenizer import check_model
 
+    guided = config.evaluate.guided.judge if config.evaluate.guided is not None else None
+    judges: dict[str, GenerativeJudge] = {} if guided is None else {"evaluate.guided.judge": guided}
     for name, step in config.steps.items():
         if isinstance(step, AskStep):
             _check_words(config, f"steps.{name}.question", step.question, None)
         judge = step.locator if isinstance(step, LocateStep) else None
-        if isinstance(judge, GenerativeJudge):
-            if judge.model is not None:
-                trusted = (judge.engine or config.resources.engine).trusts_code
-                check_model(f"steps.{name}.locator.model", judge.model, PromptSettings(prefix=""), trusted)
-            _check_words(config, f"steps.{name}.locator.question", judge.question, judge)
+        judges |= {f"steps.{name}.locator": judge} if isinstance(judge, GenerativeJudge) else {}
+    for field, judge in judges.items():
+        if judge.model is not None:
+            trusted = (judge.engine or config.resources.engine).trusts_code
+            check_model(f"{field}.model", judge.model, PromptSettings(prefix=""), trusted)
+        _check_words(config, f"{field}.question", judge.question, judge)
 
 
 def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, judge: GenerativeJudge | None) -> None:
@@ -129,6 +132,8 @@ def check_sources(config: ExperimentConfig) -> None:
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
     for field, scorer in scorers_of(config.evaluate).items():
         look_at_scorer(scorer, f"evaluate.{field}")
+    if config.evaluate.guided is not None and config.evaluate.guided.reward is not None:
+        look_at_scorer(config.evaluate.guided.reward, "evaluate.guided")
     if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
         log.info(
             "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"

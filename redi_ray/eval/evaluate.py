@@ -24,8 +24,9 @@ from redi_ray.data.sample.samples import Progress, Requests, Sampler, Sampling, 
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
+from redi_ray.eval.guided import Guide, add_guided, search_answers
 from redi_ray.eval.metrics import BenchmarkResult, summarize
-from redi_ray.eval.scoring import WriteColumn, add_agreement, add_scores, with_numbers
+from redi_ray.eval.scoring import RANK, WriteColumn, add_agreement, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -73,12 +74,14 @@ def evaluate_model(
     on_progress: Progress,
     sampler: Sampler | None = None,
     columns: Mapping[str, WriteColumn] | None = None,
+    guide: Guide | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
     benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
     labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. columns: for each scorer that
-    `settings` name, by its field, what writes its numbers.
+    `settings` name, by its field, what writes its numbers. guide: of the search, where `settings` have one; it stays in
+    `<out_uri>/guided`.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
@@ -107,6 +110,20 @@ def evaluate_model(
     verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
     files = storage.list_files(verified_uri, ".parquet")
     verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, columns or {})
+    found = None
+    if guide is not None:
+        searched = {name: problems for name, problems in benchmarks.items() if name not in settings.judge_on}
+        found = search_answers(
+            searched,
+            settings,
+            guide,
+            model=model,
+            sampling=sampling,
+            verify=verify,
+            verify_workers=verify_workers,
+            verify_labels=verify_labels,
+            out_uri=storage.join(out_uri, "guided"),
+        )
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
@@ -114,6 +131,8 @@ def evaluate_model(
         add_scores(scored[-1], rows, problems, settings)
         if name in settings.judge_on:
             add_agreement(scored[-1], rows, problems, settings)
+        elif found is not None:
+            add_guided(scored[-1], found, rows, problems, RANK if settings.rank_by is not None else None, settings)
         samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
 
@@ -154,7 +173,8 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
 def read_scored(files: list[str], settings: EvaluateSettings) -> pa.Table:
     """What scores need of all verified traces, without texts: SCORED, answers where they are counted, and `file` and `row`, where
     each lies."""
-    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None or settings.judge_on else []
+    counted = settings.rank_by is not None or settings.guided is not None or settings.judge_on
+    tables, voted = [], ["extracted_answer"] if counted else []
     for file, table in enumerate(parquet.read_tables(files, [*SCORED, *voted])):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))

@@ -21,6 +21,7 @@ from redi_ray.eval.evaluate import evaluate_model, requests
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.schemas import PROBLEM
 from redi_ray.stages.bars import WorkBar
+from redi_ray.stages.guided import decided_by, guide_of
 from redi_ray.stages.rewards import numerics_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import column_writer, outside_of
@@ -85,6 +86,7 @@ def evaluation_stage(run: Run, name: str, inputs: Mapping[str, Manifest | Stage]
         deciding["scorers"] = {field: outside_of(scorer) for field, scorer in scorers.items()}
     if any(isinstance(scorer, RewardScorer) for scorer in scorers.values()):
         deciding |= numerics_of(config)
+    deciding |= decided_by(run, config.evaluate)
     others = {role: made for role, made in inputs.items() if role != "model"}
     return run.stage(f"eval/{name}", deciding, {"checkpoint": inputs["model"], **others})
 
@@ -101,7 +103,8 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
         for field, scorer in scorers_of(config.evaluate).items()
     }
     model = checkpoint.facts["export"]
-    with WorkBar(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
+    total = requests(benchmarks, config.evaluate).num_rows
+    with WorkBar(f"evaluate {name}", total, "traces") as progress:
         result = evaluate_model(
             model,
             benchmarks,
@@ -115,6 +118,7 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
             out_uri=stage.uri,
             on_progress=lambda added: progress(added.traces, added.tokens),
             columns=columns,
+            guide=guide_of(run, model, _engine(run, name), inputs, progress),
         )
     storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
     scores = {row["name"]: _told(row) for row in result["benchmarks"]}

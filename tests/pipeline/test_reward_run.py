@@ -121,7 +121,7 @@ def numbers(run: Path, field: str) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_an_evaluation_chooses_by_a_reward_model(calm: Path) -> None:
-    """The best of all samples of a problem is the one with the highest number, and the other model's mean stands beside pass@1."""
+    """The best of all samples of a problem is the one with the highest number, and the other mean is told, too."""
     manifest = current_manifest(str(calm), SCORES)
     verified = rows(calm, SCORES, "verified")
     by_prm, by_rm = numbers(calm, "rank_by"), numbers(calm, "score")
