@@ -49,7 +49,9 @@ CONFIG = {
                     "scorer": {"name": "reward", "model": "prm", "at": "steps", "form": "equations"}},
     },
     "evaluate": {"models": ["base"], "num_samples": 4, "ks": [1, 2, 4], "temperature": 1.0, "max_tokens": 40,
-                 "score": {"name": "reward", "model": "rm"}, "rank_by": {"name": "reward", "model": "prm"}},
+                 "score": {"name": "reward", "model": "rm"}, "rank_by": {"name": "reward", "model": "prm"},
+                 "guided": {"model": "prm", "keep": 2, "candidates": 2, "step_end": "\n", "max_steps": 6, "max_step_tokens": 12,
+                            "form": "equations"}},
     "resources": {
         "concurrent_steps": 2, "ray": {"num_cpus": 5}, "verify_workers": 1, "curate_workers": 1, "trainer": {"num_workers": 1},
         "engine": {"device": "cpu", "dtype": "float32", "max_model_len": 128},
@@ -135,6 +137,62 @@ def test_an_evaluation_chooses_by_a_reward_model(calm: Path) -> None:
     assert told["ranked"]["at_k"]["4"]["best"] == pytest.approx(fmean(map(fmean, top.values())))
     assert told["score"]["mean"] == pytest.approx(fmean(by_rm.values()), rel=1e-6)
     assert manifest.inputs["rank_by"] == current_manifest(str(calm), "checkpoints/prm").key
+
+
+def guided(run: Path, table: str) -> list[dict]:
+    """Rows of a search's table."""
+    files = storage.list_files(f"{current_manifest(str(run), SCORES).uri}/guided/{table}", ".parquet")
+    return [row for found in parquet.read_tables(files) for row in found.to_pylist()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_reward_model_guides_a_search(calm: Path) -> None:
+    """Each draw goes on from a beginning that was kept, and ends where steps end; what is told is what lies there."""
+    (told,) = json.loads(Path(current_manifest(str(calm), SCORES).uri, "report.json").read_text())["benchmarks"]
+    answers, verified = guided(calm, "answers"), guided(calm, "verified")
+    values = {row["trace_id"]: row["value"] for row in guided(calm, "values")}
+    assert len({row["problem_id"] for row in answers}) == 8
+    assert max(row["sample_index"] for row in answers) < 2
+    folder = Path(current_manifest(str(calm), SCORES).uri, "guided")
+    drawn, before = 0, {None}
+    for step in sorted(folder.glob("step-*")):
+        asked = {row["problem_id"]: row["begun"] for row in rows_of(step, "asked")}
+        assert set(asked.values()) <= before
+        before = {row["text"] for row in rows_of(step, "beams.parquet")}
+        for row in rows_of(step, "traces"):
+            begun = asked[row["problem_id"]] or "<think>\n"
+            said = row["completion"].removeprefix(begun)
+            assert row["completion"].startswith(begun)
+            assert "\n" not in said[:-1], "one step"
+            assert row["finish_reason"] == "stop" or said.endswith("\n") or row["num_tokens"] == 12
+            drawn += row["num_tokens"]
+    assert told["guided"]["tokens"] == pytest.approx(drawn / 8)
+    best = [row["verdict"] == "correct" for row in verified if row["sample_index"] == 0]
+    assert told["guided"]["best"] == pytest.approx(fmean(best))
+    assert all(value is None or 0 <= value <= 1 for value in values.values())
+    assert told["guided"]["equal"].keys() == {"any", "majority", "best", "weighted"}
+
+
+def rows_of(step: Path, name: str) -> list[dict]:
+    files = storage.list_files(str(step / name), ".parquet")
+    return [row for found in parquet.read_tables(files) for row in found.to_pylist()]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_killed_in_a_guided_search(calm: Path, config: Path, tmp_path: Path) -> None:
+    """kill -9 of the driver while a step is drawn, and while what it drew is judged; answers and numbers are the same."""
+    torn = tmp_path / "rewards"
+    shutil.copytree(calm, torn)
+    shutil.rmtree(torn / "eval")
+    run = ("run", str(config), "--until", SCORES, f"storage.root={tmp_path}")
+    for pattern in ("step-001/asked/*.parquet", "step-002/candidates/*.parquet"):
+        kill_when(start(*run), lambda pattern=pattern: any(torn.glob(f"eval/base/*/guided/{pattern}")))
+        assert not any(torn.glob("eval/base/*/report.json")), f"{pattern}: killed behind its end"
+    Pipeline(load_config(str(config), [f"storage.root={tmp_path}"])).make([SCORES])
+    for table in ("answers", "values"):
+        assert guided(torn, table) == guided(calm, table)
 
 
 @pytest.mark.long
