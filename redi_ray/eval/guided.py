@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from redi_ray.config.answers import VerifySettings
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.data.curate.scan import spelling
 from redi_ray.data.guided.search import Engines, JudgeSteps, Search, guided_search, tokens_drawn
+from redi_ray.data.sample.collect import Verification
 from redi_ray.data.sample.samples import SampleStats, Sampling
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.eval.metrics import PairedComparison, bootstrap_interval, compare_scores, pass_at_k
@@ -81,27 +81,29 @@ class GuidedResult:
 
 
 def search_answers(
-    benchmarks: Mapping[str, pa.Table],
+    problems: pa.Table,
     settings: EvaluateSettings,
     guide: Guide,
-    *,
     model: str,
     sampling: Sampling,
-    verify: VerifySettings,
-    verify_workers: int,
-    verify_labels: Mapping[str, str] | None,
+    verification: Verification,
     out_uri: str,
 ) -> Found:
-    """Search on all benchmarks at a time, and verify what comes out; answers stay in `<out_uri>/answers`, verdicts in
-    `<out_uri>/verified`."""
+    """Search answers of all problems, and verify what comes out; answers stay in `<out_uri>/answers`, verdicts in
+    `<out_uri>/verified`. verification: how, wherever it writes."""
     assert settings.guided is not None
     out_uri = storage.resolve(out_uri)
     search = Search(settings.guided, out_uri, model, sampling)
-    problems = pa.concat_tables(benchmarks.values())
     told = guided_search(problems, search, guide.engines, guide.judge, guide.on_progress)
     answers, verified = (storage.join(out_uri, name) for name in ("answers", "verified"))
     shards = storage.list_files(answers, ".parquet")
-    verify_traces(shards, verified, verify, concurrency=verify_workers, label_selector=verify_labels)
+    verify_traces(
+        shards,
+        verified,
+        verification.settings,
+        concurrency=verification.workers,
+        label_selector=verification.label_selector,
+    )
     names = [shard.rpartition("/")[2] for shard in shards]
     rows = pa.concat_tables(parquet.read_tables([storage.join(verified, name) for name in names], list(READ)))
     values = pa.concat_tables(parquet.read_tables([storage.join(out_uri, "values", name) for name in names]))

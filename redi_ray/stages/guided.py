@@ -59,7 +59,7 @@ def guide_of(
         judge = _judge_writer(run, settings, asked)
 
     def progress(added: SampleStats) -> None:
-        bar.set_total(bar.bar.n + added.traces)
+        bar.set_total(int(bar.bar.total or 0) + added.asked)
         bar(added.traces, 0 if added.resumed else added.tokens)
 
     prompt = run.config.model.prompt

@@ -90,7 +90,8 @@ def guided_search(
     """Search answers of all problems (PROBLEM schema), or go on; what it took: `steps` (of the longest answer), `drawn`,
     `tokens`, `judged` (different ones), `rejected`.
 
-    Raises SearchError where nothing is said of any step, and what engines and the judge raise.
+    on_progress: hears of what is asked, and of what is drawn. Raises SearchError where nothing is said of any step, and what
+    engines and the judge raise.
     """
     total = dict.fromkeys(("drawn", "tokens", "judged", "rejected"), 0)
     number, left = 0, 1
@@ -125,6 +126,7 @@ def _take_step(
     each = own.candidates * (1 if number else own.keep)
     shards = storage.list_files(storage.join(folder, "asked"), ".parquet")
     requests = Requests.of_problems(shards, asked, range(each), IdSet())
+    on_progress(SampleStats(asked=requests.asked))
     with engines(search.step, requests.asked) as sampler:
         made = collect(
             requests,
