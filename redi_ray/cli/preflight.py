@@ -68,11 +68,11 @@ def _check_judges_of_steps(config: ExperimentConfig) -> None:
             _check_words(config, f"steps.{name}.question", step.question, None)
         judge = step.locator if isinstance(step, LocateStep) else None
         judges |= {f"steps.{name}.locator": judge} if isinstance(judge, GenerativeJudge) else {}
-    for field, judge in judges.items():
-        if judge.model is not None:
-            trusted = (judge.engine or config.resources.engine).trusts_code
-            check_model(f"{field}.model", judge.model, PromptSettings(prefix=""), trusted)
-        _check_words(config, f"{field}.question", judge.question, judge)
+    for field, asked in judges.items():
+        if asked.model is not None:
+            trusted = (asked.engine or config.resources.engine).trusts_code
+            check_model(f"{field}.model", asked.model, PromptSettings(prefix=""), trusted)
+        _check_words(config, f"{field}.question", asked.question, asked)
 
 
 def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, judge: GenerativeJudge | None) -> None:

@@ -74,11 +74,12 @@ def _engine(run: Run, settings: GuidedSettings) -> EngineSettings:
 
 def _judge_writer(run: Run, settings: GuidedSettings, model: str | None) -> JudgeSteps:
     """A generative judge of the last step of each sample."""
-    assert settings.judge is not None
+    judge = settings.judge
+    assert judge is not None
 
     def write(samples: str, out: str) -> str:
         work = Work(
-            settings=LocateSettings(locator=settings.judge, ask="all", form=settings.form),
+            settings=LocateSettings(locator=judge, ask="all", form=settings.form),
             samples=storage.resolve(samples),
             uri=storage.resolve(out),
             prompt=run.config.model.prompt,
