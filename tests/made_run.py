@@ -11,7 +11,8 @@ import pyarrow as pa
 import yaml
 
 from redi_ray.eval.agreement import score_agreement
-from redi_ray.eval.metrics import summarize
+from redi_ray.eval.guided import GuidedResult
+from redi_ray.eval.metrics import compare_scores, summarize
 from redi_ray.eval.ranking import summarize_ranking, summarize_scores
 from redi_ray.schemas import PAIR
 from redi_ray.store.manifests import Stage
@@ -136,8 +137,18 @@ def scores_of(verdicts: np.ndarray) -> dict[str, object]:
     judged = score_agreement(
         ["1", "2"] * (len(verdicts) // 2), verdicts.astype(int).astype(str).tolist(), resamples=100
     )
-    added = {"score": scored, "ranked": ranked, "agreement": judged}
+    added = {"score": scored, "ranked": ranked, "guided": searched(verdicts), "agreement": judged}
     return {name: asdict(found) for name, found in added.items()}  # type: ignore[arg-type, type-var]
+
+
+def searched(verdicts: np.ndarray) -> GuidedResult:
+    """A search that solves all but two problems, at the price of three samples each."""
+    right = np.arange(len(verdicts)) > 1
+    return GuidedResult(
+        guide="prm", keep=4, candidates=2, best=float(right.mean()), best_ci95=(0.5, 1.0), majority=0.75, weighted=0.8,
+        any=0.9, cut_off=0.125, tokens=170.0, equal_k=3, equal_tokens=180.0, equal={"any": 0.95, "majority": 0.625},
+        best_against_majority=compare_scores(verdicts.mean(axis=1), right), best_against_best=None,
+    )  # fmt: skip
 
 
 def write_json_with_surrogates(uri: str, value: object) -> None:

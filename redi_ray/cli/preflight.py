@@ -19,7 +19,7 @@ from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
-from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
@@ -61,15 +61,18 @@ def _check_judges_of_steps(config: ExperimentConfig) -> None:
     """Raise ModelError for a judge of its own that cannot be asked, and for words that a judge's tokenizer cannot tell apart."""
     from redi_ray.modeling.tokenizer import check_model
 
+    guided = config.evaluate.guided.judge if config.evaluate.guided is not None else None
+    judges: dict[str, GenerativeJudge] = {} if guided is None else {"evaluate.guided.judge": guided}
     for name, step in config.steps.items():
         if isinstance(step, AskStep):
             _check_words(config, f"steps.{name}.question", step.question, None)
         judge = step.locator if isinstance(step, LocateStep) else None
-        if isinstance(judge, GenerativeJudge):
-            if judge.model is not None:
-                trusted = (judge.engine or config.resources.engine).trusts_code
-                check_model(f"steps.{name}.locator.model", judge.model, PromptSettings(prefix=""), trusted)
-            _check_words(config, f"steps.{name}.locator.question", judge.question, judge)
+        judges |= {f"steps.{name}.locator": judge} if isinstance(judge, GenerativeJudge) else {}
+    for field, asked in judges.items():
+        if asked.model is not None:
+            trusted = (asked.engine or config.resources.engine).trusts_code
+            check_model(f"{field}.model", asked.model, PromptSettings(prefix=""), trusted)
+        _check_words(config, f"{field}.question", asked.question, asked)
 
 
 def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, judge: GenerativeJudge | None) -> None:
@@ -110,8 +113,6 @@ def check_sources(config: ExperimentConfig) -> None:
     read, or not be learnt from by an objective."""
     from redi_ray.data.curate.contamination import read_problems
     from redi_ray.data.locate import LOCATORS
-    from redi_ray.data.score import SCORERS
-    from redi_ray.data.score.reward import look_at_head
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
     from redi_ray.eval.scoring import scorers_of
@@ -125,15 +126,14 @@ def check_sources(config: ExperimentConfig) -> None:
         for file in curation.contamination.files if curation.contamination is not None else ():
             read_problems(file, field)
     for name, step in config.steps.items():
-        if isinstance(step, ScoreStep) and isinstance(step.scorer, RewardScorer):
-            if step.scorer.folder is not None:
-                look_at_head(step.scorer.folder, f"steps.{name}.scorer.model")
-        elif isinstance(step, ScoreStep):
-            SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
+        if isinstance(step, ScoreStep):
+            look_at_scorer(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
     for field, scorer in scorers_of(config.evaluate).items():
-        SCORERS[scorer.name].look(scorer, f"evaluate.{field}")
+        look_at_scorer(scorer, f"evaluate.{field}")
+    if config.evaluate.guided is not None and config.evaluate.guided.reward is not None:
+        look_at_scorer(config.evaluate.guided.reward, "evaluate.guided")
     if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
         log.info(
             "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"
@@ -141,6 +141,17 @@ def check_sources(config: ExperimentConfig) -> None:
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     _check_imports(config)
+
+
+def look_at_scorer(scorer: Scorer, where: str) -> None:
+    """Raise DataError, or UserError for a folder that holds no reward model, where what a scorer reads is not there."""
+    from redi_ray.data.score import SCORERS
+    from redi_ray.data.score.reward import look_at_head
+
+    if not isinstance(scorer, RewardScorer):
+        SCORERS[scorer.name].look(scorer, where)
+    elif scorer.folder is not None:
+        look_at_head(scorer.folder, f"{where}.model")
 
 
 def _check_imports(config: ExperimentConfig) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
+from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.strict import STRICT, require
 from redi_ray.config.tools import ToolSettings
@@ -54,7 +55,7 @@ class EvaluateSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     HOW: ClassVar[frozenset[str]] = frozenset({"models"})
     """Fields that change no model's scores; see `redi_ray.config.identity`."""
-    LATER: ClassVar[frozenset[str]] = frozenset({"score", "rank_by", "judge_on"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"score", "rank_by", "judge_on", "guided"})
 
     benchmarks: list[BenchmarkSettings] = field(default_factory=lambda: [BenchmarkSettings(name=WORLD)])
     """What is evaluated; names must differ. Where problems are not those of the built-in world, the default is none."""
@@ -80,9 +81,11 @@ class EvaluateSettings:
     """A scorer of a step `score` that gives each sample a number: its mean stands beside pass@1, with SEM, interval and
     difference from the control."""
     rank_by: Scorer | None = None
-    """A scorer whose number chooses among k samples: the best of k, and the majority of k with votes weighted by it, beside
-    pass@k and the plain majority of as many."""
-
+    """A scorer whose number chooses among k samples, such as a reward model: the best of k, and the majority of k with votes
+    weighted by it, beside pass@k and the plain majority of as many."""
+    guided: GuidedSettings | None = None
+    """A search beside the samples: answers grow step by step, and those go on whose steps a judge or a reward model finds
+    best."""
     judge_on: dict[str, str] = field(default_factory=dict)
     """Name of a benchmark of its own -> a step `import` with `judge`: models are asked its questions, and beside accuracy stands
     how far their answers agree with the scores (kappa, correlation)."""
@@ -105,9 +108,11 @@ class EvaluateSettings:
             scorer = getattr(self, name)
             fits = scorer is None or scorer.grain == "row"
             require(fits, f"{name} needs a number for each sample, and this scorer speaks of parts of them")
-            asks = scorer is not None and scorer.name == "reward"
+        if self.guided is not None:
+            require(self.tools is None, "guided: answers with tools do not grow step by step; leave one of the two out")
             require(
-                not asks,
-                f"{name}: reward models are asked in steps `score` alone; an evaluation takes the other scorers",
+                self.temperature > 0,
+                "guided: at temperature 0 all next steps are the same one; set `temperature` above 0",
             )
+            require(bool(self.benchmarks), "guided: there is no benchmark to search answers of; name one")
         require(self.ddof in (0, 1), f"ddof must be 0 or 1, got {self.ddof}")

@@ -100,10 +100,13 @@ class ExperimentConfig(Strict):
     def engines(self) -> dict[str, EngineSettings]:
         """The pools of vLLM engines that the stages start, by the field that describes them; a pool that nothing uses is
         none."""
-        judge = self.verify.judge
+        judge, guided = self.verify.judge, self.evaluate.guided
         own = {
             "generate.engine": [self.generate.engine] if isinstance(self.generate, VllmTraces) else [],
             "verify.judge.engine": [judge.engine] if judge is not None and judge.model is not None else [],
+            "evaluate.guided.judge.engine": [guided.judge.engine]
+            if guided is not None and guided.judge is not None
+            else [],
             **{field: [engine] for field, engine in engines_of(self).items()},
         }
         found = {field: engine for field, engines in own.items() for engine in engines if engine is not None}

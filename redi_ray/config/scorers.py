@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -171,6 +171,10 @@ class RewardScorer(ScorerSettings):
     @property
     def asked_of_graph(self) -> str | None:
         return None if self.folder else self.model
+
+    def identity(self) -> dict[str, Any]:
+        """What of the settings decides the numbers; what the model is, its step's key or its folder's content says."""
+        return self.model_dump(exclude={"model"})
 
     @model_validator(mode="after")
     def _form_for_steps(self) -> RewardScorer:

@@ -22,10 +22,12 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.collect import Verification, collect
 from redi_ray.data.sample.samples import Progress, Requests, Sampler, Sampling, explode
 from redi_ray.data.sample.sampling import vllm_sampler
+from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.errors import UserError
+from redi_ray.eval.guided import Guide, add_guided, search_answers
 from redi_ray.eval.metrics import BenchmarkResult, summarize
-from redi_ray.eval.scoring import WriteColumn, add_agreement, add_scores, with_numbers
+from redi_ray.eval.scoring import RANK, WriteColumn, add_agreement, add_scores, with_numbers
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, Verdict
 from redi_ray.store import parquet, storage
@@ -73,40 +75,31 @@ def evaluate_model(
     on_progress: Progress,
     sampler: Sampler | None = None,
     columns: Mapping[str, WriteColumn] | None = None,
+    guide: Guide | None = None,
 ) -> dict[str, Any]:
     """Sample, verify and score; traces stay in `<out_uri>/traces`, verdicts in `<out_uri>/verified`.
 
     benchmarks: name -> problems (PROBLEM schema). recorded: the prompts that the model was trained with. verify_labels:
     labels of the nodes that verify. sampler: null starts engines of its own, as `engine` says. columns: for each scorer that
-    `settings` name, by its field, what writes its numbers.
+    `settings` name, by its field, what writes its numbers. guide: of the search, where `settings` have one; it stays in
+    `<out_uri>/guided`.
     Returns {"benchmarks": [scores], "samples": [traces to show]}.
     Raises EvaluationError if the prompts would be others than in training, or some samples could not be drawn.
     """
     check_prompt(recorded, model, prompt, engine.trusts_code)
-    sampling = sampling_of(settings)
-    asked, verified_uri = requests(benchmarks, settings), storage.join(out_uri, "verified")
+    sampling, asked = sampling_of(settings), requests(benchmarks, settings)
+    verification = Verification(storage.join(out_uri, "verified"), verify, verify_workers, verify_labels or {})
     own = vllm_sampler(model, engine, sampling, prompt, asked.num_rows)
     with own if sampler is None else nullcontext(sampler) as drawing:
-        stats = collect(
-            Requests.of_table(asked),
-            drawing,
-            model=model,
-            sampling=sampling,
-            out_uri=storage.join(out_uri, "traces"),
-            shard_rows=SHARD_ROWS,
-            verification=Verification(verified_uri, verify, verify_workers, verify_labels or {}),
-            on_progress=on_progress,
+        _draw(asked, drawing, model, sampling, storage.join(out_uri, "traces"), verification, on_progress)
+    files = storage.list_files(verification.out_uri, ".parquet")
+    verified = with_numbers(read_scored(files, settings), verification.out_uri, out_uri, columns or {})
+    found = None
+    if guide is not None:
+        problems = pa.concat_tables(benchmarks[name] for name in benchmarks if name not in settings.judge_on)
+        found = search_answers(
+            problems, settings, guide, model, sampling, verification, storage.join(out_uri, "guided")
         )
-    if stats.rejected:
-        raise EvaluationError(
-            f"{sum(stats.rejected.values())} of {stats.asked} samples failed ({stats.rejected}); see "
-            f"{storage.join(out_uri, 'traces', 'rejects')}. Run the command again to sample only what is missing"
-        )
-    shards = [uri for uri in storage.list_files(storage.join(out_uri, "traces"), ".parquet") if "/rejects/" not in uri]
-    # what could not be verified while the rest was sampled, or was written by a run that was cut off
-    verify_traces(shards, verified_uri, verify, concurrency=verify_workers, label_selector=verify_labels)
-    files = storage.list_files(verified_uri, ".parquet")
-    verified = with_numbers(read_scored(files, settings), verified_uri, out_uri, columns or {})
     scored, samples = [], []
     for name, problems in benchmarks.items():
         rows = verified.filter(pc.is_in(verified["problem_id"], value_set=problems["problem_id"].combine_chunks()))
@@ -114,8 +107,45 @@ def evaluate_model(
         add_scores(scored[-1], rows, problems, settings)
         if name in settings.judge_on:
             add_agreement(scored[-1], rows, problems, settings)
+        elif found is not None:
+            add_guided(scored[-1], found, rows, problems, RANK if settings.rank_by is not None else None, settings)
         samples += [{"benchmark": name, **row} for row in shown_samples(rows, files)]
     return {"benchmarks": scored, "samples": samples}
+
+
+def _draw(
+    asked: pa.Table,
+    sampler: Sampler,
+    model: str,
+    sampling: Sampling,
+    out_uri: str,
+    verification: Verification,
+    on_progress: Progress,
+) -> None:
+    """Sample and verify. Raises EvaluationError if some samples could not be drawn."""
+    stats = collect(
+        Requests.of_table(asked),
+        sampler,
+        model=model,
+        sampling=sampling,
+        out_uri=out_uri,
+        shard_rows=SHARD_ROWS,
+        verification=verification,
+        on_progress=on_progress,
+    )
+    if stats.rejected:
+        raise EvaluationError(
+            f"{sum(stats.rejected.values())} of {stats.asked} samples failed ({stats.rejected}); see "
+            f"{storage.join(out_uri, 'rejects')}. Run the command again to sample only what is missing"
+        )
+    # what could not be verified while the rest was sampled, or was written by a run that was cut off
+    verify_traces(
+        trace_shards(out_uri),
+        verification.out_uri,
+        verification.settings,
+        concurrency=verification.workers,
+        label_selector=verification.label_selector,
+    )
 
 
 def sampling_of(settings: EvaluateSettings) -> Sampling:
@@ -154,7 +184,8 @@ def score(rows: pa.Table, problems: pa.Table, settings: EvaluateSettings) -> Ben
 def read_scored(files: list[str], settings: EvaluateSettings) -> pa.Table:
     """What scores need of all verified traces, without texts: SCORED, answers where they are counted, and `file` and `row`, where
     each lies."""
-    tables, voted = [], ["extracted_answer"] if settings.rank_by is not None or settings.judge_on else []
+    counted = settings.rank_by is not None or settings.guided is not None or settings.judge_on
+    tables, voted = [], ["extracted_answer"] if counted else []
     for file, table in enumerate(parquet.read_tables(files, [*SCORED, *voted])):
         number = pa.array(np.arange(table.num_rows))
         tables.append(table.append_column("row", number).append_column("file", pa.array([file] * table.num_rows)))

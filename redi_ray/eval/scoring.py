@@ -25,8 +25,9 @@ LABEL = " label"
 """Ends the column of a scorer's words, behind the field's name."""
 
 
-WriteColumn = Callable[[str, str], Any]
-"""Of samples below the first folder writes a scorer's column below the second, shard by shard; Ray must be connected."""
+WriteColumn = Callable[[str, str], str]
+"""Of samples below the first folder writes a scorer's column below the second, shard by shard, and says in which folder it lies;
+Ray must be connected."""
 
 
 def scorers_of(settings: EvaluateSettings) -> dict[str, Scorer]:
@@ -41,8 +42,7 @@ def with_numbers(rows: pa.Table, verified: str, out_uri: str, columns: Mapping[s
     root = storage.resolve(verified)
     names = [uri.removeprefix(root + "/") for uri in storage.list_files(root, ".parquet")]
     for field, write in columns.items():
-        column = storage.join(out_uri, field)
-        write(verified, column)
+        column = write(verified, storage.join(out_uri, field))
         found = pa.concat_tables(parquet.read_tables([storage.join(column, name) for name in names]))
         assert found["trace_id"].to_pylist() == rows["trace_id"].to_pylist(), f"{column} is not of these samples"
         rows = rows.append_column(field, found["value"])

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.steps import BY_COLUMN
+from redi_ray.eval.scoring import RANK, SCORE
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.stages.guided import GUIDE
 
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
 REWARD = "reward"
-"""What a step `score` calls its model."""
+"""What a step `score` calls its model; an evaluation calls it as its own field: `score`, `rank_by`, `guided`."""
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
 AT = "at"
@@ -60,16 +62,17 @@ def _wrong_heads(graph: Graph, step: Step) -> Iterator[str]:
     for role, name in step.inputs.items():
         reward = name in graph.steps and is_reward(graph[name])
         here = f"{step.wording.step or step.name}: `{step.wording.words.get(role, role)}: {name}`"
-        if role == REWARD and not reward:
+        asks = role in (REWARD, SCORE, RANK, GUIDE)
+        if asks and not reward:
             fitting = [other.name for other in graph if is_reward(other)]
             yield (
-                f"{here} is a language model, and the scorer `reward` asks a reward model, which an objective on values trains "
+                f"{here} is a language model, and a reward model is asked there, which an objective on values trains "
                 f"({', '.join(sorted(VALUED))}); what would fit: {', '.join(fitting) or 'nothing'}"
             )
-        elif reward and role != REWARD and not (goes_on and role == "start"):
+        elif reward and not asks and not (goes_on and role == "start"):
             yield (
                 f"{here} is a reward model ({graph[name].settings.objective.name}), which says no text: it is for a step `score` "
-                "with the scorer `reward`"
+                "with the scorer `reward`, and for `evaluate.rank_by` and `evaluate.guided`"
             )
 
 

@@ -33,7 +33,7 @@ def locating(config: ExperimentConfig, name: str, settings: LocateStep, inputs: 
             f"`{source.kind}`; take `judge`, `rollouts` or `imported`"
         )
     if isinstance(settings.locator, GenerativeJudge) and settings.locator.model is None:
-        _check_opening(config, f"{name}: `opening", settings.locator.opening)
+        check_opening(config, f"{name}: `opening", settings.locator.opening)
     yield Step(name, "locate", inputs, settings=settings.settings, own=True)
 
 
@@ -49,11 +49,11 @@ def asking_about(
 
 def stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Mapping[str, str]) -> Iterator[Step]:
     """A step that states answers. Raises GraphError for a text that does not go on from the prompt."""
-    _check_opening(config, f"{name}: `text", settings.text)
+    check_opening(config, f"{name}: `text", settings.text)
     yield Step(name, "state", inputs, settings=settings.settings, own=True)
 
 
-def _check_opening(config: ExperimentConfig, here: str, text: str | None) -> None:
+def check_opening(config: ExperimentConfig, here: str, text: str | None) -> None:
     """Raise GraphError where an answer would not begin as every answer does that is trained on."""
     prefix = config.model.prompt.prefix
     if text is not None and not text.startswith(prefix.strip()):

@@ -10,11 +10,14 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.student import ScratchModel
+from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.asked import is_reward, require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps, training_step
 from redi_ray.pipeline.rounds import last_round, round_of, written
+from redi_ray.pipeline.sample_steps import check_opening
 from redi_ray.stages.evaluation import QUESTIONS
+from redi_ray.stages.guided import role_of
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import arm_recipe, sft_recipe
 
@@ -28,14 +31,24 @@ def graph_of(config: ExperimentConfig) -> Graph:
     if any("dev" in step.inputs for step in steps):
         steps.append(Step(DEV, "dev", {"problems": "problems"}))
     models = _scored(config, steps)
+    guided = config.evaluate.guided
+    if guided is not None and guided.judge is not None and guided.judge.model is None:
+        check_opening(config, "evaluate.guided: `judge.opening", guided.judge.opening)
     if config.evaluate.any_problems:
         asked_of_world = any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks)
         scorers = [scorer for scorer in (config.evaluate.score, config.evaluate.rank_by) if scorer is not None]
         given = {"problems": "problems"} if config.has_problems and (asked_of_world or scorers) else {}
         given |= inputs_of_scorers(*scorers)
         asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
-        said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]
+        words = {role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked}
+        for field, scorer in scorers_of(config.evaluate).items():
+            if (rewards := scorer.asked_of_graph) is not None:
+                asked[field], words[field] = last_round(config, rewards), f"evaluate.{field}.model"
+        if guided is not None and guided.asked_of_graph is not None:
+            role = role_of(guided)
+            asked[role], words[role] = last_round(config, guided.asked_of_graph), "evaluate.guided.model"
+        taken = {**given, **asked}
+        steps += [Step(SCORES + name, "evaluate", {"model": name, **taken}, wording=Wording(words)) for name in models]
     graph = Graph(steps)
     require_asked(graph)
     return graph

@@ -1,11 +1,14 @@
-"""What models are asked beyond one answer a problem: turns with tools between them, and what locators ask about steps."""
+"""What models are asked beyond one answer a problem: turns with tools between them, what locators ask about steps, and
+searches that steps guide."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.locators import RolloutLocator, StepJudge
+from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.tools import ToolSettings
 from redi_ray.pipeline.graph import Step
 from redi_ray.plan.assumptions import Assumptions
@@ -42,3 +45,18 @@ def to_go_on(step: Step, locator: RolloutLocator, work: Workload) -> Asked:
     mean = float(work.wrong.mean())
     written = min(mean / 2, float(locator.max_tokens))
     return Asked(step.name, [step.name], places * locator.samples, work.prompt + mean / 2, written)
+
+
+def to_search(guided: GuidedSettings, steps: list[str], problems: float, whole: Asked, assume: Assumptions) -> Asked:
+    """Steps of a guided search: at each of an answer's as many as its width, behind half an answer on the average; whole answers
+    take a place no more, which is left out. whole: of an answer at a time."""
+    each = max(1.0, min(assume["steps"], float(guided.max_steps)))
+    written = min(whole.written / each, float(guided.max_step_tokens))
+    return Asked("evaluate: guided", steps, problems * guided.width * each, whole.prompt + whole.written / 2, written)
+
+
+def to_weigh(judge: GenerativeJudge, steps: list[str], drawn: Asked, assume: Assumptions) -> Asked:
+    """What a judge is asked about each of them: its analyses, or one word."""
+    seen = len(judge.question.prompt) / assume["bytes_per_token"] + drawn.prompt
+    written = min(assume["judge_tokens"], float(judge.max_tokens)) + 1 if judge.analyses else 1.0
+    return Asked("evaluate: guided, steps", steps, drawn.samples * max(1, judge.analyses), seen, written, shared=False)

@@ -8,12 +8,14 @@ from redi_ray.config.benchmarks import HUB, WORLD
 from redi_ray.config.data import BuiltInSource, EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
+from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.rounds import written
-from redi_ray.plan.asking import in_turns, to_go_on, to_judge
+from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.derived import KeptWorkload, workload_of
@@ -29,8 +31,9 @@ from redi_ray.plan.trainings import (
     training_cost,
     training_of,
     trainings,
+    valued_cost,
 )
-from redi_ray.plan.workload import Workload, groups_read
+from redi_ray.plan.workload import Side, Workload, groups_read
 from redi_ray.stages.training import REHEARSED
 
 Lines = Iterator[StageCost | Beside]
@@ -219,6 +222,26 @@ class _Estimate:
         asked = in_turns(asked, evaluate.tools, self.assume)
         engine = self.config.resources.engine
         yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
+        for field, scorer in scorers_of(evaluate).items():
+            if isinstance(scorer, RewardScorer):
+                side = Side(self.whole.prompt, self.whole.answers())
+                yield valued_cost(self.inputs, self.whole, f"evaluate: {field}", steps, [(side, asked.samples)])
+        if evaluate.guided is not None:
+            yield from self._search(evaluate.guided, steps, asked)
+
+    def _search(self, guided: GuidedSettings, steps: list[str], whole: Asked) -> Lines:
+        """What is drawn step by step, and what is asked about the steps. whole: of an answer at a time, of all models."""
+        evaluate, engine = self.config.evaluate, self.config.resources.engine
+        problems = sum(self.inputs.benchmark_problems[benchmark.name] for benchmark in evaluate.benchmarks)
+        drawn = to_search(guided, steps, float(problems * len(steps)), whole, self.assume)
+        yield on_engine(drawn, self.inputs.student, engine, guided.max_step_tokens, self.inputs.gpu, self.assume)
+        if guided.judge is None:
+            half = Side(self.whole.prompt, self.whole.answers() / 2)
+            yield valued_cost(self.inputs, self.whole, "evaluate: guided, steps", steps, [(half, drawn.samples)])
+        elif guided.judge.model is None:
+            asked = to_weigh(guided.judge, steps, drawn, self.assume)
+            engine = guided.judge.engine or engine
+            yield on_engine(asked, self.inputs.student, engine, guided.judge.max_tokens, self.inputs.gpu, self.assume)
 
 
 def benchmark_size(benchmark: BenchmarkSettings, source: object) -> int:

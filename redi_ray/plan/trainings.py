@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig
@@ -159,13 +159,24 @@ def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
 
 def reward_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     """Traces as a reward model sees them, which has no vocabulary. work: of the traces."""
-    right, tokens, flops = work.share("correct"), 0.0, Flops(0, 0)
-    for lengths, share in ((work.correct, right), (work.wrong, 1 - right)):
-        side, traces = Side(work.prompt, lengths), work.traces * share
-        flops += scoring(inputs.student, side.lengths, 0).times(traces)
-        tokens += traces * side.tokens
-    trainer = inputs.config.resources.trainer
-    return _trained(inputs, work, step.name, [step.name], work.traces, tokens, flops, trainer, "a reward model")
+    right = work.share("correct")
+    read = [
+        (Side(work.prompt, work.correct), work.traces * right),
+        (Side(work.prompt, work.wrong), work.traces * (1 - right)),
+    ]
+    return valued_cost(inputs, work, step.name, [step.name], read)
+
+
+def valued_cost(
+    inputs: Inputs, work: Workload, name: str, steps: list[str], read: Sequence[tuple[Side, float]]
+) -> StageCost:
+    """What a reward model reads: texts of a kind, and how many of them."""
+    tokens, flops = 0.0, Flops(0, 0)
+    for side, texts in read:
+        flops += scoring(inputs.student, side.lengths, 0).times(texts)
+        tokens += texts * side.tokens
+    trainer, many = inputs.config.resources.trainer, sum(texts for _, texts in read)
+    return _trained(inputs, work, name, steps, many, tokens, flops, trainer, "a reward model")
 
 
 def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:

@@ -79,8 +79,8 @@ def _arm_rows(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def _scored(run: RunRecord, benchmark: str, name: str) -> dict[str, Any]:
-    """What scorers say of an arm: `score`, with its difference from the control, and `ranked`; and `agreement` with people's
-    scores; where they were asked."""
+    """What scorers say of an arm: `score`, with its difference from the control, and `ranked`; what a search that they guide
+    finds, `guided`; and `agreement` with people's scores; where they were asked."""
     told = {arm.name: arm.scored.get(benchmark, {}) for arm in run.arms}
     found, control = dict(told[name]), run.control or ""
     if "score" in found:

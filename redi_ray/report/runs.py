@@ -25,7 +25,7 @@ from redi_ray.text.dialogue import spoken
 MODELS, SCORES = "checkpoints", "eval"
 """Folders of models and of their scores, by name."""
 SAMPLE_FIELDS = ("problem_id", "problem", "answer", "completion", "extracted_answer", "verdict", "num_tokens")
-SCORED = ("score", "ranked", "agreement")
+SCORED = ("score", "ranked", "guided", "agreement")
 """What scorers and people's scores add to a benchmark's result."""
 NO_SAMPLE: dict[str, Any] = dict.fromkeys(SAMPLE_FIELDS)
 
@@ -46,8 +46,8 @@ class ArmRecord:
     results: dict[str, BenchmarkResult]
     """Benchmark -> scores."""
     scored: dict[str, dict[str, Any]]
-    """Benchmark -> what scorers add: `score` and `ranked` (`redi_ray.eval.ranking`), and `agreement` with people's scores, where
-    these were asked."""
+    """Benchmark -> what scorers add: `score` and `ranked` (`redi_ray.eval.ranking`), `guided` (`redi_ray.eval.guided`), and
+    `agreement` with people's scores, where these were asked."""
     samples: list[dict[str, Any]]
     """Sampled completions with their verdicts; every key of SAMPLE_FIELDS is there, None if unknown."""
 

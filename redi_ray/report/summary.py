@@ -24,6 +24,8 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         console.print(_agreement_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "ranked" in row):
         console.print(_choice_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
+    for benchmark in dict.fromkeys(row["benchmark"] for row in report["arms"] if "guided" in row):
+        console.print(_search_table(benchmark, [row for row in report["arms"] if row["benchmark"] == benchmark]))
     if not report["arms"]:
         console.print("Evaluation: not run.")
     for line in (
@@ -103,6 +105,20 @@ def _choice_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
     for row in ranked:
         found = row["ranked"]["at_k"][str(row["ranked"]["largest_k"])]
         table.add_row(row["name"], *(percent(found[name]) for name in ("any", "majority", "best", "weighted")))
+    return table
+
+
+def _search_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:
+    """Of each model the search, and below it the samples that cost as much."""
+    searched = [row for row in rows if "guided" in row]
+    guide = searched[0]["guided"]["guide"]
+    table = _table(f"{benchmark}: search guided by {guide}, %", "tokens", "majority", "best", "weighted")
+    for row in searched:
+        found, equal = row["guided"], row["guided"]["equal"]
+        told = (percent(found[name]) for name in ("majority", "best", "weighted"))
+        table.add_row(row["name"], tokens(found["tokens"]), *told)
+        beside = (percent(equal.get(name)) for name in ("majority", "best", "weighted"))
+        table.add_row(f"  {found['equal_k']} samples", tokens(found["equal_tokens"]), *beside)
     return table
 
 

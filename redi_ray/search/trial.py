@@ -207,7 +207,7 @@ def dev_settings(evaluate: EvaluateSettings, settings: DevEvaluation) -> Evaluat
     """The evaluation's settings with development problems in place of benchmarks."""
     dev = BenchmarkSettings(name="dev", path="dev")
     few = settings.num_samples
-    return replace(evaluate, benchmarks=[dev], num_samples=few, ks=[1], score=None, rank_by=None)
+    return replace(evaluate, benchmarks=[dev], num_samples=few, ks=[1], score=None, rank_by=None, guided=None)
 
 
 def some_problems(problems: pa.Table, count: int | None) -> pa.Table:

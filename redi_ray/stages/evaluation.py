@@ -14,12 +14,15 @@ from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.scorers import RewardScorer
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.schemas import PROBLEM
 from redi_ray.stages.bars import WorkBar
+from redi_ray.stages.guided import decided_by, guide_of
+from redi_ray.stages.rewards import numerics_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import column_writer, outside_of
 from redi_ray.store import parquet, storage
@@ -81,6 +84,9 @@ def evaluation_stage(run: Run, name: str, inputs: Mapping[str, Manifest | Stage]
     }
     if scorers:
         deciding["scorers"] = {field: outside_of(scorer) for field, scorer in scorers.items()}
+    if any(isinstance(scorer, RewardScorer) for scorer in scorers.values()):
+        deciding |= numerics_of(config)
+    deciding |= decided_by(run, config.evaluate)
     others = {role: made for role, made in inputs.items() if role != "model"}
     return run.stage(f"eval/{name}", deciding, {"checkpoint": inputs["model"], **others})
 
@@ -93,11 +99,12 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
     started = time.monotonic()
     benchmarks = load_benchmarks(run, inputs.get("problems")) | questions_of(run, inputs)
     columns = {
-        field: column_writer(run, scorer, inputs, storage.join(stage.uri, "work", field))
+        field: column_writer(run, scorer, inputs, field, storage.join(stage.uri, "work", field))
         for field, scorer in scorers_of(config.evaluate).items()
     }
     model = checkpoint.facts["export"]
-    with WorkBar(f"evaluate {name}", requests(benchmarks, config.evaluate).num_rows, "traces") as progress:
+    total = requests(benchmarks, config.evaluate).num_rows
+    with WorkBar(f"evaluate {name}", total, "traces") as progress:
         result = evaluate_model(
             model,
             benchmarks,
@@ -111,6 +118,7 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
             out_uri=stage.uri,
             on_progress=lambda added: progress(added.traces, added.tokens),
             columns=columns,
+            guide=guide_of(run, model, _engine(run, name), inputs, progress),
         )
     storage.write_json(storage.join(stage.uri, "report.json"), {"arm": name, "model": model, **result})
     scores = {row["name"]: _told(row) for row in result["benchmarks"]}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.scorers import RewardScorer
@@ -19,6 +20,8 @@ from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
 from redi_ray.data.locate.locator import Steps, last_steps
+from redi_ray.data.sample.survey import trace_shards
+from redi_ray.data.sources.readers import DataError
 from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
@@ -30,9 +33,13 @@ from redi_ray.text.steps import RIGHT, UNSEEN, WRONG
 from redi_ray.text.templates import Message
 from redi_ray.text.tokens import Encoded
 
+COLUMN = "column"
+"""The table of numbers."""
 READ = ("problem", "problem_id", "completion", "turns", "finish_reason")
 NO_STEPS = "no_steps"
 """Why a sample has no spans: its last turn says nothing."""
+KNOWN = ("in", "scored", "steps", "wrong", "unseen")
+"""Counts that are no reasons."""
 TURNING = 0.5
 """From this value on a step is labelled right."""
 
@@ -94,6 +101,38 @@ def reward_samples(names: list[str], how: Rewarding, trainer: TrainerSettings) -
     return counts
 
 
+def reward_folder(
+    config: ExperimentConfig, scorer: RewardScorer, model: str | None, samples: str, out_uri: str, field: str
+) -> tuple[Counter[str], dict[str, int]]:
+    """The column of all shards below `samples`, as the run's settings have it; the counts, and of these why samples have no
+    number. model: the export of the graph's reward model, where the scorer names one. field: of messages.
+
+    Raises DataError where no sample could be scored.
+    """
+    folder = storage.resolve(scorer.folder) if scorer.folder else model
+    assert folder is not None, "the graph gives it"
+    how = Rewarding(
+        samples=storage.resolve(samples),
+        out_uri=storage.resolve(out_uri),
+        model=folder,
+        settings=scorer,
+        prompt=config.model.prompt,
+        overrides=config.model.overrides.scoring,
+        train=config.redi.train,
+    )
+    names = [uri.removeprefix(how.samples + "/") for uri in trace_shards(how.samples)]
+    told = reward_samples(names, how, config.resources.trainer)
+    left_out = {name: told[name] for name in sorted(told) if name not in KNOWN}
+    if not told["scored"]:
+        raise DataError(f"{field}: none of {told['in']} samples could be scored: {left_out}")
+    return told, left_out
+
+
+def numerics_of(config: ExperimentConfig) -> dict[str, Any]:
+    """What of a run's settings a reward model computes with, for keys."""
+    return {"overrides": config.model.overrides.scoring, "precision": config.redi.train.precision}
+
+
 class RewardShard:
     """An actor that holds the model."""
 
@@ -128,7 +167,7 @@ class RewardShard:
             return self.values(rows.to_pylist(), counts, drops)
 
         schema = {"last": SCORE, "steps": SPAN_SCORE, "tokens": token_scores(self.fingerprint)}[how.settings.at]
-        write_column(storage.join(how.samples, name), storage.join(how.out_uri, "column", name), schema, READ, values)
+        write_column(storage.join(how.samples, name), storage.join(how.out_uri, COLUMN, name), schema, READ, values)
         if drops.rows:
             dropped = pa.Table.from_pylist(drops.rows, schema=DROPPED)
             parquet.write_table(storage.join(how.out_uri, "dropped", name), dropped)

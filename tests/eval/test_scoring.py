@@ -42,11 +42,12 @@ def rows_of(tmp_path: Path, settings: EvaluateSettings = SETTINGS) -> pa.Table:
     def writer(field: str):
         scorer = getattr(settings, field)
 
-        def write(samples: str, out: str) -> None:
+        def write(samples: str, out: str) -> str:
             told = SCORERS[scorer.name]
             for uri in storage.list_files(samples, ".parquet"):
                 values = told.start(scorer, Asked(PromptSettings()))
                 write_column(uri, storage.join(out, uri.rsplit("/", 1)[-1]), told.schema(scorer), told.reads, values)
+            return out
 
         return write
 

@@ -3,11 +3,13 @@ killed in both and made again. And a judge that writes its labels down, run by v
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -26,6 +28,7 @@ from redi_ray.data.locate.exact import labels_of
 from redi_ray.modeling.scratch import save_scratch_model
 from redi_ray.modeling.tokenizer import load_tokenizer, train_bpe_tokenizer
 from redi_ray.pipeline.runner import Pipeline
+from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import current_manifest
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.step_judgement import steps_prompt
@@ -52,8 +55,19 @@ STEPS = {
     "bare": {**LOCATE, "model": "judge", "locator": BARE},
     "how_well": {"do": "compare", "of": "verified", "column": "judged", "to": "exact", "part": {"above": 0.7}},
 }  # fmt: skip
-CONFIG = small_world("judges", STEPS, concurrent_steps=1)
-GOALS = ("bare", "how_well", "said_well")
+GUIDED = {"model": "judge", "judge": BARE, "keep": 2, "candidates": 2, "step_end": "\n", "max_steps": 6, "max_step_tokens": 12,
+          "form": "equations"}  # fmt: skip
+CONFIG = small_world("judges", STEPS, concurrent_steps=1) | {
+    "evaluate": {
+        "models": ["base"],
+        "num_samples": 2,
+        "ks": [1],
+        "temperature": 1.0,
+        "max_tokens": 40,
+        "guided": GUIDED,
+    }
+}
+GOALS = ("bare", "how_well", "said_well", "eval/base")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +139,31 @@ def test_what_a_judge_says(calm: Path):
     agreeing = {(row["answer"], row["completion"][-1]) for row in rows(calm, "steps/said_well/verified", "verified")
                 if row["verdict"] == "correct"}  # fmt: skip
     assert agreeing <= {("0", "0"), ("1", "1")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_judge_guides_a_search(calm: Path):
+    """It is asked about each step once, about the steps that were drawn last; the words it weighs make the answers' numbers."""
+    folder = Path(current_manifest(str(calm), "eval/base").uri, "guided")
+    steps = sorted(folder.glob("step-*"))
+    assert len(steps) > 2
+    for step in steps:
+        judged = {
+            row["trace_id"]: row["spans"]
+            for table in parquet.read_tables(storage.list_files(str(step / "scored/column"), ".parquet"))
+            for row in table.to_pylist()
+        }
+        candidates = pa.concat_tables(parquet.read_tables(storage.list_files(str(step / "candidates"), ".parquet")))
+        asked = pa.concat_tables(parquet.read_tables(storage.list_files(str(step / "scored/steps"), ".parquet")))
+        assert list(judged) == candidates["trace_id"].to_pylist()
+        assert asked.num_rows == candidates.num_rows
+        for spans in judged.values():
+            assert 0 <= spans[-1]["value"] <= 1
+            assert all(span["value"] is None for span in spans[:-1])
+    told = json.loads((folder.parent / "report.json").read_text())["benchmarks"][0]["guided"]
+    assert told["guide"] == "judge"
+    assert told["best_against_best"] is None
 
 
 def load_config_question() -> Any:

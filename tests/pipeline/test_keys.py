@@ -51,6 +51,7 @@ OTHERS: dict[str, Any] = {
     "resources.ray.env": {"A": "b"}, "resources.engine.concurrency": 2, "resources.engine.label_selector": {"a": "b"},
     "curate.rejected_verdicts": ["wrong", "no_answer"], "problems.max_problems": 7, "redi.trainer": {"num_workers": [1, 2]},
     "verify.invert_labels": True, "curate.chosen.format": {}, "curate.chosen.repetition": {}, "curate.chosen.max_chars": 999,
+    "evaluate.guided": {"judge": {"kind": "step_judge", "model": "a/b"}},
     "evaluate.score": {"name": "length"}, "evaluate.rank_by": {"name": "rule", "pattern": "1"},
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
     "resources.engine.device": "gpu",

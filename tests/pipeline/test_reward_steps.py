@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from redi_ray.cli.preflight import check_sources
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.data.score.reward import look_at_head
 from redi_ray.errors import UserError
@@ -60,6 +61,32 @@ def test_a_reward_model_is_scored_with_and_not_evaluated() -> None:
 def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], said: str) -> None:
     with pytest.raises((GraphError, ConfigError), match=said):
         graph_of(config(**steps))
+
+
+def evaluated(model: str, **steps: Any) -> Any:
+    return parse_config(config(**steps).model_dump(mode="json") | {
+        "evaluate": {"models": ["sft"], "benchmarks": [{"name": "arithmetic"}], "rank_by": {**SCORER, "model": model}}
+    })  # fmt: skip
+
+
+def test_an_evaluation_chooses_by_a_reward_model(tmp_path: Path) -> None:
+    """It is one of its inputs, so that another one makes its scores anew; what is none is refused."""
+    graph = graph_of(evaluated("rm"))
+    assert dict(graph["eval/sft"].inputs) == {"model": "sft", "problems": "problems", "rank_by": "rm"}
+
+    def key(made: Any) -> str | None:
+        return next(s.key for s in states(graph_of(made), Run.of(made)) if s.step.name == "eval/sft")
+
+    other = {**STEPS["rm"], "objective": {"name": "bradley_terry", "margin": 1}}
+    assert len({key(evaluated("rm")), key(evaluated("prm")), key(evaluated("rm", rm=other))}) == 3
+    for name, said in (
+        ("sft", r"eval/sft: `evaluate.rank_by.model: sft` is a language model.*rm, prm"),
+        ("rn", r"eval/sft: `evaluate.rank_by.model: rn` is no step; what would fit: .*rm, prm"),
+    ):
+        with pytest.raises(GraphError, match=said):
+            graph_of(evaluated(name))
+    with pytest.raises(UserError, match=r"evaluate\.rank_by\.model: .* holds no model"):
+        check_sources(evaluated(f"{tmp_path}/nothing"))
 
 
 def test_arms_are_no_reward_models() -> None:

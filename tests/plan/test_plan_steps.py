@@ -180,6 +180,35 @@ def test_what_no_model_writes_asks_for_no_engine():
     assert "what `step_judge` asks of a model has no price here" in told["judged"]
 
 
+SEARCHED = """
+problems: {source: {kind: arithmetic, num_problems: 100, num_test: 50, num_dev: 20}}
+steps:
+  prm:   {do: train, from: sft, on: curated, objective: {name: outcome_bce}}
+  judge: {do: train, from: sft, on: curated, objective: {name: sft}}
+evaluate: {models: [base, sft], num_samples: 4, max_tokens: 1000, rank_by: {name: reward, model: prm}, guided: GUIDED}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+"""
+QUESTION = '{kind: step_judge, analyses: 2, opening: null, question: {question: "==", yes: "1", no: "0"}}'
+
+
+def test_a_guided_search_and_what_guides_it_are_priced(tmp_path: Path):
+    """50 problems, two models; steps of 6 next ones at a time, so that six whole answers are written of each problem."""
+
+    def cost(guided: str) -> dict[str, StageCost]:
+        (tmp_path / "searched.yaml").write_text(SEARCHED.replace("GUIDED", guided))
+        inputs = make_inputs(load_config(str(tmp_path / "searched.yaml")), "H100", [], 100)
+        return {stage.name: stage for stage in planned(inputs, {"steps": 4.0}).stages}
+
+    head = cost("{model: prm, keep: 3, candidates: 2}")
+    sampled = head["evaluate (2 models)"]
+    assert sampled.sequences == head["evaluate: rank_by"].sequences == 2 * 50 * 4
+    assert head["evaluate: guided"].sequences == head["evaluate: guided, steps"].sequences == 2 * 50 * 6 * 4
+    assert head["evaluate: guided"].tokens == pytest.approx(sampled.tokens * 6 / 4)
+    assert all(head[name].gpu_hours > 0 for name in head if name.startswith("evaluate"))
+    judge = cost(f"{{model: judge, keep: 3, candidates: 2, judge: {QUESTION}}}")
+    assert judge["evaluate: guided, steps"].sequences == 2 * head["evaluate: guided, steps"].sequences
+
+
 def test_kept_samples_count_by_what_is_kept(tmp_path: Path):
     """100 problems with 6 samples of the student's own, of which half are right and 60 problems have a right one."""
     path = tmp_path / "kept.yaml"

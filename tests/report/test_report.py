@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_what_scorers_add(run: str) -> None:
     assert control["score"]["difference"] is None
     assert redi["ranked"]["at_k"]["8"]["best"] == redi["pass@k"]["8"]
     assert redi["agreement"]["num_samples"] == 8
+    assert (redi["guided"]["equal_k"], redi["guided"]["best_against_best"]) == (3, None)
     assert not any("score" in row for row in report["arms"] if row["benchmark"] == "arithmetic")
     words = " ".join(page(run).words)
     assert all(
@@ -96,12 +98,17 @@ def test_what_scorers_add(run: str) -> None:
     )
     assert f"{redi['score']['difference']['difference']:+.4f}" in words
     assert "Agreement with scores that were given" in words
+    assert "gsm8k: guided by prm, 4 kept, 2 next steps behind each" in words
+    difference = redi["guided"]["best_against_majority"]["difference"]
+    assert f"majority: {100 * difference:+.1f}" in words
     console = Console(record=True, width=100)
     print_summary(report, console)
     told = console.export_text()
     assert "gsm8k: mean of retrieval" in told
     assert "gsm8k: agreement with scores" in told
     assert "gsm8k: by rule, 8 samples" in told
+    assert "gsm8k: search guided by prm" in told
+    assert re.search(r"3 samples +180\.0 +62\.5 +- +-", told), "without `rank_by` samples are chosen by votes alone"
 
 
 def test_funnel_reconciles(run: str) -> None:

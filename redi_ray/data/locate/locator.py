@@ -70,6 +70,8 @@ class Work:
     """Of nodes that verify."""
     step: str = ""
     """The step's name, for messages."""
+    last_step: bool = False
+    """Whether `step_judge` looks at each sample's last step alone, those before it having been judged already."""
 
 
 Find = Callable[[Mapping[str, Any], Steps], Labelled | Failed]

@@ -54,6 +54,7 @@ from redi_ray.text.step_verdicts import (
     up_to_question,
     words_misfit,
 )
+from redi_ray.text.steps import UNSEEN
 
 ASKED = pa.schema([*PROBLEM, pa.field("trace_id", pa.string(), nullable=False)])
 """The question about a step under the id `<trace_id>@<step>`, twice, and the sample's shard as the source."""
@@ -148,13 +149,18 @@ def ask_shard(name: str, work: Work) -> int:
             if reason_not_to_ask(row, work.settings, STEP_JUDGE) is not None:
                 continue
             texts = steps_of(row, work.settings).texts
-            for at in range(len(texts)):
+            for at in _judged(len(texts), work):
                 question = step_question(judge.question, row["problem"], texts, at, tokenizer.all_special_tokens)
                 key = f"{row['trace_id']}{AT}{at}"
                 asked.append({"problem_id": key, "trace_id": key, "problem": question, "source": name})
     if asked:
         parquet.write_table(storage.join(work.uri, "steps", name), pa.Table.from_pylist(asked, schema=ASKED))
     return len(asked)
+
+
+def _judged(steps: int, work: Work) -> range:
+    """The steps of a sample that are judged."""
+    return range(max(0, steps - 1) if work.last_step else 0, steps)
 
 
 def _analyse(work: Work, bar: Bar, engines: Engines, asked: int) -> dict[str, int]:
@@ -248,14 +254,17 @@ def start(work: Work, name: str) -> Find:
                 why[row["problem_id"]][row["reason"]] += 1
 
     def find(row: Mapping[str, Any], steps: Steps) -> Labelled | Failed:
-        keys = [f"{row['trace_id']}{AT}{at}" for at in range(len(steps.spans))]
+        judged = _judged(len(steps.spans), work)
+        keys = [f"{row['trace_id']}{AT}{at}" for at in judged]
         values = [mean_value(sorted(known[key]), judge) if key in known else None for key in keys]
         labels = labels_below(values, judge.threshold)
         if labels is None:
             at = values.index(None)
             reasons = why.get(keys[at], Counter({JUDGE_FAILED: 1}))
-            return Failed(max(sorted(reasons), key=reasons.__getitem__), f"no verdict on step {at}: {dict(reasons)}")
-        return Labelled(labels, values)
+            told = f"no verdict on step {judged[at]}: {dict(reasons)}"
+            return Failed(max(sorted(reasons), key=reasons.__getitem__), told)
+        before = judged.start
+        return Labelled([*[UNSEEN] * before, *labels], [*[None] * before, *values])
 
     return find
 

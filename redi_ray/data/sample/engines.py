@@ -72,6 +72,7 @@ def sampling_params(row: Mapping[str, Any], sampling: Sampling, ends: Collection
         "skip_special_tokens": False,
         "spaces_between_special_tokens": False,
         "stop_token_ids": sorted(ends),
+        **({"stop": list(sampling.stop), "include_stop_str_in_output": True} if sampling.stop else {}),
         **({"extra_args": {"loops": asdict(sampling.loops)}} if sampling.loops.stop else {}),
     }
 

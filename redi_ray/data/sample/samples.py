@@ -69,6 +69,8 @@ class Sampling:
     """What counts as a loop, and whether it is stopped."""
     tools: ToolSettings | None = None
     """Tools that may be called between turns; null: a trace is one turn."""
+    stop: tuple[str, ...] = ()
+    """Texts at whose first one a completion ends, which it keeps; it is then no whole answer."""
     words: tuple[str, ...] = ()
     """Words that are weighed as the next token, in place of sampling (`redi_ray.data.sample.engine_words`)."""
 

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from redi_ray.cluster.capacity import Demand
 from redi_ray.config.scorers import RewardScorer
-from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.score.score import ScoreCounts, column_counts, score_samples
-from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.scores import against_verdicts
-from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages.remote import remotely
-from redi_ray.stages.rewards import Rewarding, reward_samples
+from redi_ray.stages.rewards import COLUMN, numerics_of, reward_folder
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import asked_of, outside_of
 from redi_ray.store import storage
@@ -24,7 +21,6 @@ from redi_ray.store.manifests import Manifest, Stage
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
-COLUMN = "column"
 VERIFIED = "verified"
 AGAINST = "against_verdicts"
 """A fact of a column of numbers: what `redi_ray.eval.scores.against_verdicts` says."""
@@ -36,13 +32,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
     scorer, model = step.settings, run.config.model
     deciding: dict[str, Any] = {"scorer": scorer} | ({"prompt": model.prompt} if scorer.reads_prompt else {})
     if isinstance(scorer, RewardScorer):
-        outside = content_of_model(scorer.folder) if scorer.folder else None
-        # what the graph calls its model says nothing that its key does not
-        deciding["scorer"] = scorer.model_dump(exclude={"model"})
-        deciding |= {"overrides": model.overrides.scoring, "precision": run.config.redi.train.precision}
-    else:
-        outside = outside_of(scorer)
-    return run.stage(COLUMN, {**deciding, "outside": outside}, inputs)
+        deciding |= numerics_of(run.config)
+    return run.stage(COLUMN, {**deciding, "outside": outside_of(scorer)}, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
@@ -64,23 +55,10 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
 
 def reward(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[ScoreCounts, dict[str, Any]]:
     """The column of a reward model; its counts, and what else is to be said of it."""
-    scorer, of, model = step.settings, inputs["of"], run.config.model
-    how = Rewarding(
-        samples=storage.resolve(of.table(samples_of(of))),
-        out_uri=storage.resolve(stage.uri),
-        model=storage.resolve(scorer.folder) if scorer.folder else inputs[REWARD].facts["export"],
-        settings=scorer,
-        prompt=model.prompt,
-        overrides=model.overrides.scoring,
-        train=run.config.redi.train,
-    )
-    names = [uri.removeprefix(how.samples + "/") for uri in trace_shards(how.samples)]
-    told = reward_samples(names, how, run.config.resources.trainer)
-    known = ("in", "scored", "steps", "wrong", "unseen")
-    left_out = {name: told[name] for name in sorted(told) if name not in known}
-    if not told["scored"]:
-        raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {left_out}")
-    counts = remotely(column_counts, [storage.join(how.out_uri, COLUMN, name) for name in names])
+    scorer, of = step.settings, inputs["of"]
+    asked = inputs[REWARD].facts["export"] if REWARD in inputs else None
+    told, left_out = reward_folder(run.config, scorer, asked, of.table(samples_of(of)), stage.uri, step.name)
+    counts = remotely(column_counts, storage.list_files(storage.join(stage.uri, COLUMN), ".parquet"))
     facts: dict[str, Any] = {"model": scorer.model, "left_out": left_out}
     if scorer.at == "steps":
         facts |= {name: told[name] for name in ("steps", "wrong", "unseen")}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,24 @@ def test_no_question_no_verdict(ray_session, tmp_path: Path, bpe_tokenizer: str)
             {f"failed/{reason}": 1} if reason else {}
         )
         assert labels_in(tmp_path / what) == [None if reason else [R, R, R, R], [R, W, U, U], [W, U, U]]
+
+
+def test_the_last_step_alone(ray_session, tmp_path: Path, bpe_tokenizer: str):
+    """What was judged before is not asked again; what a sample's last step is worth does not depend on it."""
+    samples(tmp_path, [(problem, text.rpartition("</think>")[0]) for problem, text in TEXTS], shards=1)
+    work = replace(work_of(tmp_path, JUDGE, bpe_tokenizer, ask="all"), last_step=True)
+    told = run_judge(work, Silent(), Engines(quiet_on="4-1=3"))["step_judge"]
+    assert (told["steps"], told["analyses"]) == (3, 9)
+    located(work)
+    assert labels_in(tmp_path) == [[U, U, R], [U, U, R], [U, R]]
+    whole = tmp_path / "whole"
+    samples(whole, [(problem, text.rpartition("</think>")[0]) for problem, text in TEXTS], shards=1)
+    every = work_of(whole, JUDGE, bpe_tokenizer, ask="all")
+    run_judge(every, Silent(), Engines(quiet_on="4-1=3"))
+    located(every)
+    last = [values[-1] for values in values_in(whole) if values]
+    assert [values[-1] for values in values_in(tmp_path) if values] == last
+    assert [values[:-1] for values in values_in(tmp_path) if values] == [[None, None], [None, None], [None]]
 
 
 def test_words_are_checked_before_an_engine_is_asked_for(ray_session, tmp_path: Path, bpe_tokenizer: str):

@@ -168,6 +168,9 @@ def test_every_engine_gets_the_same_environment_and_resources():
     row = {"problem_id": "p", "sample_index": 1}
     told = sampling_params(row, Sampling(0.5, 0.9, 8, 3), {7, 2})
     assert (told["skip_special_tokens"], told["spaces_between_special_tokens"]) == (False, False)
+    assert "stop" not in told
+    told = sampling_params(row, Sampling(0.5, 0.9, 8, 3, stop=("\n\n",)), {7, 2})
+    assert (told["stop"], told["include_stop_str_in_output"]) == (["\n\n"], True), "a step keeps what ends it"
 
 
 @pytest.fixture(scope="module")

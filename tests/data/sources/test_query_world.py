@@ -70,8 +70,8 @@ def test_scorers_that_do_not_fit_are_told():
             parse_config(raw | more)
         parse_config(raw | more | {"problems": {"source": {"kind": "queries"}}})
     for field in ("score", "rank_by"):
-        with pytest.raises(ConfigError, match=f"{field}: reward models are asked in steps `score` alone"):
-            parse_config({"name": "x", "evaluate": {field: {"name": "reward", "model": "sft"}}})
+        with pytest.raises(ConfigError, match=f"{field} needs a number for each sample"):
+            parse_config({"name": "x", "evaluate": {field: {"name": "reward", "model": "sft", "at": "steps"}}})
         with pytest.raises(ConfigError, match=f"{field} needs a number for each sample"):
             parse_config({"name": "x", "evaluate": {field: {"name": "rule", "pattern": "a", "spans": True}}})
     with pytest.raises(ConfigError, match="min_words is larger than max_words"):
