@@ -37,7 +37,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
         said = Wording({role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked})
         steps += [Step(SCORES + name, "evaluate", {"model": name, **given, **asked}, wording=said) for name in models]
     graph = Graph(steps)
-    require_asked(graph)
+    require_asked(graph, config.generate)
     return graph
 
 

@@ -42,6 +42,7 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
         deciding |= {"overrides": model.overrides.scoring, "precision": run.config.redi.train.precision}
     else:
         outside = outside_of(scorer)
+        deciding |= {"verify": run.config.verify.first_pass()} if scorer.reads_answers else {}
     return run.stage(COLUMN, {**deciding, "outside": outside}, inputs)
 
 
