@@ -113,7 +113,7 @@ def test_a_rectifying_step_brings_what_it_needs():
         ({"agree": {**STEPS["agree"], "to": "logps"}},
          "agree: `to: logps` is a column of own, which has other samples than some"),
         ({"verifying": {**STEPS["verifying"], "train": {}}},
-         "verifying: the spans of texts are the wrong attempts, .* outside_spans: 1"),
+         "verifying: the spans of texts are the wrong attempts, .*outside_spans: 1"),
         ({"texts": {**STEPS["texts"], "checks": "own_math"}},
          "texts: `checks: own_math` verifies no samples of grouped: make it of a"),
         ({"texts": {**STEPS["texts"], "of": "often"}}, "texts: `checks: said_math` verifies no samples of often"),
