@@ -77,6 +77,13 @@ TRACE = pa.schema(
     ]
 )
 
+SAMPLED_TOKENS = [
+    pa.field("token_ids", pa.list_(pa.int32())),  # what the engine drew, with the token that ended it
+    pa.field("logps", pa.list_(pa.float32())),  # of each the model's own log-prob, before temperature and top-p (nats)
+]
+SAMPLED_TRACE = pa.schema([*TRACE, *SAMPLED_TOKENS])
+"""TRACE as `generate.logprobs` has it written. Verification leaves those columns where they are."""
+
 VERIFIED_TRACE = pa.schema(
     [
         *TRACE,

@@ -23,6 +23,7 @@ from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
+from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.modeling.limits import Bound
 
@@ -43,6 +44,8 @@ def preflight(config: ExperimentConfig) -> None:
         prompt = config.generate.prompt or config.model.prompt
         engine = config.generate.engine or config.resources.engine
         check_model("generate.model", config.generate.model, prompt, engine.trusts_code)
+        if config.generate.logprobs and isinstance(config.model.init, PretrainedModel):
+            _check_sampler(config.generate.model, config.model.init.path, engine.trusts_code)
     if problems := model_problems(config):
         raise ModelError("\n".join(["the model and this config do not fit:", *problems]))
     if isinstance(config.generate, EndpointTraces):
@@ -55,6 +58,18 @@ def preflight(config: ExperimentConfig) -> None:
             endpoint_key(f"{field}.endpoint", judge.endpoint)
     _check_judges_of_steps(config)
     _check_benchmarks(config)
+
+
+def _check_sampler(sampler: str, student: str, trusted: bool) -> None:
+    """Raise ModelError where a model whose log-probs are kept has other tokens than the one that is trained."""
+    from redi_ray.modeling.tokenizer import ModelError, load_tokenizer, tokenizer_fingerprints
+
+    prints = [tokenizer_fingerprints(load_tokenizer(model, trusted))["tokenizer"] for model in (sampler, student)]
+    if len(set(prints)) > 1:
+        raise ModelError(
+            f"generate.logprobs: {sampler} has another tokenizer than model.init.path {student}, so that its log-probs are "
+            f"of other tokens than are trained. Leave it out, and {WAY_OUT}"
+        )
 
 
 def _check_judges_of_steps(config: ExperimentConfig) -> None:

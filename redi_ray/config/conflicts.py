@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import ArithmeticSource, BuiltInSource, QuerySource, SampledTraces, ToolArithmeticSource
+from redi_ray.config.data import (
+    ArithmeticSource,
+    BuiltInSource,
+    QuerySource,
+    SampledTraces,
+    ToolArithmeticSource,
+    VllmTraces,
+)
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.scorers import RetrievalScorer
-from redi_ray.config.student import ArithmeticModel
+from redi_ray.config.step_sections import sections_of
+from redi_ray.config.stored_logps import RAW
+from redi_ray.config.student import ArithmeticModel, PretrainedModel
 
 if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig
@@ -42,7 +51,8 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     known = config.evaluate.benchmarks or config.problems.dev.share
     if contamination is not None and not contamination.files and not known:
         found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
-    return [*found, *scorer_conflicts(config), *split_conflicts(config), *judge_conflicts(config)]
+    found += [*scorer_conflicts(config), *split_conflicts(config), *judge_conflicts(config)]
+    return [*found, *logprob_conflicts(config)]
 
 
 def scorer_conflicts(config: ExperimentConfig) -> list[str]:
@@ -57,6 +67,23 @@ def scorer_conflicts(config: ExperimentConfig) -> list[str]:
         and not scorer.corpus
         and not isinstance(config.problems.source, QuerySource)
     ]
+
+
+def logprob_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of log-probs that engines keep, and that must be of what is trained."""
+    drawn = {"generate": config.generate, **{f"steps.{name}": section for name, _, section in sections_of(config)}}
+    kept = {field: one for field, one in drawn.items() if isinstance(one, VllmTraces) and one.logprobs}
+    found = [
+        f"{field}.logprobs: engine_kwargs.logprobs_mode must be {RAW}, the default, or they are not the model's own"
+        for field, one in kept.items()
+        if (one.engine or config.resources.engine).engine_kwargs.get("logprobs_mode", RAW) != RAW
+    ]
+    if "generate" in kept and not config.teacher_is_base and not isinstance(config.model.init, PretrainedModel):
+        found.append(
+            f"generate.logprobs: {config.generate.model} has another tokenizer than the model of model.init, which learns its "
+            "own. Leave it out; objectives that read the sampler's log-probs need a sampler with the trained model's tokenizer"
+        )
+    return found
 
 
 def split_conflicts(config: ExperimentConfig) -> list[str]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.section import Strict
+from redi_ray.config.stored_logps import logprobs_fault
 from redi_ray.config.tools import ToolSettings
-
-
-class Strict(BaseModel):
-    """A section of the YAML: immutable, unknown keys are errors, each field is described by its docstring."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Columns(Strict):
@@ -238,6 +234,7 @@ class SampledTraces(Strict):
     """Sampling in rounds: every problem without a correct trace is sampled again, up to a cap."""
 
     HOW: ClassVar[frozenset[str]] = frozenset({"shard_rows", "engine"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"logprobs"})
     """See `redi_ray.config.identity`; the engine in force, which may be the run's own, is asked beside."""
 
     samples_per_round: int = Field(4, ge=1)
@@ -258,8 +255,18 @@ class SampledTraces(Strict):
     """The teacher's prompt, if it differs from `model.prompt`. The prefix must be the same."""
     tools: ToolSettings | None = None
     """Tools that the model may call between turns of its own, and the sandbox in which they run. Null: a trace is one turn."""
+    logprobs: bool = False
+    """Keep of each sampled token the log-prob that the engine has of it: the model's own, before temperature and top-p. A step
+    `logps` without a model makes a column of them."""
     shard_rows: int = Field(256, ge=1)
     """Traces per output file, which is also what a crash can cost."""
+
+    @model_validator(mode="after")
+    def _are_of_what_is_trained(self) -> SampledTraces:
+        told = {"tools": self.tools is not None, "prompt": self.prompt is not None}
+        if self.logprobs and (fault := logprobs_fault(**told, endpoint=isinstance(self, EndpointTraces))) is not None:
+            raise ValueError(fault)
+        return self
 
 
 class VllmTraces(SampledTraces):

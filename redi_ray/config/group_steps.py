@@ -23,7 +23,7 @@ class ScoreStep(Strict):
     of: str
     """Traces, with verdicts or without."""
     scorer: Scorer
-    """Which one: `length`, `rule`, `imported`, `retrieval` or `reward`, and its settings."""
+    """Which one: `length`, `rule`, `imported`, `retrieval`, `reward` or `self_verification`, and its settings."""
 
     @property
     def grain(self) -> Grain:
@@ -78,7 +78,9 @@ class Repeats(Strict):
 class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"repeats", "token_columns", "span_baseline", "labels", "margin"})
+    LATER: ClassVar[frozenset[str]] = frozenset(
+        {"repeats", "token_columns", "span_baseline", "span_factors", "labels", "margin"}
+    )
     """See `redi_ray.config.identity`."""
 
     rewards: dict[Judged, float] = {"correct": 1.0, "wrong": 0.0}
@@ -94,6 +96,10 @@ class GroupSettings(Strict):
     span_baseline: int | None = Field(None, ge=1)
     """From each span's value the mean is taken of the spans at the same place in samples of problems that are solved as often, if
     there are so many of them at the least (S2R's process rewards: 10); null takes nothing."""
+    span_factors: dict[str, float] = {}
+    """Label of a span -> what its value is multiplied by, behind the baseline; samples without spans are then left out. S2R
+    doubles the rewards of attempts that change what is right, and of verifications of right ones (the labels of the scorer
+    `self_verification`)."""
     weights: TokenWeights | None = None
     """What each token of a member weighs; null weighs them alike."""
     token_columns: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TokenColumn] = {}
@@ -145,8 +151,8 @@ class GroupSettings(Strict):
             raise ValueError("there is no reward: name verdicts in `rewards`, or columns in `scores`")
         if self.labels is not None and (self.spans is None or not self.labels):
             raise ValueError("labels: give some of those of the column that `spans` names their values")
-        if self.span_baseline is not None and self.spans is None:
-            raise ValueError("span_baseline is taken from the values of spans: name their column in `spans`")
+        if (self.span_baseline is not None or self.span_factors) and self.spans is None:
+            raise ValueError("span_baseline and span_factors change the values of spans: name their column in `spans`")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
         if self.margin is not None and (self.least != 2 or self.repeats):
@@ -159,7 +165,8 @@ class GroupSettings(Strict):
         if borders != sorted(set(borders)):
             raise ValueError(f"repeats: the values of `below` must rise, got {borders}")
         labels = [(name, value) for name, value in (self.labels or {}).items() if not isinstance(value, str)]
-        numbers = [*self.rewards.items(), *self.scores.items(), *labels, ("threshold", self.threshold)]
+        factors = self.span_factors.items()
+        numbers = [*self.rewards.items(), *self.scores.items(), *labels, *factors, ("threshold", self.threshold)]
         if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
             raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self

@@ -36,9 +36,18 @@ class SftObjective:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"kl_vocabulary"})
+    """See `redi_ray.config.identity`."""
+
     name: Literal["sft"] = "sft"
     normalization: Literal["token_mean", "sequence_mean"] = "token_mean"
     """`token_mean` divides by all scored tokens of the global batch, `sequence_mean` each sequence by its own length."""
+    kl_vocabulary: float = 0.0
+    """Weight of KL(policy || the model that training starts from) over the whole vocabulary, the mean over scored tokens, as
+    in S2R's first stage (.1). That model, whole and frozen, is held beside the policy on every rank. 0: none."""
+
+    def __post_init__(self) -> None:
+        require(self.kl_vocabulary >= 0, f"kl_vocabulary must be >= 0, got {self.kl_vocabulary}")
 
 
 @dataclass(frozen=True, kw_only=True)

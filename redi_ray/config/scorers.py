@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from redi_ray.config.curation import TraceFormat
 from redi_ray.config.data import Strict
+from redi_ray.config.self_verification import SelfVerification
 
 Grain = Literal["row", "span", "token"]
 Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
@@ -31,6 +32,11 @@ class ScorerSettings(Strict):
     @property
     def reads_prompt(self) -> bool:
         """Whether `model.prompt` decides what it says."""
+        return False
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether answers are read and compared, as `verify` says."""
         return False
 
     @property
@@ -183,6 +189,30 @@ class RewardScorer(ScorerSettings):
         return self
 
 
+class SelfVerificationScorer(ScorerSettings):
+    """The attempts and verifications of samples that verify themselves, a span each: +1 for a right attempt and a verification
+    that says the truth about the attempt before it, else -1. Labels are `R+`, `R-`, `V+`, `V-`, with ` changed` behind them
+    where an attempt is right and the one before was not, or the other way round, and ` of right` behind verifications of
+    right attempts.
+
+    As S2R has it: a sample whose parts do not take turns, or that has more than ten, has none; one with a right attempt ends
+    behind the verification of the first that is confirmed, else of the last right one.
+    """
+
+    name: Literal["self_verification"]
+    form: SelfVerification = SelfVerification()
+    """What stands between the parts."""
+
+    @property
+    def grain(self) -> Grain:
+        return "span"
+
+    @property
+    def reads_answers(self) -> bool:
+        return True
+
+
 Scorer = Annotated[
-    LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer | RewardScorer, Field(discriminator="name")
+    LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer | RewardScorer | SelfVerificationScorer,
+    Field(discriminator="name"),
 ]

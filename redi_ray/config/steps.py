@@ -20,8 +20,9 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
-from redi_ray.config.token_steps import ContrastStep, CriticalSettings, LogpsStep, RectifySettings
+from redi_ray.config.token_steps import CheckStep, ContrastStep, CriticalSettings, LogpsStep, RectifySettings
 
 BY_COLUMN = "scores"
 """What the kind `select` calls its column."""
@@ -284,10 +285,13 @@ AnyStep = Annotated[
     | ScoreStep
     | LocateStep
     | GroupsStep
+    | ExamineStep
+    | SelfVerifyStep
     | RectifyStep
     | CriticalStep
     | ContrastStep
     | LogpsStep
+    | CheckStep
     | AskStep
     | StateStep
     | CompareStep,

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from redi_ray.modeling.fused_softmax import kernels, shaped
 from redi_ray.modeling.products import by_float32, by_onednn, matmul
+from redi_ray.modeling.pull import Pull
 
 BLOCK_BYTES = 4 << 20
 """Logits that are worked on at a time on a CPU: what its cores keep in their caches."""
@@ -207,6 +208,7 @@ class _WeightedLogps(torch.autograd.Function):
         grad_weight: Tensor | None,
         bias: Tensor | None,
         local: Local | None,
+        pull: Pull | None,
     ) -> tuple[Tensor, Tensor]:
         buffer = _Logits(hidden, weight, bias, head)
         logps = hidden.new_empty(len(targets), dtype=buffer.wide)
@@ -221,9 +223,14 @@ class _WeightedLogps(torch.autograd.Function):
             for rows, logits in buffer.blocks(hidden[part]):
                 c, out = coefficients[part][rows], buffer.place(rows, logits)
                 whole = slice(start + rows.start, start + rows.stop)
+                pulled = None if pull is None else pull.gradient(logits, whole, head.scale, head.softcap)
                 logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole, out)
                 if grad_bias is not None:
                     grad_bias.add_((out if logits.is_cuda else logits).sum(0, dtype=grad_bias.dtype))
+                if pulled is not None:
+                    out.add_(pulled)
+                    if grad_bias is not None:
+                        grad_bias.add_(pulled.sum(0, dtype=grad_bias.dtype))
             buffer.backward(hidden[part], grad_hidden[part], grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight if not ctx.in_place else None, grad_bias)
         ctx.mark_non_differentiable(logps)
@@ -235,12 +242,12 @@ class _WeightedLogps(torch.autograd.Function):
         scale = grad_outputs[0]
         if ctx.in_place:
             assert float(scale) == 1.0, f"the weight's gradient is already taken; the loss cannot be scaled by {scale}"
-            return grad_hidden, None, None, None, None, None, grad_bias, None
+            return grad_hidden, None, None, None, None, None, grad_bias, None, None
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(scale)
         if grad_bias is not None:
             grad_bias = grad_bias.mul_(scale)
-        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias, None
+        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias, None, None
 
 
 def weighted_logps(
@@ -253,6 +260,7 @@ def weighted_logps(
     grad_weight: Tensor | None = None,
     bias: Tensor | None = None,
     local: Local | None = None,
+    pull: Pull | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of log-probs, ready for one `backward()`, and the log-probs themselves.
 
@@ -266,8 +274,10 @@ def weighted_logps(
             autograd (which would hold a second buffer of that size). The loss must then not be scaled.
         bias: `[V]` the head's, or None.
         local: derivatives of a sum of terms that read one log-prob each; called once for every row, some at a time.
+        pull: a divergence from another model over the whole vocabulary, whose gradient is added.
 
     Returns: `sum_n coefficients[n] logps[n]` (a scalar with gradient, that of the local terms in it) and `logps[N]`
-    (without). The local terms themselves are not in the scalar's value: whoever has them takes them of `logps`.
+    (without). The local terms themselves are not in the scalar's value: whoever has them takes them of `logps`; those of
+    `pull` are left there.
     """
-    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias, local)
+    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias, local, pull)

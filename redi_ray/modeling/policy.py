@@ -25,6 +25,7 @@ from redi_ray.modeling.exact import Way, check_exact, reset_positions, way_of
 from redi_ray.modeling.logps import HeadShape, Local, per_token_logps, weighted_logps
 from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.products import use_fast_products
+from redi_ray.modeling.pull import Pull
 
 Coefficients = Tensor | Callable[[Tensor], Tensor]
 
@@ -125,6 +126,7 @@ class Policy(nn.Module):
         coefficients: Coefficients | None = None,
         chunk_tokens: int = 512,
         local: Local | None = None,
+        pull: Pull | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probs of a pack's scored tokens, and their weighted sum.
 
@@ -138,6 +140,7 @@ class Policy(nn.Module):
                 coefficients depend on the scores; or None to score only.
             chunk_tokens: rows whose logits are held at a time.
             local: derivatives of terms of single log-probs, added to the coefficients (`weighted_logps`).
+            pull: a divergence from another model, whose gradient is added (the same).
 
         Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient, with that of `local`.
         """
@@ -151,7 +154,16 @@ class Policy(nn.Module):
         if callable(coefficients):
             coefficients = coefficients(per_token_logps(hidden, weight, targets, head, bias))
         buffer = self._grad_buffer(weight)
-        return weighted_logps(hidden, weight, targets, coefficients, head, grad_weight=buffer, bias=bias, local=local)
+        more: Any = {"grad_weight": buffer, "bias": bias, "local": local, "pull": pull}
+        return weighted_logps(hidden, weight, targets, coefficients, head, **more)
+
+    @torch.no_grad()
+    def pull(
+        self, input_ids: Tensor, position_ids: Tensor, layout: PackLayout, rows: Tensor, coefficients: Tensor
+    ) -> Pull:
+        """Towards this model: what it says of a pack's scored rows `[N]`. coefficients: `[N]` d loss / d KL of each."""
+        hidden, weight = self.hidden_states(input_ids, position_ids, layout)[rows], self.head_weight
+        return Pull(hidden.to(weight.dtype), weight, self.head_bias, coefficients, self.head_scale, self.head_softcap)
 
     def _grad_buffer(self, weight: Tensor) -> Tensor | None:
         """The head weight's `.grad` to add to directly, where autograd need not see that gradient."""

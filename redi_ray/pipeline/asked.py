@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from redi_ray.config.data import Generate, VllmTraces
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.eval.scoring import RANK, SCORE
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.stages.guided import GUIDE
 
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts"
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
-def require_asked(graph: Graph) -> None:
-    """Raise GraphError for groups with columns of other samples or of another sampler, and for trainings that ask for what their
-    data never have."""
+def require_asked(graph: Graph, generate: Generate) -> None:
+    """Raise GraphError for groups with columns of other samples or of another sampler, for log-probs that nobody has stored, and
+    for trainings that ask for what their data never have. generate: the config's section."""
     found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
+    found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
+    found += [line for step in graph for line in _other_checks(graph, step)]
     found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
@@ -43,7 +47,7 @@ def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
         beside = (
             role.startswith((BY, TOKENS))
             or role in (WEIGHTS, AT, BY_COLUMN)
-            or (step.kind, role) in (("critical", "column"), ("compare", "column"), ("compare", "to"))
+            or (step.kind in ("critical", "compare", "check") and role in ("column", "to"))
         )
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)
@@ -84,11 +88,41 @@ def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
     samples = column
     while "of" in samples.inputs:
         samples = graph[samples.inputs["of"]]
-    sampler = samples.inputs.get("model")
-    if sampler is not None and column.inputs["model"] != sampler:
+    sampler, scored = samples.inputs.get("model"), column.inputs.get("model")
+    if sampler is not None and scored is not None and scored != sampler:
         yield (
-            f"{step.name}: `token_columns.{SAMPLER}: {column.name}` has the log-probs of {column.inputs['model']}, and the "
+            f"{step.name}: `token_columns.{SAMPLER}: {column.name}` has the log-probs of {scored}, and the "
             f"samples are those of {sampler}: take a column of that model"
+        )
+
+
+def _nothing_stored(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
+    """Log-probs that are to be those of an engine which has kept none."""
+    if STORED not in step.inputs:
+        return
+    source = graph[step.inputs[STORED]]
+    drawn = source.sections.get("generate", generate) if source.kind == "sample" else None
+    if not getattr(drawn, "logprobs", False):
+        field = f"steps.{source.name}.logprobs" if source.own else "generate.logprobs"
+        mend = f"set `{field}: true`, or name" if isinstance(drawn, VllmTraces) else "name"
+        yield (
+            f"{step.name}: no log-probs were stored of {source.name}, and without a model none are computed: {mend} in `model` "
+            "the model that sampled them"
+        )
+
+
+def _other_checks(graph: Graph, step: Step) -> Iterator[str]:
+    """Verifications that are not of the samples that they are to stand behind."""
+    if step.kind != "self_verify" or "checks" not in step.inputs:
+        return
+    source = graph[step.inputs["checks"]]
+    while "of" in source.inputs and source.kind != "examine":
+        source = graph[source.inputs["of"]]
+    asked = graph[source.inputs["problems"]] if "problems" in source.inputs else source
+    if asked.kind != "examine" or asked.inputs["of"] != step.inputs["of"]:
+        yield (
+            f"{step.name}: `checks: {step.inputs['checks']}` verifies no samples of {step.inputs['of']}: make it of a step "
+            f"`{{do: examine, of: {step.inputs['of']}}}`, sampled from and verified"
         )
 
 
@@ -116,6 +150,11 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
         yield (
             f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of a step "
             f"`logps` in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
+        )
+    if source.kind == "self_verify" and settings.outside_spans == 0:
+        yield (
+            f"{step.name}: the spans of {source.name} are the wrong attempts, which weigh nothing; all else is to be learnt: set "
+            "`train: {outside_spans: 1}`"
         )
     if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
         yield (

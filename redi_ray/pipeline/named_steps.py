@@ -16,6 +16,7 @@ from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, TAKEN
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.rollout_objectives import Rehearsal
+from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
@@ -31,15 +32,17 @@ from redi_ray.config.steps import (
     TrainStep,
     VerifyStep,
 )
-from redi_ray.config.token_steps import ContrastStep, LogpsStep
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
 from redi_ray.pipeline.asked import REWARD
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
     asking_about,
     check_weights,
+    checking_tokens,
     grouping,
     judging_tokens,
     locating,
@@ -47,6 +50,7 @@ from redi_ray.pipeline.sample_steps import (
     scoring_tokens,
     selecting,
     stating,
+    stored_logps,
 )
 from redi_ray.stages.groups import Learnt
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
@@ -60,13 +64,23 @@ def _curation(config: ExperimentConfig, traces: str) -> dict[str, str]:
 
 def _problems_of(config: ExperimentConfig, name: str) -> str:
     """The problems, in this round, whose traces these are, with verdicts or without: the config's, or those that a step makes."""
-    step, number = config.steps.get(written(name)), round_of(name)[1]
-    if not isinstance(step, VerifyStep | SelectStep | SampleStep | StateStep):
-        return "problems"
-    of = step.of if isinstance(step, VerifyStep | SelectStep) else step.problems
-    repeated = config.repeat is not None and of in config.repeat.steps
-    of = f"{of}{ROUND}{number}" if repeated and number else last_round(config, of)
-    return _problems_of(config, of) if isinstance(step, VerifyStep | SelectStep) else of
+    traces = _traces_of(config, name)
+    step = config.steps.get(written(traces))
+    return _in_this_round(config, traces, step.problems) if isinstance(step, SampleStep | StateStep) else "problems"
+
+
+def _traces_of(config: ExperimentConfig, name: str) -> str:
+    """The step that has made these traces, in this round, before they had verdicts or were selected."""
+    step = config.steps.get(written(name))
+    if isinstance(step, VerifyStep | SelectStep):
+        return _traces_of(config, _in_this_round(config, name, step.of))
+    return "traces" if name == "verified" else name
+
+
+def _in_this_round(config: ExperimentConfig, name: str, of: str) -> str:
+    """What a step of this name means by another one's name."""
+    repeated, number = config.repeat is not None and of in config.repeat.steps, round_of(name)[1]
+    return f"{of}{ROUND}{number}" if repeated and number else last_round(config, of)
 
 
 def named_steps(config: ExperimentConfig) -> Iterator[Step]:
@@ -133,12 +147,15 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     LogpsStep: lambda step: {"of": step.of, "model": step.model},
+    CheckStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     GroupsStep: lambda step: {
         "of": step.of,
         **{BY + name: name for name in step.columns},
         **_weights(step),
         **{TOKENS + name: column.column for name, column in step.token_columns.items()},
     },
+    ExamineStep: lambda step: {"of": step.of},
+    SelfVerifyStep: lambda step: {"of": step.of, "checks": step.checks},
     RectifyStep: lambda step: {"of": step.of, "at": step.at, "model": step.model},
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     AskStep: lambda step: {"of": step.of, "at": step.at},
@@ -196,12 +213,26 @@ def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: I
     yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True, wording=said)
 
 
+def _examining(config: ExperimentConfig, name: str, settings: ExamineStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "examine", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+
+
+def _self_verifying(config: ExperimentConfig, name: str, settings: SelfVerifyStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "self_verify", inputs, settings=settings.settings, own=True)
+
+
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
     sections = {"curate": _section(config, name, settings)}
     check_weights(config, name, settings.weights)
     yield Step(
         name, "pairs", inputs | _curation(config, inputs["of"]), sections, settings.weights, own=True, wording=WEIGHED
     )
+
+
+def _logps(config: ExperimentConfig, name: str, settings: LogpsStep, inputs: Inputs) -> Iterator[Step]:
+    if settings.model is not None:
+        return scoring_tokens(config, name, settings, inputs)
+    return stored_logps(config, name, settings, {**inputs, STORED: _traces_of(config, inputs["of"])})
 
 
 def _judging(config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Inputs) -> Iterator[Step]:
@@ -254,8 +285,11 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     ScoreStep: _scoring,
     LocateStep: locating,
     ContrastStep: scoring_tokens,
-    LogpsStep: scoring_tokens,
+    LogpsStep: _logps,
+    CheckStep: checking_tokens,
     GroupsStep: grouping,
+    ExamineStep: _examining,
+    SelfVerifyStep: _self_verifying,
     RectifyStep: _rectifying,
     CriticalStep: _judging,
     AskStep: asking_about,

@@ -13,9 +13,10 @@ from redi_ray.config.names import BASE
 from redi_ray.config.scorers import Grain
 from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
 from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
-from redi_ray.config.token_steps import ContrastStep, LogpsStep
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import written
 from redi_ray.text.steps import LABELS
 
@@ -65,6 +66,22 @@ def scoring_tokens(
 ) -> Iterator[Step]:
     """A step in which models say something of each token."""
     yield Step(name, settings.do, {**inputs, "base": BASE}, settings=settings.settings, own=True)
+
+
+def stored_logps(config: ExperimentConfig, name: str, settings: LogpsStep, inputs: Mapping[str, str]) -> Iterator[Step]:
+    """A step that takes what the engine has stored. Whether it has is asked of the whole graph (`redi_ray.pipeline.asked`)."""
+    yield Step(
+        name, "logps", {**inputs, "base": BASE}, settings=settings.settings, own=True, wording=Wording({STORED: "of"})
+    )
+
+
+def checking_tokens(
+    config: ExperimentConfig, name: str, settings: CheckStep, inputs: Mapping[str, str]
+) -> Iterator[Step]:
+    """A step that holds two columns of tokens against each other. Raises GraphError for columns at another grain."""
+    for word in ("column", "to"):
+        _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "token")
+    yield Step(name, "check", inputs, settings=settings.settings, own=True)
 
 
 def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: Mapping[str, str]) -> Iterator[Step]:

@@ -50,7 +50,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
         taken = {**given, **asked}
         steps += [Step(SCORES + name, "evaluate", {"model": name, **taken}, wording=Wording(words)) for name in models]
     graph = Graph(steps)
-    require_asked(graph)
+    require_asked(graph, config.generate)
     return graph
 
 

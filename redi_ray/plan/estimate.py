@@ -14,6 +14,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
+from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
@@ -68,6 +69,11 @@ class _Estimate:
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
             "compare": lambda step: self._beside(step, "two columns of steps"),
             "logps": self._logps,
+            "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
+            "self_verify": lambda step: self._beside(
+                step, "one text a problem, of several attempts; its trainings are priced as if of one"
+            ),
+            "check": lambda step: self._beside(step, "two columns of tokens"),
             "groups": self._groups,
             "starts": lambda step: self._beside(step, "where wrong traces go wrong: all of them, at the most"),
             "token_starts": lambda step: self._beside(
@@ -200,7 +206,10 @@ class _Estimate:
         yield contrast_cost(self.inputs, self._work(step), step)
 
     def _logps(self, step: Step) -> Lines:
-        yield logps_cost(self.inputs, self._work(step), step)
+        if STORED in step.inputs:
+            yield from self._beside(step, "the engine's own numbers, stored as it sampled")
+        else:
+            yield logps_cost(self.inputs, self._work(step), step)
 
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")

@@ -39,12 +39,21 @@ class Setup:
     head_chunk_tokens: int
     lora: LoraSettings | None = None
     keep_gathered: bool = False
+    anchored: bool = False
+    """Whether a frozen model of the same shape is held beside the policy, whole on every rank (`kl_vocabulary`)."""
 
     @classmethod
-    def of(cls, shape: ModelShape, settings: TrainSettings, use_gpu: bool, lora: LoraSettings | None) -> Setup:
+    def of(
+        cls,
+        shape: ModelShape,
+        settings: TrainSettings,
+        use_gpu: bool,
+        lora: LoraSettings | None,
+        anchored: bool = False,
+    ) -> Setup:
         bf16 = settings.precision == "bf16" or (settings.precision == "auto" and use_gpu)
         chunk, kept = settings.head_chunk_tokens, settings.keep_gathered
-        return cls(shape, bf16, settings.gradient_checkpointing, chunk, lora, kept)
+        return cls(shape, bf16, settings.gradient_checkpointing, chunk, lora, kept, anchored)
 
     @property
     def value_bytes(self) -> int:
@@ -122,9 +131,11 @@ def rank_memory(setup: Setup, tokens: int, ranks: int) -> RankMemory:
     head += 2.0 * b * shape.hidden_size * tokens
     if sharded and not frozen:
         head += (4.0 + b) * weight  # summed in float32, then cast to what travels through autograd
+    if setup.anchored:  # both models' logits of a chunk in float32, and what is made of them
+        head += 4 * 4.0 * min(setup.head_chunk_tokens, tokens) * shape.vocab_size
     largest = max(weight, *(inputs * outputs for inputs, outputs in shape.linears.values()))
     return RankMemory(
-        weights=4.0 * setup.stored / ranks,
+        weights=4.0 * setup.stored / ranks + (b * shape.parameters if setup.anchored else 0.0),
         gradients=4.0 * setup.trained / ranks,
         optimizer=8.0 * setup.trained / ranks,
         gathered=gathered,

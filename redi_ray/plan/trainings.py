@@ -45,7 +45,8 @@ class PlannedTraining:
 
     def setup(self, shape: ModelShape) -> Setup:
         """What decides its ranks' memory."""
-        return Setup.of(shape, self.settings, self.recipe.trainer.use_gpu, self.overrides.lora)
+        anchored = getattr(self.recipe.objective, "kl_vocabulary", 0) > 0
+        return Setup.of(shape, self.settings, self.recipe.trainer.use_gpu, self.overrides.lora, anchored)
 
 
 def training_of(config: ExperimentConfig, step: Step) -> PlannedTraining | None:

@@ -87,5 +87,6 @@ def asked_of(run: Run, inputs: Mapping[str, Manifest], work: str) -> Asked:
         tokenizer=base.facts["export"] if base is not None else None,
         trust_remote_code=run.config.model.overrides.trust_remote_code,
         work=work,
+        verify=run.config.verify.first_pass(),
         source=run.config.problems.source,
     )

@@ -66,16 +66,18 @@ def train(
     checkpoints: Checkpointer | None = None,
     monitors: Monitors | None = None,
     hooks: Hooks | None = None,
+    anchor: Policy | None = None,
 ) -> TrainResult:
     """Train in place, from the newest of `checkpoints` if there is one. A collective call: all ranks make it alike.
 
-    `policy` is on its device and sharded (`shard_policy`) before. Raises ValueError where settings and data do not fit, and
-    TrackerError where a tracker does not start.
+    `policy` is on its device and sharded (`shard_policy`) before; `anchor` is a frozen one, see `forward_backward`. Raises
+    ValueError where settings and data do not fit, and TrackerError where a tracker does not start.
     """
     who = distributed or Distributed()
     hooks = hooks or Hooks()
     how = partial(_Run, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks, rehearsed=rehearsed)
     run = together(partial(how, policy, store, objective))
+    run.anchor = anchor
     monitors = monitors or Monitors()
     run.resume()
     try:
@@ -120,6 +122,7 @@ class _Run:
         if settings.export == "best" and (checkpoints is None or checkpoints.keep_best != settings.keep_best):
             raise ValueError("export = best needs checkpoints that keep it")
         self.policy, self.store, self.objective, self.settings = policy, store, objective, settings
+        self.anchor: Policy | None = None
         self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
         self.plan = plan_batches(store, settings, who.world_size, objective)
         self.rehearsed = rehearsed
@@ -164,6 +167,7 @@ class _Run:
             rank=who.rank,
             world_size=who.world_size,
             device=who.device,
+            anchor=self.anchor,
         )
         result = gradient(store=self.store, plan=self.plan[step], objective=self.objective)
         if (its := self.rehearsed) is not None and self.rehearsal_plan is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from redi_ray.modeling.attention import PackLayout, pack_layout
 from redi_ray.modeling.logps import Local
 from redi_ray.modeling.policy import Coefficients, Policy
+from redi_ray.modeling.pull import Pull
 from redi_ray.train.batches import Pack
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.tails import Tails
@@ -130,8 +131,10 @@ def run_pack(
     coefficients: Coefficients | None,
     chunk_tokens: int,
     local: Local | None = None,
+    pull: Pull | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`Policy.forward` on a pack."""
+    more = {} if pull is None else {"pull": pull}  # which a reward model has no place for
     return policy(
         tensors.input_ids,
         tensors.position_ids,
@@ -141,4 +144,5 @@ def run_pack(
         coefficients=coefficients,
         chunk_tokens=chunk_tokens,
         local=local,
+        **more,
     )

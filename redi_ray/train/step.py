@@ -5,6 +5,7 @@
     otherwise, many packs   a scoring pass over all packs without gradient, then one fused pass per pack
     mismatched baseline     before all that, a scoring pass over the mismatched sequences' packs
     pointwise part          its derivatives are taken inside the fused pass: no further one
+    KL over the vocabulary  a forward pass of the frozen model before the fused pass of each pack
 
 Normalisation happens once, in the objective, over the global batch; ranks merely contribute terms of one sum. FSDP2
 averages gradients over ranks, so coefficients are multiplied by the number of ranks.
@@ -26,6 +27,7 @@ from torch import Tensor
 from redi_ray.config.objectives import Objective
 from redi_ray.config.training import TrainSettings
 from redi_ray.modeling.policy import Coefficients, Policy
+from redi_ray.modeling.pull import Pull
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import StepPlan
 from redi_ray.train.bound import BoundObjective, batch_units, columns_of, mismatched_scores
@@ -78,10 +80,12 @@ def forward_backward(
     rank: int = 0,
     world_size: int = 1,
     device: torch.device | str = "cpu",
+    anchor: Policy | None = None,
 ) -> StepResult:
     """Gradient of the global loss, added to `.grad` of the (sharded) parameters, and what was measured on the way.
 
     A collective call: every rank passes its own `rank` and the same of everything else. `progress` is step / total steps.
+    anchor: the frozen model that an objective with a KL over the vocabulary (`kl_weight`) is pulled towards, whole on every rank.
     """
     device = torch.device(device)
     units, spec = batch_units(store, plan.sequences), OBJECTIVES[objective.name]
@@ -114,6 +118,8 @@ def forward_backward(
         coefficients = bound.coefficients(score(packs))
 
     sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
+    pulled, weight = torch.zeros((), dtype=torch.float64, device=device), kl_weight(objective)
+    assert (weight > 0) <= (anchor is not None), "a KL over the vocabulary needs the model that it is taken from"
     for number, tensors in enumerate(packs):
         begin_pack(policy, last=number == len(packs) - 1)
         weights: Coefficients = (
@@ -121,14 +127,37 @@ def forward_backward(
             if coefficients is None
             else per_token(tensors, coefficients)
         )
+        pull = None
+        if weight and anchor is not None:
+            pull = pull_of(anchor, tensors, weight * world_size / bound.num_tokens)
         with masks(number):
-            total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size))
+            total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size), pull)
         total.backward()
+        if pull is not None:
+            pulled += tensors.weighted(pull.values).sum()
         tensors.add_to(sums, logps)
         local_sum += bound.local_sum(tensors, logps)
     if spec.pointwise is not None:
         local_sum = sum_over_ranks(local_sum, world_size)
-    return _result(bound, sum_over_ranks(sums, world_size), float(local_sum), store, plan)
+    result = _result(bound, sum_over_ranks(sums, world_size), float(local_sum), store, plan)
+    if not weight:
+        return result
+    divergence = float(sum_over_ranks(pulled, world_size)) / bound.num_tokens
+    metrics = result.metrics | {"kl": divergence}
+    return StepResult(result.loss + weight * divergence, metrics, result.finite and math.isfinite(divergence))
+
+
+def kl_weight(objective: Objective) -> float:
+    """What the KL over the vocabulary from the model that training starts from counts; 0 for none."""
+    return getattr(objective, "kl_vocabulary", 0.0)
+
+
+def pull_of(anchor: Policy, tensors: PackTensors, weight: float) -> Pull:
+    """Of a pack: each scored token counts as much as it weighs, times `weight`."""
+    coefficients = tensors.weighted(
+        torch.full((len(tensors.rows),), weight, dtype=torch.float64, device=tensors.rows.device)
+    )
+    return anchor.pull(tensors.input_ids, tensors.position_ids, tensors.layout, tensors.rows, coefficients)
 
 
 def _late_coefficients(

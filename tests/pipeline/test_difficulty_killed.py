@@ -38,7 +38,9 @@ def by_id(root: Path, stage: str, table: str) -> dict[str, dict[str, Any]]:
     """The rows, whatever their order: a shard holds what was finished together."""
     found = rows(root / "imported", stage, table)
     made = {row["trace_id"]: row for row in found}
-    assert not [row["model"] for row in found if "/" in (row["model"] or "")], "the name of a step, wherever the run lies"
+    assert not [row["model"] for row in found if "/" in (row["model"] or "")], (
+        "the name of a step, wherever the run lies"
+    )
     assert len(made) == len(found), "no sample is there twice"
     return made
 

@@ -18,6 +18,7 @@ from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import (
     AnyStep,
@@ -31,7 +32,7 @@ from redi_ray.config.steps import (
     TrainStep,
     VerifyStep,
 )
-from redi_ray.config.token_steps import ContrastStep, LogpsStep
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import graph_of
@@ -81,6 +82,19 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "scorer.distinct": False, "scorer.format": False, "scorer.k1": 1.0, "scorer.b": 0.5, "scorer.bad_format": 0.0,
          "scorer.bonus": 0.0},
     ),
+    "score, self_verification": (
+        {"do": "score", "of": "verified", "scorer": {"name": "self_verification"}}, {"scorer.form": {"right": ["yes"]}},
+    ),
+    "self_verify": (
+        {"do": "self_verify", "of": "grouped"},
+        {"of": "others_grouped", "form": {"again": "Again:"}, "chains": [{"wrong": 3, "attempts": 2}],
+         "says_right": ["It is correct."], "says_wrong": ["It is incorrect."], "seed": 1,
+         "checks": "asked_math"},
+    ),
+    "examine": (
+        {"do": "examine", "of": "grouped"},
+        {"of": "others_grouped", "prompt": "Is {solution} right of {problem}?", "right": "yes", "wrong": "no"},
+    ),
     "score, reward": (
         {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "rm", "at": "steps"}},
         {"scorer.model": "prm", "scorer.at": "last", "scorer.form": "sentences", "scorer": {"name": "reward", "model": "FOLDER"}},
@@ -122,7 +136,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "both_sides": True, "least": 1, "most": 4, "margin": 0.5, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
          "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True,
-         "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"sampler_logps": "tokens"}, "span_baseline": 10},
+         "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"sampler_logps": "tokens"}, "span_baseline": 10,
+         "span_factors": {"match": 2}},
     ),
     "groups, repeated, with token columns": (
         {"do": "groups", "of": "verified", "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"one": "tokens"}},
@@ -130,6 +145,13 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "logps": (
         {"do": "logps", "of": "verified", "model": "sft"}, {"of": "own_math", "model": "base", "verdicts": ["correct"]},
+    ),
+    "logps, stored": (
+        {"do": "logps", "of": "drawn"}, {"of": "drawn_math", "model": "base", "verdicts": ["correct"]},
+    ),
+    "check": (
+        {"do": "check", "of": "verified", "column": "tokens", "to": "others"},
+        {"column": "others", "to": "tokens", "max_difference": 0.1, "mean_difference": 0.1},
     ),
     "contrast": (
         {"do": "contrast", "of": "verified", "right": "sft", "wrong": "base"},
@@ -174,8 +196,15 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 BESIDE: dict[str, Any] = {
     "own": {"do": "sample", "model": "sft"},
     "own_math": {"do": "verify", "of": "own"},
+    "drawn": {"do": "sample", "model": "sft", "logprobs": True},
+    "drawn_math": {"do": "verify", "of": "drawn"},
     "length": {"do": "score", "of": "verified", "scorer": {"name": "length"}},
     "ruled": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a"}},
+    "grouped": {"do": "groups", "of": "verified", "least": 1},
+    "asked": {"do": "examine", "of": "grouped"},
+    "asked_own": {"do": "sample", "problems": "asked", "model": "sft"},
+    "asked_math": {"do": "verify", "of": "asked_own"},
+    "others_grouped": {"do": "groups", "of": "own_math", "least": 1},
     "rm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "bradley_terry"}},
     "prm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "outcome_bce"}},
     "matches": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a", "spans": True}},
@@ -190,6 +219,7 @@ SUITED = {
     "groups": {"labels": {"spans": "marked", "labels": {"right": 1, "wrong": 0}},
                "of": {"scores": {}, "rewards": {"correct": 1}}, "weights.side": {"weights": {"column": "tokens"}},
                "weights.use": {"weights": {"column": "tokens"}}, "span_baseline": {"spans": "matches"},
+               "span_factors": {"spans": "matches"},
                **{f"turns.{name}": {"turns": {}} for name in
                ("least_calls", "most_turns", "error_words", "cut_off")}},
 }  # fmt: skip
@@ -290,7 +320,8 @@ def test_no_field_is_left_out() -> None:
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
-        "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep),
+        "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep), "check": paths(CheckStep),
+        "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
@@ -301,6 +332,7 @@ def test_no_field_is_left_out() -> None:
         "critical": {"of"},
         "ask": {"of"},
         "compare": {"of"},
+        "check": {"of"},
         "state": {"problems"},
         "sample": {"problems"},
     }

@@ -32,7 +32,20 @@ STEPS: dict[str, Any] = {
     "logps": {"do": "logps", "of": "own", "model": "sft"},
     "sampled": {"do": "groups", "of": "own_math", "token_columns": {"sampler_logps": "logps"}},
     "topr": {"do": "train", "from": "sft", "on": "sampled", "objective": {"name": "topr"}},
-}
+    "kept": {"do": "sample", "model": "sft", "logprobs": True},
+    "kept_math": {"do": "verify", "of": "kept"},
+    "some": {"do": "select", "of": "kept_math", "random": {"problems": 3}},
+    "stored": {"do": "logps", "of": "some"},
+    "scored": {"do": "logps", "of": "some", "model": "sft"},
+    "agree": {"do": "check", "of": "some", "column": "stored", "to": "scored"},
+    "grouped": {"do": "groups", "of": "own_math", "least": 1},
+    "asked": {"do": "examine", "of": "grouped"},
+    "said": {"do": "sample", "problems": "asked", "model": "sft"},
+    "said_math": {"do": "verify", "of": "said"},
+    "texts": {"do": "self_verify", "of": "grouped", "checks": "said_math"},
+    "verifying": {"do": "train", "from": "sft", "on": "texts", "objective": {"name": "sft", "kl_vocabulary": 0.1},
+                  "train": {"outside_spans": 1}},
+}  # fmt: skip
 
 
 def config(**steps: Any) -> Any:
@@ -62,6 +75,8 @@ def test_a_rectifying_step_brings_what_it_needs():
     }  # fmt: skip
     assert found["weighed"].inputs["weights"] == found["rollouts"].inputs["weights"] == "critical"
     assert found["logps"].inputs == {"of": "own", "model": "sft", "base": "base"}
+    assert found["stored"].inputs == {"of": "some", "stored": "kept", "base": "base"}, "as they were drawn"
+    assert found["agree"].inputs == {"of": "some", "column": "stored", "to": "scored"}
     assert found["sampled"].inputs == {"of": "own_math", "tokens sampler_logps": "logps", "base": "base"}
 
 
@@ -92,6 +107,17 @@ def test_a_rectifying_step_brings_what_it_needs():
          "`token_columns.sampler_logps: logps` is a column of traces, which has other samples than own_math"),
         ({"sampled": {**STEPS["sampled"], "token_columns": {"sampler_logps": "marked"}}},
          "sampled: `token_columns.sampler_logps: marked` is a column at grain span, and token is needed there"),
+        ({"kept": STEPS["own"]},
+         "stored: no log-probs were stored of kept, .*: set `steps.kept.logprobs: true`, or name in `model`"),
+        ({"stored": {"do": "logps", "of": "verified"}, "agree": STEPS["own"]}, "of traces, .* set `generate.logprobs: true`"),
+        ({"agree": {**STEPS["agree"], "to": "logps"}},
+         "agree: `to: logps` is a column of own, which has other samples than some"),
+        ({"verifying": {**STEPS["verifying"], "train": {}}},
+         "verifying: the spans of texts are the wrong attempts, .*outside_spans: 1"),
+        ({"texts": {**STEPS["texts"], "checks": "own_math"}},
+         "texts: `checks: own_math` verifies no samples of grouped: make it of a"),
+        ({"texts": {**STEPS["texts"], "of": "often"}}, "texts: `checks: said_math` verifies no samples of often"),
+        ({"agree": {**STEPS["agree"], "column": "marked"}}, "agree: `column: marked` is a column at grain span, and token"),
         ({"topr": {**STEPS["topr"], "on": "rollouts"}}, "topr: topr reads sampler_logps of each token, and rollouts has none"),
         ({"topr": {**STEPS["topr"], "objective": {"name": "oreal", "token_rewards": True}}},
          "topr: oreal reads reward_mean of each token, and sampled has none"),

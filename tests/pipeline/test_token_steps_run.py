@@ -13,10 +13,12 @@ from processes import kill_when, rows, start
 from small_world import small_world
 
 from redi_ray.config.load import load_config
+from redi_ray.data.sources.readers import DataError
 from redi_ray.data.sources.world import apply, read_chain
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.store.manifests import current_manifest
+from redi_ray.train.monitors import read_metrics
 from redi_ray.train.sequences import SequenceStore
 
 STEPS = {
@@ -33,11 +35,17 @@ STEPS = {
     "cdpo": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "dpo"}},
     "weighted_redi": {"do": "train", "from": "sft", "on": "weighed", "objective": {"name": "redi"}},
     "logps": {"do": "logps", "of": "verified", "model": "base"},
+    "stored": {"do": "logps", "of": "verified"},
+    "agree": {"do": "check", "of": "verified", "column": "stored", "to": "logps", "max_difference": 1e-4},
+    "of_sft": {"do": "logps", "of": "verified", "model": "sft"},
+    "apart": {"do": "check", "of": "verified", "column": "stored", "to": "of_sft", "max_difference": 1e-4},
     "rollouts": {"do": "groups", "of": "verified", "both_sides": True, "token_columns": {"sampler_logps": "logps"},
                  "repeats": [{"below": 0.5, "times": 2}, {"below": 1, "times": 1}]},
+    "anchored": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "sft", "kl_vocabulary": 0.1}},
     "oreal": {"do": "train", "from": "sft", "on": "rollouts", "objective": {"name": "oreal"}},
 }  # fmt: skip
 CONFIG = small_world("tokens", STEPS, concurrent_steps=2)
+CONFIG["generate"] |= {"logprobs": True}
 GOALS = ("step_dpo", "weighted_redi", "oreal")
 WEIGHTS = "model.safetensors"
 
@@ -54,7 +62,7 @@ def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFacto
     """An undisturbed run's root."""
     root = tmp_path_factory.mktemp("calm")
     pipeline = Pipeline(load_config(str(config), [f"storage.root={root}"]))
-    pipeline.make(GOALS)
+    pipeline.make((*GOALS, "stored"))
     return root
 
 
@@ -62,6 +70,32 @@ def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.timeout(1200)
 def test_what_comes_out(calm: Path):
     assert_sound(calm / "tokens")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_engines_log_probs_are_those_of_the_pass_that_trains(calm: Path, config: Path):
+    """Of every sample, every token; another model's are not, which ends the run."""
+    pipeline = Pipeline(load_config(str(config), [f"storage.root={calm}"]))
+    pipeline.make(("agree",))
+    run = calm / "tokens"
+    told, stored = (current_manifest(str(run), f"steps/{name}") for name in ("agree/checked_tokens", "stored/column"))
+    samples = rows(run, "verified", "verified")
+    assert told.counts == stored.counts == {"in": len(samples), "out": len(samples)}
+    assert told.facts["tokens"] == stored.facts["tokens"] == sum(row["num_tokens"] for row in samples)
+    assert 0 < told.facts["mean_difference"] <= told.facts["max_difference"] < 1e-4
+    with pytest.raises(DataError, match="apart: stored and of_sft are too far apart: max_difference"):
+        pipeline.make(("apart",))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_comes_out_near_the_start(calm: Path, config: Path):
+    """At the first step the KL from the model that training starts from is 0, then it is not."""
+    Pipeline(load_config(str(config), [f"storage.root={calm}"])).make(("anchored",))
+    anchored = read_metrics(Path(current_manifest(str(calm / "tokens"), "checkpoints/anchored").uri) / "metrics.jsonl")
+    assert abs(anchored[0]["kl"]) < 1e-6
+    assert anchored[1]["kl"] > anchored[0]["kl"]
 
 
 @pytest.mark.slow
@@ -155,7 +189,7 @@ def lines_of(problem: str) -> list[str]:
 @pytest.mark.timeout(2400)
 def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: Path, config: Path, tmp_path: Path):
     """kill -9 of the driver; what comes out is what the undisturbed run has: the same rows, the same weights."""
-    columns, trained = ("critical", "logps"), ("step_dpo", "cdpo", "weighted_redi", "oreal")
+    columns, trained = ("critical", "logps", "stored"), ("step_dpo", "cdpo", "weighted_redi", "oreal")
     late = ("mended*", "judged*", "weighed", "rollouts", *columns, *trained)
     shutil.copytree(calm, tmp_path / "torn", ignore=shutil.ignore_patterns(*late))
     run, calmly = tmp_path / "torn/tokens", calm / "tokens"
@@ -167,14 +201,17 @@ def test_killed_in_the_continuations_in_the_contrast_and_before_the_pairs(calm: 
     kill_when(start(*command), lambda: any((run / "steps/critical/column").glob("*/work/*/*.json")))
     command = (*command[:3], "oreal", command[-1])
     kill_when(start(*command), lambda: any((run / "steps/logps/column").glob("*/work/*/*.json")))
+    stored = (*command[:3], "stored", command[-1])
+    kill_when(start(*stored), lambda: any((run / "steps/stored/column").glob("*/work/*/*.json")))
     kill_when(start(*command), lambda: any((run / "steps/rollouts/groups").rglob("chosen/*.json")))
-    Pipeline(load_config(str(config), [f"storage.root={tmp_path / 'torn'}"])).make(GOALS)
+    Pipeline(load_config(str(config), [f"storage.root={tmp_path / 'torn'}"])).make((*GOALS, "stored"))
 
     for stage, table in (
         ("mended/groups", "groups"),
         ("critical/column", "column"),
         ("weighed/curated", "pairs"),
         ("logps/column", "column"),
+        ("stored/column", "column"),
         ("rollouts/groups", "groups"),
     ):
         key = {"groups": "group_id", "column": "trace_id", "pairs": "pair_id"}[table]

@@ -33,7 +33,7 @@ CHOSEN = pa.schema(
     ]
 )
 NO_LABELS = "no_labelled_spans"
-"""Why a sample is left out: no span of its column has a label that counts."""
+"""Why a sample is left out: no span of its column has a label that counts, or it has no spans that could be rewarded."""
 PART_MEMBERS = 1000
 """Members of a shard's groups, about, and what a crash can cost in this pass."""
 Row = dict[str, Any]
@@ -80,7 +80,7 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
             {
                 **texts[place],
                 "reward": reward,
-                "spans": less_baselines(spans[place]["spans"], choice["rate"], baselines) if spans else None,
+                "spans": rewarded_spans(grouping, spans[place]["spans"], choice["rate"], baselines) if spans else None,
                 "weights": weights.get(place),
                 "columns": {name: values[place] for name, values in columns.items()},
             }
@@ -92,14 +92,22 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
     return finish(mark, maker.counts + maker.losses.counts)
 
 
-def less_baselines(spans: list[Row] | None, rate: str | None, baselines: Baselines | None) -> list[Row] | None:
-    """A sample's spans with the baselines taken from their values."""
-    if spans is None or baselines is None:
+def rewarded_spans(
+    grouping: Grouping, spans: list[Row] | None, rate: str | None, baselines: Baselines | None
+) -> list[Row] | None:
+    """A sample's spans with the baselines taken from their values, which then have their labels' factors."""
+    factors = grouping.settings.span_factors
+    if spans is None or (baselines is None and not factors):
         return spans
-    return [
-        span if span["value"] is None else {**span, "value": span["value"] - baselines.of(rate, place)}
-        for place, span in enumerate(spans)
-    ]
+    found = []
+    for place, span in enumerate(spans):
+        value = span["value"]
+        if value is not None:
+            value = (value - (0.0 if baselines is None else baselines.of(rate, place))) * factors.get(
+                span["label"], 1.0
+            )
+        found.append({**span, "value": value})
+    return found
 
 
 def schema_of(grouping: Grouping) -> pa.Schema:
@@ -183,7 +191,9 @@ class _Maker:
         """Why a sample cannot be used after all, or None."""
         turns, finished = turns_of(trace), is_finished(trace)
         first = turns[0]["content"]
-        if self.grouping.settings.labels is not None and not valued(trace["spans"], self.grouping.settings):
+        settings = self.grouping.settings
+        rewarded = settings.labels is not None or settings.span_factors
+        if rewarded and not valued(trace["spans"], settings):
             return NO_LABELS
         if (reason := self.answers.misfit(first)) is not None:
             return reason

@@ -37,7 +37,7 @@ from redi_ray.data.sample.samples import (
 from redi_ray.data.sample.survey import rejected_ids, stats_of, survey, verdict_stats
 from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
-from redi_ray.schemas import REJECT, TRACE, VOTES, trace_id
+from redi_ray.schemas import REJECT, SAMPLED_TRACE, TRACE, VOTES, trace_id
 from redi_ray.store import parquet, storage
 
 TRIES = 3
@@ -66,7 +66,7 @@ def collect(
     solved: IdSet | None = None,
     on_progress: Progress = lambda added: None,
 ) -> SampleStats:
-    """Sample every request into `<out_uri>/part-*.parquet` (TRACE schema), rejects into `<out_uri>/rejects`.
+    """Sample every request into `<out_uri>/part-*.parquet` (TRACE schema, or SAMPLED_TRACE), rejects into `<out_uri>/rejects`.
 
     model: what the traces' column says. solved: grows by the problems whose traces are found correct.
     Raises SamplingError if engines die too often, and the sampler's own UserError if that is what ends it.
@@ -183,14 +183,15 @@ def _to_traces(rows: pa.Table, model: str, sampling: Sampling) -> pa.Table:
         )
         for problem_id, index, prompt_tokens in keys
     ]
+    schema = SAMPLED_TRACE if sampling.logps else TRACE
     columns = {
-        **{name: rows[name] for name in COMPLETION.names if name in TRACE.names},
+        **{name: rows[name] for name in COMPLETION.names if name in schema.names},
         "trace_id": _trace_ids(rows),
         "model": [model] * rows.num_rows,
         "sampling": told,
         "votes": pa.nulls(rows.num_rows, VOTES),
     }
-    return pa.table({name: columns[name] for name in TRACE.names}).cast(TRACE)
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
 
 class _VerifyWritten:

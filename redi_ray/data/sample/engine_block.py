@@ -35,7 +35,8 @@ class Block:
         """Each row's prompt, in token ids, and vLLM's sampling parameters."""
         from vllm import SamplingParams
 
-        told = [sampling_params(row, self.sampling, self._ends) | final_only() for row in self.rows]
+        more = final_only() | ({"logprobs": 0} if self.sampling.logps else {})  # 0: that of the token itself alone
+        told = [sampling_params(row, self.sampling, self._ends) | more for row in self.rows]
         return [(ids, SamplingParams(**t)) for ids, t in zip(self.prompts(), told, strict=True)]
 
     def prompts(self) -> list[list[int]]:
@@ -59,6 +60,9 @@ class Block:
             "prompt_tokens": len(output.prompt_token_ids),
             "finish_reason": finish_reason(tokens, self._ends, self.sampling.loops),
         }
+        if self.sampling.logps:
+            steps = zip(tokens, output.outputs[0].logprobs, strict=True)
+            told |= {"token_ids": tokens, "logps": [step[token].logprob for token, step in steps]}
         self._take(place, told)
 
     def refuse(self, place: int, error: Exception, reason: str = "refused_by_engine") -> None:

@@ -72,7 +72,9 @@ def make_sampler(
 
 def sampling_of(config: SampledTraces) -> Sampling:
     """How the config draws one trace."""
-    return Sampling(config.temperature, config.top_p, config.max_tokens, config.seed, config.loops, config.tools)
+    return Sampling(
+        config.temperature, config.top_p, config.max_tokens, config.seed, config.loops, config.tools, config.logprobs
+    )
 
 
 def generate_rounds(

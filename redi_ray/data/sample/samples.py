@@ -22,7 +22,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.tools import ToolSettings
 from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
 from redi_ray.errors import UserError
-from redi_ray.schemas import MESSAGES, PROBLEM, trace_id
+from redi_ray.schemas import MESSAGES, PROBLEM, SAMPLED_TOKENS, trace_id
 from redi_ray.store import parquet
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
@@ -39,6 +39,7 @@ COMPLETION = pa.schema(
         pa.field("finish_reason", pa.string()),  # as in TRACE
         pa.field("num_tokens", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
+        *SAMPLED_TOKENS,  # null unless they were asked for
         pa.field("failure", pa.string()),  # null, or the reason that the reject will have
         pa.field("detail", pa.string()),  # of the failure
         pa.field("retry", pa.bool_()),  # the failure may be the engine's, so that another try makes sense
@@ -71,6 +72,8 @@ class Sampling:
     """Tools that may be called between turns; null: a trace is one turn."""
     stop: tuple[str, ...] = ()
     """Texts at whose first one a completion ends, which it keeps; it is then no whole answer."""
+    logps: bool = False
+    """Whether each trace keeps its tokens and their log-probs."""
     words: tuple[str, ...] = ()
     """Words that are weighed as the next token, in place of sampling (`redi_ray.data.sample.engine_words`)."""
 

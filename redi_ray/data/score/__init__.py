@@ -7,5 +7,12 @@ from redi_ray.data.score.length import LENGTH
 from redi_ray.data.score.retrieval import RETRIEVAL
 from redi_ray.data.score.rule import RULE
 from redi_ray.data.score.scorer import Scorer
+from redi_ray.data.score.self_verification import SELF_VERIFICATION
 
-SCORERS: dict[str, Scorer] = {"length": LENGTH, "rule": RULE, "imported": IMPORTED, "retrieval": RETRIEVAL}
+SCORERS: dict[str, Scorer] = {
+    "length": LENGTH,
+    "rule": RULE,
+    "imported": IMPORTED,
+    "retrieval": RETRIEVAL,
+    "self_verification": SELF_VERIFICATION,
+}

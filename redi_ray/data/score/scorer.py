@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import Source
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.schemas import SCORE
@@ -24,6 +25,8 @@ class Asked:
     trust_remote_code: bool = False
     work: str = ""
     """A folder for what is prepared once."""
+    verify: VerifySettings | None = None
+    """How answers are read and compared."""
     source: Source | None = None
     """Where the problems come from."""
 

@@ -33,6 +33,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
     deciding: dict[str, Any] = {"scorer": scorer} | ({"prompt": model.prompt} if scorer.reads_prompt else {})
     if isinstance(scorer, RewardScorer):
         deciding |= numerics_of(run.config)
+    if scorer.reads_answers:
+        deciding["verify"] = run.config.verify.first_pass()
     return run.stage(COLUMN, {**deciding, "outside": outside_of(scorer)}, inputs)
 
 

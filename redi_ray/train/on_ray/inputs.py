@@ -7,9 +7,11 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+import torch
 
 from redi_ray.config.reward_objectives import ValueHead
 from redi_ray.errors import UserError, explain
@@ -28,6 +30,7 @@ from redi_ray.train.probe import DevProblem
 from redi_ray.train.rehearsal import Rehearsed
 from redi_ray.train.seals import checksum
 from redi_ray.train.sequences import SequenceStore
+from redi_ray.train.shard import compute_dtype
 
 T = TypeVar("T")
 
@@ -69,6 +72,19 @@ def policy_for(orders: Orders, model_path: str) -> Policy:
     )
     record_values(policy.model.config, objective.name, spec.link, spec.at_last)
     return policy
+
+
+def anchor_of(orders: Orders, model_path: str, device: torch.device, vocabulary: int) -> Policy:
+    """The model that training starts from, frozen, which the policy is pulled towards: without adapters, in the type that is
+    computed in. vocabulary: the policy's; ValueError where its own has another size. Calls no other rank."""
+    dtype = compute_dtype(orders.settings.precision, device) or torch.float32
+    anchor = load_policy(model_path, replace(orders.overrides, lora=None), dtype=dtype).to(device).eval()
+    if len(anchor.head_weight) != vocabulary:
+        raise ValueError(
+            f"{model_path}: its vocabulary has {len(anchor.head_weight)} tokens and that of the trained model {vocabulary}: "
+            "a KL over the vocabulary needs one vocabulary"
+        )
+    return anchor.requires_grad_(False)
 
 
 def reading(path: str, action: Callable[[], T]) -> T:

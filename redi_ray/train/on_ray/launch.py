@@ -108,7 +108,8 @@ def launch_training(
     if (finished := read_outcome(out_uri)) is not None:
         return finished
     model_path = resolve_model(model_path)
-    resources = resources_of_rank(model_path, trainer, overrides)
+    anchored = getattr(objective, "kl_vocabulary", 0) > 0
+    resources = resources_of_rank(model_path, trainer, overrides, anchored)
     require_room(f"workers of {name}", [resources] * trainer.pool[0], trainer.label_selector)
     orders = Orders(
         model_path=model_path,

@@ -31,6 +31,7 @@ from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors, run_id_of
 from redi_ray.train.on_ray.development import development_fingerprint, with_probe
 from redi_ray.train.on_ray.inputs import (
+    anchor_of,
     fingerprint,
     local_copy,
     read_inputs,
@@ -45,6 +46,7 @@ from redi_ray.train.on_ray.uri_store import make_store
 from redi_ray.train.progress import NonfiniteError, Status, TrainResult
 from redi_ray.train.seals import checksum
 from redi_ray.train.shard import compute_dtype, shard_policy
+from redi_ray.train.step import kl_weight
 
 LASTING = FULL | FORBIDDEN | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """What a disk says that it will say again."""
@@ -126,6 +128,9 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         device=who.device,
         keep_gathered=settings.keep_gathered,
     )
+    anchor = None
+    if kl_weight(orders.objective):
+        anchor = together(partial(anchor_of, orders, model_path, who.device, len(policy.head_weight)))
     total_steps = together(lambda: plan_batches(store, settings, who.world_size, orders.objective)).total_steps
     hooks = with_probe(hooks, orders, problems, policy, model_path=model_path, total_steps=total_steps, who=who)
     checkpoints = Checkpointer(
@@ -147,6 +152,7 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         checkpoints=checkpoints,
         monitors=together(lambda: make_monitors(orders, scratch) if who.rank == 0 else None),
         hooks=hooks,
+        anchor=anchor,
     )
     if result.status == "preempted":
         return result.status

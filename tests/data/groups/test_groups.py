@@ -233,6 +233,18 @@ def test_spans_lose_the_mean_of_their_peers(bpe_tokenizer: str, tmp_path: Path) 
     assert taken[3] == taken[2]
 
 
+def test_a_labels_factor_comes_behind_the_baseline(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """S2R's doubled rewards: of 1 and 0 with the mean .5 the second is doubled. A sample without spans is left out."""
+    rows = [trace("p", at, verdict, "abcdef") for at, verdict in enumerate(("correct", "wrong", "wrong"))]
+    spans: list[Any] = [[{"turn": 0, "start": 0, "end": 1, "label": f"l{n}", "value": 1.0 - n}] for n in range(2)]
+    spans.append(None)
+    counts, (group,) = grouped(
+        tmp_path, bpe_tokenizer, [rows], columns={"spans": [spans]}, spans="spans", span_baseline=2, span_factors={"l1": 2},
+    )  # fmt: skip
+    assert [member["spans"][0]["value"] for member in group["members"]] == [0.5, -1.0]
+    assert counts.dropped == {"no_labelled_spans": 1}
+
+
 def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:
     """One right and one wrong trace by the seed; one whose last output is an error, that only answers, or that reached a limit,
     goes by name and makes no pair."""

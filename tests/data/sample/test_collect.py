@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -64,7 +65,9 @@ def reckon(requests: pa.Table, log: str | None = None, fails: str = "") -> pa.Ta
             continue
         result = 2 * number + (row["sample_index"] < number % 4)
         text = f"\\boxed{{{result}}}"
-        rows.append({**row, "completion": text, "finish_reason": "stop", "num_tokens": 7, "prompt_tokens": 3})
+        drawn = {"token_ids": [number, row["sample_index"]], "logps": [-number, -0.5]}
+        told = {"finish_reason": "stop", "num_tokens": 7, "prompt_tokens": 3}
+        rows.append({**row, "completion": text, **told, **drawn})
     return pa.Table.from_pylist(rows, schema=COMPLETION)
 
 
@@ -72,9 +75,9 @@ def teacher(dataset: ray.data.Dataset, **how: str) -> ray.data.Dataset:
     return dataset.map_batches(partial(reckon, **how), batch_size=16, batch_format="pyarrow", num_cpus=0.5)
 
 
-def run(out: Path, requests: Requests, **how: str) -> SampleStats:
+def run(out: Path, requests: Requests, sampling: Sampling = SAMPLING, **how: str) -> SampleStats:
     sampler = partial(teacher, **how)
-    return collect(requests, sampler, model="reckoner", sampling=SAMPLING, out_uri=str(out), shard_rows=10)
+    return collect(requests, sampler, model="reckoner", sampling=sampling, out_uri=str(out), shard_rows=10)
 
 
 def ids_in(folder: Path) -> list[str]:
@@ -103,6 +106,22 @@ def test_only_what_is_missing_is_asked(ray_session: None, tmp_path: Path):
     assert {shard: Path(shard).read_bytes() for shard in kept} == kept
     asked = {line for path in (tmp_path / "log").iterdir() for line in path.read_text().splitlines()}
     assert not asked & survivors
+
+
+def test_tokens_with_their_log_probs_are_kept_where_they_are_asked_for(ray_session: None, tmp_path: Path):
+    """The same whether shards were lost and drawn again, or stood there twice; else traces have no such columns."""
+    run(tmp_path / "plain", forty())
+    assert {"token_ids", "logps"}.isdisjoint(parquet.read_schema(trace_shards(str(tmp_path / "plain"))[0]).names)
+    kept = replace(SAMPLING, logps=True)
+    run(tmp_path / "out", forty(), kept)
+    shards = trace_shards(str(tmp_path / "out"))
+    Path(shards[0]).unlink()
+    (whole,) = parquet.read_tables([shards[1]])
+    parquet.write_table(str(tmp_path / "out" / "part-zz.parquet"), whole.slice(0, 4))
+    assert run(tmp_path / "out", forty(), kept).doubles == 4
+    tables = parquet.read_tables(trace_shards(str(tmp_path / "out")), ["trace_id", "token_ids", "logps"])
+    found = {row["trace_id"]: (row["token_ids"], row["logps"]) for table in tables for row in table.to_pylist()}
+    assert found == {f"{n}#{i}": ([n, i], [-n, -0.5]) for n in range(20) for i in range(2)}
 
 
 def test_a_trace_in_two_shards_stays_in_the_first(ray_session: None, tmp_path: Path):
