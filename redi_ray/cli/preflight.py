@@ -19,7 +19,7 @@ from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
-from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.scorers import RewardScorer, Scorer, SimilarityScorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import TrainStep
@@ -111,7 +111,6 @@ def check_sources(config: ExperimentConfig) -> None:
     from redi_ray.data.curate.contamination import read_problems
     from redi_ray.data.locate import LOCATORS
     from redi_ray.data.score import SCORERS
-    from redi_ray.data.score.reward import look_at_head
     from redi_ray.data.sources.built_in import splits_of
     from redi_ray.data.sources.readers import expand_paths
     from redi_ray.eval.scoring import scorers_of
@@ -125,11 +124,8 @@ def check_sources(config: ExperimentConfig) -> None:
         for file in curation.contamination.files if curation.contamination is not None else ():
             read_problems(file, field)
     for name, step in config.steps.items():
-        if isinstance(step, ScoreStep) and isinstance(step.scorer, RewardScorer):
-            if step.scorer.folder is not None:
-                look_at_head(step.scorer.folder, f"steps.{name}.scorer.model")
-        elif isinstance(step, ScoreStep):
-            SCORERS[step.scorer.name].look(step.scorer, f"steps.{name}.scorer")
+        if isinstance(step, ScoreStep):
+            _look_at_scorer(step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
     for field, scorer in scorers_of(config.evaluate).items():
@@ -141,6 +137,18 @@ def check_sources(config: ExperimentConfig) -> None:
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
     _check_imports(config)
+
+
+def _look_at_scorer(scorer: Scorer, field: str) -> None:
+    from redi_ray.data.score import SCORERS
+    from redi_ray.data.score.reward import config_of, look_at_head
+
+    if isinstance(scorer, RewardScorer | SimilarityScorer):
+        look = look_at_head if isinstance(scorer, RewardScorer) else config_of
+        if scorer.folder is not None:
+            look(scorer.folder, f"{field}.model")
+    else:
+        SCORERS[scorer.name].look(scorer, field)
 
 
 def _check_imports(config: ExperimentConfig) -> None:

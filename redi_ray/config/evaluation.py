@@ -105,9 +105,9 @@ class EvaluateSettings:
             scorer = getattr(self, name)
             fits = scorer is None or scorer.grain == "row"
             require(fits, f"{name} needs a number for each sample, and this scorer speaks of parts of them")
-            asks = scorer is not None and scorer.name == "reward"
+            asks = scorer is not None and (scorer.name == "reward" or bool(scorer.taken))
             require(
                 not asks,
-                f"{name}: reward models are asked in steps `score` alone; an evaluation takes the other scorers",
+                f"{name}: reward models and other steps are asked in steps `score` alone; an evaluation takes the other scorers",
             )
         require(self.ddof in (0, 1), f"ddof must be 0 or 1, got {self.ddof}")

@@ -17,6 +17,7 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.objectives import Objective
+from redi_ray.config.posed import PoseStep
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
@@ -290,6 +291,7 @@ AnyStep = Annotated[
     | LogpsStep
     | AskStep
     | StateStep
+    | PoseStep
     | CompareStep,
     Field(discriminator="do"),
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
+from redi_ray.config.scorers import REWARD
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
@@ -15,8 +16,6 @@ from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
-REWARD = "reward"
-"""What a step `score` calls its model."""
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
 AT = "at"

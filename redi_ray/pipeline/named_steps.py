@@ -15,6 +15,7 @@ from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, DEV, TAKEN
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.posed import PoseStep
 from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.step_sections import mistakes_of, section_of
@@ -32,9 +33,9 @@ from redi_ray.config.steps import (
     VerifyStep,
 )
 from redi_ray.config.token_steps import ContrastStep, LogpsStep
-from redi_ray.pipeline.asked import REWARD
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
+from redi_ray.pipeline.kinds.pose import GUIDES
 from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
@@ -43,13 +44,14 @@ from redi_ray.pipeline.sample_steps import (
     grouping,
     judging_tokens,
     locating,
+    posing,
     rectifying,
+    scoring,
     scoring_tokens,
     selecting,
     stating,
 )
 from redi_ray.stages.groups import Learnt
-from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.stages.training import REHEARSED, Recipe
 
 
@@ -129,7 +131,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     SampleStep: lambda step: {"problems": step.problems, "model": step.model},
     VerifyStep: lambda step: {"of": step.of},
     SelectStep: lambda step: step.inputs,
-    ScoreStep: lambda step: {"of": step.of, REWARD: step.scorer.asked_of_graph},
+    ScoreStep: lambda step: {"of": step.of, **step.scorer.taken},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     LogpsStep: lambda step: {"of": step.of, "model": step.model},
@@ -143,6 +145,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     AskStep: lambda step: {"of": step.of, "at": step.at},
     StateStep: lambda step: {"problems": step.problems},
+    PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
@@ -189,11 +192,6 @@ def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs
 
 def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
     yield selecting(config, name, settings, inputs)
-
-
-def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:
-    given, said = inputs_of_scorers(settings.scorer), Wording({REWARD: "scorer.model"})
-    yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True, wording=said)
 
 
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
@@ -251,7 +249,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     SampleStep: _sampling,
     VerifyStep: _verifying,
     SelectStep: _selecting,
-    ScoreStep: _scoring,
+    ScoreStep: scoring,
     LocateStep: locating,
     ContrastStep: scoring_tokens,
     LogpsStep: scoring_tokens,
@@ -260,6 +258,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     CriticalStep: _judging,
     AskStep: asking_about,
     StateStep: stating,
+    PoseStep: posing,
     CompareStep: asking_about,
     PairsStep: _pairing,
     TrainStep: _training,

@@ -157,15 +157,15 @@ def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
 
-def reward_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
-    """Traces as a reward model sees them, which has no vocabulary. work: of the traces."""
+def reward_cost(inputs: Inputs, work: Workload, step: Step, note: str) -> StageCost:
+    """Traces as a model sees them of which only hidden states are asked, such as a reward model. work: of the traces."""
     right, tokens, flops = work.share("correct"), 0.0, Flops(0, 0)
     for lengths, share in ((work.correct, right), (work.wrong, 1 - right)):
         side, traces = Side(work.prompt, lengths), work.traces * share
         flops += scoring(inputs.student, side.lengths, 0).times(traces)
         tokens += traces * side.tokens
     trainer = inputs.config.resources.trainer
-    return _trained(inputs, work, step.name, [step.name], work.traces, tokens, flops, trainer, "a reward model")
+    return _trained(inputs, work, step.name, [step.name], work.traces, tokens, flops, trainer, note)
 
 
 def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:

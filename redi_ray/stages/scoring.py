@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redi_ray.config.names import BASE
-from redi_ray.config.scorers import Scorer
+from redi_ray.config.scorers import COLUMN, RIGHT, Scorer
 from redi_ray.data.score import SCORERS
 from redi_ray.data.score.score import score_samples
 from redi_ray.data.score.scorer import Asked
@@ -43,4 +43,6 @@ def asked_of(run: Run, inputs: Mapping[str, Manifest], work: str) -> Asked:
         trust_remote_code=run.config.model.overrides.trust_remote_code,
         work=work,
         source=run.config.problems.source,
+        columns={role: made.table("column") for role, made in inputs.items() if role.startswith(COLUMN)},
+        judged=tuple(inputs[RIGHT].files("verified")) if RIGHT in inputs else (),
     )

@@ -16,6 +16,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.posed import PoseStep
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
@@ -85,6 +86,25 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "rm", "at": "steps"}},
         {"scorer.model": "prm", "scorer.at": "last", "scorer.form": "sentences", "scorer": {"name": "reward", "model": "FOLDER"}},
     ),
+    "score, similarity": (
+        {"do": "score", "of": "verified", "scorer": {"name": "similarity", "model": "sft", "to": "previous"}},
+        {"scorer.model": "base", "scorer.to": "response", "scorer.form": "sentences", "scorer.temperature": 0.5,
+         "scorer.negatives": 3, "scorer.seed": 1, "scorer": {"name": "similarity", "model": "FOLDER", "to": "previous"}},
+    ),
+    "score, alignment": (
+        {"do": "score", "of": "verified", "scorer": {"name": "similarity", "model": "sft", "to": "response"}}, {"of": "own_math"},
+    ),
+    "score, step rewards": (
+        {"do": "score", "of": "verified", "scorer": {"name": "step_rewards", "columns": {"judged": "value"}}},
+        {"scorer.columns": {"judged": {"right": 1}}, "scorer.weights": "equal", "scorer.trajectory": "length"},
+    ),
+    "score, pass rate": (
+        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "own_math"}}, {"scorer.samples": "verified"},
+    ),
+    "score, trace reward": (
+        {"do": "score", "of": "verified", "scorer": {"name": "trace_reward", "column": "judged"}},
+        {"scorer.column": "marked", "scorer.alpha": 0.5},
+    ),
     "locate, by lines": (
         {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
         {"of": "own_math", "ask": "all", "form": "sentences", "locator": JUDGE},
@@ -146,6 +166,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "part": {"up_to": 0.8}},
     ),
     "state": ({"do": "state", "problems": "problems", "text": "<think>\nIt is {answer}"}, {"text": "<think>\n{answer}"}),
+    "pose": ({"do": "pose", "of": "verified"}, {"of": "own_math", "guides": "own", "prompt": "{problem}"}),
     "compare": (
         {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
         {"column": "marked", "to": "judged", "threshold": 0.4, "part": {"up_to": 0.8}, "seed": 1},
@@ -200,6 +221,8 @@ HOW = [
     ("sample", "engine", {"concurrency": 3}), ("rectify", "shard_rows", 9), ("verify", "processes", 2),
     ("verify", "cache_size", 9), ("verify", "batch_rows", 9), ("train", "train", {"checkpoint_every": 7}),
     ("train", "train", {"keep_last": 7}), ("select, by a column", "keep.seed", 7),
+    ("score, alignment", "scorer.temperature", 7), ("score, alignment", "scorer.negatives", 7),
+    ("score, alignment", "scorer.seed", 7),
 ]  # fmt: skip
 """Fields that only say how the work is done, or that have no say there."""
 
@@ -290,7 +313,7 @@ def test_no_field_is_left_out() -> None:
         "locate": paths(LocateStep).union(*(paths(locator, "locator.") for locator in locators)),
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
-        "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep),
+        "ask": paths(AskStep), "state": paths(StateStep), "pose": paths(PoseStep), "compare": paths(CompareStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),

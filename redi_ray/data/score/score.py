@@ -62,9 +62,9 @@ def score_samples(
 def _score_shard(name: str, samples_uri: str, out_uri: str, settings: Any, asked: Asked) -> dict[str, Any]:
     scorer, out = SCORERS[settings.name], storage.join(out_uri, name)
     if not storage.exists(out):
-        write_column(
-            storage.join(samples_uri, name), out, scorer.schema(settings), scorer.reads, scorer.start(settings, asked)
-        )
+        schema, start = scorer.schema(settings), scorer.start(settings, asked)
+        others = {called: storage.join(folder, name) for called, folder in asked.columns.items()}
+        write_column(storage.join(samples_uri, name), out, schema, scorer.reads, start, others)
     return asdict(_counts(out))
 
 

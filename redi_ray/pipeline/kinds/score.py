@@ -6,18 +6,28 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from redi_ray.cluster.capacity import Demand
-from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.scorers import (
+    MODEL,
+    REWARD,
+    RIGHT,
+    PassRateScorer,
+    RewardScorer,
+    SimilarityScorer,
+    StepRewardsScorer,
+    TraceRewardScorer,
+)
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.score.score import ScoreCounts, column_counts, score_samples
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.scores import against_verdicts
 from redi_ray.modeling.tokenizer import content_of_model
-from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.pipeline.kinds.kind import MANY, Kind, Outputs, Places
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages.remote import remotely
 from redi_ray.stages.rewards import Rewarding, reward_samples
 from redi_ray.stages.run import Run
 from redi_ray.stages.scoring import asked_of, outside_of
+from redi_ray.stages.similarity import Comparing, compare_samples
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -28,17 +38,23 @@ COLUMN = "column"
 VERIFIED = "verified"
 AGAINST = "against_verdicts"
 """A fact of a column of numbers: what `redi_ray.eval.scores.against_verdicts` says."""
-REWARD = "reward"
-"""The input that is a reward model."""
+EMPTY: dict[type, str] = {
+    StepRewardsScorer: "a step needs one in every column: look at their labels, and whether all split texts alike (`form`)",
+    TraceRewardScorer: "look at the column's numbers, and with `alpha` for responses, which follow a thought that is closed",
+    PassRateScorer: "its `samples` answer problems that a step `pose` has made of others: make them of these",
+}
+"""What to look at where a column of other steps' outputs comes out empty."""
+ASKING = (RewardScorer, SimilarityScorer)
+"""Scorers that ask a model."""
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
     scorer, model = step.settings, run.config.model
     deciding: dict[str, Any] = {"scorer": scorer} | ({"prompt": model.prompt} if scorer.reads_prompt else {})
-    if isinstance(scorer, RewardScorer):
+    if isinstance(scorer, ASKING):
         outside = content_of_model(scorer.folder) if scorer.folder else None
         # what the graph calls its model says nothing that its key does not
-        deciding["scorer"] = scorer.model_dump(exclude={"model"})
+        deciding["scorer"] = scorer.model_dump(exclude={"model"}) if isinstance(scorer, RewardScorer) else scorer
         deciding |= {"overrides": model.overrides.scoring, "precision": run.config.redi.train.precision}
     else:
         outside = outside_of(scorer)
@@ -51,39 +67,39 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         return found
     started, of = time.monotonic(), inputs["of"]
     samples, column = of.table(samples_of(of)), storage.join(stage.uri, COLUMN)
-    if isinstance(step.settings, RewardScorer):
-        counts, told = reward(run, step, inputs, stage)
+    if isinstance(step.settings, ASKING):
+        counts, told = by_model(run, step, inputs, stage)
     else:
         asked = asked_of(run, inputs, storage.join(stage.uri, "work"))
         counts, told = score_samples(samples, column, step.settings, asked)
+        if type(step.settings) in EMPTY and not counts.numbers:
+            raise DataError(f"{step.name}: none of {counts.samples} samples has a number; {EMPTY[type(step.settings)]}")
     facts = {"name": step.name, "scorer": step.settings.name, "grain": step.settings.grain, **summary(counts), **told}
     if step.settings.grain == "row" and samples_of(of) == VERIFIED:
         facts |= compared(of, column)
     return run.publish(stage, started, counts={"in": counts.samples, "out": counts.samples}, facts=facts)
 
 
-def reward(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[ScoreCounts, dict[str, Any]]:
-    """The column of a reward model; its counts, and what else is to be said of it."""
+def by_model(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[ScoreCounts, dict[str, Any]]:
+    """The column of a scorer that asks a model; its counts, and what else is to be said of it."""
     scorer, of, model = step.settings, inputs["of"], run.config.model
-    how = Rewarding(
-        samples=storage.resolve(of.table(samples_of(of))),
-        out_uri=storage.resolve(stage.uri),
-        model=storage.resolve(scorer.folder) if scorer.folder else inputs[REWARD].facts["export"],
-        settings=scorer,
-        prompt=model.prompt,
-        overrides=model.overrides.scoring,
-        train=run.config.redi.train,
-    )
-    names = [uri.removeprefix(how.samples + "/") for uri in trace_shards(how.samples)]
-    told = reward_samples(names, how, run.config.resources.trainer)
+    samples, out_uri = storage.resolve(of.table(samples_of(of))), storage.resolve(stage.uri)
+    names = [uri.removeprefix(samples + "/") for uri in trace_shards(samples)]
+    train, trainer = run.config.redi.train, run.config.resources.trainer
+    if isinstance(scorer, RewardScorer):
+        folder = storage.resolve(scorer.folder) if scorer.folder else inputs[REWARD].facts["export"]
+        asking = Rewarding(samples, out_uri, folder, scorer, model.prompt, model.overrides.scoring, train)
+        told = reward_samples(names, asking, trainer)
+    else:
+        folder = storage.resolve(scorer.folder) if scorer.folder else inputs[MODEL].facts["export"]
+        told = compare_samples(names, Comparing(samples, out_uri, folder, scorer, model.overrides.scoring, train), trainer)
     known = ("in", "scored", "steps", "wrong", "unseen")
     left_out = {name: told[name] for name in sorted(told) if name not in known}
     if not told["scored"]:
         raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {left_out}")
-    counts = remotely(column_counts, [storage.join(how.out_uri, COLUMN, name) for name in names])
+    counts = remotely(column_counts, [storage.join(out_uri, COLUMN, name) for name in names])
     facts: dict[str, Any] = {"model": scorer.model, "left_out": left_out}
-    if scorer.at == "steps":
-        facts |= {name: told[name] for name in ("steps", "wrong", "unseen")}
+    facts |= {name: told[name] for name in ("steps", "wrong", "unseen") if scorer.grain == "span" and name in told}
     return counts, facts
 
 
@@ -110,13 +126,20 @@ def summary(counts: ScoreCounts) -> dict[str, Any]:
 
 def room(run: Run, step: Step) -> list[Demand]:
     """Actors with the model, where one is asked."""
-    asks = isinstance(step.settings, RewardScorer)
+    asks = isinstance(step.settings, ASKING)
     return [of_trainer(f"models of {step.name}", run.config.resources.trainer)] if asks else []
 
 
 KIND = Kind(
     name="score",
-    takes={"of": ("traces", "verified"), "base": ("model",), REWARD: ("model",)},
+    takes={
+        "of": ("traces", "verified"),
+        "base": ("model",),
+        REWARD: ("model",),
+        MODEL: ("model",),
+        RIGHT: ("verified",),
+        MANY: ("column",),
+    },
     gives="column",
     stage=COLUMN,
     tables=(COLUMN,),
