@@ -102,7 +102,9 @@ def without_header(step: str) -> str:
     return _HEADER.sub("", step, count=1)
 
 
-def thinking_and_response(text: str, steps: Sequence[tuple[int, int]]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def thinking_and_response(
+    text: str, steps: Sequence[tuple[int, int]]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """What of each step stands before the response, and what in it, in characters; pieces that say nothing are left out. A text
     that closes no thought is thinking alone.
 

@@ -1,4 +1,4 @@
-"""Rewards of traces as a graph: what does not fit is told by name before anything starts, and every step has a line in the plan."""
+"""Rewards of traces as a graph: what does not fit is told by name before anything starts; every step has a line in the plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ STEPS: dict[str, Any] = {
     "said": {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "prm", "at": "steps"}},
     "worth": {"do": "score", "of": "verified", "scorer": {"name": "trace_reward", "column": "said"}},
     "best": {"do": "select", "of": "verified", "by": "worth", "keep": {"overall": 1000}},
-    "other": {"do": "verify", "of": "traces", "policy": "any"},
+    "rm": {"do": "train", "from": "base", "on": "curated", "objective": {"name": "bradley_terry"}},
+    "few": {"do": "select", "of": "verified", "random": {"problems": 3}},
 }  # fmt: skip
 
 
@@ -66,8 +67,8 @@ def test_the_whole_chain_fits() -> None:
          "`scorer.columns: whole` is a column at grain row, and span is needed"),
         ({"worth__column": "whole"}, "`scorer.column: whole` is a column at grain row, and span is needed"),
         ({"worth__column": "best"}, "`scorer.column: best` gives verified"),
-        ({"worth__of": "best"}, "said is a column of verified, which has other samples than best"),
-        ({"aligned__model": "prm"}, "`scorer.model: prm` is a reward model"),
+        ({"worth__of": "few"}, "said` is a column of verified, which has other samples than few"),
+        ({"aligned__model": "rm"}, "`scorer.model: rm` is a reward model"),
         ({"aligned__model": "verified"}, "`scorer.model: verified` gives verified, and score takes model"),
         ({"whole__samples": "traces"}, "`scorer.samples: traces` gives traces, and score takes verified"),
     ],

@@ -1,5 +1,5 @@
-"""ReasonFlux-PRM's chain for real, in a small world: templates of traces are drawn and followed, steps and the whole get targets, a
-head learns them by squares, and the traces that it prefers are learnt from; killed while it compares steps, and made again."""
+"""ReasonFlux-PRM's chain for real, in a small world: templates of traces are drawn and followed, steps and the whole get targets,
+a head learns them by squares, and the traces that it prefers are learnt from; killed while it compares steps, and made again."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from redi_ray.train.sequences import SequenceStore
 
 SHORT = {"batch_size": 8, "max_steps": 3, "epochs": 1, "max_length": 160, "learning_rate": 1e-3, "checkpoint_every": 2}
 COLUMNS = {"aligned": "value", "located": {"right": 1, "wrong": 0}, "coherent": "value"}
+NEAR = {"name": "similarity", "model": "base", "form": "equations"}
 STEPS = {
     "some": {"do": "select", "of": "verified", "random": {"problems": 24}},
     # In the characters that this world has; what is told of a trace is its own response.
@@ -28,8 +29,8 @@ STEPS = {
     "guided": {"do": "sample", "problems": "guided_asked", "model": "base", "samples_per_round": 2, "max_rounds": 1},
     "guided_math": {"do": "verify", "of": "guided"},
     "whole": {"do": "score", "of": "some", "scorer": {"name": "pass_rate", "samples": "guided_math"}},
-    "aligned": {"do": "score", "of": "some", "scorer": {"name": "similarity", "model": "base", "to": "response", "form": "equations"}},
-    "coherent": {"do": "score", "of": "some", "scorer": {"name": "similarity", "model": "base", "to": "previous", "form": "equations"}},
+    "aligned": {"do": "score", "of": "some", "scorer": {**NEAR, "to": "response"}},
+    "coherent": {"do": "score", "of": "some", "scorer": {**NEAR, "to": "previous"}},
     "located": {"do": "locate", "of": "some", "locator": {"kind": "exact"}, "ask": "all"},
     "targets": {"do": "score", "of": "some", "scorer": {"name": "step_rewards", "columns": COLUMNS, "trajectory": "whole"}},
     "labelled": {"do": "groups", "of": "some", "rewards": {"correct": 1, "wrong": 0, "no_answer": 0}, "spans": "targets",
@@ -43,8 +44,8 @@ STEPS = {
 }  # fmt: skip
 CONFIG = {
     "name": "traces",
-    "problems": {"source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8, "min_digits": 2, "max_digits": 4,
-                            "misconception_share": 0.3, "misconception_rate": 0.8}},
+    "problems": {"source": {"kind": "arithmetic", "num_problems": 40, "num_test": 8, "num_dev": 8,
+                            "min_digits": 2, "max_digits": 4, "misconception_share": 0.3, "misconception_rate": 0.8}},
     "generate": {"kind": "vllm", "model": "base", "samples_per_round": 4, "max_rounds": 1, "max_tokens": 48, "shard_rows": 48},
     "model": {
         "init": {
@@ -117,7 +118,9 @@ def test_what_comes_out(calm: Path) -> None:
     assert len(store.reward) == told, "a unit for each target"
     judged, worth = column(calm, "said"), column(calm, "worth")
     for key, value in worth.items():
-        assert value == (pytest.approx(expected) if (expected := trace_reward(some[key], judged[key], 0.5)) else expected)
+        assert value == (
+            pytest.approx(expected) if (expected := trace_reward(some[key], judged[key], 0.5)) else expected
+        )
     kept = {row["trace_id"] for row in rows(calm, "steps/best/verified", "verified")}
     left = [key for key in some if key not in kept and worth[key] is not None]
     for key in left:
