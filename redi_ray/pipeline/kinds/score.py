@@ -99,7 +99,8 @@ def by_model(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[Score
         raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {left_out}")
     counts = remotely(column_counts, [storage.join(out_uri, COLUMN, name) for name in names])
     facts: dict[str, Any] = {"model": scorer.model, "left_out": left_out}
-    facts |= {name: told[name] for name in ("steps", "wrong", "unseen") if scorer.grain == "span" and name in told}
+    names = ("steps", "wrong", "unseen") if isinstance(scorer, RewardScorer) else ("steps",)
+    facts |= {name: told[name] for name in names if scorer.grain == "span"}
     return counts, facts
 
 
