@@ -92,7 +92,9 @@ def by_model(run: Run, step: Step, inputs: Outputs, stage: Stage) -> tuple[Score
         told = reward_samples(names, asking, trainer)
     else:
         folder = storage.resolve(scorer.folder) if scorer.folder else inputs[MODEL].facts["export"]
-        told = compare_samples(names, Comparing(samples, out_uri, folder, scorer, model.overrides.scoring, train), trainer)
+        told = compare_samples(
+            names, Comparing(samples, out_uri, folder, scorer, model.overrides.scoring, train), trainer
+        )
     known = ("in", "scored", "steps", "wrong", "unseen")
     left_out = {name: told[name] for name in sorted(told) if name not in known}
     if not told["scored"]:
