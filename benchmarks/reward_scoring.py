@@ -8,10 +8,11 @@ Texts have long-tailed lengths: log-normal, their median 60 tokens, sigma 1.1, n
     bare     the same tokenising, packs and model in a loop in a process of its own, its rows in memory, nothing written
     padded   transformers' classification class over batches of texts in their order, padded to the longest of each
 
-Each way runs in a process of its own with one thread. Start-up (the process, the model, Ray's actor) is left out on all sides
-by scoring twice, a part and all, and taking the difference: `seconds` are those of the further rows. The sides take turns,
-three times, and the medians are compared. `stage_over_bare` is rows per second of ours over the bare loop's;
-`packs_over_padded` that of the bare loop over padded batches. The values of all three are compared. The last line is JSON.
+Each way runs in a process of its own with one thread, and notes when it has finished each shard of 256 rows. `seconds` are
+those between the first shard's end and the last one's, which leaves out start-up (the process, the model, Ray's actor) on all
+sides. The sides take turns, three times, and the medians are compared. `stage_over_bare` is rows per second of ours over the
+bare loop's; `packs_over_padded` that of the bare loop over padded batches. The values of all three are compared. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ from redi_ray.schemas import VERIFIED_TRACE
 from redi_ray.stages.rewards import Rewarding, RewardShard, reward_samples, sigmoid
 from redi_ray.store import parquet
 from redi_ray.text.prompts import to_messages
-from redi_ray.text.spans import own_weights
 from redi_ray.text.turns import encode_turns
 
 MEDIAN, SIGMA, LONGEST = 60, 1.1, 2000
 ROWS_PER_SHARD = 256
+BATCH = 16
+"""Texts of a padded one."""
 RUNS = 3
 ALPHABET = "0123456789+=\n "
 TOKENS_PER_PACK = 4096
@@ -83,7 +85,7 @@ def make_rows(count: int) -> list[dict[str, Any]]:
             "problem": "".join(draw.choice(list("0123456789+"), 12)),
             "trace_id": f"p{n}#0",
             "sample_index": 0,
-            "completion": "".join(draw.choice(list(ALPHABET.strip()), length)),
+            "completion": "<think>\n" + "".join(draw.choice(list(ALPHABET.strip()), length)),
             "finish_reason": "stop",
             "verdict": "correct",
             "verdict_by": [],
@@ -103,10 +105,10 @@ def make_model(folder: Path, hidden: int, layers: int) -> str:
     return str(folder / "model")
 
 
-def work_of(folder: Path, part: str) -> Rewarding:
+def work_of(folder: Path) -> Rewarding:
     return Rewarding(
-        samples=str(folder / part),
-        out_uri=str(folder / "out" / f"{part}-{time.monotonic_ns()}"),
+        samples=str(folder / "in"),
+        out_uri=str(folder / "out" / str(time.monotonic_ns())),
         model=str(folder / "model"),
         settings=RewardScorer(name="reward", model=str(folder / "model")),
         prompt=PromptSettings(),
@@ -116,83 +118,86 @@ def work_of(folder: Path, part: str) -> Rewarding:
 
 
 def write_shards(folder: Path, rows: list[dict[str, Any]]) -> None:
-    for number, first in enumerate(range(0, len(rows), ROWS_PER_SHARD)):
-        table = pa.Table.from_pylist(rows[first : first + ROWS_PER_SHARD], schema=VERIFIED_TRACE)
+    for number, part in enumerate(shards_of(rows)):
+        table = pa.Table.from_pylist(part, schema=VERIFIED_TRACE)
         parquet.write_table(str(folder / f"part-{number:05d}.parquet"), table)
 
 
-def ours(folder: Path, part: str) -> tuple[float, list[float]]:
-    """Seconds of the stage, and the values."""
-    how = work_of(folder, part)
-    names = sorted(path.name for path in (folder / part).glob("*.parquet"))
-    began = time.perf_counter()
-    reward_samples(names, how, TrainerSettings(num_workers=1, cpus_per_worker=1))
-    seconds = time.perf_counter() - began
+def shards_of(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    return [rows[first : first + ROWS_PER_SHARD] for first in range(0, len(rows), ROWS_PER_SHARD)]
+
+
+Scored = tuple[list[float], list[float]]
+"""When each shard was finished, in seconds, in the order of that; and all values, in the order of the rows."""
+
+
+def ours(folder: Path) -> Scored:
+    """The stage. The mark of a finished shard is written last."""
+    import ray
+
+    how = work_of(folder)
+    names = sorted(path.name for path in (folder / "in").glob("*.parquet"))
+    with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp", ignore_cleanup_errors=True) as scratch:
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=scratch)
+        reward_samples(names, how, TrainerSettings(num_workers=1, cpus_per_worker=1))
+        ray.shutdown()
+    ends = sorted(Path(how.mark(name)).stat().st_mtime_ns / 1e9 for name in names)
     column = parquet.read_tables([f"{how.out_uri}/column/{name}" for name in names], ["value"])
-    return seconds, [value for table in column for value in table["value"].to_pylist()]
+    return ends, [value for table in column for value in table["value"].to_pylist()]
 
 
-def bare(folder: Path, rows: list[dict[str, Any]], state: dict[str, Any]) -> tuple[float, list[float]]:
+def bare(folder: Path, rows: list[dict[str, Any]]) -> Scored:
     """The same without Ray and without files."""
     from redi_ray.data.curate.work import Drops
 
-    shard = state.setdefault("shard", RewardShard(work_of(folder, "all")))
-    began, found = time.perf_counter(), []
-    for first in range(0, len(rows), ROWS_PER_SHARD):
-        found += shard.values(rows[first : first + ROWS_PER_SHARD], Counter(), Drops())
-    return time.perf_counter() - began, [row["value"] for row in found]
+    shard, ends, found = RewardShard(work_of(folder)), list[float](), list[float]()
+    for part in shards_of(rows):
+        found += [row["value"] for row in shard.values(part, Counter(), Drops())]
+        ends.append(time.perf_counter())
+    return ends, found
 
 
-def padded(
-    folder: Path, rows: list[dict[str, Any]], state: dict[str, Any], batch: int = 16
-) -> tuple[float, list[float]]:
+def padded(folder: Path, rows: list[dict[str, Any]]) -> Scored:
     """transformers' own class, batch after batch."""
     from transformers import AutoModelForSequenceClassification
 
-    if not state:
-        model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
-        state |= {"model": model, "tokenizer": load_tokenizer(str(folder / "model"), False)}
-    model, tokenizer, prompt = state["model"], state["tokenizer"], PromptSettings()
-    began, found = time.perf_counter(), list[float]()
-    for first in range(0, len(rows), batch):
-        encoded = [
-            encode_turns(
-                to_messages(row["problem"], prompt),
-                [{"role": "assistant", "content": row["completion"]}],
-                tokenizer,
-                prompt,
-                finished=True,
-            )
-            for row in rows[first : first + batch]
-        ]
-        assert all(own_weights(one).any() for one in encoded)
-        pad = model.config.pad_token_id
-        ids = torch.nn.utils.rnn.pad_sequence(
-            [torch.tensor(one.input_ids) for one in encoded], batch_first=True, padding_value=pad
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
+    tokenizer, ends, found = load_tokenizer(str(folder / "model"), False), list[float](), list[float]()
+    for part in shards_of(rows):
+        for first in range(0, len(part), BATCH):
+            found += score_padded(model, tokenizer, part[first : first + BATCH])
+        ends.append(time.perf_counter())
+    return ends, found
+
+
+def score_padded(model: Any, tokenizer: Any, rows: list[dict[str, Any]]) -> list[float]:
+    """The values of one batch, padded to its longest."""
+    prompt, pad = PromptSettings(), model.config.pad_token_id
+    encoded = [
+        encode_turns(
+            to_messages(row["problem"], prompt),
+            [{"role": "assistant", "content": row["completion"]}],
+            tokenizer,
+            prompt,
+            finished=True,
         )
-        with torch.no_grad():
-            logits = model(input_ids=ids, attention_mask=(ids != pad).long(), use_cache=False).logits[:, 0]
-        found += [sigmoid(float(value)) for value in logits]
-    return time.perf_counter() - began, found
+        for row in rows
+    ]
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(one.input_ids) for one in encoded], batch_first=True, padding_value=pad
+    )
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=(ids != pad).long(), use_cache=False).logits[:, 0]
+    return [sigmoid(float(value)) for value in logits]
 
 
 def side(name: str, folder: Path) -> None:
-    """One side, in this process: print the seconds of the further rows of each run, and leave the values."""
+    """One side, in this process: print the seconds behind its first shard, and leave the values."""
     torch.set_num_threads(1)
     rows = json.loads((folder / "rows.json").read_text())
-    part, state = rows[: len(rows) // 4], dict[str, Any]()
-    if name == "ours":
-        import ray
-
-        with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp", ignore_cleanup_errors=True) as scratch:
-            ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=scratch)
-            few, every = ours(folder, "part"), ours(folder, "all")
-            ray.shutdown()
-    else:
-        run = bare if name == "bare" else padded
-        few, every = run(folder, part, state), run(folder, rows, state)
-    (folder / f"{name}.json").write_text(json.dumps(every[1]))
-    print(json.dumps({"seconds": every[0] - few[0], "rows": len(rows) - len(part), "start": few[0]}))
+    ends, values = ours(folder) if name == "ours" else (bare if name == "bare" else padded)(folder, rows)
+    (folder / f"{name}.json").write_text(json.dumps(values))
+    print(json.dumps({"seconds": ends[-1] - ends[0], "rows": len(rows) - ROWS_PER_SHARD}))
 
 
 def take_turns(folder: Path) -> dict[str, list[float]]:
@@ -212,9 +217,9 @@ def take_turns(folder: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer rows of a smaller model")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the rows")
     parser.add_argument("--rows", type=int)
-    parser.add_argument("--hidden", type=int)
+    parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -222,19 +227,16 @@ def main() -> None:
     if options.side:
         side(options.side, options.folder)
         return
-    rows = make_rows(options.rows or (1024 if options.quick else 8192))
+    rows = make_rows((options.rows or (4096 if options.quick else 16384)) // ROWS_PER_SHARD * ROWS_PER_SHARD)
     with tempfile.TemporaryDirectory(prefix="reward-scoring") as root:
         folder = Path(root)
-        make_model(folder, options.hidden or (128 if options.quick else 512), options.layers)
+        make_model(folder, options.hidden, options.layers)
         (folder / "rows.json").write_text(json.dumps(rows))
-        write_shards(folder / "all", rows)
-        write_shards(folder / "part", rows[: len(rows) // 4])
+        write_shards(folder / "in", rows)
         seconds = take_turns(folder)
         values = {name: np.array(json.loads((folder / f"{name}.json").read_text())) for name in seconds}
     lengths = np.array([len(row["completion"]) for row in rows])
-    wide = sum(
-        int(lengths[first : first + 16].max()) * len(lengths[first : first + 16]) for first in range(0, len(rows), 16)
-    )
+    wide = int(lengths.reshape(-1, BATCH).max(1).sum()) * BATCH
     medians = {name: statistics.median(runs) for name, runs in seconds.items()}
     result = {
         "benchmark": "reward_scoring",

@@ -22,9 +22,10 @@ from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
-from redi_ray.config.steps import TrainStep
 from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
+from redi_ray.config.trace_rewards import SimilarityScorer
+from redi_ray.config.training_steps import TrainStep
 from redi_ray.modeling.limits import Bound
 
 
@@ -159,14 +160,16 @@ def check_sources(config: ExperimentConfig) -> None:
 
 
 def look_at_scorer(scorer: Scorer, where: str) -> None:
-    """Raise DataError, or UserError for a folder that holds no reward model, where what a scorer reads is not there."""
+    """Raise DataError, or UserError for a folder that holds no such model, where what a scorer reads is not there."""
     from redi_ray.data.score import SCORERS
-    from redi_ray.data.score.reward import look_at_head
+    from redi_ray.data.score.reward import config_of, look_at_head
 
-    if not isinstance(scorer, RewardScorer):
+    if isinstance(scorer, RewardScorer | SimilarityScorer):
+        look = look_at_head if isinstance(scorer, RewardScorer) else config_of
+        if scorer.folder is not None:
+            look(scorer.folder, f"{where}.model")
+    else:
         SCORERS[scorer.name].look(scorer, where)
-    elif scorer.folder is not None:
-        look_at_head(scorer.folder, f"{where}.model")
 
 
 def _check_imports(config: ExperimentConfig) -> None:

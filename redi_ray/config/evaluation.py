@@ -108,6 +108,11 @@ class EvaluateSettings:
             scorer = getattr(self, name)
             fits = scorer is None or scorer.grain == "row"
             require(fits, f"{name} needs a number for each sample, and this scorer speaks of parts of them")
+            others = scorer is not None and scorer.name != "reward" and bool(scorer.taken)
+            require(
+                not others,
+                f"{name}: scorers that read other steps are for steps `score`; an evaluation takes the others",
+            )
         if self.guided is not None:
             require(self.tools is None, "guided: answers with tools do not grow step by step; leave one of the two out")
             require(

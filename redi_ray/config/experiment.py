@@ -32,9 +32,10 @@ from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
-from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, TrainStep, VerifyStep
+from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
+from redi_ray.config.training_steps import TrainStep
 
 
 def field_of(section: Any, name: str) -> Any:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import Strict
-from redi_ray.config.scorers import Form, RewardScorer
+from redi_ray.config.scorer_base import REWARD, Form
+from redi_ray.config.scorers import RewardScorer
 from redi_ray.config.step_judges import GenerativeJudge
 
 
@@ -52,7 +53,7 @@ class GuidedSettings(Strict):
     @property
     def asked_of_graph(self) -> str | None:
         """The model of the graph that is asked."""
-        return self.model if self.reward is None else self.reward.asked_of_graph
+        return self.model if self.reward is None else self.reward.taken.get(REWARD)
 
     @property
     def told(self) -> str:

@@ -8,41 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from redi_ray.config.curation import TraceFormat
-from redi_ray.config.data import Strict
+from redi_ray.config.scorer_base import REWARD, Form, Grain, ScorerSettings
 from redi_ray.config.self_verification import SelfVerification
-
-Grain = Literal["row", "span", "token"]
-Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
-"""Of a text with steps; what each means is said in `redi_ray.text.steps`."""
-
-
-class ScorerSettings(Strict):
-    """What all have."""
-
-    @property
-    def grain(self) -> Grain:
-        """Of the column (`redi_ray.schemas.column`)."""
-        return "row"
-
-    @property
-    def needs_tokenizer(self) -> bool:
-        """Whether the base model's tokenizer is asked."""
-        return False
-
-    @property
-    def reads_prompt(self) -> bool:
-        """Whether `model.prompt` decides what it says."""
-        return False
-
-    @property
-    def reads_answers(self) -> bool:
-        """Whether answers are read and compared, as `verify` says."""
-        return False
-
-    @property
-    def asked_of_graph(self) -> str | None:
-        """The model of the graph that is asked."""
-        return None
+from redi_ray.config.trace_rewards import PassRateScorer, SimilarityScorer, StepRewardsScorer, TraceRewardScorer
 
 
 class LengthScorer(ScorerSettings):
@@ -175,8 +143,8 @@ class RewardScorer(ScorerSettings):
         return self.model if "/" in self.model else None
 
     @property
-    def asked_of_graph(self) -> str | None:
-        return None if self.folder else self.model
+    def taken(self) -> dict[str, str]:
+        return {} if self.folder else {REWARD: self.model}
 
     def identity(self) -> dict[str, Any]:
         """What of the settings decides the numbers; what the model is, its step's key or its folder's content says."""
@@ -213,6 +181,15 @@ class SelfVerificationScorer(ScorerSettings):
 
 
 Scorer = Annotated[
-    LengthScorer | RuleScorer | ImportedScorer | RetrievalScorer | RewardScorer | SelfVerificationScorer,
+    LengthScorer
+    | RuleScorer
+    | ImportedScorer
+    | RetrievalScorer
+    | RewardScorer
+    | SimilarityScorer
+    | StepRewardsScorer
+    | PassRateScorer
+    | TraceRewardScorer
+    | SelfVerificationScorer,
     Field(discriminator="name"),
 ]

@@ -20,17 +20,9 @@ from redi_ray.config.objectives import IMITATING
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.step_judges import GenerativeJudge
-from redi_ray.config.steps import (
-    AnyStep,
-    CriticalStep,
-    PairsStep,
-    RectifyStep,
-    SampleStep,
-    SamplingStep,
-    TrainStep,
-    VerifyStep,
-)
+from redi_ray.config.steps import AnyStep, CriticalStep, PairsStep, RectifyStep, SampleStep, SamplingStep, VerifyStep
 from redi_ray.config.training import TrainSettings
+from redi_ray.config.training_steps import TrainStep
 
 if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig

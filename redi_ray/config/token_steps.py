@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import Judged
 from redi_ray.config.locators import Form
-from redi_ray.config.scorers import Grain
+from redi_ray.config.scorer_base import Grain
 
 
 class RectifySettings(Strict):

@@ -7,7 +7,8 @@ grain it is (`redi_ray.schemas.column`). Verdicts are no such column: people loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -25,17 +26,26 @@ class ColumnError(UserError):
 
 
 def write_column(
-    samples: str, out: str, schema: pa.Schema, read: Sequence[str], values: Callable[[pa.Table], list[dict[str, Any]]]
+    samples: str,
+    out: str,
+    schema: pa.Schema,
+    read: Sequence[str],
+    values: Callable[[pa.Table], list[dict[str, Any]]],
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write a shard's column to `out`, in row groups as the samples are read; how many rows it has.
 
     samples: the shard. read: its columns that `values` looks at. values: rows of samples -> as many rows of `schema` without the
-    key.
+    key. columns: shards of other columns of theirs, whose values stand in the rows under these names. Raises ColumnError where
+    one is of other samples.
     """
     rows = 0
     with parquet.table_writer(out, schema) as write:
-        for batch in parquet.read_batches(samples, [KEY, *read]):
-            made = values(batch)
+        for batch, others in beside(samples, list(columns.values()), read):
+            told = batch
+            for name, other in zip(columns, others, strict=True):
+                told = told.append_column(name, other.column(1))  # behind the key
+            made = values(told)
             assert len(made) == batch.num_rows, f"{samples}: {len(made)} values for {batch.num_rows} samples"
             keyed = [{**value, KEY: key} for key, value in zip(batch[KEY].to_pylist(), made, strict=True)]
             write(pa.Table.from_pylist(keyed, schema=schema))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redi_ray.config.data import Generate, VllmTraces
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
+from redi_ray.config.scorer_base import REWARD
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.eval.scoring import RANK, SCORE
 from redi_ray.pipeline.graph import Graph, GraphError, Step
@@ -19,8 +20,6 @@ from redi_ray.stages.guided import GUIDE
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
-REWARD = "reward"
-"""What a step `score` calls its model; an evaluation calls it as its own field: `score`, `rank_by`, `guided`."""
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
 AT = "at"

@@ -4,40 +4,33 @@ once for every round."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
-from redi_ray.config.load import ConfigError
 from redi_ray.config.locators import LocateStep
-from redi_ray.config.names import BASE, DEV, TAKEN
-from redi_ray.config.objectives import IMITATING
-from redi_ray.config.rollout_objectives import Rehearsal
+from redi_ray.config.names import BASE, TAKEN
+from redi_ray.config.posed import PoseStep
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
-from redi_ray.config.step_sections import mistakes_of, section_of
 from redi_ray.config.steps import (
     AnyStep,
     CriticalStep,
     ImportStep,
-    MergeStep,
     PairsStep,
     RectifyStep,
     Repeat,
     SampleStep,
     SelectStep,
-    TrainStep,
     VerifyStep,
 )
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
-from redi_ray.pipeline.asked import REWARD
+from redi_ray.config.training_steps import MergeStep, TrainStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
-from redi_ray.pipeline.rounds import ROUND, last_round, round_of, written
+from redi_ray.pipeline.kinds.pose import GUIDES
+from redi_ray.pipeline.rounds import ROUND, last_round
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
     asking_about,
@@ -46,41 +39,16 @@ from redi_ray.pipeline.sample_steps import (
     grouping,
     judging_tokens,
     locating,
+    posing,
     rectifying,
+    scoring,
     scoring_tokens,
     selecting,
     stating,
     stored_logps,
 )
-from redi_ray.stages.groups import Learnt
-from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
-from redi_ray.stages.training import REHEARSED, Recipe
-
-
-def _curation(config: ExperimentConfig, traces: str) -> dict[str, str]:
-    """What curation takes beside verified traces: the base model, and their problems."""
-    return {"problems": _problems_of(config, traces), "base": BASE}
-
-
-def _problems_of(config: ExperimentConfig, name: str) -> str:
-    """The problems, in this round, whose traces these are, with verdicts or without: the config's, or those that a step makes."""
-    traces = _traces_of(config, name)
-    step = config.steps.get(written(traces))
-    return _in_this_round(config, traces, step.problems) if isinstance(step, SampleStep | StateStep) else "problems"
-
-
-def _traces_of(config: ExperimentConfig, name: str) -> str:
-    """The step that has made these traces, in this round, before they had verdicts or were selected."""
-    step = config.steps.get(written(name))
-    if isinstance(step, VerifyStep | SelectStep):
-        return _traces_of(config, _in_this_round(config, name, step.of))
-    return "traces" if name == "verified" else name
-
-
-def _in_this_round(config: ExperimentConfig, name: str, of: str) -> str:
-    """What a step of this name means by another one's name."""
-    repeated, number = config.repeat is not None and of in config.repeat.steps, round_of(name)[1]
-    return f"{of}{ROUND}{number}" if repeated and number else last_round(config, of)
+from redi_ray.pipeline.training_steps import curation, section_for, traces_of, training
+from redi_ray.stages.training import REHEARSED
 
 
 def named_steps(config: ExperimentConfig) -> Iterator[Step]:
@@ -143,7 +111,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     SampleStep: lambda step: {"problems": step.problems, "model": step.model},
     VerifyStep: lambda step: {"of": step.of},
     SelectStep: lambda step: step.inputs,
-    ScoreStep: lambda step: {"of": step.of, REWARD: step.scorer.asked_of_graph},
+    ScoreStep: lambda step: {"of": step.of, **step.scorer.taken},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     LogpsStep: lambda step: {"of": step.of, "model": step.model},
@@ -160,6 +128,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     AskStep: lambda step: {"of": step.of, "at": step.at},
     StateStep: lambda step: {"problems": step.problems},
+    PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
@@ -197,20 +166,15 @@ def _importing(config: ExperimentConfig, name: str, settings: ImportStep, inputs
 
 
 def _sampling(config: ExperimentConfig, name: str, settings: SampleStep, inputs: Inputs) -> Iterator[Step]:
-    yield Step(name, "sample", inputs, {"generate": _section(config, name, settings)}, own=True)
+    yield Step(name, "sample", inputs, {"generate": section_for(config, name, settings)}, own=True)
 
 
 def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs: Inputs) -> Iterator[Step]:
-    yield Step(name, "verify", inputs, {"verify": _section(config, name, settings)}, own=True)
+    yield Step(name, "verify", inputs, {"verify": section_for(config, name, settings)}, own=True)
 
 
 def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
     yield selecting(config, name, settings, inputs)
-
-
-def _scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Inputs) -> Iterator[Step]:
-    given, said = inputs_of_scorers(settings.scorer), Wording({REWARD: "scorer.model"})
-    yield Step(name, "score", {**inputs, **given}, settings=settings.scorer, own=True, wording=said)
 
 
 def _examining(config: ExperimentConfig, name: str, settings: ExamineStep, inputs: Inputs) -> Iterator[Step]:
@@ -222,59 +186,25 @@ def _self_verifying(config: ExperimentConfig, name: str, settings: SelfVerifySte
 
 
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
-    sections = {"curate": _section(config, name, settings)}
+    sections = {"curate": section_for(config, name, settings)}
     check_weights(config, name, settings.weights)
     yield Step(
-        name, "pairs", inputs | _curation(config, inputs["of"]), sections, settings.weights, own=True, wording=WEIGHED
+        name, "pairs", inputs | curation(config, inputs["of"]), sections, settings.weights, own=True, wording=WEIGHED
     )
 
 
 def _logps(config: ExperimentConfig, name: str, settings: LogpsStep, inputs: Inputs) -> Iterator[Step]:
     if settings.model is not None:
         return scoring_tokens(config, name, settings, inputs)
-    return stored_logps(config, name, settings, {**inputs, STORED: _traces_of(config, inputs["of"])})
+    return stored_logps(config, name, settings, {**inputs, STORED: traces_of(config, inputs["of"])})
 
 
 def _judging(config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Inputs) -> Iterator[Step]:
-    return judging_tokens(config, name, settings, inputs, _section(config, name, settings))
+    return judging_tokens(config, name, settings, inputs, section_for(config, name, settings))
 
 
 def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inputs: Inputs) -> Iterator[Step]:
-    return rectifying(config, name, settings, inputs, _section(config, name, settings))
-
-
-def _training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: Inputs) -> Iterator[Step]:
-    """A training, and before it the curation of verified traces that it learns from as they are."""
-    imitates = settings.objective.name in IMITATING
-    train = _section(config, name, settings)
-    trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
-    source = config.steps.get(written(inputs["groups"]))
-    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
-    kind: Learnt = "examples" if imitates else "pairs"
-    again = settings.rehearse
-    rehearsal = None if again is None else Rehearsal(objective=again.objective, batch_size=again.batch_size)
-    recipe = Recipe(settings.objective, train, trainer, kind, True, rehearsal, any_groups)
-    traces, given = ("groups", "verified"), dict[str, str]()
-    for role, suffix in (("groups", "pairs"), (REHEARSED, REHEARSED)):
-        if role in inputs:
-            given[role] = of = inputs[role]
-            if of == "verified" or isinstance(config.steps.get(written(of)), VerifyStep | SelectStep):
-                given[role] = f"{name}-{suffix}"
-                said = Wording({"of": WORDS[role]}, {"of": traces}, step=name, kind="train")
-                yield Step(given[role], "pairs", {"of": of, **_curation(config, of)}, own=True, wording=said)
-    said = Wording({"start": "from", **WORDS}, {"groups": traces, REHEARSED: traces})
-    made = training_step(name, recipe, inputs["start"], given.pop("groups"))
-    yield replace(made, inputs={**made.inputs, **given}, own=True, wording=said)
-
-
-WORDS = {"groups": "on", REHEARSED: "rehearse.on"}
-"""What a training takes, as its step says it."""
-
-
-def training_step(name: str, recipe: Recipe, start: str, groups: str) -> Step:
-    """A training of a model by a recipe, measured on development problems where the recipe says so."""
-    measured = {"dev": DEV} if recipe.settings.probe is not None else {}
-    return Step(name, "train", {"start": start, "groups": groups, "base": BASE, **measured}, settings=recipe)
+    return rectifying(config, name, settings, inputs, section_for(config, name, settings))
 
 
 MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[Step]]] = {
@@ -282,7 +212,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     SampleStep: _sampling,
     VerifyStep: _verifying,
     SelectStep: _selecting,
-    ScoreStep: _scoring,
+    ScoreStep: scoring,
     LocateStep: locating,
     ContrastStep: scoring_tokens,
     LogpsStep: _logps,
@@ -294,16 +224,9 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     CriticalStep: _judging,
     AskStep: asking_about,
     StateStep: stating,
+    PoseStep: posing,
     CompareStep: asking_about,
     PairsStep: _pairing,
-    TrainStep: _training,
+    TrainStep: training,
 }
 """Class of settings -> the steps that one of them makes, itself among them."""
-
-
-def _section(config: ExperimentConfig, name: str, settings: AnyStep) -> Any:
-    """A section of the config with a step's changes; ConfigError names the step and the key."""
-    try:
-        return section_of(config, settings)
-    except ValidationError as error:
-        raise ConfigError(mistakes_of(written(name), settings, error)) from None

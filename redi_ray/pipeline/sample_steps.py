@@ -10,14 +10,17 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
-from redi_ray.config.scorers import Grain
+from redi_ray.config.posed import PoseStep
+from redi_ray.config.scorer_base import COLUMN, MODEL, REWARD, RIGHT, Grain
 from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
 from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
+from redi_ray.config.trace_rewards import StepRewardsScorer, TraceRewardScorer
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import written
+from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
 from redi_ray.text.steps import LABELS
 
 WEIGHED = Wording({WEIGHTS: "weights.column"})
@@ -54,11 +57,31 @@ def stating(config: ExperimentConfig, name: str, settings: StateStep, inputs: Ma
     yield Step(name, "state", inputs, settings=settings.settings, own=True)
 
 
+def posing(config: ExperimentConfig, name: str, settings: PoseStep, inputs: Mapping[str, str]) -> Iterator[Step]:
+    """A step that makes problems of samples."""
+    yield Step(name, "pose", {**inputs, "base": BASE}, settings=settings.settings, own=True)
+
+
 def check_opening(config: ExperimentConfig, here: str, text: str | None) -> None:
     """Raise GraphError where an answer would not begin as every answer does that is trained on."""
     prefix = config.model.prompt.prefix
     if text is not None and not text.startswith(prefix.strip()):
         raise GraphError(f"{here}: {text!r}` does not begin with model.prompt.prefix {prefix!r}, as all answers do")
+
+
+def scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Mapping[str, str]) -> Iterator[Step]:
+    """A step that makes a column. Raises GraphError for columns at another grain than they are used at."""
+    scorer, words = settings.scorer, {REWARD: "scorer.model", MODEL: "scorer.model", RIGHT: "scorer.samples"}
+    if isinstance(scorer, StepRewardsScorer):
+        used: dict[str, tuple[str, Grain]] = {column: ("scorer.columns", "span") for column in scorer.columns}
+        used |= {} if scorer.trajectory is None else {scorer.trajectory: ("scorer.trajectory", "row")}
+    else:
+        used = {scorer.column: ("scorer.column", "span")} if isinstance(scorer, TraceRewardScorer) else {}
+    for column, (word, grain) in used.items():
+        words[COLUMN + column] = word
+        _check_column(config, f"{name}: `{word}: {column}`", column, grain)
+    given = {**inputs, **inputs_of_scorers(scorer)}
+    yield Step(name, "score", given, settings=scorer, own=True, wording=Wording(words))
 
 
 def scoring_tokens(

@@ -9,13 +9,15 @@ from difflib import get_close_matches
 from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
+from redi_ray.config.scorer_base import REWARD
 from redi_ray.config.student import ScratchModel
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.asked import is_reward, require_asked
 from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
-from redi_ray.pipeline.named_steps import named_steps, training_step
+from redi_ray.pipeline.named_steps import named_steps
 from redi_ray.pipeline.rounds import last_round, round_of, written
 from redi_ray.pipeline.sample_steps import check_opening
+from redi_ray.pipeline.training_steps import training_step
 from redi_ray.stages.evaluation import QUESTIONS
 from redi_ray.stages.guided import role_of
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
@@ -42,7 +44,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
         asked = {QUESTIONS + name: last_round(config, step) for name, step in config.evaluate.judge_on.items()}
         words = {role: f"evaluate.judge_on.{role.removeprefix(QUESTIONS)}" for role in asked}
         for field, scorer in scorers_of(config.evaluate).items():
-            if (rewards := scorer.asked_of_graph) is not None:
+            if (rewards := scorer.taken.get(REWARD)) is not None:
                 asked[field], words[field] = last_round(config, rewards), f"evaluate.{field}.model"
         if guided is not None and guided.asked_of_graph is not None:
             role = role_of(guided)

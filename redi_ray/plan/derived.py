@@ -83,6 +83,30 @@ class ContinuedWorkload(Workload):
 
 
 @dataclass(frozen=True)
+class PosedWorkload(Workload):
+    """Of problems that are made of traces, one of each: as long as the trace and its problem together, with what is asked about
+    them; how often they are solved, and how long the answers are, is taken to be as elsewhere."""
+
+    begun: Workload | None = None
+    """The traces."""
+    asks: str = ""
+    """The prompt."""
+
+    @property
+    def _of(self) -> Workload:
+        assert self.begun is not None
+        return self.begun
+
+    @property
+    def problems(self) -> float:
+        return self._of.traces
+
+    @property
+    def prompt(self) -> float:
+        return self._of.prompt + self._of.trace_tokens + len(self.asks) / self.assume["bytes_per_token"]
+
+
+@dataclass(frozen=True)
 class KeptWorkload(Workload):
     """Of the samples that a selection keeps, by a column or by chance."""
 
@@ -244,6 +268,9 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
         begun, each = workload_of(graph, source.inputs["of"], whole), source.kind == "token_starts"
         most = source.settings.max_samples if each else None
         before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, most=most)
+    if source is not None and source.kind == "pose":
+        begun, asks = workload_of(graph, source.inputs["of"], whole), source.settings.template
+        before = PosedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, asks=asks)
     if step.kind == "select" and isinstance(step.settings, KeptSamples):
         like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
         return KeptWorkload(

@@ -12,6 +12,7 @@ from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.kinds.logps import STORED
@@ -67,6 +68,7 @@ class _Estimate:
                 step, f"the labelled steps of up to {self._work(step).traces:,.0f} traces"
             ),
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
+            "pose": lambda step: self._beside(step, f"a problem of each of {self._work(step).traces:,.0f} traces"),
             "compare": lambda step: self._beside(step, "two columns of steps"),
             "logps": self._logps,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
@@ -197,8 +199,9 @@ class _Estimate:
 
     def _score(self, step: Step) -> Lines:
         work = self._work(step)
-        if isinstance(step.settings, RewardScorer):
-            yield reward_cost(self.inputs, work, step)
+        if isinstance(step.settings, RewardScorer | SimilarityScorer):
+            note = "a reward model" if isinstance(step.settings, RewardScorer) else "embeddings of steps"
+            yield reward_cost(self.inputs, work, step, note)
         else:
             yield from self._beside(step, f"a column of {work.traces:,.0f} traces")
 

@@ -158,26 +158,30 @@ def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
 
-def reward_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
-    """Traces as a reward model sees them, which has no vocabulary. work: of the traces."""
+REWARDS = "a reward model"
+"""What a line is about."""
+
+
+def reward_cost(inputs: Inputs, work: Workload, step: Step, note: str) -> StageCost:
+    """Traces as a model sees them of which only hidden states are asked, such as a reward model. work: of the traces."""
     right = work.share("correct")
     read = [
         (Side(work.prompt, work.correct), work.traces * right),
         (Side(work.prompt, work.wrong), work.traces * (1 - right)),
     ]
-    return valued_cost(inputs, work, step.name, [step.name], read)
+    return valued_cost(inputs, work, step.name, [step.name], read, note)
 
 
 def valued_cost(
-    inputs: Inputs, work: Workload, name: str, steps: list[str], read: Sequence[tuple[Side, float]]
+    inputs: Inputs, work: Workload, name: str, steps: list[str], read: Sequence[tuple[Side, float]], note: str = REWARDS
 ) -> StageCost:
-    """What a reward model reads: texts of a kind, and how many of them."""
+    """What such a model reads: texts of a kind, and how many of them."""
     tokens, flops = 0.0, Flops(0, 0)
     for side, texts in read:
         flops += scoring(inputs.student, side.lengths, 0).times(texts)
         tokens += texts * side.tokens
     trainer, many = inputs.config.resources.trainer, sum(texts for _, texts in read)
-    return _trained(inputs, work, name, steps, many, tokens, flops, trainer, "a reward model")
+    return _trained(inputs, work, name, steps, many, tokens, flops, trainer, note)
 
 
 def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:

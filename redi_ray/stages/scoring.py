@@ -9,7 +9,10 @@ from redi_ray.cluster.capacity import SMALL_TASKS_CPUS, demand
 from redi_ray.cluster.runtime import log
 from redi_ray.config.names import BASE
 from redi_ray.config.resources import TrainerSettings
+from redi_ray.config.scorer_base import COLUMN as BESIDE
+from redi_ray.config.scorer_base import RIGHT
 from redi_ray.config.scorers import RewardScorer, Scorer
+from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.data.sample import engine_pool
 from redi_ray.data.score import SCORERS
 from redi_ray.data.score.score import score_samples
@@ -32,7 +35,7 @@ def inputs_of(*scorers: Scorer | None) -> dict[str, str]:
 
 def outside_of(scorer: Scorer) -> Any:
     """What of the world outside decides a scorer's values."""
-    if isinstance(scorer, RewardScorer):
+    if isinstance(scorer, RewardScorer | SimilarityScorer):
         return content_of_model(scorer.folder) if scorer.folder else None
     return SCORERS[scorer.name].outside(scorer)
 
@@ -89,4 +92,6 @@ def asked_of(run: Run, inputs: Mapping[str, Manifest], work: str) -> Asked:
         work=work,
         verify=run.config.verify.first_pass(),
         source=run.config.problems.source,
+        columns={role: made.table("column") for role, made in inputs.items() if role.startswith(BESIDE)},
+        judged=tuple(inputs[RIGHT].files("verified")) if RIGHT in inputs else (),
     )

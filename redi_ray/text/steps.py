@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import get_args
 
 from redi_ray.config.locators import Form
-from redi_ray.text.thoughts import THOUGHTS
+from redi_ray.text.thoughts import THOUGHTS, response_start
 
 FORMS: tuple[Form, ...] = get_args(Form)
 NAMED = ("headers", "numbered")
@@ -102,6 +102,22 @@ def without_header(step: str) -> str:
     return _HEADER.sub("", step, count=1)
 
 
+def thinking_and_response(
+    text: str, steps: Sequence[tuple[int, int]]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """What of each step stands before the response, and what in it, in characters; pieces that say nothing are left out. A text
+    that closes no thought is thinking alone.
+
+    Example: of "a. b</think>c" the steps (0, 3) and (3, 13) give [(0, 3), (3, 4)] and [(4, 13)].
+    """
+    begun = response_start(text)
+    border = len(text) if begun is None else begun
+    before = [(start, min(end, border)) for start, end in steps if start < border]
+    behind = [(max(start, border), end) for start, end in steps if end > border]
+    thinking, response = ([piece for piece in pieces if _says(text[slice(*piece)])] for pieces in (before, behind))
+    return thinking, response
+
+
 def first_wrong(labels: Sequence[str]) -> int | None:
     """The first step whose label is that of an error; None where there is none."""
     return next((at for at, label in enumerate(labels) if label in (WRONG, NEUTRAL)), None)
@@ -164,12 +180,16 @@ def _inside(at: int, closed: list[tuple[int, int]]) -> bool:
     return before >= 0 and closed[before][0] < at < closed[before][1]
 
 
+def _says(text: str) -> bool:
+    return any(map(str.isalnum, _TAGS.sub("", text)))
+
+
 def _that_say_something(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The same cover with each span that has neither letter nor digit joined to the one behind it, the last to the one before."""
     found: list[tuple[int, int]] = []
     begun = 0
     for start, end in spans:
-        if any(map(str.isalnum, _TAGS.sub("", text[start:end]))):
+        if _says(text[start:end]):
             found.append((begun, end))
             begun = end
     if begun < len(text):

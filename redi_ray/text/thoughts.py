@@ -57,6 +57,15 @@ def last_thought(text: str) -> Thought | None:
     return Thought(pair[0], opens, text[start:])
 
 
+def response_start(text: str) -> int | None:
+    """Where the response begins: at the tag that closes the last thought; None where the text closes none.
+
+    Example: `response_start("<think>a</think>b") == 8`.
+    """
+    closing = [match.start() for match in _TAG.finditer(text) if not _TAGS[match.group()][1]]
+    return closing[-1] if closing else None
+
+
 def without_tags(text: str) -> str:
     """The text without the tags of its thoughts."""
     return _TAG.sub("", text)

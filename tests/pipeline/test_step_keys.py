@@ -16,23 +16,14 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.posed import PoseStep
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
-from redi_ray.config.steps import (
-    AnyStep,
-    CriticalStep,
-    MergeStep,
-    PairsStep,
-    RectifyStep,
-    RehearsedStep,
-    SampleStep,
-    SelectStep,
-    TrainStep,
-    VerifyStep,
-)
+from redi_ray.config.steps import AnyStep, CriticalStep, PairsStep, RectifyStep, SampleStep, SelectStep, VerifyStep
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
+from redi_ray.config.training_steps import MergeStep, RehearsedStep, TrainStep
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import graph_of
@@ -98,6 +89,25 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "score, reward": (
         {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "rm", "at": "steps"}},
         {"scorer.model": "prm", "scorer.at": "last", "scorer.form": "sentences", "scorer": {"name": "reward", "model": "FOLDER"}},
+    ),
+    "score, similarity": (
+        {"do": "score", "of": "verified", "scorer": {"name": "similarity", "model": "sft", "to": "previous"}},
+        {"scorer.model": "base", "scorer.to": "response", "scorer.form": "sentences", "scorer.temperature": 0.5,
+         "scorer.negatives": 3, "scorer.seed": 1, "scorer": {"name": "similarity", "model": "FOLDER", "to": "previous"}},
+    ),
+    "score, alignment": (
+        {"do": "score", "of": "verified", "scorer": {"name": "similarity", "model": "sft", "to": "response"}}, {"of": "own_math"},
+    ),
+    "score, step rewards": (
+        {"do": "score", "of": "verified", "scorer": {"name": "step_rewards", "columns": {"judged": "value"}}},
+        {"scorer.columns": {"judged": {"right": 1}}, "scorer.weights": "equal", "scorer.trajectory": "length"},
+    ),
+    "score, pass rate": (
+        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "own_math"}}, {"scorer.samples": "verified"},
+    ),
+    "score, trace reward": (
+        {"do": "score", "of": "verified", "scorer": {"name": "trace_reward", "column": "judged"}},
+        {"scorer.column": "marked", "scorer.alpha": 0.5},
     ),
     "locate, by lines": (
         {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
@@ -168,6 +178,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "part": {"up_to": 0.8}},
     ),
     "state": ({"do": "state", "problems": "problems", "text": "<think>\nIt is {answer}"}, {"text": "<think>\n{answer}"}),
+    "pose": ({"do": "pose", "of": "verified"}, {"of": "own_math", "guides": "own", "prompt": "{problem}"}),
     "compare": (
         {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
         {"column": "marked", "to": "judged", "threshold": 0.4, "part": {"up_to": 0.8}, "seed": 1},
@@ -230,6 +241,8 @@ HOW = [
     ("sample", "engine", {"concurrency": 3}), ("rectify", "shard_rows", 9), ("verify", "processes", 2),
     ("verify", "cache_size", 9), ("verify", "batch_rows", 9), ("train", "train", {"checkpoint_every": 7}),
     ("train", "train", {"keep_last": 7}), ("select, by a column", "keep.seed", 7),
+    ("score, alignment", "scorer.temperature", 7), ("score, alignment", "scorer.negatives", 7),
+    ("score, alignment", "scorer.seed", 7),
 ]  # fmt: skip
 """Fields that only say how the work is done, or that have no say there."""
 
@@ -321,7 +334,7 @@ def test_no_field_is_left_out() -> None:
         "groups": paths(GroupsStep) | paths(TokenWeights, "weights.") | paths(TurnFilter, "turns."),
         "contrast": paths(ContrastStep), "rectify": paths(RectifyStep),
         "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep), "check": paths(CheckStep),
-        "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep),
+        "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep), "pose": paths(PoseStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from redi_ray.config.scorers import ImportedScorer
@@ -68,8 +67,7 @@ def prepare(settings: ImportedScorer, asked: Asked) -> dict[str, Any]:
             f"{numbers[at]:g} and {numbers[at + 1]:g}; leave one row of each"
         )
     once = np.r_[True, ~again]
-    _save(storage.join(asked.work, "hashes.npy"), hashes[once])
-    _save(storage.join(asked.work, "values.npy"), numbers[once])
+    save_numbers(asked.work, hashes[once], numbers[once])
     told = {"rows": len(hashes) + rejects.reasons.total(), "numbers": int(once.sum()), "same_again": int(again.sum())}
     return {"files": told | {"rejected": dict(rejects.reasons)}}
 
@@ -113,26 +111,36 @@ def _told(row: dict[str, Any], column: str) -> str:
     return f"column `{column}`: {there}"
 
 
-def _save(uri: str, array: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    storage.write_bytes(uri, buffer.getvalue())
+def save_numbers(work: str, hashes: Hashes, numbers: NDArray[np.float64]) -> None:
+    """Keep numbers by sorted hashes of ids in a folder."""
+    for name, array in (("hashes", hashes), ("values", numbers)):
+        buffer = io.BytesIO()
+        np.save(buffer, array)
+        storage.write_bytes(storage.join(work, f"{name}.npy"), buffer.getvalue())
+
+
+def load_numbers(work: str) -> tuple[Hashes, NDArray[np.float64]]:
+    """What `save_numbers` has kept."""
+    hashes, numbers = (
+        np.load(io.BytesIO(storage.read_bytes(storage.join(work, f"{name}.npy")))) for name in ("hashes", "values")
+    )
+    return hashes, numbers
+
+
+def numbers_of(ids: Iterable[str], hashes: Hashes, numbers: NDArray[np.float64]) -> list[float | None]:
+    """The number of each id, None of one that is not known."""
+    wanted = hash_ids(ids)
+    if not len(hashes):
+        return [None] * len(wanted)
+    places = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
+    found = hashes[places] == wanted
+    return [float(numbers[at]) if there else None for at, there in zip(places, found, strict=True)]
 
 
 def start(settings: ImportedScorer, asked: Asked) -> Values:
     """The number of each sample by its id, null where the files have none."""
-    hashes, numbers = (
-        np.load(io.BytesIO(storage.read_bytes(storage.join(asked.work, f"{name}.npy"))))
-        for name in ("hashes", "values")
-    )
-
-    def values(rows: pa.Table) -> list[dict[str, Any]]:
-        wanted = hash_ids(rows["trace_id"].to_pylist())
-        places = np.minimum(np.searchsorted(hashes, wanted), len(hashes) - 1)
-        found = hashes[places] == wanted
-        return [{"value": float(numbers[at]) if there else None} for at, there in zip(places, found, strict=True)]
-
-    return values
+    known = load_numbers(asked.work)
+    return lambda rows: [{"value": value} for value in numbers_of(rows["trace_id"].to_pylist(), *known)]
 
 
 def outside(settings: ImportedScorer) -> list[str]:

@@ -1,7 +1,9 @@
-"""Whether a folder holds a reward model, told by its config: no weight is read. What it says of samples is made by the trainer's
-policy (`redi_ray.stages.rewards`)."""
+"""Whether a folder holds a model, or a reward model, told by its config: no weight is read. What models say of samples is made by
+the trainer's policy (`redi_ray.stages.rewards`, `similarity`)."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from redi_ray.errors import UserError
 from redi_ray.store import storage
@@ -12,14 +14,8 @@ HEADS = "ForSequenceClassification"
 
 def look_at_head(folder: str, field: str) -> None:
     """Raise UserError unless the folder is that of a classification model with one label."""
-    uri = storage.join(storage.resolve(folder), "config.json")
-    if not storage.exists(uri):
-        raise UserError(f"{field}: {folder} holds no model (config.json); name a step of the graph, or a folder")
-    try:
-        config = storage.read_json(uri)
-        classes, labels = config.get("architectures") or [], config.get("id2label") or {}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{field}: {uri} is no config of a model ({error})") from error
+    config = config_of(folder, field)
+    classes, labels = config.get("architectures") or [], config.get("id2label") or {}
     if not any(str(name).endswith(HEADS) for name in classes):
         raise UserError(
             f"{field}: {folder} is of the class {', '.join(map(str, classes)) or 'unknown'}, which has no scalar head: the "
@@ -27,3 +23,17 @@ def look_at_head(folder: str, field: str) -> None:
         )
     if len(labels) != 1:
         raise UserError(f"{field}: {folder} has {len(labels) or 2} labels, and a reward model has one")
+
+
+def config_of(folder: str, field: str) -> dict[str, Any]:
+    """The config of a folder's model. Raises UserError where there is none."""
+    uri = storage.join(storage.resolve(folder), "config.json")
+    if not storage.exists(uri):
+        raise UserError(f"{field}: {folder} holds no model (config.json); name a step of the graph, or a folder")
+    try:
+        config = storage.read_json(uri)
+    except ValueError as error:
+        raise UserError(f"{field}: {uri} is no config of a model ({error})") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{field}: {uri} is no config of a model")
+    return config

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.compute as pc
 import ray
 
-from redi_ray.config.scorers import ScorerSettings
+from redi_ray.config.scorer_base import ScorerSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.score import SCORERS
@@ -62,9 +62,9 @@ def score_samples(
 def _score_shard(name: str, samples_uri: str, out_uri: str, settings: Any, asked: Asked) -> dict[str, Any]:
     scorer, out = SCORERS[settings.name], storage.join(out_uri, name)
     if not storage.exists(out):
-        write_column(
-            storage.join(samples_uri, name), out, scorer.schema(settings), scorer.reads, scorer.start(settings, asked)
-        )
+        schema, start = scorer.schema(settings), scorer.start(settings, asked)
+        others = {called: storage.join(folder, name) for called, folder in asked.columns.items()}
+        write_column(storage.join(samples_uri, name), out, schema, scorer.reads, start, others)
     return asdict(_counts(out))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -29,10 +29,15 @@ class Asked:
     """How answers are read and compared."""
     source: Source | None = None
     """Where the problems come from."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What the settings call a column of the same samples -> its folder."""
+    judged: tuple[str, ...] = ()
+    """Shards of verified traces that were made of the samples."""
 
 
 Values = Callable[[pa.Table], list[dict[str, Any]]]
-"""Rows of samples -> as many rows of the column, without the key."""
+"""Rows of samples, with what each of `Asked.columns` says of them under its name -> as many rows of the column, without the
+key."""
 
 
 def _nothing(settings: Any, asked: Asked) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand, demand
 from redi_ray.config.group_steps import GroupSettings, TokenWeights
+from redi_ray.config.scorer_base import COLUMN
 from redi_ray.data.groups.make import make_groups, plan
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.readers import DataError
@@ -21,7 +22,7 @@ from redi_ray.store.manifests import Manifest, Stage
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Step
 
-BY = "column "
+BY = COLUMN
 """Begins an input that is a column, before what the settings call it."""
 WEIGHTS = "weights"
 """The input that is a column of token weights."""

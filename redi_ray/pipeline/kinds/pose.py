@@ -1,0 +1,55 @@
+"""Problems made of samples: one of each, to be answered about it or with its help."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from redi_ray.data.ask.posed import Posing, pose
+from redi_ray.data.sources.readers import DataError
+from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.stages.run import Run
+from redi_ray.store import storage
+from redi_ray.store.manifests import Manifest, Stage
+
+if TYPE_CHECKING:
+    from redi_ray.pipeline.graph import Step
+
+GUIDES = "guides"
+"""The input that is traces which say a guide of each sample."""
+
+
+def place(run: Run, step: Step, inputs: Places) -> Stage:
+    return run.stage("problems", {"pose": step.settings.template}, inputs)
+
+
+def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    stage = place(run, step, inputs)
+    if found := run.reuse(stage):
+        return found
+    started, of = time.monotonic(), inputs["of"]
+    root = of.table("verified")
+    how = Posing(
+        storage.resolve(root),
+        storage.resolve(stage.uri),
+        step.settings,
+        inputs["base"].facts["export"],
+        tuple(inputs[GUIDES].files("traces")) if GUIDES in inputs else (),
+        run.config.model.overrides.trust_remote_code,
+    )
+    counts = pose([shard.removeprefix(root).lstrip("/") for shard in of.files("verified")], how)
+    dropped = {reason: number for reason, number in sorted(counts.items()) if reason not in ("in", "out") and number}
+    if not counts["out"]:
+        raise DataError(f"{step.name}: none of {counts['in']} samples gives a problem: {dropped}")
+    return run.publish(stage, started, counts={"in": counts["in"], "out": counts["out"]}, dropped=dropped)
+
+
+KIND = Kind(
+    name="pose",
+    takes={"of": ("verified",), GUIDES: ("traces",), "base": ("model",)},
+    gives="problems",
+    stage="problems",
+    tables=("problems",),
+    place=place,
+    make=make,
+)
