@@ -57,7 +57,7 @@ def engine_settings(in_flight: int | None = None) -> EngineSettings:
 
 
 def sampling() -> Sampling:
-    return Sampling(1.0, 1.0, MAX_TOKENS, ROOT_SEED, LoopSettings())
+    return Sampling(1.0, 1.0, MAX_TOKENS, ROOT_SEED, loops=LoopSettings())
 
 
 def limits_of(vllm_config: Any) -> list[int]:

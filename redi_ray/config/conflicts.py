@@ -78,9 +78,10 @@ def logprob_conflicts(config: ExperimentConfig) -> list[str]:
         for field, one in kept.items()
         if (one.engine or config.resources.engine).engine_kwargs.get("logprobs_mode", RAW) != RAW
     ]
-    if "generate" in kept and not config.teacher_is_base and not isinstance(config.model.init, PretrainedModel):
+    teacher = kept.get("generate")
+    if teacher is not None and not config.teacher_is_base and not isinstance(config.model.init, PretrainedModel):
         found.append(
-            f"generate.logprobs: {config.generate.model} has another tokenizer than the model of model.init, which learns its "
+            f"generate.logprobs: {teacher.model} has another tokenizer than the model of model.init, which learns its "
             "own. Leave it out; objectives that read the sampler's log-probs need a sampler with the trained model's tokenizer"
         )
     return found

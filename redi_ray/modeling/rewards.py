@@ -32,6 +32,7 @@ from redi_ray.modeling.policy import (
     require_weights,
     set_up,
 )
+from redi_ray.modeling.pull import Pull
 from redi_ray.text.templates import closing_id
 
 log = logging.getLogger("redi_ray")
@@ -77,11 +78,12 @@ class RewardPolicy(Policy):
         coefficients: Coefficients | None = None,
         chunk_tokens: int = 512,
         local: Local | None = None,
+        pull: Pull | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Values of a pack's scored tokens, and their weighted sum: as `Policy.forward`, with values for log-probs.
 
-        rows: `[N]` positions in front of the scored tokens, as there; the values are those at the tokens. `targets` and
-        `chunk_tokens` have no say.
+        rows: `[N]` positions in front of the scored tokens, as there; the values are those at the tokens. `targets`, `pull`
+        and `chunk_tokens` have no say.
         """
         hidden = self.hidden_states(input_ids, position_ids, layout)[rows + 1]
         wide = torch.promote_types(hidden.dtype, torch.float32)

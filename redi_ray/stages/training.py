@@ -23,8 +23,10 @@ from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.train.on_ray.launch import TrainOutcome
 from redi_ray.train.on_ray.orders import Development, Rehearsing
 
-LENGTHS = ("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched")
-LENGTHS += tuple(f"rehearsed{of}" for of in ("", "_too_long", "_truncated", "_dropped_groups"))
+LENGTHS = (
+    *("sequences", "too_long", "truncated", "dropped_groups", "dropped_members", "truncated_mismatched"),
+    *("rehearsed", "rehearsed_too_long", "rehearsed_truncated", "rehearsed_dropped_groups"),
+)
 """Counts of a training's sequences, and of what its limits left out or cut."""
 
 REHEARSED = "rehearsed"

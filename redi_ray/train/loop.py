@@ -75,9 +75,8 @@ def train(
     """
     who = distributed or Distributed()
     hooks = hooks or Hooks()
-    how = partial(_Run, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks, rehearsed=rehearsed)
-    run = together(partial(how, policy, store, objective))
-    run.anchor = anchor
+    how = partial(_Run, policy, store, objective, settings=settings, who=who, checkpoints=checkpoints, hooks=hooks)
+    run = together(partial(how, rehearsed=rehearsed, anchor=anchor))
     monitors = monitors or Monitors()
     run.resume()
     try:
@@ -116,17 +115,18 @@ class _Run:
         checkpoints: Checkpointer | None,
         hooks: Hooks,
         rehearsed: Rehearsed | None,
+        anchor: Policy | None,
     ) -> None:
         if settings.guard.action == "rollback" and checkpoints is None:
             raise ValueError("guard.action = rollback needs checkpoints to go back to")
         if settings.export == "best" and (checkpoints is None or checkpoints.keep_best != settings.keep_best):
             raise ValueError("export = best needs checkpoints that keep it")
         self.policy, self.store, self.objective, self.settings = policy, store, objective, settings
-        self.anchor: Policy | None = None
+        self.anchor = anchor
         self.who, self.checkpoints, self.hooks = who, checkpoints, hooks
         self.plan = plan_batches(store, settings, who.world_size, objective)
         self.rehearsed = rehearsed
-        self.rehearsal_plan = rehearsed and rehearsed.plan(self.plan.total_steps, settings, who.world_size)
+        self.rehearsals = rehearsed.plan(self.plan.total_steps, settings, who.world_size) if rehearsed else None
         self.optimizer = make_optimizer(policy, settings)
         self.progress = LoopState()
         self.guard, self.early_stop = Guard(settings.guard), EarlyStop(settings)
@@ -170,8 +170,8 @@ class _Run:
             anchor=self.anchor,
         )
         result = gradient(store=self.store, plan=self.plan[step], objective=self.objective)
-        if (its := self.rehearsed) is not None and self.rehearsal_plan is not None:
-            result = added(result, gradient(store=its.store, plan=self.rehearsal_plan[step], objective=its.objective))
+        if (its := self.rehearsed) is not None and self.rehearsals is not None:
+            result = added(result, gradient(store=its.store, plan=self.rehearsals[step], objective=its.objective))
         grad_norm = clip_gradients(self.policy.parameters(), self.settings.max_grad_norm)
         bad, self.save_requested, self.stop_requested = any_rank(
             [

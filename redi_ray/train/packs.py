@@ -134,7 +134,6 @@ def run_pack(
     pull: Pull | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`Policy.forward` on a pack."""
-    more = {} if pull is None else {"pull": pull}  # which a reward model has no place for
     return policy(
         tensors.input_ids,
         tensors.position_ids,
@@ -144,5 +143,5 @@ def run_pack(
         coefficients=coefficients,
         chunk_tokens=chunk_tokens,
         local=local,
-        **more,
+        pull=pull,
     )

@@ -73,7 +73,13 @@ def make_sampler(
 def sampling_of(config: SampledTraces) -> Sampling:
     """How the config draws one trace."""
     return Sampling(
-        config.temperature, config.top_p, config.max_tokens, config.seed, config.loops, config.tools, config.logprobs
+        config.temperature,
+        config.top_p,
+        config.max_tokens,
+        config.seed,
+        loops=config.loops,
+        tools=config.tools,
+        logps=config.logprobs,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,7 @@ class Sampling:
     top_p: float
     max_tokens: int
     seed: int
+    _: KW_ONLY
     loops: LoopSettings = field(default_factory=partial(LoopSettings, stop=False))
     """What counts as a loop, and whether it is stopped."""
     tools: ToolSettings | None = None

@@ -77,7 +77,7 @@ def sample(
     **engine: Any,
 ) -> tuple[SampleStats, dict[str, dict[str, Any]]]:
     """The stats, and the traces by id. Batches of 8, of which the engine takes one at a time, so that a run has a middle."""
-    sampling = Sampling(0.05, 1.0, 160, 5, loops)  # nearly greedy: a random model then repeats itself
+    sampling = Sampling(0.05, 1.0, 160, 5, loops=loops)  # nearly greedy: a random model then repeats itself
     defaults = {"concurrency": 1, "batch_size": 8, "max_concurrent_batches": 2, "engine_kwargs": {"max_num_seqs": 8}}
     settings = EngineSettings(device="cpu", dtype="float32", max_model_len=256, **{**defaults, **engine})
     with vllm_sampler(teacher, settings, sampling, PromptSettings()) as sampler:
