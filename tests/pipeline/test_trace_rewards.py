@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_told(changes: dict[str, Any], said: str) -> None:
 
 def test_an_evaluation_asks_no_other_steps() -> None:
     for scorer in ({"name": "trace_reward", "column": "said"}, {"name": "pass_rate", "samples": "guided_math"}):
-        with pytest.raises(ConfigError, match="asked in steps `score` alone"):
+        with pytest.raises(ConfigError, match="scorers that read other steps are for steps `score`"):
             parse_config({"name": "x", "evaluate": {"rank_by": scorer}})
 
 

@@ -133,7 +133,7 @@ def test_the_last_step_alone(ray_session, tmp_path: Path, bpe_tokenizer: str):
     told = run_judge(work, Silent(), Engines(quiet_on="4-1=3"))["step_judge"]
     assert (told["steps"], told["analyses"]) == (3, 9)
     located(work)
-    assert labels_in(tmp_path) == [[U, U, R], [U, U, R], [U, R]]
+    assert labels_in(tmp_path) == [[U, U, R], [U, U, W], [U, W]]
     whole = tmp_path / "whole"
     samples(whole, [(problem, text.rpartition("</think>")[0]) for problem, text in TEXTS], shards=1)
     every = work_of(whole, JUDGE, bpe_tokenizer, ask="all")
