@@ -15,7 +15,7 @@ test: .venv/.installed-dev
 	$(BIN)/python -m pytest $(TWO) -m "not slow and not long"
 
 test-slow: .venv/.installed-dev
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest $(TWO) -m "slow and not long"
 
 test-long: .venv/.installed-dev
 	$(BIN)/python -m pytest -m long
