@@ -44,8 +44,8 @@ print("left")
 """
 
 
-def sandbox_of(isolation: str) -> Sandbox:
-    settings = SandboxSettings(isolation=isolation, **LIMITS)  # type: ignore[arg-type]
+def sandbox_of(isolation: str, **limits: float) -> Sandbox:
+    settings = SandboxSettings(isolation=isolation, **{**LIMITS, **limits})  # type: ignore[arg-type]
     try:
         return Sandbox(settings).start()
     except SandboxError as error:
@@ -232,7 +232,7 @@ def test_nothing_outside_is_read_written_or_reached(closed: Sandbox, tmp_path: P
 
 
 def test_a_caller_that_dies_leaves_no_process():
-    sandbox = sandbox_of("namespaces")
+    sandbox = sandbox_of("namespaces", wall_seconds=90)  # of a busy machine, too
     call = sandbox.submit("python", "import time; time.sleep(99)")
     time.sleep(0.5)
     there = {psutil.Process(pid) for pid in below(sandbox)}
