@@ -1,9 +1,9 @@
 """Problems made of samples, one of each, by a prompt that is filled in; a task for each shard.
 
-<uri>/work/guides.npy     where each guide lies: hash of its sample's id, shard, row; 16 bytes each, sorted by hash
-      problems/<shard>    PROBLEM, the id being the sample's
-      dropped/<shard>     samples that give none, with the reason
-      counts/<shard>      written last of a shard's task
+problems/<shard>    PROBLEM, the id being the sample's
+dropped/<shard>     samples that give none, with the reason
+counts/<shard>      written last of a shard's task
+guides.npy          in `work`: where each guide lies: hash of its sample's id, shard, row; 16 bytes each, sorted by hash
 """
 
 from __future__ import annotations

@@ -158,27 +158,26 @@ def train_and_export(orders: Orders, who: Distributed, scratch: Path, hooks: Hoo
         return result.status
     if result.status == "nonfinite":
         together(partial(refuse_nonfinite, orders, result))
-    facts = (
-        counts
-        | counted
-        | {
-            "notes": policy.notes,
-            "sequences": len(store),
-            "total_steps": result.total_steps,
-            "world_sizes": result.world_sizes,
-            "skipped_steps": result.skipped_steps,
-            "reason": result.reason,
-            "guard_trips": result.trips,
-            "first_trip": result.first_trip,
-            "seconds": round(time.time() - started, 1),
-        }
-    )
+    facts = counts | counted | {"notes": policy.notes, "sequences": len(store)} | facts_of(result, started)
     if who.rank == 0 and (best := checkpoints.best()) is not None:
         facts["best_checkpoint"] = {"name": best[0], settings.keep_best: best[1]}
     final = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
     outcome = {"steps": result.steps, "status": result.status, "final": final, "facts": facts}
     export(orders, policy, model_path, outcome, who, scratch)
     return result.status
+
+
+def facts_of(result: TrainResult, started: float) -> dict[str, Any]:
+    """What a run's manifest says of how it went."""
+    return {
+        "total_steps": result.total_steps,
+        "world_sizes": result.world_sizes,
+        "skipped_steps": result.skipped_steps,
+        "reason": result.reason,
+        "guard_trips": result.trips,
+        "first_trip": result.first_trip,
+        "seconds": round(time.time() - started, 1),
+    }
 
 
 def refuse_nonfinite(orders: Orders, result: TrainResult) -> None:
