@@ -118,8 +118,7 @@ def forward_backward(
         coefficients = bound.coefficients(score(packs))
 
     sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
-    pulled, weight = torch.zeros((), dtype=torch.float64, device=device), kl_weight(objective)
-    assert (weight > 0) <= (anchor is not None), "a KL over the vocabulary needs the model that it is taken from"
+    pulls = _Pulls(anchor, kl_weight(objective), world_size / bound.num_tokens)
     for number, tensors in enumerate(packs):
         begin_pack(policy, last=number == len(packs) - 1)
         weights: Coefficients = (
@@ -127,24 +126,17 @@ def forward_backward(
             if coefficients is None
             else per_token(tensors, coefficients)
         )
-        pull = None
-        if weight and anchor is not None:
-            pull = pull_of(anchor, tensors, weight * world_size / bound.num_tokens)
+        pull = pulls.of(tensors)
         with masks(number):
             total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size), pull)
         total.backward()
-        if pull is not None:
-            pulled += tensors.weighted(pull.values).sum()
+        pulls.add(tensors, pull)
         tensors.add_to(sums, logps)
         local_sum += bound.local_sum(tensors, logps)
     if spec.pointwise is not None:
         local_sum = sum_over_ranks(local_sum, world_size)
     result = _result(bound, sum_over_ranks(sums, world_size), float(local_sum), store, plan)
-    if not weight:
-        return result
-    divergence = float(sum_over_ranks(pulled, world_size)) / bound.num_tokens
-    metrics = result.metrics | {"kl": divergence}
-    return StepResult(result.loss + weight * divergence, metrics, result.finite and math.isfinite(divergence))
+    return pulls.added_to(result, bound.num_tokens, world_size)
 
 
 def kl_weight(objective: Objective) -> float:
@@ -158,6 +150,37 @@ def pull_of(anchor: Policy, tensors: PackTensors, weight: float) -> Pull:
         torch.full((len(tensors.rows),), weight, dtype=torch.float64, device=tensors.rows.device)
     )
     return anchor.pull(tensors.input_ids, tensors.position_ids, tensors.layout, tensors.rows, coefficients)
+
+
+class _Pulls:
+    """A step's KL over the vocabulary from a frozen model; without a weight there is none."""
+
+    def __init__(self, anchor: Policy | None, weight: float, per_weight: float) -> None:
+        """per_weight: what a token's term counts for each unit of the weight, over all ranks."""
+        assert (weight > 0) <= (anchor is not None), "a KL over the vocabulary needs the model that it is taken from"
+        self.anchor, self.weight, self.per_weight = anchor, weight, per_weight
+        self.sum: Tensor | None = None
+
+    def of(self, tensors: PackTensors) -> Pull | None:
+        """Of a pack, to be handed to its fused pass."""
+        if not self.weight or self.anchor is None:
+            return None
+        return pull_of(self.anchor, tensors, self.weight * self.per_weight)
+
+    def add(self, tensors: PackTensors, pull: Pull | None) -> None:
+        """What the pass has found."""
+        if pull is not None:
+            found = tensors.weighted(pull.values).sum()
+            self.sum = found if self.sum is None else self.sum + found
+
+    def added_to(self, result: StepResult, num_tokens: int, world_size: int) -> StepResult:
+        """The step with its KL, the mean over scored tokens. A collective call where there is one."""
+        if not self.weight:
+            return result
+        assert self.sum is not None, "every rank has a pack, be it an empty one"
+        divergence = float(sum_over_ranks(self.sum.double(), world_size)) / num_tokens
+        metrics = result.metrics | {"kl": divergence}
+        return StepResult(result.loss + self.weight * divergence, metrics, result.finite and math.isfinite(divergence))
 
 
 def _late_coefficients(
