@@ -16,6 +16,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.curate.answers import Answers, is_finished
+from redi_ray.data.curate.work import finished
 from redi_ray.modeling.limits import count_parameters
 from redi_ray.schemas import turns_of
 from redi_ray.stages.references import half_precision, require_gpu_memory
@@ -78,6 +79,22 @@ def each_model_shard(
         if (told := user_error(error)) is not None:
             raise told from None
         raise
+
+
+def count_shards(names: list[str], actor: type, how: Any, what: str, trainer: TrainerSettings) -> Counter[str]:
+    """The counts of all shards of a work that asks one model, `how.model`; those that are done are only counted, by what
+    `how.mark` names. what: of messages."""
+    counts, left = Counter[str](), list[str]()
+    for name in names:
+        if (known := finished(how.mark(name))) is not None:
+            counts.update(known)
+        else:
+            left.append(name)
+    if left:
+        told = {"what": what, "models": [how.model], "train": how.train, "trainer": trainer}
+        for found in each_model_shard(left, actor, how, **told):
+            counts.update(found)
+    return counts
 
 
 def call_shards(actor: ShardActor, batch: Mapping[str, Any]) -> dict[str, Any]:

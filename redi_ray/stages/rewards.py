@@ -18,7 +18,7 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.scorers import RewardScorer
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
-from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
+from redi_ray.data.curate.work import DROPPED, Drops, finish
 from redi_ray.data.locate.locator import Steps, last_steps
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.sources.readers import DataError
@@ -26,7 +26,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import SCORE, SPAN_SCORE, token_scores, turns_of
-from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard
+from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, count_shards
 from redi_ray.store import parquet, storage
 from redi_ray.text.spans import Span, own_weights, span_of_tokens
 from redi_ray.text.steps import RIGHT, UNSEEN, WRONG
@@ -81,24 +81,7 @@ def reward_samples(names: list[str], how: Rewarding, trainer: TrainerSettings) -
 
     Raises UserError where the model is none with a scalar head.
     """
-    counts: Counter[str] = Counter()
-    left = []
-    for name in names:
-        known = finished(how.mark(name))
-        counts.update(known or {})
-        left += [] if known is not None else [name]
-    if left:
-        for found in each_model_shard(
-            left,
-            RewardShard,
-            how,
-            what="the reward model's scoring",
-            models=[how.model],
-            train=how.train,
-            trainer=trainer,
-        ):
-            counts.update(found)
-    return counts
+    return count_shards(names, RewardShard, how, "the reward model's scoring", trainer)
 
 
 def reward_folder(

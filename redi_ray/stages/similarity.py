@@ -17,7 +17,7 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
-from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
+from redi_ray.data.curate.work import DROPPED, Drops, finish
 from redi_ray.data.locate.locator import Steps, last_steps
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.score.step_rewards import Floats, alignment, coherence
@@ -26,7 +26,7 @@ from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import SPAN_SCORE
-from redi_ray.stages.model_shards import NOT_ENCODABLE, at_hand, call_shards, each_model_shard
+from redi_ray.stages.model_shards import NOT_ENCODABLE, at_hand, call_shards, count_shards
 from redi_ray.store import parquet, storage
 from redi_ray.text.steps import thinking_and_response
 from redi_ray.text.thoughts import without_tags
@@ -78,19 +78,7 @@ class Parts:
 def compare_samples(names: list[str], how: Comparing, trainer: TrainerSettings) -> Counter[str]:
     """Write `<out_uri>/column/<name>` for every shard of samples, and `dropped`; the counts: `in`, `scored`, `steps`, and the
     samples without numbers by reason."""
-    counts: Counter[str] = Counter()
-    left = []
-    for name in names:
-        known = finished(how.mark(name))
-        counts.update(known or {})
-        left += [] if known is not None else [name]
-    if left:
-        what, models = "the model's embeddings", [how.model]
-        for found in each_model_shard(
-            left, SimilarityShard, how, what=what, models=models, train=how.train, trainer=trainer
-        ):
-            counts.update(found)
-    return counts
+    return count_shards(names, SimilarityShard, how, "the model's embeddings", trainer)
 
 
 def compare_folder(
