@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from redi_ray.config.data import Strict
 from redi_ray.config.resources import TrainerSettings
@@ -28,12 +29,33 @@ class Grid(Strict):
     grid: Annotated[list[Any], AfterValidator(_values)] = Field(min_length=1)
     """The values, in the order in which tables and the heat map show them."""
 
+    @property
+    def values(self) -> list[Any]:
+        return self.grid
+
 
 class Choice(Strict):
     """One of the values, each as likely as the others."""
 
     choice: Annotated[list[Any], AfterValidator(_values)] = Field(min_length=1)
     """The values."""
+
+    @property
+    def values(self) -> list[Any]:
+        return self.choice
+
+
+class Cases(Strict):
+    """Named settings that go together, crossed as a grid is: an objective with its learning rate, a data set with its sampler.
+
+    The path that has them is a name of its own, such as `objective`."""
+
+    cases: dict[Annotated[str, BeforeValidator(str)], dict[str, Any]] = Field(min_length=1)
+    """Name of the case -> dotted path -> value."""
+
+    @property
+    def values(self) -> list[Any]:
+        return list(self.cases)
 
 
 class Uniform(Strict):
@@ -68,7 +90,7 @@ def _bounds(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-DOMAINS = ("grid", "choice", "uniform", "loguniform")
+DOMAINS = ("grid", "choice", "cases", "uniform", "loguniform")
 
 
 def _kind(value: Any) -> str | None:
@@ -80,14 +102,29 @@ def _kind(value: Any) -> str | None:
 Domain = Annotated[
     Annotated[Grid, Tag("grid")]
     | Annotated[Choice, Tag("choice")]
+    | Annotated[Cases, Tag("cases")]
     | Annotated[Uniform, Tag("uniform")]
     | Annotated[LogUniform, Tag("loguniform")],
     Discriminator(
         _kind,
         custom_error_type="domain",
-        custom_error_message="give one of `grid: [...]`, `choice: [...]`, `uniform: [low, high]`, `loguniform: [low, high]`",
+        custom_error_message="give one of `grid: [...]`, `choice: [...]`, `cases: {name: {path: value}}`, "
+        "`uniform: [low, high]`, `loguniform: [low, high]`",
     ),
 ]
+
+
+Crossed = Grid | Cases
+"""What a grid is made of."""
+Listed = Grid | Choice | Cases
+"""Domains whose values are known."""
+
+
+def settable(name: str, domain: Domain) -> list[str]:
+    """The dotted paths of the config that a domain sets: its own name, or those that its cases have."""
+    if isinstance(domain, Cases):
+        return list(dict.fromkeys(path for case in domain.cases.values() for path in case))
+    return [name]
 
 
 class NoScheduler(Strict):
@@ -141,8 +178,8 @@ class SearchConfig(Strict):
 
     space: dict[str, Domain] = Field(min_length=1)
     """Dotted path -> values, the paths of key=value overrides: `redi.train.learning_rate: {loguniform: [1e-7, 1e-5]}`,
-    `steps.own.samples_per_round: {grid: [4, 8]}`. What several trials share of the steps before the model is made once. Where a
-    path changes such steps, trials run one at a time."""
+    `steps.own.samples_per_round: {grid: [4, 8]}`; or any name -> cases that set several paths each. What several trials share of
+    the steps before the model is made once. Where a path changes such steps, trials run one at a time."""
     arm: str | None = None
     """Which model is compared: one of `redi.arms`, `sft`, or any of `steps` that trains or merges (of a repeated one `nca` is the
     last round, `nca@1` the first). Null takes the only arm, or the one named `redi`."""
@@ -174,6 +211,20 @@ class SearchConfig(Strict):
     seed: int = 0
     """Of the order in which trials start, and of what `random` and `optuna` draw."""
 
+    @field_validator("space")
+    @classmethod
+    def _each_path_once(cls, value: dict[str, Domain]) -> dict[str, Domain]:
+        """Raises ValueError where two of the space set the same path: the later one would win silently."""
+        owners: dict[str, str] = {}
+        for name, domain in value.items():
+            for path in settable(name, domain):
+                if (other := owners.setdefault(path, name)) != name:
+                    raise ValueError(f"{path} is set by {other} and by {name}: a path must vary in one place")
+        for path, outer in itertools.permutations(owners, 2):
+            if path.startswith(f"{outer}.") and owners[path] != owners[outer]:
+                raise ValueError(f"{path} lies within {outer}, which {owners[outer]} sets as a whole")
+        return value
+
     @field_validator("seeds")
     @classmethod
     def _differ(cls, value: list[int]) -> list[int]:
@@ -184,14 +235,16 @@ class SearchConfig(Strict):
     @property
     def method(self) -> str:
         """`searcher`, with null resolved."""
-        all_grid = all(isinstance(domain, Grid) for domain in self.space.values())
+        all_grid = all(isinstance(domain, Crossed) for domain in self.space.values())
         return self.searcher or ("grid" if all_grid else "random")
 
     @model_validator(mode="after")
     def _searcher_fits(self) -> SearchConfig:
         if self.method == "grid":
-            if open_ended := [path for path, domain in self.space.items() if not isinstance(domain, Grid)]:
-                raise ValueError(f"searcher `grid` needs a grid for every path, and {', '.join(open_ended)} has none")
+            if open_ended := [path for path, domain in self.space.items() if not isinstance(domain, Crossed)]:
+                raise ValueError(
+                    f"searcher `grid` needs a grid or cases for every path, and {', '.join(open_ended)} has none"
+                )
             if self.num_trials is not None:
                 raise ValueError("num_trials is for searchers that draw; `grid` runs every combination")
         elif self.num_trials is None:

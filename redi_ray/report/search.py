@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from redi_ray.report.effects_figure import effects_figure
 from redi_ray.report.figures import to_png, to_svg
 from redi_ray.report.search_figures import TITLES, curves_of_trials, value_figure
+from redi_ray.search.effects import Effects, effects
 from redi_ray.search.records import CURVES, TrialRecord, any_record
 from redi_ray.search.results import Point, shown, to_points
-from redi_ray.search.space import describe, short_names
+from redi_ray.search.space import describe, short_names, show
 from redi_ray.store import storage
 from redi_ray.store.manifests import current_manifest
 from redi_ray.store.storage import StorageError, exists, join
@@ -48,11 +50,14 @@ def read_search(run_uri: str, notes: list[str]) -> SearchReport | None:
     best = next((point for point in points if facts["winner"] and point.values == facts["winner"]["values"]), None)
     axes = shown_axes(facts)
     figures = _figures(records, points, axes, facts["metric"], best)
+    if (analysis := effects(records)) is not None:
+        figures["effects"] = effects_figure(analysis, facts["metric"])
     data = {
         **{name: facts[name] for name in KEPT},
         "title": TITLES.get(facts["metric"], facts["metric"]),
         "names": dict(zip(facts["paths"], short_names(facts["paths"]), strict=True)),
         "axes": axes,
+        "effects": _told(analysis, facts["metric"]),
         "trials": [_row(record, facts["metric"]) for record in _ranked(records, facts["mode"])],
         "counts": manifest.counts,
         "dropped": manifest.dropped,
@@ -89,6 +94,19 @@ def _figures(
     for number, name in enumerate(metrics):
         figures[f"curves-{number}"] = curves_of_trials(records, axes, [name], legend=number == 0)
     return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _told(found: Effects | None, metric: str) -> dict[str, Any] | None:
+    """The analysis as the page and `report.json` have it."""
+    if found is None:
+        return None
+    data = asdict(found)
+    for part in (*data["levels"], *data["cells"]):
+        part["shown"] = shown(part["mean"], metric)
+    for level in data["levels"]:
+        level["shown_sem"] = None if level["sem"] is None else shown(level["sem"], metric)
+        level["text"] = show(level["value"])
+    return data
 
 
 def _ranked(records: Sequence[TrialRecord], mode: str) -> list[TrialRecord]:

@@ -8,7 +8,7 @@ from typing import Any
 from ray import tune
 
 from redi_ray.config.load import ConfigError
-from redi_ray.config.search import AshaScheduler, Choice, Domain, Grid, LogUniform, MedianScheduler, NoScheduler
+from redi_ray.config.search import AshaScheduler, Cases, Domain, Listed, LogUniform, MedianScheduler, NoScheduler
 from redi_ray.search.leader import STEPS, VALUE, TrialJob, encode
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.records import read_record
@@ -58,9 +58,8 @@ def make_scheduler(plan: SearchPlan, most_steps: int | None) -> Any:
 
 
 def tune_domain(domain: Domain) -> Any:
-    if isinstance(domain, Grid | Choice):
-        values = domain.grid if isinstance(domain, Grid) else domain.choice
-        return tune.choice([encode(value) for value in values])
+    if isinstance(domain, Listed):
+        return tune.choice([encode(value) for value in domain.values])
     return tune.loguniform(*domain.loguniform) if isinstance(domain, LogUniform) else tune.uniform(*domain.uniform)
 
 
@@ -78,15 +77,18 @@ def make_searcher(job: TrialJob) -> Any:
 
 
 def encode_point(values: Mapping[str, Any], space: Mapping[str, Domain]) -> dict[str, Any]:
-    return {p: encode(v) if isinstance(space[p], Grid | Choice) else v for p, v in values.items()}
+    return {p: encode(v) if isinstance(space[p], Listed) else v for p, v in values.items()}
 
 
 def points_on_record(job: TrialJob) -> list[Mapping[str, Any]]:
     """Points of this space with a record that stands, each once."""
     found: dict[str, Mapping[str, Any]] = {}
+    cases = {name: domain for name, domain in job.plan.search.space.items() if isinstance(domain, Cases)}
     for uri in storage.list_files(storage.join(job.run_uri, "search", "trials"), ".json"):
         told = storage.read_json(uri)
         if set(told["values"]) != set(job.plan.search.space) or told["seed"] not in job.plan.seeds:
+            continue
+        if any(told["values"][name] not in domain.values for name, domain in cases.items()):
             continue
         spec = job.plan.trial(told["values"], told["seed"])
         if spec.key == told["key"] and read_record(job.run_uri, spec.key, job.scheduler) is not None:

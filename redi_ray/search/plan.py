@@ -13,14 +13,22 @@ from typing import Any
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.identity import identity
 from redi_ray.config.load import ConfigError, parse_config, set_path
-from redi_ray.config.search import Choice, DevEvaluation, Grid, NoScheduler
+from redi_ray.config.search import DevEvaluation, Listed, NoScheduler, settable
 from redi_ray.config.training import TrainSettings
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.rounds import last_round, written
 from redi_ray.pipeline.standard import graph_of, train_keys
 from redi_ray.search.sections import recipe_of, report_every, settings_of, unfit
 from redi_ray.search.sharing import Sharing, places_of
-from redi_ray.search.space import Values, describe, drawn_points, grid_points, sample_values, unknown_section
+from redi_ray.search.space import (
+    Values,
+    describe,
+    drawn_points,
+    grid_points,
+    sample_values,
+    settings_at,
+    unknown_section,
+)
 from redi_ray.store import storage
 from redi_ray.train.monitors import STEP_METRICS
 
@@ -132,7 +140,7 @@ class SearchPlan:
         raw["storage"]["root"] = storage.resolve(self.config.storage.root)
         if self.search.trainer is not None:
             raw["redi"]["trainer"] = asdict(self.search.trainer)
-        for path, value in values.items():
+        for path, value in settings_at(self.search.space, values).items():
             set_path(raw, path, value, where=f"search.space: {path}")
         where = describe(values)
         config = parse_config(raw, where)
@@ -178,7 +186,7 @@ class SearchPlan:
         """
         if not self.shares_data or not self.open_ended:
             return not self.shares_data
-        listed = all(isinstance(domain, Grid | Choice) for domain in self.search.space.values())
+        listed = all(isinstance(domain, Listed) for domain in self.search.space.values())
         return listed or self.sharing.data_differ
 
     # ------------------------------------------------------------------------------------------------------ the checks
@@ -206,8 +214,9 @@ class SearchPlan:
 
     def _check_paths(self) -> None:
         raw = self.config.model_dump(mode="json", by_alias=True)
-        findings = [found for path in self.search.space if (found := unknown_section(raw, path))]
-        if self.search.seeds and (clash := [path for path in self.search.space if path.endswith(".train.seed")]):
+        paths = [path for name, domain in self.search.space.items() for path in settable(name, domain)]
+        findings = [found for path in paths if (found := unknown_section(raw, path))]
+        if self.search.seeds and (clash := [path for path in paths if path.endswith(".train.seed")]):
             findings.append(f"{clash[0]} varies the seed, and so does search.seeds; leave one of them out")
         if self.search.method == "optuna" and importlib.util.find_spec("optuna") is None:
             findings.append("searcher `optuna` needs a package that is missing: pip install redi_ray[optuna]")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from redi_ray.store import storage
@@ -85,6 +85,13 @@ def record_uri(run_uri: str, key: str) -> str:
 
 def write_record(run_uri: str, record: TrialRecord) -> None:
     storage.write_json(record_uri(run_uri, record.key), finite(asdict(record)))
+
+
+def rename_record(run_uri: str, key: str, values: Mapping[str, Any]) -> None:
+    """Let a record name its point as the search does now: the names of cases decide nothing, and may have changed since."""
+    record = any_record(run_uri, key)
+    if record is not None and record.values != values:
+        write_record(run_uri, replace(record, values=dict(values)))
 
 
 def delete_record(run_uri: str, key: str) -> None:

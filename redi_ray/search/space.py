@@ -9,10 +9,10 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from redi_ray.config.search import Choice, Domain, Grid, LogUniform, Uniform
+from redi_ray.config.search import Cases, Domain, Listed, LogUniform, Uniform
 
 Values = Mapping[str, Any]
-"""A point: dotted path -> value."""
+"""A point: dotted path -> value, or of cases the name they have together -> the name of one."""
 
 TRIES_PER_POINT = 100
 """Draws until a space of a few values is taken to be used up."""
@@ -20,9 +20,18 @@ SIGNIFICANT_DIGITS = 4
 """Of drawn numbers: more would only make names long."""
 
 
+def settings_at(space: Mapping[str, Domain], values: Values) -> dict[str, Any]:
+    """What a point sets in the config: dotted path -> value."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        domain = space[name]
+        found |= domain.cases[value] if isinstance(domain, Cases) else {name: value}
+    return found
+
+
 def grid_points(space: Mapping[str, Domain]) -> Iterator[dict[str, Any]]:
     """Every combination, the last path varying fastest."""
-    values = [domain.grid if isinstance(domain, Grid) else [] for domain in space.values()]
+    values = [domain.values if isinstance(domain, Listed) else [] for domain in space.values()]
     for combination in itertools.product(*values):
         yield dict(zip(space, combination, strict=True))
 
@@ -40,8 +49,8 @@ def drawn_points(space: Mapping[str, Domain], count: int, seed: int) -> Iterator
 
 
 def draw(domain: Domain, generator: random.Random) -> Any:
-    if isinstance(domain, Grid | Choice):
-        return generator.choice(domain.grid if isinstance(domain, Grid) else domain.choice)
+    if isinstance(domain, Listed):
+        return generator.choice(domain.values)
     if isinstance(domain, Uniform):
         (low, high), value = domain.uniform, generator.uniform(*domain.uniform)
     else:
@@ -52,8 +61,8 @@ def draw(domain: Domain, generator: random.Random) -> Any:
 
 def sample_values(domain: Domain) -> list[Any]:
     """Values that stand for a domain: all, or both ends."""
-    if isinstance(domain, Grid | Choice):
-        return list(domain.grid if isinstance(domain, Grid) else domain.choice)
+    if isinstance(domain, Listed):
+        return list(domain.values)
     return list(domain.loguniform if isinstance(domain, LogUniform) else domain.uniform)
 
 

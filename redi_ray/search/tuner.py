@@ -27,7 +27,7 @@ from redi_ray.search.evaluator import start_evaluator
 from redi_ray.search.leader import TrialJob, lead_trial
 from redi_ray.search.methods import make_scheduler, make_searcher, scheduler_record, tune_domain
 from redi_ray.search.plan import DEV_PASS_AT_1, SearchPlan, TrialSpec
-from redi_ray.search.records import TrialRecord, any_record, read_record
+from redi_ray.search.records import TrialRecord, any_record, read_record, rename_record
 from redi_ray.search.sections import trainer_of
 from redi_ray.search.sharing import Sharing, places_of
 from redi_ray.search.trial import Shared, prepare_trial
@@ -65,6 +65,8 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     specs = [] if plan.open_ended else plan.trials()
     shared, most_steps = make_shared(plan, specs)
     scheduler = make_scheduler(plan, most_steps)
+    for spec in specs:
+        rename_record(run.uri, spec.key, spec.values)
     pending = [n for n, spec in enumerate(specs) if read_record(run.uri, spec.key, rule) is None]
     if len(pending) < len(specs):
         which = "all" if not pending else f"{len(specs) - len(pending)} of"

@@ -66,9 +66,11 @@ def test_the_report_shows_the_search(tmp_path: Path):
     assert data["winner"]["values"] == {ALPHA: 1.0, RATE: 3e-5}
     assert len(data["trials"]) == 16
     assert [item["path"] for item in data["importance"]] == [ALPHA, RATE]
+    assert {tuple(term["paths"]) for term in data["effects"]["main"]} == {(ALPHA,), (RATE,)}
+    assert "Effects of the parameters" in page
     assert data["cost"]["steps"] == sum(record.steps for record in records)
     pictures = {Path(picture).name for picture in paths.figures}
-    assert {"search_values.png", "search_curves.png"} <= pictures
+    assert {"search_values.png", "search_curves.png", "search_effects.png"} <= pictures
 
 
 def test_a_damaged_search_is_a_note(tmp_path: Path):

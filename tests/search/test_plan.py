@@ -14,6 +14,15 @@ from redi_ray.search.space import short_names
 ALPHA, RATE = "redi.arms.redi.objective.alpha", "redi.train.learning_rate"
 GRID = {ALPHA: {"grid": [0.5, 1]}, RATE: {"grid": ["1e-5", 1e-4, 3e-4]}}
 
+CASES = {
+    "objective": {
+        "cases": {
+            "dpo": {"redi.arms.redi.objective": {"name": "dpo", "beta": 0.1}, RATE: 2e-5},
+            "redi": {"redi.arms.redi.objective": {"name": "redi", "alpha": 0.2}, RATE: 1e-3},
+        }
+    },
+    "redi.train.batch_size": {"grid": [8, 16]},
+}
 
 BEST = [
     "redi.train.probe={every: 2, problems: 3}", "redi.train.checkpoint_every=2", "redi.train.keep_best=dev_accuracy",
@@ -54,6 +63,20 @@ def test_a_trial_key_names_what_decides_its_result_and_nothing_else():
     assert not set(keys) & {t.key for t in plan({"space": GRID, "metric": "margin"}).trials()}
     assert {t.key for t in plan({"space": GRID, "trainer": {"num_workers": 2}}).trials()} == set(keys)
     assert not set(keys) & {t.key for t in plan({"space": GRID}, "resources.engine.dtype=bfloat16").trials()}
+
+
+def test_cases_set_several_paths_together():
+    """A case is crossed as one value, a trial's config has all that it sets, and its name decides nothing."""
+    trials = plan({"space": CASES}).trials()
+    made = {(t.values["objective"], t.values["redi.train.batch_size"]): t.config.redi for t in trials}
+    assert len(made) == 4
+    for (case, size), redi in made.items():
+        settings = redi.settings("redi")
+        assert (redi.arms["redi"].objective.name, settings.batch_size) == (case, size)
+        assert settings.learning_rate == (2e-5 if case == "dpo" else 1e-3)
+    other = {"one" if name == "dpo" else "two": case for name, case in CASES["objective"]["cases"].items()}
+    renamed = plan({"space": {**CASES, "objective": {"cases": other}}}).trials()
+    assert [t.key for t in renamed] == [t.key for t in trials]
 
 
 def test_drawn_points_lie_within_bounds_and_repeat():
@@ -97,6 +120,10 @@ def test_trials_that_would_compute_a_stage_together_run_one_at_a_time():
         ({"space": {"name": {"grid": ["a", "b"]}}}, "write a dotted path"),
         ({"space": {"redi.trainer.num_workers": {"grid": [1, 2]}}}, "redi.trainer is null"),
         ({"space": {}}, "search.space"),
+        ({"space": {**CASES, RATE: {"grid": [1e-5]}}}, f"{RATE} is set by objective and by {RATE}"),
+        ({"space": {**CASES, ALPHA: {"grid": [0, 1]}}}, f"{ALPHA} lies within redi.arms.redi.objective, which objective sets"),
+        ({"space": {"what": {"cases": {"a": {"redi.arms.none.objective.alpha": 1}}}}}, "no section 'none'"),
+        ({"space": {"what": {"cases": {}}}}, "at least 1 item"),
         ({"space": {RATE: {"grid": []}}}, "at least 1 item"),
         ({"space": {RATE: {"gird": [1]}}}, "give one of `grid: [...]`"),
         ({"space": {RATE: {"grid": [1e-5, "1e-5"]}}}, "1e-05 is there twice"),

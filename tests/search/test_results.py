@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from made_records import ALPHA, RATE, made_record, made_records
 
-from redi_ray.search.records import any_record, read_record, thin, write_record
+from redi_ray.search.records import any_record, read_record, rename_record, thin, write_record
 from redi_ray.search.results import importances, to_points, to_table, winner, within_one_sem
 
 
@@ -82,3 +82,12 @@ def test_thinned_curves_keep_every_measured_accuracy_and_the_end():
     assert 150 < len(curves["step"]) < 210
     assert (8, 0.5) in zip(curves["step"], curves["dev_accuracy"], strict=True)
     assert curves["step"][-1] == 1001
+
+
+def test_a_record_takes_the_name_that_its_case_has_now(tmp_path: Path):
+    record = replace(made_record(0.5, 1e-4), values={"objective": "one"})
+    write_record(str(tmp_path), record)
+    rename_record(str(tmp_path), record.key, {"objective": "dpo"})
+    assert any_record(str(tmp_path), record.key) == replace(record, values={"objective": "dpo"})
+    rename_record(str(tmp_path), "of nothing", {"objective": "dpo"})
+    assert any_record(str(tmp_path), "of nothing") is None
