@@ -5,6 +5,7 @@ two answers beside each other, the tokens that were trained on. Hostile text sta
 from __future__ import annotations
 
 import io
+import math
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,12 +21,14 @@ from rich.console import Console
 from tiny_families import family, sentencepiece
 
 from redi_ray.cli.inspect import inspect_traces
+from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.token_steps import ContrastStep, LogpsStep
 from redi_ray.modeling.tokenizer import character_tokenizer
 from redi_ray.report.browse import BrowseError, TraceFilter
 from redi_ray.report.marks import Piece, by_values, turns_in_pieces, without_middles
 from redi_ray.report.page import build_report
-from redi_ray.report.token_values import value_spans
+from redi_ray.report.token_values import value_spans, weights_of
 from redi_ray.report.trained import _texts
 from redi_ray.schemas import GROUP, SPAN_SCORE, VERIFIED_TRACE, stored_votes
 from redi_ray.stages.encoding import Weighting
@@ -226,12 +229,12 @@ def test_the_report_shows_the_same_and_hostile_text_stays_text(run: str):
 
 
 def test_numbers_of_tokens_are_parts_of_the_text():
-    """Turn by turn, past the token that closes one; critical tokens strongest. Numbers of other tokens are refused."""
+    """Turn by turn, past the token that closes one. Numbers of other tokens are refused."""
     tokenizer, prompt = character_tokenizer("0123456789+=?"), PromptSettings(prefix="")
     turns = [
         {"role": role, "content": text} for role, text in (("assistant", "12"), ("tool", "9"), ("assistant", "345"))
     ]
-    values = [1.0, 0.11, 0.5, 0.0, 0.04, 1.0, 0.5]
+    values = [0.0, -0.89, -0.5, -1.0, -0.96, 0.0, -0.5]
     found = value_spans(turns, values, tokenizer, prompt)
     assert [(span["turn"], span["start"], span["end"], span["value"]) for span in found] == [
         (0, 0, 1, 0.0), (0, 1, 2, -0.9), (2, 0, 2, -1.0), (2, 2, 3, 0.0),
@@ -240,3 +243,14 @@ def test_numbers_of_tokens_are_parts_of_the_text():
     for wrong in (values[:-2], [*values, 1.0]):
         with pytest.raises(ValueError, match=r"argument|numbers for"):
             value_spans(turns, wrong, tokenizer, prompt)
+
+
+def test_a_number_weighs_by_what_made_it():
+    """cDPO's scores less 1, probabilities less 1, OREAL's weights of the golden logits (.4, -1.2, .8); never beyond 1."""
+    contrast = ContrastStep(do="contrast", of="verified", right="a", wrong="b")
+    logps = LogpsStep(do="logps", of="verified")
+    reward = ScoreStep(do="score", of="verified", scorer={"name": "reward", "model": "rm", "at": "tokens"})
+    assert weights_of(contrast, [1.0, 0.1]) == pytest.approx([0.0, -0.9])
+    assert weights_of(logps, [0.0, math.log(0.25), -800.0]) == pytest.approx([0.0, -0.75, -1.0])
+    assert weights_of(reward, [0.4, -1.2, 0.8]) == pytest.approx([0.1973753, -0.1973753, 0.0], abs=1e-7)
+    assert weights_of(None, [3.0, -0.5]) == [1.0, -0.5]
