@@ -212,8 +212,9 @@ class OrderSet(Strict):
     """The built-in world of dialogues: orders at counters of ten kinds, by `topic`. No download."""
 
     kind: Literal["orders"] = "orders"
-    rows: Literal["dialogues", "scored"] = "dialogues"
-    """Whole dialogues, or dialogues whose last answer may be wrong in some numbers, with a `score` of 0 to 3."""
+    rows: Literal["dialogues", "scored", "customers"] = "dialogues"
+    """Whole dialogues; or dialogues whose last answer may be wrong in some numbers, with a `score` of 0 to 3; or the customers'
+    side, whose turns are then the assistant's, behind the brief `you are a customer`."""
     size: int = Field(4000, ge=1)
     """Rows."""
     seed: int = 42

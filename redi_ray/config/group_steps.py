@@ -24,7 +24,8 @@ class ScoreStep(Strict):
     of: str
     """Traces, with verdicts or without."""
     scorer: Scorer
-    """Which one: `length`, `rule`, `imported`, `retrieval`, `reward` or `self_verification`, and its settings."""
+    """Which one, and its settings: `length`, `rule`, `imported`, `retrieval`, `reward`, `self_verification`, `similarity`,
+    `step_rewards`, `pass_rate`, `said` or `trace_reward`."""
 
     @property
     def grain(self) -> Grain:

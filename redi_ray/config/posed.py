@@ -31,16 +31,16 @@ GUIDED_PROMPT = """\
 Follow this plan:
 {guide}"""
 """Asks a problem again, with a template."""
-FILLED = ("problem", "thinking", "response", "guide")
+FILLED = ("problem", "dialogue", "thinking", "response", "guide")
 
 
 class PoseSettings(Strict):
     """What is asked of a sample."""
 
     prompt: str | None = None
-    """The problem that is posed. `{problem}`, `{thinking}` and `{response}` of the sample are filled in, and `{guide}` where the
-    step has `guides`; a brace that is meant as such is doubled. Null asks for a template of the trace, or with `guides` the
-    problem again with such a template."""
+    """The problem that is posed. `{problem}`, `{thinking}` and `{response}` of the sample are filled in, `{dialogue}`, which is
+    the problem with a line for each turn (`user: ...`), and `{guide}` where the step has `guides`; a brace that is meant as such
+    is doubled. Null asks for a template of the trace, or with `guides` the problem again with such a template."""
     guided: bool = False
     """Whether there are guides."""
 
@@ -62,14 +62,14 @@ class PoseStep(Strict):
     do: Literal["pose"]
     """The kind of step."""
     of: str
-    """Verified traces."""
+    """Traces, with verdicts or without."""
     guides: str | None = None
     """Traces of such problems, of these samples: what they say behind their thought is the guide. Of several for one sample the
     first stands; a sample without one, or with one that was cut off, gives no problem."""
     prompt: str | None = None
-    """The problem that is posed. `{problem}`, `{thinking}` and `{response}` of the sample are filled in, and `{guide}` where the
-    step has `guides`; a brace that is meant as such is doubled. Null asks for a template of the trace, or with `guides` the
-    problem again with such a template."""
+    """The problem that is posed. `{problem}`, `{thinking}` and `{response}` of the sample are filled in, `{dialogue}`, which is
+    the problem with a line for each turn (`user: ...`), and `{guide}` where the step has `guides`; a brace that is meant as such
+    is doubled. Null asks for a template of the trace, or with `guides` the problem again with such a template."""
 
     @property
     def settings(self) -> PoseSettings:

@@ -10,7 +10,13 @@ from pydantic import Field, field_validator, model_validator
 from redi_ray.config.curation import TraceFormat
 from redi_ray.config.scorer_base import REWARD, Form, Grain, ScorerSettings
 from redi_ray.config.self_verification import SelfVerification
-from redi_ray.config.trace_rewards import PassRateScorer, SimilarityScorer, StepRewardsScorer, TraceRewardScorer
+from redi_ray.config.trace_rewards import (
+    PassRateScorer,
+    SaidScorer,
+    SimilarityScorer,
+    StepRewardsScorer,
+    TraceRewardScorer,
+)
 
 
 class LengthScorer(ScorerSettings):
@@ -113,6 +119,10 @@ class RetrievalScorer(ScorerSettings):
     """How much long documents are held back."""
 
 
+BY_STEPS = ("steps", "worst_step")
+"""Where a reward model is read that splits a text into steps."""
+
+
 class RewardScorer(ScorerSettings):
     """What a reward model says of each sample, of each step of its last turn, or of each token: sigmoid(v) where its objective
     makes that a probability, else v; of tokens always v."""
@@ -121,16 +131,17 @@ class RewardScorer(ScorerSettings):
     model: str
     """A training of this graph whose objective is one on values (`bradley_terry`, `outcome_bce`, `oreal_rm`, `step_bce`,
     `step_mse`), or a folder (local with a `/` in it, s3://) of a classification model with one label."""
-    at: Literal["last", "steps", "tokens"] = "last"
+    at: Literal["last", "worst_step", "steps", "tokens"] = "last"
     """`last`: a number for each sample, by its last token (by the mean over its tokens where it was trained so). `steps`: a
     span for each step of the last turn, with the number at its last token, labelled `right` from a half on, else `wrong`.
-    `tokens`: a number for each token of the model's own turns."""
+    `worst_step`: a number for each sample, the lowest of its steps, for models that were trained on steps. `tokens`: a number for
+    each token of the model's own turns."""
     form: Form | None = None
-    """How a text is split into steps, for `steps`; null looks at each text."""
+    """How a text is split into steps, for `steps` and `worst_step`; null looks at each text."""
 
     @property
     def grain(self) -> Grain:
-        grains: dict[str, Grain] = {"last": "row", "steps": "span", "tokens": "token"}
+        grains: dict[str, Grain] = {"last": "row", "worst_step": "row", "steps": "span", "tokens": "token"}
         return grains[self.at]
 
     @property
@@ -152,8 +163,8 @@ class RewardScorer(ScorerSettings):
 
     @model_validator(mode="after")
     def _form_for_steps(self) -> RewardScorer:
-        if self.form is not None and self.at != "steps":
-            raise ValueError("form: only `at: steps` splits texts")
+        if self.form is not None and self.at not in BY_STEPS:
+            raise ValueError(f"form: only {' and '.join(f'`at: {at}`' for at in BY_STEPS)} split texts")
         return self
 
 
@@ -189,6 +200,7 @@ Scorer = Annotated[
     | SimilarityScorer
     | StepRewardsScorer
     | PassRateScorer
+    | SaidScorer
     | TraceRewardScorer
     | SelfVerificationScorer,
     Field(discriminator="name"),

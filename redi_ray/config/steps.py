@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.data import Strict
+from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
@@ -239,6 +240,8 @@ AnyStep = Annotated[
     | AskStep
     | StateStep
     | PoseStep
+    | OpeningsStep
+    | HandOverStep
     | CompareStep,
     Field(discriminator="do"),
 ]

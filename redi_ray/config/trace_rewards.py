@@ -98,6 +98,19 @@ class PassRateScorer(ScorerSettings):
         return {RIGHT: self.samples}
 
 
+class SaidScorer(ScorerSettings):
+    """The number that a model says of each sample: the answer to the problem that a step `pose` has made of it, which has its id;
+    of several answers the mean. What is no number does not count, and a sample without any has none."""
+
+    name: Literal["said"]
+    samples: str
+    """Verified traces of such problems, whose `verify` reads the answers."""
+
+    @property
+    def taken(self) -> dict[str, str]:
+        return {RIGHT: self.samples}
+
+
 class TraceRewardScorer(ScorerSettings):
     """A number for each sample of a column of steps, to select by: the mean over the steps of its thinking plus `alpha` times the
     number at the response's last step, which is what the head says of the whole (ReasonFlux-PRM)."""

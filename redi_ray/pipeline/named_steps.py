@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
@@ -26,6 +27,7 @@ from redi_ray.config.steps import (
 )
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
 from redi_ray.config.training_steps import MergeStep, TrainStep
+from redi_ray.pipeline.dialogue_steps import handing_over, opening
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
@@ -128,6 +130,8 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     CriticalStep: lambda step: {"of": step.of, "column": step.column, "model": step.model},
     AskStep: lambda step: {"of": step.of, "at": step.at},
     StateStep: lambda step: {"problems": step.problems},
+    OpeningsStep: lambda step: {"of": step.of},
+    HandOverStep: lambda step: {"of": step.of},
     PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
@@ -225,6 +229,8 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     AskStep: asking_about,
     StateStep: stating,
     PoseStep: posing,
+    OpeningsStep: opening,
+    HandOverStep: handing_over,
     CompareStep: asking_about,
     PairsStep: _pairing,
     TrainStep: training,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Any
 
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.config.selection import KeptSamples
@@ -104,6 +106,24 @@ class PosedWorkload(Workload):
     @property
     def prompt(self) -> float:
         return self._of.prompt + self._of.trace_tokens + len(self.asks) / self.assume["bytes_per_token"]
+
+
+@dataclass(frozen=True)
+class OpenedWorkload(Workload):
+    """Of problems that are the first turns of dialogues, one of each."""
+
+    begun: Workload | None = None
+    """The dialogues."""
+
+    @property
+    def problems(self) -> float:
+        assert self.begun is not None
+        return self.begun.positives
+
+    @property
+    def prompt(self) -> float:
+        assert self.begun is not None
+        return self.begun.prompt
 
 
 @dataclass(frozen=True)
@@ -255,6 +275,13 @@ class GroupedWorkload(Workload):
         return self._of._mean
 
 
+POSED: dict[str, Callable[[Any], str]] = {
+    "pose": lambda settings: settings.template,
+    "hand_over": lambda settings: settings.brief or "",
+}
+"""Kinds that make a problem of each sample -> what they add to it."""
+
+
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
     step = graph[name]
@@ -268,9 +295,12 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
         begun, each = workload_of(graph, source.inputs["of"], whole), source.kind == "token_starts"
         most = source.settings.max_samples if each else None
         before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, most=most)
-    if source is not None and source.kind == "pose":
-        begun, asks = workload_of(graph, source.inputs["of"], whole), source.settings.template
+    if source is not None and source.kind in POSED:
+        begun, asks = workload_of(graph, source.inputs["of"], whole), POSED[source.kind](source.settings)
         before = PosedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, asks=asks)
+    if source is not None and source.kind == "openings":
+        begun = workload_of(graph, source.inputs["of"], whole)
+        before = OpenedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
     if step.kind == "select" and isinstance(step.settings, KeptSamples):
         like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
         return KeptWorkload(

@@ -69,6 +69,10 @@ class _Estimate:
             ),
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
             "pose": lambda step: self._beside(step, f"a problem of each of {self._work(step).traces:,.0f} traces"),
+            "openings": lambda step: self._beside(step, "the first turn of each dialogue"),
+            "hand_over": lambda step: self._beside(
+                step, f"a dialogue of each of {self._work(step).traces:,.0f} traces"
+            ),
             "compare": lambda step: self._beside(step, "two columns of steps"),
             "logps": self._logps,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),

@@ -15,7 +15,7 @@ import pyarrow as pa
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
-from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.scorers import BY_STEPS, RewardScorer
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.curate.work import DROPPED, Drops, finish
@@ -149,7 +149,7 @@ class RewardShard:
         def values(rows: pa.Table) -> list[dict[str, Any]]:
             return self.values(rows.to_pylist(), counts, drops)
 
-        schema = {"last": SCORE, "steps": SPAN_SCORE, "tokens": token_scores(self.fingerprint)}[how.settings.at]
+        schema = {"row": SCORE, "span": SPAN_SCORE, "token": token_scores(self.fingerprint)}[how.settings.grain]
         write_column(storage.join(how.samples, name), storage.join(how.out_uri, COLUMN, name), schema, READ, values)
         if drops.rows:
             dropped = pa.Table.from_pylist(drops.rows, schema=DROPPED)
@@ -170,8 +170,8 @@ class RewardShard:
             prepared[place] = found
         scored = dict(zip(prepared, self.score(list(prepared.values())), strict=True)) if prepared else {}
         counts["scored"] += len(scored)
-        if self.how.settings.at != "steps":
-            name = "value" if self.how.settings.at == "last" else "values"
+        if self.how.settings.grain != "span":
+            name = "value" if self.how.settings.grain == "row" else "values"
             return [{name: scored.get(place)} for place in range(len(rows))]
         spans = [spans_of(prepared[place], scored[place]) if place in scored else None for place in range(len(rows))]
         labels = Counter(span["label"] for of in spans for span in of or ())
@@ -186,7 +186,7 @@ class RewardShard:
             return encoded
         own = own_weights(encoded)
         own[:1] = 0
-        if self.how.settings.at == "steps":
+        if self.how.settings.at in BY_STEPS:
             steps = last_steps(row, self.how.settings.form)
             if not steps.spans:
                 return NO_STEPS
@@ -213,7 +213,8 @@ class RewardShard:
         return found
 
     def score(self, samples: list[Prepared]) -> list[Any]:
-        """Of each sample its number; or the number of each step, None of one without a token; or that of each own token."""
+        """Of each sample its number, or that of its worst step; or the number of each step, None of one without a token; or that
+        of each own token."""
         values = token_values(self.policy, samples, self.how.train.tokens_per_pack, self.device)
         if self.how.settings.at == "last":
             return [
@@ -222,10 +223,13 @@ class RewardShard:
             ]
         if self.how.settings.at == "tokens":
             return [one[sample.weights != 0].tolist() for sample, one in zip(samples, values, strict=True)]
-        return [
+        steps = [
             [None if token is None else self.linked(float(one[token])) for token in sample.tokens or ()]
             for sample, one in zip(samples, values, strict=True)
         ]
+        if self.how.settings.at == "worst_step":
+            return [min(value for value in of if value is not None) for of in steps]
+        return steps
 
     def linked(self, value: float) -> float:
         """What a value stands for."""

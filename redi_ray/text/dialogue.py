@@ -43,6 +43,11 @@ def spoken(problem: str) -> str:
     return "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns)
 
 
+def as_lines(turns: Sequence[Message]) -> str:
+    """What was said, a line for each turn, as judges of dialogues are asked about it."""
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
 def _takes_turns(turns: Sequence[Message]) -> bool:
     roles = [turn.get("role") if isinstance(turn, dict) else None for turn in turns]
     texts = all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns)

@@ -66,6 +66,18 @@ def response_start(text: str) -> int | None:
     return closing[-1] if closing else None
 
 
+def in_parts(text: str) -> tuple[str, str]:
+    """The thought of a text, tags and all, and the response behind it. What never closes its thought has no response, what has no
+    tag of one is all response.
+
+    Example: `in_parts("<think>a</think>b") == ("<think>a", "</think>b")`.
+    """
+    begun = response_start(text)
+    if begun is not None:
+        return text[:begun], text[begun:]
+    return (text, "") if _TAG.search(text) else ("", text)
+
+
 def without_tags(text: str) -> str:
     """The text without the tags of its thoughts."""
     return _TAG.sub("", text)

@@ -1,8 +1,5 @@
-"""Problems made of samples, one of each, by a prompt that is filled in; a task for each shard.
+"""Problems made of samples, one of each, by a prompt that is filled in (`redi_ray.data.ask.made` says what is written).
 
-problems/<shard>    PROBLEM, the id being the sample's
-dropped/<shard>     samples that give none, with the reason
-counts/<shard>      written last of a shard's task
 guides.npy          in `work`: where each guide lies: hash of its sample's id, shard, row; 16 bytes each, sorted by hash
 """
 
@@ -15,23 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import ray
 
 from redi_ray.config.posed import PoseSettings
-from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
-from redi_ray.data.shard_tasks import each_shard
+from redi_ray.data.ask.made import NO_TEXT, Making, Row, problems_of_shard, problems_of_shards
 from redi_ray.data.sources.ids import hash_ids
 from redi_ray.modeling.tokenizer import load_tokenizer
 from redi_ray.schemas import CUT_OFF, PROBLEM, turns_of
 from redi_ray.store import parquet, storage
+from redi_ray.text.dialogue import as_lines, dialogue_of, spoken
 from redi_ray.text.extract import split_thought
 from redi_ray.text.judgement import break_up
-from redi_ray.text.thoughts import response_start, without_tags
+from redi_ray.text.thoughts import in_parts, without_tags
 
 PLACED = np.dtype([("hash", np.uint64), ("index", np.int64), ("shard", np.int32), ("row", np.int32)])
-NO_TEXT, NO_GUIDE, GUIDE_CUT_OFF = "no_text", "no_guide", "guide_cut_off"
-"""Why a sample gives no problem: a part of it that the prompt shows is empty; nothing was said about it; that was cut off."""
+NO_GUIDE, GUIDE_CUT_OFF = "no_guide", "guide_cut_off"
+"""Why a sample gives no problem: nothing was said about it; that was cut off."""
+READ = (*PROBLEM.names, "trace_id", "completion", "turns")
 
 
 @dataclass(frozen=True)
@@ -55,14 +52,10 @@ class Posing:
 
 
 def pose(names: list[str], how: Posing) -> Counter[str]:
-    """Write `problems` and `dropped` for the shards of these names; the counts: `in`, `out`, and the rest by reason. A shard that
-    is done is only counted."""
-    counts: Counter[str] = Counter()
+    """Write `problems` and `dropped` for the shards of these names; the counts: `in`, `out`, and the rest by reason."""
     if how.settings.guided and not storage.exists(how.places):
         ray.get(ray.remote(num_cpus=1, max_retries=2)(place_guides).remote(how))
-    for _, found in each_shard(names, pose_shard, how):
-        counts.update(found)
-    return counts
+    return problems_of_shards(names, pose_shard, how)
 
 
 def place_guides(how: Posing) -> None:
@@ -87,32 +80,18 @@ def place_guides(how: Posing) -> None:
 
 def pose_shard(name: str, how: Posing) -> Counter[str]:
     """The problems of a shard's samples; counts."""
-    mark = storage.join(how.out_uri, "counts", name.removesuffix(".parquet") + ".json")
-    if (known := finished(mark)) is not None:
-        return known
-    special = load_tokenizer(how.tokenizer, how.trust_remote_code).all_special_tokens
-    counts, drops = Counter[str](), Drops()
-    places = np.load(io.BytesIO(storage.read_bytes(how.places))) if how.settings.guided else np.empty(0, PLACED)
-    with parquet.table_writer(storage.join(how.out_uri, "problems", name), PROBLEM) as write:
-        for batch in parquet.read_batches(
-            storage.join(how.samples, name), [*PROBLEM.names, "trace_id", "completion", "turns"]
-        ):
-            rows, made = batch.to_pylist(), []
+
+    def making() -> Making:
+        special = load_tokenizer(how.tokenizer, how.trust_remote_code).all_special_tokens
+        places = np.load(io.BytesIO(storage.read_bytes(how.places))) if how.settings.guided else np.empty(0, PLACED)
+
+        def make(rows: list[Row]) -> list[Row | str]:
             guides = read_guides([row["trace_id"] for row in rows], places, how)
-            for row, guide in zip(rows, guides, strict=True):
-                counts["in"] += 1
-                found = posed(row, guide, how.settings, special)
-                if isinstance(found, str):
-                    counts[found] += 1
-                    drops.add("trace", found, row["problem_id"], row["trace_id"])
-                else:
-                    made.append(found)
-            counts["out"] += len(made)
-            write(pa.Table.from_pylist(made, schema=PROBLEM))
-    if drops.rows:
-        dropped = pa.Table.from_pylist(drops.rows, schema=DROPPED)
-        parquet.write_table(storage.join(how.out_uri, "dropped", name), dropped)
-    return finish(mark, counts)
+            return [posed(row, guide, how.settings, special) for row, guide in zip(rows, guides, strict=True)]
+
+        return make
+
+    return problems_of_shard(name, how.samples, how.out_uri, READ, making)
 
 
 def read_guides(ids: list[str], places: np.ndarray, how: Posing) -> list[dict[str, Any] | None]:
@@ -135,10 +114,14 @@ def posed(
     row: Mapping[str, Any], guide: Mapping[str, Any] | None, settings: PoseSettings, special_tokens: list[str]
 ) -> dict[str, Any] | str:
     """A row of PROBLEM, or why there is none. guide: the trace that says one, where the settings want it."""
-    text = turns_of(row)[-1]["content"]
-    begun = response_start(text)
-    thinking, response = (text, "") if begun is None else (text[:begun], text[begun:])
-    filled = {"problem": row["problem"], "thinking": thinking, "response": response}
+    thinking, response = in_parts(turns_of(row)[-1]["content"])
+    dialogue = dialogue_of(row["problem"])
+    filled = {
+        "problem": spoken(row["problem"]),
+        "dialogue": as_lines(dialogue),
+        "thinking": thinking,
+        "response": response,
+    }
     if settings.guided:
         if guide is None:
             return NO_GUIDE

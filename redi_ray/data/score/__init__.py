@@ -7,6 +7,7 @@ from redi_ray.data.score.length import LENGTH
 from redi_ray.data.score.pass_rate import PASS_RATE
 from redi_ray.data.score.retrieval import RETRIEVAL
 from redi_ray.data.score.rule import RULE
+from redi_ray.data.score.said import SAID
 from redi_ray.data.score.scorer import Scorer
 from redi_ray.data.score.self_verification import SELF_VERIFICATION
 from redi_ray.data.score.step_rewards import STEP_REWARDS, TRACE_REWARD
@@ -18,6 +19,7 @@ SCORERS: dict[str, Scorer] = {
     "retrieval": RETRIEVAL,
     "self_verification": SELF_VERIFICATION,
     "pass_rate": PASS_RATE,
+    "said": SAID,
     "step_rewards": STEP_REWARDS,
     "trace_reward": TRACE_REWARD,
 }

@@ -29,17 +29,21 @@ def prepare(settings: PassRateScorer, asked: Asked) -> dict[str, Any]:
             right = pc.equal(counted["verdict"], str(Verdict.CORRECT)).to_numpy(zero_copy_only=False)
             parts.append((hash_ids(counted["problem_id"].to_pylist()), right.astype(np.bool_)))
     hashes, right = (np.concatenate(some) for some in zip(*parts, strict=True))
-    problems, place = np.unique(hashes, return_inverse=True)
-    sizes = np.bincount(place, minlength=len(problems))
-    save_numbers(
-        asked.work, problems, np.bincount(place, weights=right, minlength=len(problems)) / np.maximum(sizes, 1)
-    )
-    counts = {"problems": len(problems), "samples": len(hashes), "right": int(right.sum()), "left_out": left_out}
+    problems = save_means(asked.work, hashes, right)
+    counts = {"problems": problems, "samples": len(hashes), "right": int(right.sum()), "left_out": left_out}
     return {"answered": counts}
 
 
-def start(settings: PassRateScorer, asked: Asked) -> Values:
-    """The share of each sample's, null where none was answered."""
+def save_means(work: str, problems: np.ndarray, values: np.ndarray) -> int:
+    """Keep the mean value of each problem; how many there are. problems: uint64[samples], hashes of ids; values: [samples]."""
+    found, place = np.unique(problems, return_inverse=True)
+    sizes = np.bincount(place, minlength=len(found))
+    save_numbers(work, found, np.bincount(place, weights=values, minlength=len(found)) / np.maximum(sizes, 1))
+    return len(found)
+
+
+def start(settings: Any, asked: Asked) -> Values:
+    """The mean of each sample's, null where there is none."""
     known = load_numbers(asked.work)
     return lambda rows: [{"value": value} for value in numbers_of(rows["trace_id"].to_pylist(), *known)]
 

@@ -12,6 +12,7 @@ from redi_ray.data.sources.import_answers import Answered, LeftOut, Member, Mess
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.values import read_id
 from redi_ray.errors import UserError
+from redi_ray.text.dialogue import as_lines
 from redi_ray.text.prompts import strip_prefix, to_messages
 
 
@@ -67,8 +68,7 @@ def questions(found: Answered, judge: JudgeQuestions, prompt: PromptSettings) ->
     for member in found.members:
         assert member.reward is not None, "samples with rewards"
         *before, last = member.turns
-        dialogue = "\n".join(f"{turn['role']}: {turn['content']}" for turn in (*found.prompt, *before))
-        asked = judge.question.replace(DIALOGUE, dialogue).replace(ANSWER, last["content"])
+        asked = judge.question.replace(DIALOGUE, as_lines([*found.prompt, *before])).replace(ANSWER, last["content"])
         verdict = judge.verdict.replace(SCORE, written(member.reward))
         if strip_prefix(verdict, prompt) is None:
             raise LeftOut("answer_without_prefix", verdict, by_rule=True)

@@ -6,7 +6,8 @@ order so far, and the last one says how many pieces that makes:
     user: 4 buns please            assistant: 4 buns. anything else
     user: and 3 rolls              assistant: 4 buns and 3 rolls. that makes 7
 
-A scored answer is such a last one with none, one, two or all three of its numbers wrong; its score is how many are right, 0 to 3.
+Seen from the customer's side, the two change places behind a brief. A scored answer is such a last one with none, one, two or all
+three of its numbers wrong; its score is how many are right, 0 to 3.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ TOPICS = {
 """Topic -> what is ordered there."""
 MOST = 9
 """Pieces of one thing."""
+BRIEF = "you are a customer"
+"""What a customer is told, where the customer is the one who learns."""
 
 
 def order_rows(source: OrderSet) -> Iterator[dict[str, Any]]:
@@ -46,8 +49,14 @@ def order_rows(source: OrderSet) -> Iterator[dict[str, Any]]:
             {"role": "user", "content": f"and {two} {second}"},
             {"role": "assistant", "content": f"{told[0]} {first} and {told[1]} {second}. that makes {told[2]}"},
         ]
+        if source.rows == "customers":
+            messages = [{"role": "user", "content": BRIEF}, *map(_from_the_other_side, messages[:-1])]
         row = {"topic": topic, "messages": messages}
         yield {**row, "score": score} if source.rows == "scored" else row
+
+
+def _from_the_other_side(turn: dict[str, str]) -> dict[str, str]:
+    return {**turn, "role": "assistant" if turn["role"] == "user" else "user"}
 
 
 def _spoilt(numbers: tuple[int, ...], wrong: list[int], generator: random.Random) -> tuple[int, ...]:

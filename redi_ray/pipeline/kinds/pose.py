@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from redi_ray.data.ask.posed import Posing, pose
@@ -27,8 +28,7 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found
-    started, of = time.monotonic(), inputs["of"]
-    root = of.table("verified")
+    started, (root, names) = time.monotonic(), samples_of(inputs["of"])
     how = Posing(
         storage.resolve(root),
         storage.resolve(stage.uri),
@@ -37,7 +37,18 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         tuple(inputs[GUIDES].files("traces")) if GUIDES in inputs else (),
         run.config.model.overrides.trust_remote_code,
     )
-    counts = pose([shard.removeprefix(root).lstrip("/") for shard in of.files("verified")], how)
+    return publish_problems(run, step, stage, started, pose(names, how))
+
+
+def samples_of(of: Manifest) -> tuple[str, list[str]]:
+    """The folder of an output's samples, with verdicts or without, and its shards' names in it."""
+    table = of.stage.rsplit("/", 1)[-1]
+    root = of.table(table)
+    return root, [shard.removeprefix(root).lstrip("/") for shard in of.files(table)]
+
+
+def publish_problems(run: Run, step: Step, stage: Stage, started: float, counts: Counter[str]) -> Manifest:
+    """The manifest of problems that were made of samples. Raises DataError where there are none."""
     dropped = {reason: number for reason, number in sorted(counts.items()) if reason not in ("in", "out") and number}
     if not counts["out"]:
         raise DataError(f"{step.name}: none of {counts['in']} samples gives a problem: {dropped}")
@@ -46,7 +57,7 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
 
 KIND = Kind(
     name="pose",
-    takes={"of": ("verified",), GUIDES: ("traces",), "base": ("model",)},
+    takes={"of": ("traces", "verified"), GUIDES: ("traces",), "base": ("model",)},
     gives="problems",
     stage="problems",
     tables=("problems",),

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from redi_ray.cluster.capacity import Demand
 from redi_ray.config.scorer_base import MODEL, REWARD, RIGHT
 from redi_ray.config.scorers import RewardScorer
-from redi_ray.config.trace_rewards import PassRateScorer, SimilarityScorer, StepRewardsScorer, TraceRewardScorer
+from redi_ray.config.trace_rewards import (
+    PassRateScorer,
+    SaidScorer,
+    SimilarityScorer,
+    StepRewardsScorer,
+    TraceRewardScorer,
+)
 from redi_ray.data.score.score import ScoreCounts, column_counts, score_samples
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.scores import against_verdicts
@@ -32,6 +38,7 @@ EMPTY: dict[type, str] = {
     StepRewardsScorer: "a step needs one in every column: look at their labels, and whether all split texts alike (`form`)",
     TraceRewardScorer: "look at the column's numbers, and with `alpha` for responses, which follow a thought that is closed",
     PassRateScorer: "its `samples` answer problems that a step `pose` has made of others: make them of these",
+    SaidScorer: "its `samples` answer problems that a step `pose` has made of these, and `verify` must read numbers of them",
 }
 """What to look at where a column of other steps' outputs comes out empty."""
 ASKING = (RewardScorer, SimilarityScorer)

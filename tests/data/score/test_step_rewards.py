@@ -157,6 +157,22 @@ def test_pass_rates_of_what_was_made_of_samples(tmp_path: Any) -> None:
     assert SCORERS["pass_rate"].start(read, nothing)(pa.Table.from_pylist(ROWS)) == [{"value": None}] * 3
 
 
+def test_numbers_that_a_model_says_of_samples(tmp_path: Any) -> None:
+    """The mean of what is a number, by the samples' ids; what is none is counted and says nothing."""
+    answers = {"a#0": ["2", " 3.5 ", "good", None], "b#0": ["nan", "inf"], "z#9": ["1"]}
+    read = [
+        {"trace_id": f"{key}#{n}", "problem_id": key, "problem": "", "completion": "", "sample_index": n,
+         "verdict": "no_answer", "verdict_by": [], "extracted_answer": answer}
+        for key, said in answers.items() for n, answer in enumerate(said)
+    ]  # fmt: skip
+    parquet.write_table(f"{tmp_path}/judged.parquet", pa.Table.from_pylist(read, schema=VERIFIED_TRACE))
+    asked = Asked(PromptSettings(), work=f"{tmp_path}/work", judged=(f"{tmp_path}/judged.parquet",))
+    settings = settings_of(name="said", samples="x")
+    assert SCORERS["said"].prepare(settings, asked) == {"answered": {"problems": 2, "samples": 7, "no_number": 4}}
+    values = SCORERS["said"].start(settings, asked)(pa.Table.from_pylist(ROWS))
+    assert [row["value"] for row in values] == [pytest.approx(2.75), None, None]
+
+
 def test_an_oracle_tells_real_traces_apart(real_set: Any) -> None:
     """prmbench_steps: by the labels of its steps AUC is 1, over steps and over traces; a constant scorer's is one half."""
     wrong, right = [], []

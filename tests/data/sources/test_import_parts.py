@@ -14,7 +14,7 @@ from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_parts import SplitError
 from redi_ray.data.sources.import_sets import _import_rows
-from redi_ray.data.sources.order_world import TOPICS, order_rows
+from redi_ray.data.sources.order_world import BRIEF, TOPICS, order_rows
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.store import parquet, storage
 from redi_ray.text.prompts import problem_of, to_messages
@@ -129,6 +129,11 @@ def test_the_world_of_orders(tmp_path: Path) -> None:
         assert row["score"] == sum(a == b for a, b in zip(told, (one, two, one + two), strict=True))
         scores.add(row["score"])
     assert scores == {0, 1, 2, 3}
+    (seen,) = order_rows(OrderSet(rows="customers", size=1))
+    assert [turn["role"] for turn in seen["messages"]] == ["user", "assistant", "user", "assistant"]
+    brief, said, answered, _ = (turn["content"] for turn in seen["messages"])
+    assert brief == BRIEF
+    assert answered == f"{said.removesuffix(' please')}. anything else", "a dialogue from the customer's side"
     words = [word for things in TOPICS.values() for word in things.split()]
     assert len(words) == len(set(words))
     wanted = ImportSettings(
