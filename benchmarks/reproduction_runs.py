@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from in_process import draw, random_model, settings, with_references
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.objectives import DpoObjective, Objective, RediObjective, SftObjective, SimpoObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sources.built_in import WORLD_ALPHABET
 from redi_ray.data.sources.world import answer, build_world, corpus
 from redi_ray.modeling.policy import Policy

@@ -17,12 +17,12 @@ import torch
 from in_process import draw, random_model, settings, store_of_groups
 from wrong_parts_runs import Arm, Row, group_of, write
 
-from redi_ray.config.data import ToolArithmeticSource
 from redi_ray.config.group_steps import TurnFilter
 from redi_ray.config.objectives import DpoObjective, KtoObjective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
 from redi_ray.config.tools import ToolSettings
+from redi_ray.config.worlds import ToolArithmeticSource
 from redi_ray.data.curate.choice import combinations, ranked
 from redi_ray.data.groups.scan import fault_of_trace
 from redi_ray.data.sample.samples import Sampling

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import (
-    BuiltInSource,
-    EndpointTraces,
-    FilesSource,
-    Generate,
-    HubSet,
-    OpenR1Source,
-    SampledTraces,
-    VllmTraces,
-)
+from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, OpenR1Source, SampledTraces, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
@@ -26,6 +17,7 @@ from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.config.training_steps import TrainStep
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.modeling.limits import Bound
 
 

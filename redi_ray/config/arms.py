@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.names import TAKEN
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.reward_objectives import VALUED
+from redi_ray.config.section import Strict
 from redi_ray.config.training import TrainSettings
 
 TRAIN_SETTINGS = TypeAdapter(TrainSettings)

@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import (
-    ArithmeticSource,
-    BuiltInSource,
-    QuerySource,
-    SampledTraces,
-    ToolArithmeticSource,
-    VllmTraces,
-)
+from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.scorers import RetrievalScorer
 from redi_ray.config.step_sections import sections_of
 from redi_ray.config.stored_logps import RAW
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
+from redi_ray.config.worlds import ArithmeticSource, BuiltInSource, QuerySource, ToolArithmeticSource
 
 if TYPE_CHECKING:
     from redi_ray.config.experiment import ExperimentConfig

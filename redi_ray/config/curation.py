@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from redi_ray.config.data import Strict
+from redi_ray.config.section import Strict
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.config.section import Strict
 from redi_ray.config.stored_logps import logprobs_fault
 from redi_ray.config.tools import ToolSettings
+from redi_ray.config.worlds import ArithmeticSource, OrderSet, QuerySource, ToolArithmeticSource
 
 
 class Columns(Strict):
@@ -65,82 +66,6 @@ class Columns(Strict):
     def voted(self) -> dict[str, str | list[str]]:
         """Verifier -> column, or columns, of its votes, `label` among them."""
         return ({} if self.label is None else {"label": self.label}) | self.votes
-
-
-class BuiltInSource(Strict):
-    """A world that is made here. No download.
-
-    Some of its facts carry a misconception, which the unfiltered corpus that the base model learns from falls for with some
-    probability, so errors are systematic, as a real model's are.
-    """
-
-    kind: str
-    """Which one."""
-    num_problems: int = Field(800, ge=1)
-    """Problems to sample traces for."""
-    num_test: int = Field(500, ge=1)
-    """Held-out problems for evaluation, disjoint from all others."""
-    num_dev: int = Field(200, ge=0)
-    """Held-out problems for selection, disjoint from all others."""
-    misconception_share: float = Field(0.4, ge=0, le=1)
-    """Share of the facts that carry a misconception."""
-    misconception_rate: float = Field(0.35, ge=0, le=1)
-    """How often the corpus falls for it."""
-    seed: int = 42
-    """Decides facts, problems and corpus."""
-
-
-class ArithmeticSource(BuiltInSource):
-    """The built-in world: chains of digits with + - *, left to right, modulo 10. No download.
-
-    A share of the facts (a, op, b) carries a fixed wrong result, a misconception; the unfiltered corpus that the base
-    model learns from falls for it with some probability, so errors are systematic, as a real model's are.
-    """
-
-    kind: Literal["arithmetic"] = "arithmetic"
-    min_digits: int = Field(4, ge=2, le=12)
-    """Shortest chain."""
-    max_digits: int = Field(7, ge=2, le=12)
-    """Longest chain."""
-
-
-class ToolArithmeticSource(ArithmeticSource):
-    """The built-in world of tools: chains of numbers that the calculator works out step by step, `[12*7]`, left to right. No
-    download.
-
-    A share of the facts (op, number) carries a misconception: another operator is called. `generate.tools` and `evaluate.tools`
-    must have the calculator, with the marks `[` and `]`.
-    """
-
-    kind: Literal["tool_arithmetic"] = "tool_arithmetic"  # type: ignore[assignment]
-    min_digits: int = Field(3, ge=2, le=12)
-    """Numbers of the shortest chain."""
-    max_digits: int = Field(4, ge=2, le=12)
-    """Numbers of the longest chain."""
-    least: int = Field(2, ge=0)
-    """Smallest number."""
-    largest: int = Field(30, ge=3, le=999)
-    """Largest number."""
-
-
-class QuerySource(BuiltInSource):
-    """The built-in world of queries: what people call things, to be written in the words of a catalogue. No download.
-
-    A share of people's words carries a misconception: it is taken for another word of the catalogue. The scorer `retrieval`
-    searches this catalogue where it names no corpus; verdicts say nothing here.
-    """
-
-    kind: Literal["queries"] = "queries"
-    num_documents: int = Field(400, ge=10)
-    """Documents of the catalogue, equal ones once."""
-    min_words: int = Field(3, ge=1, le=4)
-    """Shortest query."""
-    max_words: int = Field(3, ge=1, le=4)
-    """Longest query."""
-    foreign_share: float = Field(0.7, ge=0, le=1)
-    """How often a query's word is one that the catalogue does not use."""
-    careless_rate: float = Field(0.05, ge=0, le=1)
-    """How often the corpus takes a word over as it is, and how often it breaks the form."""
 
 
 class FileSet(Strict):
@@ -206,19 +131,6 @@ Source = Annotated[
     ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source | NoSource,
     Field(discriminator="kind"),
 ]
-
-
-class OrderSet(Strict):
-    """The built-in world of dialogues: orders at counters of ten kinds, by `topic`. No download."""
-
-    kind: Literal["orders"] = "orders"
-    rows: Literal["dialogues", "scored", "customers"] = "dialogues"
-    """Whole dialogues; or dialogues whose last answer may be wrong in some numbers, with a `score` of 0 to 3; or the customers'
-    side, whose turns are then the assistant's, behind the brief `you are a customer`."""
-    size: int = Field(4000, ge=1)
-    """Rows."""
-    seed: int = 42
-    """Decides them."""
 
 
 DataSet = Annotated[FileSet | HubSet | OrderSet, Field(discriminator="kind")]

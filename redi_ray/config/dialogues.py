@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from redi_ray.config.data import Strict
+from redi_ray.config.section import Strict
 
 
 class OpeningsStep(Strict):

@@ -12,7 +12,6 @@ from redi_ray.config.arms import RediConfig, SftConfig
 from redi_ray.config.conflicts import data_conflicts, development_conflicts
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import (
-    BuiltInSource,
     Columns,
     Generate,
     ImportTraces,
@@ -21,7 +20,6 @@ from redi_ray.config.data import (
     OpenR1Source,
     SampledTraces,
     Source,
-    Strict,
     VllmTraces,
 )
 from redi_ray.config.evaluation import EvaluateSettings
@@ -31,11 +29,13 @@ from redi_ray.config.objectives import IMITATING
 from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
+from redi_ray.config.section import Strict
 from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
 from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
 from redi_ray.config.training_steps import TrainStep
+from redi_ray.config.worlds import BuiltInSource
 
 
 def field_of(section: Any, name: str) -> Any:

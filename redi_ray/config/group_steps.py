@@ -8,9 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.scorer_base import Grain
 from redi_ray.config.scorers import Scorer
+from redi_ray.config.section import Strict
 
 Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
 """A verdict."""

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.scorer_base import REWARD, Form
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.section import Strict
 from redi_ray.config.step_judges import GenerativeJudge
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from redi_ray.config.data import Strict
+from redi_ray.config.section import Strict
 
 DIALOGUE, ANSWER, SCORE = "{dialogue}", "{answer}", "{score}"
 """Stand in a question to a judge for what was said before and for the answer that is judged, and in a verdict for its reward."""

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from redi_ray.config.data import DataSet, Strict
+from redi_ray.config.data import DataSet
 from redi_ray.config.import_parts import JudgeQuestions, TopicSplit
+from redi_ray.config.section import Strict
 
 Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
 COLUMNS: dict[Shape, tuple[str, ...]] = {

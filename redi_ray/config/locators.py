@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorer_base import Form, Grain
+from redi_ray.config.section import Strict
 from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.strict import STRICT, require
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from redi_ray.config.data import Strict
+from redi_ray.config.section import Strict
 from redi_ray.config.step_judges import check_filled
 
 TEMPLATE_PROMPT = """\

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from redi_ray.config.data import ArithmeticSource, Source, Strict
+from redi_ray.config.data import Source
+from redi_ray.config.section import Strict
+from redi_ray.config.worlds import ArithmeticSource
 
 
 class DevelopmentSplit(Strict):

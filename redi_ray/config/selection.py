@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import Judged
+from redi_ray.config.section import Strict
 
 
 class Rounds(Strict):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.resources import EngineSettings
+from redi_ray.config.section import Strict
 
 STEP_PROMPT = """\
 You are checking one step of a solution.

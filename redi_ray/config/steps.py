@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.data import Strict
 from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.section import Strict
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from redi_ray.config.data import Strict
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.section import Strict
 from redi_ray.config.training import ModelOverrides, TrainSettings
 
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from redi_ray.config.data import Strict
 from redi_ray.config.group_steps import Judged
 from redi_ray.config.locators import Form
 from redi_ray.config.scorer_base import Grain
+from redi_ray.config.section import Strict
 
 
 class RectifySettings(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from redi_ray.config.benchmarks import HUB, WORLD
-from redi_ray.config.data import BuiltInSource, EndpointTraces, SampledTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, SampledTraces, VllmTraces
 from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.experiment import ArithmeticModel
 from redi_ray.config.guided import GuidedSettings
@@ -13,6 +13,7 @@ from redi_ray.config.locators import RolloutLocator, StepJudge
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
 from redi_ray.config.trace_rewards import SimilarityScorer
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.kinds.logps import STORED
@@ -20,9 +21,10 @@ from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
-from redi_ray.plan.derived import KeptWorkload, workload_of
+from redi_ray.plan.derived import workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import stage_memory, storage
+from redi_ray.plan.grouped import KeptWorkload
 from redi_ray.plan.trainings import (
     contrast_cost,
     corpus_cost,

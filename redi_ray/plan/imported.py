@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import FileSet, HubSet, OrderSet
+from redi_ray.config.data import FileSet, HubSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.worlds import OrderSet
 from redi_ray.data.sources.import_answers import Answered, LeftOut
 from redi_ray.data.sources.import_parts import Sides, questions
 from redi_ray.data.sources.import_rows import RowReader

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import BuiltInSource, FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
+from redi_ray.config.data import FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
 from redi_ray.data.sources.readers import expand_paths, file_rows
 from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused, parser

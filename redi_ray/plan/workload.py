@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces, ToolArithmeticSource
+from redi_ray.config.data import ImportTraces, NoTraces, SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.tools import ToolSettings
 from redi_ray.config.training import TrainSettings
+from redi_ray.config.worlds import ToolArithmeticSource
 from redi_ray.plan.assumptions import OWN, Assumptions
 from redi_ray.plan.lengths import cut_at, dropped_above, lognormal_shape
 from redi_ray.plan.sample import DataSample

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
-    BuiltInSource,
     Columns,
     DataSet,
     EndpointTraces,
@@ -18,12 +17,12 @@ from redi_ray.config.data import (
     NoSource,
     NoTraces,
     OpenR1Source,
-    OrderSet,
     Source,
     VllmTraces,
 )
 from redi_ray.config.group_steps import TokenWeights
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.worlds import BuiltInSource, OrderSet
 from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
 from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.curate import CurateCounts, curate

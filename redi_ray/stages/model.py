@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from redi_ray.config.data import BuiltInSource
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
 from redi_ray.config.training import ModelOverrides
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import alphabet_of, corpus_of
 from redi_ray.modeling.tokenizer import (
     character_tokenizer,

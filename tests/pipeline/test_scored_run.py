@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from redi_ray.config.data import QuerySource
 from redi_ray.config.load import parse_config
+from redi_ray.config.worlds import QuerySource
 from redi_ray.data.score.retrieval import Index
 from redi_ray.data.sources.built_in import documents_of
 from redi_ray.pipeline.runner import Pipeline

@@ -12,9 +12,9 @@ from chat_server import ChatServer, Reply, completion
 
 from redi_ray.cli.preflight import preflight
 from redi_ray.config.answers import VerifySettings
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.load import parse_config
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sample.endpoint_errors import EndpointError
 from redi_ray.data.sources.world import answer as world_answer
 from redi_ray.data.sources.world import build_world

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sources.world import corpus
 from redi_ray.text.steps import FORMS, form_of, split_header, split_steps, step_body
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.objectives import Objective, RediObjective, SftObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.student import Architecture
 from redi_ray.config.training import CollapseGuard, ModelOverrides, ProbeSettings, TrainSettings
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sources.built_in import WORLD_ALPHABET
 from redi_ray.data.sources.world import answer, build_world, corpus, read_chain, solve
 from redi_ray.modeling.policy import load_policy

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from redi_ray.config.data import QuerySource
 from redi_ray.config.scorers import RetrievalScorer
+from redi_ray.config.worlds import QuerySource
 from redi_ray.data.score.imported import LOOKED_AT
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.data.sources.built_in import documents_of

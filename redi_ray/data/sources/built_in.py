@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from redi_ray.config.data import ArithmeticSource, BuiltInSource, QuerySource, ToolArithmeticSource
+from redi_ray.config.worlds import ArithmeticSource, BuiltInSource, QuerySource, ToolArithmeticSource
 from redi_ray.data.sources import query_world, tool_world, world
 from redi_ray.text.templates import ASSISTANT, Message
 

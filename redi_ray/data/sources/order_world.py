@@ -16,7 +16,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from redi_ray.config.data import OrderSet
+from redi_ray.config.worlds import OrderSet
 
 TOPICS = {
     "bakery": "buns rolls pies tarts", "garage": "tyres bulbs wipers plugs", "florist": "roses lilies tulips ferns",

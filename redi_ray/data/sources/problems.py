@@ -17,9 +17,10 @@ from typing import Any
 import ray
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.data import BuiltInSource, FilesSource, HubSource, NoSource, OpenR1Source
+from redi_ray.config.data import FilesSource, HubSource, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import answer_of, splits_of
 from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
 from redi_ray.data.sources.readers import DataError, Row, source_rows

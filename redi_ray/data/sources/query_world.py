@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from redi_ray.config.data import QuerySource
 from redi_ray.config.prompts import END_THINK, THINK
+from redi_ray.config.worlds import QuerySource
 
 SLOTS: dict[str, str] = {
     "thing": "sofa:couch settee,lamp:light lantern,rug:carpet mat,desk:bureau workbench,stool:perch taboret,"

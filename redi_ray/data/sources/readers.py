@@ -18,7 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redi_ray.config.data import FileSet, HubSet, OpenR1Source, OrderSet
+from redi_ray.config.data import FileSet, HubSet, OpenR1Source
+from redi_ray.config.worlds import OrderSet
 from redi_ray.data.sources.folders import DataError, expand_paths, short_names
 from redi_ray.data.sources.hub import hub_rows
 from redi_ray.data.sources.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from redi_ray.config.data import ToolArithmeticSource
+from redi_ray.config.worlds import ToolArithmeticSource
 from redi_ray.data.sources.world import OPERATORS, others
 from redi_ray.text.templates import ASSISTANT, TOOL, Message
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.prompts import END_THINK, THINK
+from redi_ray.config.worlds import ArithmeticSource
 
 Drawn = TypeVar("Drawn")
 

@@ -14,9 +14,9 @@ from chat_server import ChatServer, Reply, completion
 from located_samples import N, R, U, W, labels_in, located, samples, work_of
 from pydantic import TypeAdapter, ValidationError
 
-from redi_ray.config.data import ArithmeticSource
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.locators import LocateStep
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.locate.exact import labels_of
 from redi_ray.data.locate.locate import counted
 from redi_ray.data.locate.locator import Silent

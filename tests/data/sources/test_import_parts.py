@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from test_import_rows import PLAIN, read, said, user
 
-from redi_ray.config.data import FileSet, OrderSet
+from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.config.worlds import OrderSet
 from redi_ray.data.sources.import_parts import SplitError
 from redi_ray.data.sources.import_sets import _import_rows
 from redi_ray.data.sources.order_world import BRIEF, TOPICS, order_rows

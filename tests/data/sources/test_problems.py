@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from problem_sources import collect, openr1, write_lines
 
-from redi_ray.config.data import ArithmeticSource, Columns, FilesSource, OpenR1Source
+from redi_ray.config.data import Columns, FilesSource, OpenR1Source
 from redi_ray.config.problems import DevelopmentSplit
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sources.problems import HELD_OUT
 from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import votes_of

@@ -8,8 +8,8 @@ from statistics import fmean
 
 import pytest
 
-from redi_ray.config.data import QuerySource
 from redi_ray.config.load import ConfigError, parse_config
+from redi_ray.config.worlds import QuerySource
 from redi_ray.data.score.retrieval import Index
 from redi_ray.data.sources.built_in import alphabet_of, answer_of, corpus_of, documents_of, splits_of
 from redi_ray.data.sources.query_world import meanings, vocabulary

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redi_ray.config.data import ArithmeticSource, ToolArithmeticSource
 from redi_ray.config.load import ConfigError, parse_config
+from redi_ray.config.worlds import ArithmeticSource, ToolArithmeticSource
 from redi_ray.data.sources.built_in import alphabet_of, answer_of, corpus_of, splits_of
 from redi_ray.data.sources.tool_world import answer, apply, build_tool_world, read_chain, tool_corpus, write_chain
 from redi_ray.data.sources.world import corpus

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from redi_ray.config.data import ArithmeticSource
+from redi_ray.config.worlds import ArithmeticSource
 from redi_ray.data.sources.world import answer, apply, build_world, corpus, read_chain, solve, write_chain
 
 SOURCE = ArithmeticSource(num_problems=300, num_dev=100, num_test=200)
