@@ -15,16 +15,17 @@ from wrong_parts_figure import by_rate, look
 
 from redi_ray.report.figures import STYLE
 
-TITLES = {"in": "sums and differences, as learnt from", "out": "with products, never learnt from"}
+TITLES = {"in": "Sums and differences, as learnt from", "out": "With products, never learnt from"}
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:
     """Write the PNG, three panels."""
     with matplotlib.rc_context({**STYLE, "figure.facecolor": "white", "savefig.facecolor": "white"}):
-        figure = Figure(figsize=(14, 5), layout="constrained")
+        figure = Figure(figsize=(14, 5.5), layout="constrained")
         FigureCanvasAgg(figure)
         rates, *parts = figure.subplots(1, 3, width_ratios=(1.2, 1, 1))
         by_rate(rates, result, "all samples or a pair")
+        rates.set_title("All samples of a problem, or a pair of it\ndevelopment pass@1 by learning rate, %")
         for axes, (part, title) in zip(parts, TITLES.items(), strict=True):
             by_arm(axes, result, part, title)
         figure.savefig(path, dpi=130)
@@ -40,4 +41,4 @@ def by_arm(axes: Axes, result: Mapping[str, Any], part: str, title: str) -> None
         axes.errorbar(many["mean"], number, xerr=many["sem"], fmt="o", color=colour, capsize=3, fillstyle="none")
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()
-    axes.set_title(f"{title}: pass@1 (●) and pass@{k} (○), %")
+    axes.set_title(f"{title}\npass@1 (●) and pass@{k} (○), %")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from redi_ray.report.figures import DASHES, PALETTE, STYLE
 
 START = "#8a8a8c"
+MARKERS = "os^"
 TITLES = {"digits": "steps and tokens", "tools": "turns with a tool"}
 
 
@@ -36,8 +37,9 @@ def look(arm: str, arms: list[str]) -> dict[str, Any]:
     """Its colour and line, the same in all panels of a row; the first arm is what all others start from."""
     number = arms.index(arm) - 1
     if number < 0:
-        return {"color": START, "linestyle": "-", "label": arm}
-    return {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number // 3 % len(DASHES)], "label": arm}
+        return {"color": START, "linestyle": "-", "label": arm, "marker": "o"}
+    dash, marker = DASHES[number // 3 % len(DASHES)], MARKERS[number // (3 * len(DASHES)) % len(MARKERS)]
+    return {"color": PALETTE[number % len(PALETTE)], "linestyle": dash, "label": arm, "marker": marker}
 
 
 def by_rate(axes: Axes, found: Mapping[str, Any], title: str) -> None:
@@ -45,7 +47,7 @@ def by_rate(axes: Axes, found: Mapping[str, Any], title: str) -> None:
     rates = sorted({float(rate) for means in found["dev"].values() for rate in means})
     for arm, means in found["dev"].items():
         mine = sorted((float(rate), 100 * mean) for rate, mean in means.items())
-        axes.plot(*zip(*mine, strict=True), marker="o", markersize=3.5, **look(arm, arms))
+        axes.plot(*zip(*mine, strict=True), markersize=3.5, **look(arm, arms))
     axes.set_xscale("log")
     axes.set_xticks(rates, [f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e") for rate in rates])
     axes.minorticks_off()
@@ -70,7 +72,7 @@ def by_misconceptions(axes: Axes, found: Mapping[str, Any]) -> None:
     for name, arm in found["arms"].items():
         numbers = sorted(arm["by_misconceptions"])
         values = np.array([arm["by_misconceptions"][number] for number in numbers])
-        axes.plot(range(len(numbers)), values, marker="o", markersize=3.5, **look(name, arms))
+        axes.plot(range(len(numbers)), values, markersize=3.5, **look(name, arms))
     axes.set_xticks(range(len(numbers)), [number.replace("3", "3 and more") for number in numbers])
     axes.set_title("test pass@1 by misconceptions met, %")
     axes.set_xlabel("facts of the solution with a misconception")
