@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,13 @@ from redi_ray.schemas import CUT_OFF, PROBLEM, turns_of
 from redi_ray.store import parquet, storage
 from redi_ray.text.dialogue import as_problem, dialogue_of
 from redi_ray.text.judgement import break_up
-from redi_ray.text.prompts import problem_of
 from redi_ray.text.templates import ASSISTANT, USER
 from redi_ray.text.thoughts import in_parts, without_tags
 
 ANSWER_CUT_OFF = "answer_cut_off"
 """Why a sample's dialogue is not handed over."""
+OWN_SYSTEM_TURN, NO_QUESTION = "own_system_turn", "no_question"
+"""Why a dialogue opens none."""
 READ = (*PROBLEM.names, "trace_id", "completion", "turns", "finish_reason")
 
 
@@ -76,28 +77,49 @@ class OpeningDialogues:
     """How, the same for every shard."""
 
     dialogues: str
-    """Folder of the imported shards (EXAMPLE)."""
+    """Folder of the imported shards."""
+    table: str
+    """What they are: `examples` (EXAMPLE) or `groups` (GROUP), as dialogues of several answers are imported."""
     out_uri: str
     prompt: PromptSettings
     source: str
     """What problems say that they are of."""
 
 
+CHATS = {"examples": ("example_id", "messages"), "groups": ("group_id", "prompt")}
+"""Table -> the columns that hold an id, and the turns that a dialogue begins with."""
+
+
 def openings_of_shard(name: str, how: OpeningDialogues) -> Counter[str]:
-    """The problems that the dialogues of a shard begin with; counts."""
+    """The problems that the dialogues of a shard begin with; counts: `in`, `out`, and the rest by reason."""
     counts: Counter[str] = Counter()
+    key, chat = CHATS[how.table]
     with parquet.table_writer(storage.join(how.out_uri, "problems", name), PROBLEM) as write:
-        for batch in parquet.read_batches(storage.join(how.dialogues, name), ["example_id", "messages"]):
-            made = [
-                {
-                    "problem_id": row["example_id"],
-                    "problem": problem_of(row["messages"], how.prompt),
-                    "answer": None,
-                    "source": how.source,
-                }
-                for row in batch.to_pylist()
-            ]
-            counts["in"] += batch.num_rows
+        for batch in parquet.read_batches(storage.join(how.dialogues, name), [key, chat]):
+            made = []
+            for row in batch.to_pylist():
+                counts["in"] += 1
+                asked, reason = opening_of(row[chat], how.prompt)
+                if asked is None:
+                    counts[reason] += 1
+                else:
+                    made.append({"problem_id": row[key], "problem": asked, "answer": None, "source": how.source})
             counts["out"] += len(made)
             write(pa.Table.from_pylist(made, schema=PROBLEM))
     return counts
+
+
+def opening_of(chat: Sequence[Mapping[str, str]], prompt: PromptSettings) -> tuple[str | None, str]:
+    """The first question of a chat, without what `model.prompt` has put around it; or None and why there is none: the chat
+    begins otherwise, or with a system turn of its own, which a problem cannot hold."""
+    turns = list(chat)
+    if turns and turns[0]["role"] == "system":
+        if turns[0]["content"] != prompt.system:
+            return None, OWN_SYSTEM_TURN
+        turns = turns[1:]
+    if not turns or turns[0]["role"] != USER:
+        return None, NO_QUESTION
+    asked = turns[0]["content"]
+    before, _, after = prompt.template.partition("{problem}")
+    wrapped = len(asked) >= len(before) + len(after) and asked.startswith(before) and asked.endswith(after)
+    return (asked[len(before) : len(asked) - len(after)] if wrapped else asked), ""

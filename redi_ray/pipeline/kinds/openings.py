@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from redi_ray.data.ask.dialogues import OpeningDialogues, openings_of_shard
+from redi_ray.data.ask.dialogues import CHATS, OpeningDialogues, openings_of_shard
 from redi_ray.data.ask.made import problems_of_shards
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    return run.stage("problems", {"openings": None}, inputs)
+    return run.stage("problems", {"openings": run.config.model.prompt}, inputs)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
@@ -27,11 +27,12 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     if found := run.reuse(stage):
         return found
     started, of = time.monotonic(), inputs["of"]
-    root, shards = of.table("examples"), of.files("examples")
-    if not shards:
-        raise DataError(f"{step.name}: {step.inputs['of']} holds no dialogues, but pairs, or samples with rewards")
+    table = next((name for name in CHATS if of.files(name)), None)
+    if table is None:
+        raise DataError(f"{step.name}: {step.inputs['of']} holds no dialogues, but pairs; name an import of answers")
+    root, shards = of.table(table), of.files(table)
     how = OpeningDialogues(
-        storage.resolve(root), storage.resolve(stage.uri), run.config.model.prompt, step.inputs["of"]
+        storage.resolve(root), table, storage.resolve(stage.uri), run.config.model.prompt, step.inputs["of"]
     )
     names = [shard.removeprefix(root).lstrip("/") for shard in shards]
     return publish_problems(run, step, stage, started, problems_of_shards(names, openings_of_shard, how))

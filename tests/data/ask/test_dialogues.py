@@ -17,12 +17,13 @@ from redi_ray.data.ask.dialogues import (
     OpeningDialogues,
     hand_over_shard,
     handed_over,
+    opening_of,
     openings_of_shard,
 )
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.schemas import EXAMPLE, VERIFIED_TRACE
+from redi_ray.schemas import EXAMPLE, GROUP, VERIFIED_TRACE
 from redi_ray.store import parquet
-from redi_ray.text.dialogue import as_problem, dialogue_of
+from redi_ray.text.dialogue import dialogue_of
 from redi_ray.text.prompts import to_messages
 
 BRIEF = HandOver(brief="You want bread.")
@@ -85,15 +86,28 @@ def test_a_shard_reconciles(tmp_path: Path) -> None:
 
 
 def test_openings_are_the_questions_that_dialogues_begin_with(tmp_path: Path) -> None:
-    """Whatever the prompt's template and system turn put around them."""
+    """Whatever the prompt's template and system turn put around them; of dialogues of several answers, as groups, too."""
     prompt = PromptSettings(system="Be kind.", template="Say: {problem}!", prefix="")
-    messages = [*to_messages("two rolls", prompt), {"role": "assistant", "content": "2"}]
-    row = {"example_id": "e", "problem_id": "d", "messages": messages, "finished": True}
-    parquet.write_table(f"{tmp_path}/in/a.parquet", pa.Table.from_pylist([row], schema=EXAMPLE))
-    assert openings_of_shard("a.parquet", OpeningDialogues(f"{tmp_path}/in", f"{tmp_path}/out", prompt, "others")) == {
-        "in": 1,
-        "out": 1,
-    }
-    (table,) = parquet.read_tables([f"{tmp_path}/out/problems/a.parquet"])
-    assert table.to_pylist() == [{"problem_id": "e", "problem": "two rolls", "answer": None, "source": "others"}]
-    assert as_problem([{"role": "user", "content": "two rolls"}]) == "two rolls"
+    asked, said = to_messages("two rolls", prompt), [{"role": "assistant", "content": "2"}]
+    own = [{"role": "system", "content": "You sell kettles."}, *asked[1:], *said]
+    rows = [
+        {"example_id": name, "problem_id": "d", "messages": chat, "finished": True}
+        for name, chat in (("e", [*asked, *said]), ("own", own), ("tool", [{"role": "tool", "content": "1"}, *said]))
+    ]
+    parquet.write_table(f"{tmp_path}/examples/a.parquet", pa.Table.from_pylist(rows, schema=EXAMPLE))
+    group = {"group_id": "g", "problem_id": "d", "prompt": asked, "members": []}
+    parquet.write_table(f"{tmp_path}/groups/a.parquet", pa.Table.from_pylist([group], schema=GROUP))
+    for table, counts, key in (
+        ("examples", {"in": 3, "out": 1, "own_system_turn": 1, "no_question": 1}, "e"),
+        ("groups", {"in": 1, "out": 1}, "g"),
+    ):
+        how = OpeningDialogues(f"{tmp_path}/{table}", table, f"{tmp_path}/out-{table}", prompt, "others")
+        assert openings_of_shard("a.parquet", how) == counts
+        (found,) = parquet.read_tables([f"{tmp_path}/out-{table}/problems/a.parquet"])
+        assert found.to_pylist() == [{"problem_id": key, "problem": "two rolls", "answer": None, "source": "others"}]
+
+
+def test_a_chat_that_is_rendered_as_it_stands_opens_as_it_stands() -> None:
+    prompt = PromptSettings(template="{problem}, please", prefix="")
+    for chat in ("two rolls", "two rolls, please"):
+        assert opening_of([{"role": "user", "content": chat}], prompt) == ("two rolls", "")
