@@ -53,6 +53,14 @@ class Cases(Strict):
     cases: dict[Annotated[str, BeforeValidator(str)], dict[str, Any]] = Field(min_length=1)
     """Name of the case -> dotted path -> value."""
 
+    @field_validator("cases")
+    @classmethod
+    def _differ(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for (one, settings), (other, same) in itertools.combinations(value.items(), 2):
+            if settings == same:
+                raise ValueError(f"the cases {one} and {other} set the same")
+        return value
+
     @property
     def values(self) -> list[Any]:
         return list(self.cases)

@@ -51,7 +51,9 @@ def advantages_of(scores: Scores, rewards: Tensor, baseline: str) -> Tensor:
         return centred * size / (size - 1).clamp(min=1)
     if baseline == "group_scaled":
         deviation = group_mean(scores, centred.square()).sqrt()
-        return torch.where(deviation > 0, centred / deviation, 0.0)
+        rounding = 8 * torch.finfo(rewards.dtype).eps  # by which the mean of equal rewards may differ from them
+        same = deviation <= rounding * group_mean(scores, rewards.abs())
+        return torch.where(same, 0.0, centred / deviation)
     return centred
 
 

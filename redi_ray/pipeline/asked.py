@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from redi_ray.config.data import Generate, VllmTraces
 from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
-from redi_ray.config.scorer_base import REWARD
+from redi_ray.config.scorer_base import REWARD, RIGHT
 from redi_ray.config.steps import BY_COLUMN
 from redi_ray.eval.scoring import RANK, SCORE
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
+from redi_ray.pipeline.kinds.pose import GUIDES
 from redi_ray.stages.guided import GUIDE
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
+REWARD_MEAN = "reward_mean"
+"""That of a token reward model's running means."""
 AT = "at"
 """What the first step of a rectification, and questions about steps, call their column."""
 SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts")
@@ -34,7 +37,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     for trainings that ask for what their data never have. generate: the config's section."""
     found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
     found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
-    found += [line for step in graph for line in _other_checks(graph, step)]
+    found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
     found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
@@ -82,7 +85,13 @@ def _wrong_heads(graph: Graph, step: Step) -> Iterator[str]:
 def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
     """Log-probs that are to be the sampler's, and are another model's."""
     column = graph[step.inputs[TOKENS + SAMPLER]] if TOKENS + SAMPLER in step.inputs else None
-    if column is None or column.kind != "logps":
+    if column is None:
+        return
+    if column.kind != "logps" or step.settings.token_columns[SAMPLER].use != "value":
+        yield (
+            f"{step.name}: `token_columns.{SAMPLER}: {column.name}` holds no log-probs as they are: take a column of a step "
+            "`logps`, with `use: value`"
+        )
         return
     samples = column
     while "of" in samples.inputs:
@@ -125,6 +134,28 @@ def _other_checks(graph: Graph, step: Step) -> Iterator[str]:
         )
 
 
+def _other_posed(graph: Graph, step: Step) -> Iterator[str]:
+    """Answers to problems that were made of other samples: ids of samples count within a problem, so that they would be taken for
+    those of these."""
+    for role in (RIGHT, GUIDES):
+        if role not in step.inputs:
+            continue
+        asked = graph[_drawn_in(graph, step.inputs[role])]
+        posed = graph[asked.inputs["problems"]] if "problems" in asked.inputs else asked
+        if posed.kind == "pose" and _drawn_in(graph, posed.name) != _drawn_in(graph, step.inputs["of"]):
+            said = step.wording.words.get(role, role)
+            yield (
+                f"{step.name}: `{said}: {step.inputs[role]}` answers problems that {posed.name} has made of "
+                f"{posed.inputs['of']}, which has other samples than {step.inputs['of']}: make it of those"
+            )
+
+
+def _drawn_in(graph: Graph, name: str) -> str:
+    """The step that has drawn these samples, or of which a step has made problems."""
+    step = graph[name]
+    return _drawn_in(graph, step.inputs["of"]) if "of" in step.inputs else name
+
+
 def samples_of(graph: Graph, name: str) -> str:
     """The step whose samples these are, with verdicts or without, or what is said of them."""
     step = graph[name]
@@ -144,11 +175,15 @@ def _misfits(graph: Graph, step: Step) -> Iterator[str]:
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
         )
     needed = [SAMPLER] if name in SAMPLED else []
-    needed += ["reward_mean"] if getattr(step.settings.objective, "token_rewards", False) else []
+    needed += [REWARD_MEAN] if getattr(step.settings.objective, "token_rewards", False) else []
     if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
+        made = {
+            SAMPLER: "a step `logps`",
+            REWARD_MEAN: "a step `score` (scorer `reward`, `at: tokens`; `use: running mean`)",
+        }
         yield (
-            f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of a step "
-            f"`logps` in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
+            f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of "
+            f"{made[lacking[0]]} in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
         )
     if source.kind == "self_verify" and settings.outside_spans == 0:
         yield (

@@ -69,11 +69,15 @@ class Effects:
     """Of the first interaction."""
     error_share: float
     error_freedom: int
+    confounded: tuple[tuple[str, ...], ...]
+    """Terms that cannot be told from others, since one parameter goes with another in all trials: they are in neither list."""
+    confounded_share: float
+    """What of the metric's sum of squares is some of theirs, or several terms' together, and nobody's alone."""
 
 
 def effects(records: Sequence[TrialRecord]) -> Effects | None:
     """The analysis of all trials that have a value, also where they collapsed; None where it has nothing to say: of fewer than
-    two parameters that vary, of parameters that are drawn between bounds, of equal results."""
+    two parameters that vary, of one with more than MOST_LEVELS values, of equal results."""
     measured = [record for record in records if record.value is not None]
     if not measured:
         return None
@@ -90,6 +94,7 @@ def effects(records: Sequence[TrialRecord]) -> Effects | None:
     freedom = len(values) - rank
     terms = [_term(paths, columns, values, total, (error, freedom)) for paths in columns]
     ranked = sorted((term for term in terms if term.freedom), key=lambda term: -term.share)
+    lost = tuple(term.paths for term in terms if not term.freedom)
     interactions = tuple(term for term in ranked if len(term.paths) == 2)
     return Effects(
         tuple(level for path, (found, labels) in varied.items() for level in _means(path, found, labels, values)),
@@ -98,6 +103,8 @@ def effects(records: Sequence[TrialRecord]) -> Effects | None:
         _cells([varied[path] for path in interactions[0].paths], values) if interactions else (),
         error / total,
         freedom,
+        lost,
+        max(0.0, 1 - error / total - sum(term.share for term in ranked)) if lost else 0.0,
     )
 
 

@@ -123,7 +123,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "both_sides": True, "least": 1, "most": 4, "margin": 0.5, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
          "turns.least_calls": 2, "turns.most_turns": 3, "turns.error_words": ["no"], "turns.cut_off": True,
-         "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"sampler_logps": "tokens"}, "span_baseline": 10,
+         "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"one": "tokens"}, "span_baseline": 10,
          "span_factors": {"match": 2}},
     ),
     "groups, repeated, with token columns": (

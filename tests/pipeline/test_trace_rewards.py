@@ -111,3 +111,16 @@ def test_every_trace_is_posed_once_in_the_plan() -> None:
     assert of_step["guided"].sequences == pytest.approx(4 * traces.sequences)
     for line in ("aligned", "coherent", "said"):
         assert of_step[line].sequences == traces.sequences
+
+
+def test_answers_about_other_samples_are_refused() -> None:
+    """Ids of samples count within a problem: without this the student's samples would get what was said of the teacher's."""
+    others = {
+        **STEPS,
+        "own": {"do": "sample", "model": "sft"},
+        "own_math": {"do": "verify", "of": "own"},
+    }
+    for name, changes in (("whole", {"of": "own_math"}), ("guided_asked", {"of": "own_math"})):
+        steps = {**others, name: {**STEPS[name], **changes}}
+        with pytest.raises(GraphError, match="has other samples than own_math: make it of those"):
+            graph_of(parse_config({"name": "x", "steps": steps, "evaluate": {"models": ["base"]}}))

@@ -83,3 +83,21 @@ def test_nothing_is_said_where_there_is_nothing_to_say():
     single = effects([made_record(alpha, rate, value=value) for (alpha, rate), value in grid.items()])
     assert single is not None
     assert [term.p_value for term in single.main] == [None, None], "one trial a cell leaves no error to test against"
+
+
+def test_what_goes_together_in_all_trials_is_said_and_not_hidden() -> None:
+    """The objective fixes the rate: which of the two does it nobody can tell, but that it is they."""
+    records = [
+        replace(made_record(alpha, 0.1, seed, value=number + alpha / 100 + error / 100),
+                values={"objective": one, RATE: rate, ALPHA: alpha})
+        for number, (one, rate) in enumerate((("dpo", 0.1), ("redi", 0.2)))
+        for alpha in (0.0, 1.0)
+        for seed, error in enumerate(ERRORS)
+    ]  # fmt: skip
+    found = effects(records)
+    assert found is not None
+    assert {("objective",), (RATE,)} <= {*found.confounded}
+    assert found.confounded_share > 0.99
+    assert found.confounded_share + found.error_share + sum(t.share for t in (*found.main, *found.interactions)) == (
+        pytest.approx(1)
+    )

@@ -124,6 +124,7 @@ def test_trials_that_would_compute_a_stage_together_run_one_at_a_time():
         ({"space": {**CASES, ALPHA: {"grid": [0, 1]}}}, f"{ALPHA} lies within redi.arms.redi.objective, which objective sets"),
         ({"space": {"what": {"cases": {"a": {"redi.arms.none.objective.alpha": 1}}}}}, "no section 'none'"),
         ({"space": {"what": {"cases": {}}}}, "at least 1 item"),
+        ({"space": {"what": {"cases": {"a": {RATE: 1}, "b": {RATE: 2}, "c": {RATE: 1}}}}}, "the cases a and c set the same"),
         ({"space": {RATE: {"grid": []}}}, "at least 1 item"),
         ({"space": {RATE: {"gird": [1]}}}, "give one of `grid: [...]`"),
         ({"space": {RATE: {"grid": [1e-5, "1e-5"]}}}, "1e-05 is there twice"),

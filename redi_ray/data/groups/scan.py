@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ SCANNED = pa.schema(
         pa.field("span_values", pa.list_(pa.float32())),  # where baselines are taken from them
     ]
 )
+
+
+LARGEST_REWARD = 3.4e38
+"""What float32 holds, as which rewards are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +120,7 @@ def reward_of(
         return None, f"verdict_{verdict}"
     reward = rewards.get(verdict, 0.0)
     for name, weight in settings.scores.items():
-        if (value := values[name]) is None:
+        if (value := values[name]) is None or not math.isfinite(value):
             return None, f"no_{name}"
         reward += weight * value
-    return reward, None
+    return (reward, None) if abs(reward) <= LARGEST_REWARD else (None, "reward_too_large")
