@@ -97,6 +97,8 @@ class GroupedWorkload(Workload):
     def _sides(self) -> tuple[float, float]:
         """Right and wrong members of a group on the average."""
         begun, settings = self._of, self.settings
+        if settings.margin is not None:  # the highest and the lowest reward of each problem, at the most
+            return 1.0, 1.0
         each = begun.traces / max(begun.problems, 1e-9)  # of none there are none
         right, wrong = each * begun.share("correct"), each * (1 - begun.share("correct"))
         if settings.rewards:
@@ -144,7 +146,8 @@ class GroupedWorkload(Workload):
         """Groups of one right member and one wrong one."""
         if round(sum(self._sides)) != 2:
             return 0
-        return self.groups if self.settings.both_sides else round(self.groups * self.share("paired"))
+        all_paired = self.settings.both_sides or self.settings.margin is not None
+        return self.groups if all_paired else round(self.groups * self.share("paired"))
 
     @property
     def members(self) -> list[Side]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from redi_ray.data.sources.values import read_id
 from redi_ray.errors import UserError
 from redi_ray.text.dialogue import as_lines
 from redi_ray.text.prompts import strip_prefix, to_messages
+
+PLACES = re.compile("|".join(re.escape(place) for place in (DIALOGUE, ANSWER)))
+"""What a question to a judge has for what is judged."""
 
 
 class SplitError(UserError):
@@ -68,12 +72,17 @@ def questions(found: Answered, judge: JudgeQuestions, prompt: PromptSettings) ->
     for member in found.members:
         assert member.reward is not None, "samples with rewards"
         *before, last = member.turns
-        asked = judge.question.replace(DIALOGUE, as_lines([*found.prompt, *before])).replace(ANSWER, last["content"])
+        asked = filled(judge.question, {DIALOGUE: as_lines([*found.prompt, *before]), ANSWER: last["content"]})
         verdict = judge.verdict.replace(SCORE, written(member.reward))
         if strip_prefix(verdict, prompt) is None:
             raise LeftOut("answer_without_prefix", verdict, by_rule=True)
         turn = {"role": "assistant", "content": verdict}
         yield Answered(to_messages(asked, prompt), [Member([turn], +1, finished=True)], found.problem_id)
+
+
+def filled(question: str, told: Mapping[str, str]) -> str:
+    """The question with what is told in its places, all in one go: data may hold such words themselves."""
+    return PLACES.sub(lambda place: told[place.group()], question)
 
 
 def written(reward: float) -> str:

@@ -141,10 +141,14 @@ def _one_answer(answers: list[str | None], several: Several) -> str | None:
     return ", ".join(found) if several == "join" and found else next(iter(found), None)
 
 
+LARGEST = 3.4e38
+"""Number that float32 holds."""
+
+
 def read_number(value: Any) -> float | None:
     """A reward or a score: a number of any type, true or false as 1 or 0, or its text; None for null, NaN and their texts.
 
-    Raises BadValue for infinities and all else.
+    Raises BadValue for infinities, for what float32 cannot hold, as which rewards are kept, and all else.
     """
     value = _plain(value)
     if value is None or (isinstance(value, str) and value.strip().casefold() in NULLS):
@@ -153,8 +157,8 @@ def read_number(value: Any) -> float | None:
         number = float(value) if isinstance(value, bool | int | float | Decimal | str) else math.inf
     except (ValueError, OverflowError):
         number = math.inf
-    if math.isinf(number):
-        raise BadValue("no number")
+    if abs(number) > LARGEST:
+        raise BadValue("no number" if math.isinf(number) else "beyond what float32 holds")
     return None if math.isnan(number) else number
 
 

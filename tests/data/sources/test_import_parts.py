@@ -119,6 +119,20 @@ def test_rewards_become_what_a_judge_says(tmp_path: Path) -> None:
         ImportSettings(source=FileSet(paths=["x"]), shape="sft", judge=judge)
 
 
+def test_what_is_judged_may_speak_of_the_places_itself(tmp_path: Path) -> None:
+    """A dialogue about templates is asked about as it stands; a reward that float32 cannot hold is rejected."""
+    rows = [
+        {"messages": [user("Print {answer}."), said("{dialogue} {answer}")], "score": 1},
+        {"messages": [user("big"), said("bigger")], "score": 1e39},
+    ]
+    judge = {"question": "{dialogue}|{answer}"}
+    counts, tables = read(tmp_path, rows, PLAIN, columns={"reward": "score"}, judge=judge)
+    (row,) = tables["examples"]
+    assert row["messages"][0]["content"] == "user: Print {answer}.|{dialogue} {answer}"
+    assert sum(counts.rejected.values()) == 1
+    assert "beyond what float32 holds" in str(tables["rejects"][0])
+
+
 def test_the_world_of_orders(tmp_path: Path) -> None:
     """A score is how many of the last answer's numbers are right, and every topic has its own words."""
     rows = list(order_rows(OrderSet(rows="scored", size=400)))
