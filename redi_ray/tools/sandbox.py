@@ -145,9 +145,17 @@ class _Interpreter:
             if self.ended:
                 break
             if self.process is None:
-                self.start()
+                try:
+                    self.start()
+                except SandboxError:
+                    if not self.ended:
+                        raise
+                if self.ended:  # `stop` may have come before there was a process to end
+                    break
             if (answer := self._ask(tool, text)) is not None:
                 return answer
+            self.kill()
+        if self.ended:
             self.kill()
         return {"text": "", "failure": DIED}
 

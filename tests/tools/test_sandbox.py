@@ -14,7 +14,7 @@ import pytest
 
 from redi_ray.config.tools import SandboxSettings
 from redi_ray.tools import namespaces, syscalls
-from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, check_sandbox, own_folder
+from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, _Interpreter, check_sandbox, own_folder
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 0.9, "memory_mb": 256, "output_bytes": 4096, "file_mb": 4, "processes": 1}
 PATIENCE = 20.0
@@ -244,6 +244,23 @@ def test_a_caller_that_dies_leaves_no_process():
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in there)
     sandbox.close()
     assert call.result().failure == "died"
+
+
+def test_one_that_is_closed_while_an_interpreter_starts_waits_for_no_call(monkeypatch: pytest.MonkeyPatch):
+    """It is told to end when there is no process to end yet."""
+    one = _Interpreter(SandboxSettings(isolation="process", wall_seconds=90))
+    launch = one._launch
+
+    def late() -> None:
+        one.stop()
+        launch()
+
+    monkeypatch.setattr(one, "_launch", late)
+    began = time.monotonic()
+    assert one.call("python", "import time; time.sleep(99)")["failure"] == "died"
+    assert time.monotonic() - began < 60
+    assert one.process is None
+    one.close()
 
 
 def test_folders_of_callers_that_were_killed_are_deleted_by_the_next_one(
