@@ -10,7 +10,7 @@ Texts have long-tailed lengths: log-normal, their median 60 tokens, sigma 1.1, n
 
 Each way runs in a process of its own with one thread, and notes when it has finished each shard of 256 rows. `seconds` are
 those between the first shard's end and the last one's, which leaves out start-up (the process, the model, Ray's actor) on all
-sides. The sides take turns, three times, and the medians are compared. `stage_over_bare` is rows per second of ours over the
+sides. The sides take turns, three times (once with --quick), and the medians are compared. `stage_over_bare` is rows per second of ours over the
 bare loop's; `packs_over_padded` that of the bare loop over padded batches. The values of all three are compared. The last line
 is JSON.
 """
@@ -200,10 +200,10 @@ def side(name: str, folder: Path) -> None:
     print(json.dumps({"seconds": ends[-1] - ends[0], "rows": len(rows) - ROWS_PER_SHARD}))
 
 
-def take_turns(folder: Path) -> dict[str, list[float]]:
+def take_turns(folder: Path, turns: int) -> dict[str, list[float]]:
     """Seconds of each side's runs."""
     seconds: dict[str, list[float]] = {"ours": [], "bare": [], "padded": []}
-    for number in range(RUNS):
+    for number in range(turns):
         for name, runs in seconds.items():
             command = [sys.executable, __file__, "--side", name, "--folder", str(folder)]
             said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -217,9 +217,9 @@ def take_turns(folder: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a quarter of the rows")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, a narrower model, one turn of each side")
     parser.add_argument("--rows", type=int)
-    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--hidden", type=int)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -227,13 +227,14 @@ def main() -> None:
     if options.side:
         side(options.side, options.folder)
         return
-    rows = make_rows((options.rows or (4096 if options.quick else 16384)) // ROWS_PER_SHARD * ROWS_PER_SHARD)
+    hidden = options.hidden or (128 if options.quick else 256)
+    rows = make_rows((options.rows or (1024 if options.quick else 3072)) // ROWS_PER_SHARD * ROWS_PER_SHARD)
     with tempfile.TemporaryDirectory(prefix="reward-scoring") as root:
         folder = Path(root)
-        make_model(folder, options.hidden, options.layers)
+        make_model(folder, hidden, options.layers)
         (folder / "rows.json").write_text(json.dumps(rows))
         write_shards(folder / "in", rows)
-        seconds = take_turns(folder)
+        seconds = take_turns(folder, 1 if options.quick else RUNS)
         values = {name: np.array(json.loads((folder / f"{name}.json").read_text())) for name in seconds}
     lengths = np.array([len(row["completion"]) for row in rows])
     wide = int(lengths.reshape(-1, BATCH).max(1).sum()) * BATCH
@@ -242,6 +243,7 @@ def main() -> None:
         "benchmark": "reward_scoring",
         "quick": options.quick,
         "rows": len(rows),
+        "hidden": hidden,
         "stage_over_bare": round(medians["bare"] / medians["ours"], 3),
         "packs_over_padded": round(medians["padded"] / medians["bare"], 2),
         "padded_over_real_tokens": round(wide / int(lengths.sum()), 2),
