@@ -167,7 +167,7 @@ def look_at_scorer(scorer: Scorer, where: str) -> None:
 def _check_imports(config: ExperimentConfig) -> None:
     from redi_ray.data.sources.import_sets import look
     from redi_ray.data.sources.readers import DataError
-    from redi_ray.pipeline.asked import import_misfit
+    from redi_ray.pipeline.learnt import import_misfit
 
     for name, step in config.imports.items():
         if isinstance(step.source, HubSet):  # the hub is asked when the step is made

@@ -83,3 +83,5 @@ VALUED = frozenset({"bradley_terry", "outcome_bce", "oreal_rm", "step_bce", "ste
 """Names of those that read values (`reads` in `redi_ray.objectives.OBJECTIVES`): what they train is a reward model."""
 AT_LAST = frozenset({"bradley_terry", "outcome_bce", "step_bce", "step_mse"})
 """Of these the ones that read a single value of each unit, that of its last scored token."""
+SHARES = frozenset({"step_bce"})
+"""Of these the ones that learn rewards between 0 and 1 (`reward_range`)."""

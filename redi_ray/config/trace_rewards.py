@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from redi_ray.config.scorer_base import COLUMN, MODEL, RIGHT, Form, Grain, ScorerSettings
 
+STEP, TRAJECTORY = "step", "trajectory"
+"""Labels of the spans of `step_rewards`: a step's target, and that of the whole."""
+
 
 class SimilarityScorer(ScorerSettings):
     """How near each step of the thinking is to others by a model's embeddings, as spans: the first two of ReasonFlux-PRM's step

@@ -1,13 +1,11 @@
-"""What steps ask of what they take beyond its type, as far as a graph and the first rows of a set tell it: columns of the same
-samples, and what objectives learn from. The rest is told by the sequences (`redi_ray.train.requirements`)."""
+"""What steps ask of what they take beyond its type, as far as a graph tells it: columns of the same samples, log-probs of the
+sampler, reward models. What objectives learn from is in `redi_ray.pipeline.learnt`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from redi_ray.config.data import Generate, VllmTraces
-from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorer_base import REWARD, RIGHT
 from redi_ray.config.steps import BY_COLUMN
@@ -16,20 +14,13 @@ from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
+from redi_ray.pipeline.learnt import SAMPLER, misfits
 from redi_ray.stages.guided import GUIDE
 
-if TYPE_CHECKING:
-    from redi_ray.data.sources.shapes import Layout
-
-SAMPLER = "sampler_logps"
-"""The token column of the sampler's log-probs, as objectives call it."""
-REWARD_MEAN = "reward_mean"
-"""That of a token reward model's running means."""
 AT = "at"
 """What the first step of a rectification, and questions about steps, call their column."""
 SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts")
 """Kinds that say something of the samples they take, or begin with some of them."""
-MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
 def require_asked(graph: Graph, generate: Generate) -> None:
@@ -38,7 +29,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
     found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
-    found += [line for step in graph if step.kind == "train" for line in _misfits(graph, step)]
+    found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
         raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
@@ -160,61 +151,3 @@ def samples_of(graph: Graph, name: str) -> str:
     """The step whose samples these are, with verdicts or without, or what is said of them."""
     step = graph[name]
     return samples_of(graph, step.inputs["of"]) if step.kind in SAME_SAMPLES else name
-
-
-def _misfits(graph: Graph, step: Step) -> Iterator[str]:
-    name, settings, source = step.settings.objective.name, step.settings.settings, graph[step.inputs["groups"]]
-    if name in REWARDED and source.kind == "pairs":
-        on = source.inputs["of"] if source.wording.step else source.name
-        yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
-    if name in VALUED and settings.probe is not None:
-        yield f"{step.name}: a probe asks for answers, and {name} trains a reward model, which gives none: set `probe: null`"
-    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
-        yield (
-            f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
-            "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
-        )
-    needed = [SAMPLER] if name in SAMPLED else []
-    needed += [REWARD_MEAN] if getattr(step.settings.objective, "token_rewards", False) else []
-    if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
-        made = {
-            SAMPLER: "a step `logps`",
-            REWARD_MEAN: "a step `score` (scorer `reward`, `at: tokens`; `use: running mean`)",
-        }
-        yield (
-            f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of "
-            f"{made[lacking[0]]} in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
-        )
-    if source.kind == "self_verify" and settings.outside_spans == 0:
-        yield (
-            f"{step.name}: the spans of {source.name} are the wrong attempts, which weigh nothing; all else is to be learnt: set "
-            "`train: {outside_spans: 1}`"
-        )
-    if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
-        yield (
-            f"{step.name}: `units: spans` makes a score of each span, and {source.name} has none: name a column of spans in a "
-            "step `groups` (`spans: COLUMN`), or leave `units` out"
-        )
-    elif settings.units != "sequence" and name not in BY_UNIT:
-        yield (
-            f"{step.name}: {name} has one score per sequence, and `units: {settings.units}` makes several; leave `units` out, "
-            f"or take one of {', '.join(sorted(BY_UNIT))}"
-        )
-
-
-def import_misfit(objective: str, layout: Layout) -> str | None:
-    """Why an objective cannot learn from a set that is read so, or None."""
-    from redi_ray.data.sources.shapes import NOUNS  # loads much, which a graph does without
-
-    shape, noun = layout.shape, NOUNS[layout.shape]
-    if (
-        objective in REWARDED
-        and shape != "rollouts"
-        and not {"score_chosen", "score_rejected"} <= layout.columns.keys()
-    ):
-        column = "columns.score_chosen and columns.score_rejected" if shape == "preference" else "columns.reward"
-        return f"{objective} learns from rewards, and {noun} has none as it is read ({layout}); name them as {column}"
-    if objective not in IMITATING | UNPAIRED and shape in ("sft", "unpaired"):
-        fits = "sft" if shape == "sft" else "kto"
-        return f"{objective} learns from pairs, and {noun} has none ({layout}); take {fits}, or a set with both sides"
-    return None

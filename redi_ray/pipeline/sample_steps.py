@@ -3,7 +3,7 @@ tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
@@ -12,15 +12,17 @@ from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.scorer_base import COLUMN, MODEL, REWARD, RIGHT, Grain
+from redi_ray.config.scorers import RewardScorer, SelfVerificationScorer
 from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
-from redi_ray.config.steps import BY_COLUMN, CriticalStep, RectifyStep, SelectStep
+from redi_ray.config.steps import BY_COLUMN, AnyStep, CriticalStep, RectifyStep, SelectStep
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
-from redi_ray.config.trace_rewards import StepRewardsScorer, TraceRewardScorer
+from redi_ray.config.trace_rewards import STEP, TRAJECTORY, StepRewardsScorer, TraceRewardScorer
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import written
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
+from redi_ray.text.self_verification import LABELS as PART_LABELS
 from redi_ray.text.steps import LABELS
 
 WEIGHED = Wording({WEIGHTS: "weights.column"})
@@ -117,6 +119,8 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
                 "`labels: {right: 1, wrong: 0}` rewards, for an objective on steps with `train: {units: spans}`"
             )
         _check_column(config, here, column, grain)
+    for field in ("labels", "span_factors") if settings.spans is not None else ():
+        _check_labels(config, f"{name}: `{field}`", settings.spans, getattr(settings, field) or ())
     check_weights(config, name, settings.weights)
     for read, of in settings.token_columns.items():
         _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, "token")
@@ -152,13 +156,24 @@ def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
 
 
-def _check_labels(config: ExperimentConfig, name: str, settings: RectifyStep) -> None:
-    """Raise GraphError for labels that a step `locate` never gives."""
-    unknown = [label for label in settings.labels if label not in LABELS]
-    if unknown and isinstance(config.steps.get(written(settings.at)), LocateStep):
-        raise GraphError(
-            f"{name}: `labels` names {', '.join(unknown)}, and `{settings.at}` labels steps {', '.join(LABELS)} only"
-        )
+def _check_labels(config: ExperimentConfig, here: str, column: str, labels: Iterable[str]) -> None:
+    """Raise GraphError for labels that the spans of a column never have."""
+    known = _labels_of(config.steps.get(written(column)))
+    if known is not None and (unknown := [label for label in labels if label not in known]):
+        raise GraphError(f"{here} names {', '.join(unknown)}, and `{column}` labels its spans {', '.join(known)} only")
+
+
+def _labels_of(step: AnyStep | None) -> tuple[str, ...] | None:
+    """The labels that the spans of a step's column may have; None where nothing says it."""
+    if isinstance(step, LocateStep):
+        return LABELS
+    if not isinstance(step, ScoreStep):
+        return None
+    if isinstance(step.scorer, SelfVerificationScorer):
+        return PART_LABELS
+    if isinstance(step.scorer, StepRewardsScorer):
+        return (STEP, TRAJECTORY)
+    return LABELS if isinstance(step.scorer, RewardScorer) else None
 
 
 def rectifying(
@@ -167,7 +182,7 @@ def rectifying(
     """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
     that is right. sampling: the section `generate` for it."""
     _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
-    _check_labels(config, name, settings)
+    _check_labels(config, f"{name}: `labels`", settings.at, settings.labels)
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="rectify")
     here = {"of": inputs["of"], "at": inputs["at"], "base": BASE}

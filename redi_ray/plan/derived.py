@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from redi_ray.config.selection import KeptSamples
+from redi_ray.config.selection import KeptSamples, RandomProblems
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.rounds import written
-from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload
+from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.workload import Side, Workload
 
@@ -155,6 +155,11 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
         like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
         return KeptWorkload(
             before.config, before.sample, before.assume, before.own, begun=before, wanted=step.settings, like=like
+        )
+    if step.kind == "select" and isinstance(step.settings, RandomProblems):
+        like = workload_of(graph, step.inputs["like"], whole).problems if "like" in step.inputs else None
+        return RandomWorkload(
+            before.config, before.sample, before.assume, before.own, begun=before, taken=step.settings, like=like
         )
     if step.kind == "groups":
         config = before.config.model_copy(update=dict(step.sections))

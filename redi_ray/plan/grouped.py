@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from redi_ray.config.group_steps import GroupSettings
-from redi_ray.config.selection import KeptSamples
+from redi_ray.config.selection import KeptSamples, RandomProblems
 from redi_ray.plan.workload import Side, Workload
 
 
@@ -77,6 +77,44 @@ class KeptWorkload(Workload):
     @property
     def _mean(self) -> float:
         return self._of[0]._mean
+
+
+@dataclass(frozen=True)
+class RandomWorkload(Workload):
+    """Of the samples of problems that are taken by chance, or of the others."""
+
+    begun: Workload | None = None
+    """What they are taken of."""
+    taken: RandomProblems = field(default_factory=lambda: RandomProblems(problems=1))
+    like: float | None = None
+    """Problems of the step as many as whose are taken."""
+
+    @property
+    def _of(self) -> Workload:
+        assert self.begun is not None
+        return self.begun
+
+    @property
+    def problems(self) -> float:
+        wanted = self.taken.problems if self.like is None else self.like
+        assert wanted is not None, "the settings say how many"
+        found = min(float(wanted), self._of.problems)
+        return self._of.problems - found if self.taken.rest else found
+
+    @property
+    def traces(self) -> float:
+        return self._of.traces * self.problems / max(self._of.problems, 1e-9)
+
+    def share(self, name: str) -> float:
+        return self._of.share(name)
+
+    @property
+    def prompt(self) -> float:
+        return self._of.prompt
+
+    @property
+    def _mean(self) -> float:
+        return self._of._mean
 
 
 @dataclass(frozen=True)

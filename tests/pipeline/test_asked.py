@@ -15,6 +15,7 @@ from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.standard import graph_of
 
 GROUPS = {"do": "groups", "of": "verified"}
+EXACT = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,18 @@ GROUPS = {"do": "groups", "of": "verified"}
                     "g": {**GROUPS, "of": "own_math", "scores": {"length": 1}}},
           "repeat": {"steps": ["own", "own_math", "x"], "times": 2, "carry": {"sft": "x"}}},
          "g: `scores: length` is a column of own_math@1, which has other samples than own_math@2"),
+        ({"steps": {"g": GROUPS, "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "bradley_terry"}}}},
+         "x: bradley_terry learns from pairs, and the groups of g are all samples of a problem: set `both_sides: true`"),
+        ({"steps": {"g": {**GROUPS, "rewards": {"correct": 1, "wrong": -1}},
+                    "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "step_bce"}}}},
+         "x: step_bce learns rewards between 0 and 1, and `rewards` of g has -1: write 1 for what is right"),
+        ({"steps": {"at": EXACT, "g": {**GROUPS, "spans": "at", "labels": {"right": 1, "worng": 0}}}},
+         "g: `labels` names worng, and `at` labels its spans right, wrong"),
+        ({"steps": {"parts": {"do": "score", "of": "verified", "scorer": {"name": "self_verification"}},
+                    "g": {**GROUPS, "spans": "parts", "span_factors": {"V+ of wrong": 2}}}},
+         r"g: `span_factors` names V\+ of wrong, and `parts` labels its spans R\+, R-"),
     ],
-    ids=["arm", "step", "units", "spans", "verdict", "round"],
+    ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors"],
 )  # fmt: skip
 def test_what_data_never_have_is_told_by_the_graph(tmp_path: Path, changes: dict[str, Any], told: str):
     raw = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]).model_dump(mode="json", exclude_unset=True)

@@ -118,3 +118,24 @@ def test_turns_cost_what_tools_say(tmp_path: Path):
     assert "2,400 calls of tools" in most["generate"].note, "five turns at the most"
     epochs = inputs.config.sft.train.epochs
     assert here["sft"].tokens == pytest.approx(epochs * 50 * (100 + 120 + 60), rel=0.02)
+
+
+def test_problems_taken_by_chance_are_counted_as_they_are(tmp_path: Path):
+    """30 of 80 problems and the other 50, 6 samples of each: what is made of them is no more than that."""
+    path = tmp_path / "taken.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 100, num_dev: 20}}
+steps:
+  own:      {do: sample, model: sft, samples_per_round: 6, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  some:     {do: select, of: own_math, random: {problems: 30}}
+  others:   {do: select, of: own_math, random: {problems: 30, rest: true}}
+  as_many:  {do: select, of: own_math, random: {like: some}}
+  judged:   {do: locate, of: others, ask: all, model: sft, locator: {kind: judge, max_tokens: 50}}
+""")
+    plan = planned(make_inputs(load_config(str(path)), "H100", [], 100), {"problems": 80.0})
+    notes = {line.name: line.note for line in plan.beside}
+    assert [notes[name] for name in ("some", "others", "as_many")] == [
+        "traces of 30 problems", "traces of 50 problems", "traces of 30 problems"
+    ]  # fmt: skip
+    assert {stage.name: stage.sequences for stage in plan.stages}["judged"] == 50 * 6

@@ -10,6 +10,8 @@ from redi_ray.config.group_steps import GroupSettings
 from redi_ray.data.curate.work import Drops, order_key
 from redi_ray.schemas import trace_id
 
+ROUNDING = 1e-9
+"""By which a difference of rewards may fall short of the margin: .3 - .1 is below .2."""
 Traces = list[dict[str, Any]]
 """Of one problem, in generation order; see SCANNED in `redi_ray.data.groups.scan`."""
 
@@ -151,7 +153,7 @@ def fault_of(settings: GroupSettings, members: Traces) -> tuple[str, str] | None
     sides = Counter(sides_of(rewards, settings))
     if len(members) < settings.least:
         return "too_few", f"{len(members)} of {settings.least}"
-    if settings.margin is not None and (apart := max(rewards) - min(rewards)) < settings.margin:
+    if settings.margin is not None and (apart := max(rewards) - min(rewards)) < settings.margin - ROUNDING:
         return "small_margin", f"{apart:g} of {settings.margin:g}"
     if settings.both_sides and len(sides) < 2:
         return "one_side", "all right" if sides[1] else "all wrong"

@@ -58,13 +58,15 @@ class Index:
 
     @classmethod
     def build(cls, documents: Iterator[tuple[str, str]], k1: float, b: float) -> Index:
-        """Of (id, text) pairs; Lucene's form of BM25."""
+        """Of (id, text) pairs; Lucene's form of BM25. Raises DataError where there is nothing to search for."""
         from bm25s import BM25
 
         ids, texts = [], []
         for name, text in documents:
             ids.append(name)
             texts.append(words(text))
+        if texts and not any(texts):
+            raise DataError(f"{TOLD}: no document has a word to search for; English stop words are none")
         model = BM25(method="lucene", k1=k1, b=b)
         model.index(texts, show_progress=False)
         return cls(ids, model)
@@ -174,12 +176,12 @@ def _document(settings: RetrievalScorer, row: Row) -> Document | Unfit:
 
 
 def wanted_ids(answer: str | None) -> list[str]:
-    """The ids that a sample's answer names: a JSON list, or one id."""
+    """The ids that a sample's answer names: a JSON list of them, or one, as it stands (`142.0` and `1e5` are ids, too)."""
     try:
         value = json.loads(answer or "")
     except ValueError:
-        value = answer
-    listed = value if isinstance(value, list) else [value]
+        value = None
+    listed = value if isinstance(value, list) else [value if isinstance(value, str) else answer]
     return [key for key in map(read_id, listed) if key is not None]
 
 

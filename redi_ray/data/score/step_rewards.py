@@ -29,7 +29,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redi_ray.config.scorer_base import COLUMN
-from redi_ray.config.trace_rewards import StepRewardsScorer, TraceRewardScorer
+from redi_ray.config.trace_rewards import STEP, TRAJECTORY, StepRewardsScorer, TraceRewardScorer
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.schemas import SPAN_SCORE, turns_of
 from redi_ray.text.steps import thinking_and_response
@@ -37,8 +37,6 @@ from redi_ray.text.thoughts import response_start
 
 Floats = NDArray[np.float64]
 Span = dict[str, Any]
-STEP, TRAJECTORY = "step", "trajectory"
-"""Labels of the spans of `step_rewards`: a step's target, and that of the whole."""
 READS = ("completion", "turns")
 
 

@@ -157,6 +157,7 @@ class _Importing:
         if taken := side == self.sides.split.take:
             return taken
         self.dropped[f"{side}_side"] += 1
+        self.first.setdefault(f"{side}_side", f"`split.take: {self.sides.split.take}` leaves them out")
         return False
 
     def _asked(self, found: Answered) -> list[Answered] | None:

@@ -328,5 +328,11 @@ def test_pairs_by_how_far_rewards_are_apart(tmp_path: Path, bpe_tokenizer: str) 
     assert found.keys() == {"a", "c"}
     assert counts.problems_dropped == {"small_margin": 2, "too_few": 1}
     assert counts.dropped == {"neither_best_nor_worst": 3, "no_gain": 1, "small_margin": 4, "too_few": 1}
+    near = [trace("f", index, "wrong", f"f {index}") for index in range(2)]
+    (tmp_path / "near").mkdir()
+    counts, _ = grouped(
+        tmp_path / "near", bpe_tokenizer, [near], columns={"gain": [[0.3, 0.1]]}, rewards={}, scores={"gain": 1}, margin=0.2
+    )  # fmt: skip
+    assert counts.groups == 1, "0.3 - 0.1 is below 0.2 by rounding alone"
     with pytest.raises(ValueError, match="margin makes one pair"):
         GroupSettings(margin=0.1, least=3)

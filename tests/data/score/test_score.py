@@ -143,6 +143,13 @@ def test_queries_are_worth_what_they_find(tmp_path: Path) -> None:
     corpus.write_text('{"id": 1, "text": "x y"}\n{"id": 1, "text": "z"}\n')
     with pytest.raises(DataError, match="1 is the id of several documents"):
         found(tmp_path, rows, corpus=[str(corpus)])
+    corpus.write_text('{"id": "142.0", "text": "wheel"}\n{"id": "1e5", "text": "headset"}\n')
+    named = [{**rows[1], "trace_id": f"q#{name}", "answer": name} for name in ("142.0", '["142.0", "1e5"]', '"142.0"')]
+    values, _ = found(tmp_path, named, corpus=[str(corpus)], measure="recall", bonus=0)
+    assert values == [1.0, 0.5, 1.0], "an id that looks like a number is that id"
+    corpus.write_text('{"id": 1, "text": "the of"}\n')
+    with pytest.raises(DataError, match="no document has a word to search for"):
+        found(tmp_path, rows, corpus=[str(corpus)])
 
 
 def test_our_search_on_a_real_corpus(tmp_path: Path, real_set: Any) -> None:

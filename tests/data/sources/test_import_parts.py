@@ -13,6 +13,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.worlds import OrderSet
+from redi_ray.data.sources.folders import DataError
 from redi_ray.data.sources.import_parts import SplitError
 from redi_ray.data.sources.import_sets import _import_rows
 from redi_ray.data.sources.order_world import BRIEF, TOPICS, order_rows
@@ -64,6 +65,8 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     assert (counts.rows["out"], counts.dropped, counts.rejected) == (1, {"unseen_side": 1}, {"no_topic": 1})
     with pytest.raises(SplitError, match=r"topic b says what one of topic a says, .* \(unseen and train\)"):
         read(tmp_path, [*rows, dialogue("b", "q", "x")], split=split)
+    with pytest.raises(DataError, match=r"unseen_side \(1\): `split.take: seen` leaves them out"):
+        read(tmp_path, rows[:2], split=split | {"take": "seen", "seen_share": 1e-9})
     with pytest.raises(SplitError, match="no row has the topic c; there are a, b"):
         read(tmp_path, rows, split={"by": "topic", "held_out": ["b", "c"]})
 

@@ -1,0 +1,109 @@
+"""What objectives ask of the data that they learn from, as far as a graph and the first rows of a set tell it, before anything is
+sampled. The rest is told by the sequences (`redi_ray.train.requirements`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from redi_ray.config.group_steps import GroupSettings
+from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
+from redi_ray.config.reward_objectives import SHARES, VALUED
+from redi_ray.pipeline.graph import Graph, Step
+from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
+
+if TYPE_CHECKING:
+    from redi_ray.data.sources.shapes import Layout
+
+SAMPLER = "sampler_logps"
+"""The token column of the sampler's log-probs, as objectives call it."""
+REWARD_MEAN = "reward_mean"
+"""That of a token reward model's running means."""
+MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
+
+
+def misfits(graph: Graph, step: Step) -> Iterator[str]:
+    """What a training can never learn by its objective from what it is given, a line each, with what would mend it."""
+    name, settings, source = step.settings.objective.name, step.settings.settings, graph[step.inputs["groups"]]
+    if name in REWARDED and source.kind == "pairs":
+        on = source.inputs["of"] if source.wording.step else source.name
+        yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
+    if name in VALUED and settings.probe is not None:
+        yield f"{step.name}: a probe asks for answers, and {name} trains a reward model, which gives none: set `probe: null`"
+    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
+        yield (
+            f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
+            "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
+        )
+    needed = [SAMPLER] if name in SAMPLED else []
+    needed += [REWARD_MEAN] if getattr(step.settings.objective, "token_rewards", False) else []
+    if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
+        made = {
+            SAMPLER: "a step `logps`",
+            REWARD_MEAN: "a step `score` (scorer `reward`, `at: tokens`; `use: running mean`)",
+        }
+        yield (
+            f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of "
+            f"{made[lacking[0]]} in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
+        )
+    if source.kind == "groups":
+        yield from _odd_groups(step, source)
+    if source.kind == "self_verify" and settings.outside_spans == 0:
+        yield (
+            f"{step.name}: the spans of {source.name} are the wrong attempts, which weigh nothing; all else is to be learnt: set "
+            "`train: {outside_spans: 1}`"
+        )
+    if settings.units == "spans" and (source.kind != "groups" or source.settings.spans is None):
+        yield (
+            f"{step.name}: `units: spans` makes a score of each span, and {source.name} has none: name a column of spans in a "
+            "step `groups` (`spans: COLUMN`), or leave `units` out"
+        )
+    elif settings.units != "sequence" and name not in BY_UNIT:
+        yield (
+            f"{step.name}: {name} has one score per sequence, and `units: {settings.units}` makes several; leave `units` out, "
+            f"or take one of {', '.join(sorted(BY_UNIT))}"
+        )
+
+
+def _odd_groups(step: Step, source: Step) -> Iterator[str]:
+    """Groups that are no pairs, for an objective on pairs, and rewards that are no shares, for one on shares."""
+    name, groups = step.settings.objective.name, source.settings
+    pairs = groups.margin is not None or (groups.both_sides and (groups.per_side == 1 or groups.most == 2))
+    if name not in IMITATING | UNPAIRED and not pairs:
+        yield (
+            f"{step.name}: {name} learns from pairs, and the groups of {source.name} are all samples of a problem: set "
+            "`both_sides: true` and `per_side: 1` there, or `margin` for the best against the worst"
+        )
+    if name in SHARES and (odd := [value for value in _values_of(groups) if not 0 <= value <= 1]):
+        where = "labels" if step.settings.settings.units == "spans" and groups.labels else "rewards"
+        yield (
+            f"{step.name}: {name} learns rewards between 0 and 1, and `{where}` of {source.name} has {odd[0]:g}: write 1 for "
+            "what is right and 0 for what is wrong"
+        )
+
+
+def _values_of(groups: GroupSettings) -> list[float]:
+    """The rewards that units of these groups can have, where settings alone decide it; of labelled spans theirs."""
+    if groups.spans is None:
+        return [] if groups.scores else list(groups.rewards.values())
+    if groups.labels is None or groups.span_baseline is not None or groups.span_factors:
+        return []
+    return [value for value in groups.labels.values() if not isinstance(value, str)]
+
+
+def import_misfit(objective: str, layout: Layout) -> str | None:
+    """Why an objective cannot learn from a set that is read so, or None."""
+    from redi_ray.data.sources.shapes import NOUNS  # loads much, which a graph does without
+
+    shape, noun = layout.shape, NOUNS[layout.shape]
+    if (
+        objective in REWARDED
+        and shape != "rollouts"
+        and not {"score_chosen", "score_rejected"} <= layout.columns.keys()
+    ):
+        column = "columns.score_chosen and columns.score_rejected" if shape == "preference" else "columns.reward"
+        return f"{objective} learns from rewards, and {noun} has none as it is read ({layout}); name them as {column}"
+    if objective not in IMITATING | UNPAIRED and shape in ("sft", "unpaired"):
+        fits = "sft" if shape == "sft" else "kto"
+        return f"{objective} learns from pairs, and {noun} has none ({layout}); take {fits}, or a set with both sides"
+    return None
