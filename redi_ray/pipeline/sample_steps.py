@@ -119,8 +119,9 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
                 "`labels: {right: 1, wrong: 0}` rewards, for an objective on steps with `train: {units: spans}`"
             )
         _check_column(config, here, column, grain)
-    for field in ("labels", "span_factors") if settings.spans is not None else ():
-        _check_labels(config, f"{name}: `{field}`", settings.spans, getattr(settings, field) or ())
+    if settings.spans is not None:
+        for field in ("labels", "span_factors"):
+            _check_labels(config, f"{name}: `{field}`", settings.spans, getattr(settings, field) or ())
     check_weights(config, name, settings.weights)
     for read, of in settings.token_columns.items():
         _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, "token")
