@@ -10,8 +10,8 @@ Texts have long-tailed lengths: log-normal, their median 60 tokens, sigma 1.1, n
 
 Each way runs in a process of its own with one thread, and notes when it has finished each shard of 256 rows. `seconds` are
 those between the first shard's end and the last one's, which leaves out start-up (the process, the model, Ray's actor) on all
-sides. The sides take turns, three times (once with --quick), and the medians are compared. `stage_over_bare` is rows per second of
-ours over the bare loop's; `packs_over_padded` that of the bare loop over padded batches. The values of all three are compared.
+sides. The sides take turns, three times (once with --quick), and the medians are compared. `stage_over_bare` is rows per second
+of ours over the bare loop's; `packs_over_padded` that of the bare loop over padded batches. The values of all three are compared.
 The last line is JSON.
 """
 

@@ -75,8 +75,8 @@ def kept(word: str) -> int | None:
     """How many parts of a text stay; None where it is left out: attempts and verifications must take turns, an attempt first, a
     verification last, and there be at most MOST_PARTS.
 
-    First a text with a right attempt is cut behind the verification of the first that is confirmed (`R+V+`), else of the last right
-    one; what is asked is asked of what is left, as in S2R's code.
+    First a text with a right attempt is cut behind the verification of the first that is confirmed (`R+V+`), else of the last
+    right one; what is asked is asked of what is left, as in S2R's code.
     Examples: `R+V+R+V+` keeps 2, `R-V+R+V-R+V+` 6, `R-V+R-V+` all its 4, `R+V+V+` 2, `R-V+V+` none.
     """
     parts = [word[at : at + 2] for at in range(0, len(word), 2)]

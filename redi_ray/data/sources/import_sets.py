@@ -112,6 +112,7 @@ class _Importing:
         self.samples = Samples(_sizes(settings))
         self.dropped, self.first = Counter[str](), dict[str, str]()
         self.seen, self.prompts_of = Counter[bytes](), dict[str, bytes]()
+        self.verdicts, self.graded_otherwise = dict[bytes, bytes](), 0
         self.held = self.rows = self.kept = self.renamed = self.positive = self.answers = self.several_turns = (
             self.rewarded
         ) = 0
@@ -169,7 +170,9 @@ class _Importing:
         """Questions of one row; none is asked again, and a row that asks nothing new is a duplicate."""
         new = 0
         for one in asked:
-            digest = _digest(one.prompt, one.members[0].turns)
+            verdict = one.members[0].turns
+            digest = _digest(one.prompt, verdict)
+            self.graded_otherwise += self.verdicts.setdefault(_digest(one.prompt), digest) != digest
             before = self.seen[digest]
             self.seen[digest] += 1
             if not before or self.reader.settings.keep_duplicates:
@@ -266,6 +269,10 @@ class _Importing:
         if self.renamed:
             found.append(
                 f"{self.renamed:,} rows have an id that names another prompt before; they count as problems of their own"
+            )
+        if self.graded_otherwise:
+            found.append(
+                f"{self.graded_otherwise:,} answers have another score than the same answer had before; a judge learns both"
             )
         return found
 

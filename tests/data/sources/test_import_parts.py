@@ -111,6 +111,11 @@ def test_rewards_become_what_a_judge_says(tmp_path: Path) -> None:
     assert asked == {f"{begun}|3?\n": [said("\\boxed{2}")], f"{begun}|4?\n": [said("\\boxed{0.5}")]}
     assert (counts.dropped, counts.rejected) == ({"duplicate": 1}, {"no_reward": 1})
     assert set(tables) == {"examples", "rejects"}
+    assert not any("another score" in line for line in counts.warnings)
+    (tmp_path / "torn").mkdir()
+    torn = [rows[0], {**rows[0], "score": 1}]
+    counts, _ = read(tmp_path / "torn", torn, prompt, columns={"reward": "score"}, judge=judge)
+    assert counts.warnings == ["1 answers have another score than the same answer had before; a judge learns both"]
     problem = problem_of(tables["examples"][0]["messages"], prompt)
     assert to_messages(problem, prompt) == tables["examples"][0]["messages"][:1]
     with pytest.raises(ValueError, match="this is a set of answers"):
