@@ -215,19 +215,30 @@ def _stage_row(name: str, manifest: Manifest) -> dict[str, Any]:
 
 
 def findings(report: Mapping[str, Any]) -> list[str]:
-    """A sentence per arm and benchmark about its difference from the control, stated no stronger than it is."""
+    """A sentence per arm and benchmark about its difference from the control, stated no stronger than it is; one more where a
+    scorer's mean is reported, and that alone where no answer of either was right (nothing to compare with, as a rule)."""
     sentences = []
     before = ancestors(graph_of_record(report["config"])[0], report["control"]) if report["control"] else set()
     for row in report["arms"]:
-        difference = row["difference"]
-        if difference is None or row["name"] in before:
+        if row["name"] in before:
             continue
-        low, high = difference["ci95"]
-        clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear difference"
-        clear += " over these problems; one training run each, so another seed may differ"
-        p_value = "p < 0.001" if difference["p_value"] < 0.001 else f"p = {difference['p_value']:.3f}"
-        sentences.append(
-            f"{row['benchmark']}: {row['name']} against {difference['control']}: {100 * difference['difference']:+.1f} points "
-            f"(95% interval {100 * low:+.1f} to {100 * high:+.1f}, {p_value}), {clear}."
-        )
+        told, score = row["difference"], row.get("score")
+        scored = score["difference"] if score else None
+        if told is not None and not (scored is not None and row["pass@1"] == 0 == told["difference"]):
+            sentences.append(_finding(row, told, " points", 100))
+        if scored is not None:
+            sentences.append(_finding(row, scored, f" of {score['scorer']}", 1))
     return sentences
+
+
+def _finding(row: Mapping[str, Any], told: Mapping[str, Any], unit: str, factor: float) -> str:
+    """unit: of the differences, which are multiplied by `factor`."""
+    low, high = told["ci95"]
+    clear = "a clear gain" if low > 0 else "a clear loss" if high < 0 else "no clear difference"
+    p_value = "p < 0.001" if told["p_value"] < 0.001 else f"p = {told['p_value']:.3f}"
+    digits = 1 if factor == 100 else 4
+    numbers = [f"{factor * value:+.{digits}f}" for value in (told["difference"], low, high)]
+    return (
+        f"{row['benchmark']}: {row['name']} against {told['control']}: {numbers[0]}{unit} (95% interval {numbers[1]} to "
+        f"{numbers[2]}, {p_value}), {clear} over these problems; one training run each, so another seed may differ."
+    )

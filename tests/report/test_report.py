@@ -17,6 +17,7 @@ import yaml
 from made_run import ACCURACY, CONFIG, write_data_stages, write_evaluation, write_run, write_training
 from rich.console import Console
 
+from redi_ray.report.numbers import findings
 from redi_ray.report.page import build_report
 from redi_ray.report.summary import print_summary
 from redi_ray.store.manifests import Stage
@@ -109,6 +110,14 @@ def test_what_scorers_add(run: str) -> None:
     assert "gsm8k: by rule, 8 samples" in told
     assert "gsm8k: search guided by prm" in told
     assert re.search(r"3 samples +180\.0 +62\.5 +- +-", told), "without `rank_by` samples are chosen by votes alone"
+    redi_row = next(row for row in report["arms"] if row["name"] == "redi" and row["benchmark"] == "gsm8k")
+    sentences = [line for line in findings(report) if line.startswith("gsm8k: redi against alpha0")]
+    assert [" points " in line for line in sentences] == [True, False], "pass@1, then the score"
+    redi_row["pass@1"] = redi_row["difference"]["difference"] = 0.0
+    (alone,) = [line for line in findings(report) if line.startswith("gsm8k: redi against alpha0")]
+    assert f" of {redi_row['score']['scorer']} (95% interval" in alone, (
+        "no answer was right, so that only the score says anything"
+    )
 
 
 def test_funnel_reconciles(run: str) -> None:
