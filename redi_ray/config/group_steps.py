@@ -81,7 +81,7 @@ class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"repeats", "token_columns", "span_baseline", "span_factors", "labels", "margin"}
+        {"repeats", "token_columns", "span_baseline", "span_factors", "labels", "margin", "advantages"}
     )
     """See `redi_ray.config.identity`."""
 
@@ -89,6 +89,10 @@ class GroupSettings(Strict):
     """Verdict -> reward; samples with another one are left out. `{}` admits all, and rewards are then what `scores` say."""
     scores: dict[str, float] = {}
     """Column with a number for each sample -> its weight: what is added to the reward. A sample without a number is left out."""
+    advantages: Literal["leave_one_out", "group_mean", "group_scaled"] | None = None
+    """What is kept as a member's reward instead: its advantage over all samples of the problem that have a reward, before any are
+    picked (the formulas are those of the objective `advantage`); for objectives with `baseline: none`, which take it as it is.
+    Where members are picked (`per_side`, `most`), a group's own mean says nothing of the problem. Sides are those of rewards."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
     labels: dict[str, float | Literal["value"]] | None = None
@@ -127,9 +131,9 @@ class GroupSettings(Strict):
     repeats: list[Repeats] = []
     """How many groups a problem gives by how often it is solved; one solved as often as the last entry says, or more often, is
     left out. OREAL's: `[{below: 0.2, times: 6}, {below: 0.6, times: 4}, {below: 0.8, times: 2}]`. Empty: one of every problem."""
-    most_wrong: float | None = Field(None, gt=0)
+    most_wrong: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
-    margin: float | None = Field(None, gt=0)
+    margin: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Makes pairs of rewards: a problem's sample with the highest reward, on side +1 whatever `threshold` says, and the one with
     the lowest, where the two differ by at least this; of equal ones the seed picks. It is done behind all other picking."""
     turns: TurnFilter | None = None

@@ -15,14 +15,15 @@ DIALOGUE, ANSWER, SCORE = "{dialogue}", "{answer}", "{score}"
 class TopicSplit(Strict):
     """Which rows of a set are taken, so that no topic is both learnt from and held out: `train`, the rows to learn from; `seen`,
     held-out rows of the same topics; `unseen`, all rows of the topics that are held out. Steps that import one set must agree
-    in all but `take`; a row that says the same under topics of two sides ends the import."""
+    in all but `take`; a row that says the same under topics of two sides ends the import. Topics are told apart by
+    more than case and white space."""
 
     by: str
     """Column of the topic; dots reach into nested columns."""
     held_out: list[str] = Field(min_length=1)
     """Topics of which nothing is learnt."""
     seen_share: float = Field(0.0, ge=0, lt=1)
-    """Share of the prompts of all other topics that is held out, too."""
+    """Share of the prompts of all other topics that is held out, too; rows whose first turn is the same are on one side."""
     seed: int = 0
     """Which prompts these are."""
     take: Literal["train", "seen", "unseen"] = "train"

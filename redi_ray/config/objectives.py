@@ -294,6 +294,8 @@ UNPAIRED = frozenset(
 """Names of those that read every sequence, paired or not (the same)."""
 REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip", "step_bce", "step_mse"})
 """Names of those that need rewards."""
+COMPARING = frozenset({"oreal", "nft"})
+"""Names of those that learn from groups with both sides alone, paired or not."""
 SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
 """Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
 BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} | {"sft", "dph"}

@@ -112,6 +112,10 @@ class OrealObjective:
     """Weight of the wrong samples."""
     token_rewards: bool = False
     """Weigh tokens by what a token reward model says of them, the column `reward_mean`; else all weigh 1."""
+    baseline: Literal["leave_one_out", "none"] = "leave_one_out"
+    """`leave_one_out`: advantages of rewards +1 and -1, the sides, over the samples of a group, which must then be all of a
+    problem's. `none`: the members' rewards are advantages (`advantages: leave_one_out` of a step `groups`), of samples that were
+    not kept, too; the paper's code keeps one right and one wrong sample of 16."""
 
     def __post_init__(self) -> None:
         for name in ("kl", "negative"):

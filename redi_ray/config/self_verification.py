@@ -145,11 +145,10 @@ class SelfVerifySettings(Strict):
         for field, truth in (("says_right", True), ("says_wrong", False)):
             for text in getattr(self, field):
                 try:
-                    said = text.format(answer="7")
-                except (KeyError, IndexError, ValueError) as error:
-                    raise ValueError(
-                        f"{field}: only {{answer}} is filled in, other braces are doubled: {text!r}"
-                    ) from error
+                    check_filled(text, ("answer",), ())
+                except ValueError as error:
+                    raise ValueError(f"{field}: {text!r}: {error}") from error
+                said = text.format(answer="7")
                 if self.form.says_right(said, last=not truth) is not truth:
                     raise ValueError(
                         f"{field}: {said!r} is read as the opposite by `form.wrong` and `form.right`, or as neither"

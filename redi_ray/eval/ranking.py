@@ -28,7 +28,7 @@ from redi_ray.eval.metrics import (
 MOST_DRAWS = 20_000
 """Ways to draw k of n samples up to which all are counted: C(16, 8) is 12,870."""
 TIED = 1e-9
-"""Votes that differ by less are equal: sums of the same weights in another order."""
+"""Votes that differ by less, as a share of all votes' size, are equal: sums of the same weights in another order."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _elected(
     worth = (right @ says) / says.sum(axis=0)
     there = drawn @ says > 0
     sums = np.where(there, drawn @ (says * np.nan_to_num(weights)[:, None]), -np.inf)
-    first = there & (sums >= sums.max(axis=1, keepdims=True) - TIED)
+    first = there & (sums >= sums.max(axis=1, keepdims=True) - TIED * np.abs(np.nan_to_num(weights)).sum())
     elected = first.sum(axis=1)
     return float(((first @ worth) / np.maximum(elected, 1)).mean())
 

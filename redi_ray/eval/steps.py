@@ -15,13 +15,14 @@ NONE = -1
 """No step is wrong; null says the same."""
 UNREADABLE = -2
 """A prediction that nobody could read: right of no solution."""
+MOST_STEPS = 2**31
 
 
 def first_error_scores(labels: Sequence[int | None], predictions: Sequence[int | None]) -> dict[str, float | None]:
     """{`wrong_accuracy`, `right_accuracy`, `f1`}, in percent.
 
     labels, predictions: `[N]`, index of each solution's first wrong step, null or -1 where no step is wrong. An accuracy is None
-    where there is no such solution, and F1 with it. Raises ValueError for a prediction too many or too few, or a label that is
+    where there is no such solution, and F1 with it. Raises ValueError for a prediction too many or too few, or for what is
     no index.
 
     Example: of accuracies 80 and 60 F1 is 68.571429.
@@ -56,13 +57,19 @@ def step_auc(scores: ArrayLike, right: ArrayLike) -> float | None:
 
 
 def _indices(values: Sequence[int | None]) -> np.ndarray:
+    whole = [value for value in values if value is not None]
+    if odd := [value for value in whole if isinstance(value, bool) or not isinstance(value, int | np.integer)]:
+        raise ValueError(f"the index of a step is an integer, -1 or null, not {odd[0]!r}")
+    if far := [value for value in whole if abs(value) > MOST_STEPS]:
+        raise ValueError(f"{far[0]} is the index of no step")
     return np.array([NONE if value is None else value for value in values], np.int64)
 
 
 def first_below(values: np.ndarray, starts: np.ndarray, threshold: float) -> np.ndarray:
     """`[N]`, of each solution the first step whose value is below, strictly; -1 where none is.
 
-    values: float `[S]`, of all solutions' steps, one solution behind the other; starts: int `[N]`, where each begins.
+    values: float `[S]`, of all solutions' steps, one solution behind the other; starts: int `[N]`, where each begins; each has
+    a step.
     """
     places = np.arange(len(values)) - np.repeat(starts, np.diff([*starts, len(values)]))
     none = np.iinfo(np.int64).max

@@ -46,7 +46,7 @@ from redi_ray.objectives.dph import rehearsal
 from redi_ray.objectives.dpo import dpo, ipo, ld_dpo, nca, rpo, tail_weight
 from redi_ray.objectives.glow import glow
 from redi_ray.objectives.kto import kto, kto_is_mismatched
-from redi_ray.objectives.oreal import oreal, oreal_advantages, oreal_columns
+from redi_ray.objectives.oreal import oreal, oreal_advantages, oreal_columns, oreal_needs_rewards
 from redi_ray.objectives.redi import alpha_at, redi, redi_groups, redi_is_linear
 from redi_ray.objectives.rewards import advantage, advantage_compares, asymre, asymre_compares
 from redi_ray.objectives.s2r import s2r
@@ -80,7 +80,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=always,
-        needs_rewards=True,
+        needs_rewards=always,
         compares_rewards=asymre_compares,
         several_units=True,
     ),
@@ -89,7 +89,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=always,
-        needs_rewards=True,
+        needs_rewards=always,
         compares_rewards=advantage_compares,
         several_units=True,
     ),
@@ -110,7 +110,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=never,
-        needs_rewards=True,
+        needs_rewards=always,
         several_units=True,
         reads="values",
         at_last=True,
@@ -122,7 +122,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=never,
-        needs_rewards=True,
+        needs_rewards=always,
         several_units=True,
         reads="values",
         at_last=True,
@@ -130,7 +130,9 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
     "redi_groups": ObjectiveSpec(
         redi_groups, sides="any", needs_reference=False, linear=redi_is_linear, several_units=True
     ),
-    "s2r": ObjectiveSpec(s2r, sides="any", needs_reference=True, linear=never, needs_rewards=True, several_units=True),
+    "s2r": ObjectiveSpec(
+        s2r, sides="any", needs_reference=True, linear=never, needs_rewards=always, several_units=True
+    ),
     "glow": ObjectiveSpec(glow, sides="any", needs_reference=True, linear=never, several_units=True),
     "topr": ObjectiveSpec(topr, sides="any", needs_reference=False, linear=never, sums=(SAMPLER,), several_units=True),
     "oreal": ObjectiveSpec(
@@ -141,6 +143,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=oreal,
         columns=oreal_columns,
         per_unit=oreal_advantages,
+        needs_rewards=oreal_needs_rewards,
         compares_sides=True,
         several_units=True,
     ),
@@ -163,7 +166,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=ppo_clip,
         columns=sampler_column,
         per_unit=ppo_advantages,
-        needs_rewards=True,
+        needs_rewards=always,
         compares_rewards=ppo_compares,
         several_units=True,
     ),

@@ -182,8 +182,8 @@ class ObjectiveSpec:
     tail: Callable[[Any], float] | None = None
     """Under these settings, the factor on the weights of those tokens of a pair's longer side that lie beyond the length of the
     shorter one (`redi_ray.train.tails`)."""
-    needs_rewards: bool = False
-    """Whether every unit must have a reward."""
+    needs_rewards: Callable[[Any], bool] = never
+    """Whether, under these settings, every unit must have a reward."""
     compares_rewards: Callable[[Any], bool] = never
     """Whether, under these settings, only differences of rewards within a group count."""
     compares_sides: bool = False

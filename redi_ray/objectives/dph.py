@@ -12,7 +12,8 @@ from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.objectives.base import Tokens
 
 LARGEST_LOG_RATIO = 20.0
-"""Log-ratios (nats) are cut there, as in the paper's code: e^x stays finite, and beyond it a token has no slope."""
+"""Log-ratios (nats) are cut there, as in the paper's code: e^x stays finite, and beyond it a token has no slope. The code cuts
+the value of k3 at 10, too, and with it the slope where most was forgotten; that is not done here."""
 
 
 def rehearsal(tokens: Tokens, settings: DphObjective, _progress: float) -> Tensor:

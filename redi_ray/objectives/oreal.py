@@ -8,7 +8,7 @@ from torch import Tensor
 from redi_ray.config.rollout_objectives import OrealObjective
 from redi_ray.objectives.base import SAMPLER, Scores, Tokens
 from redi_ray.objectives.dph import LARGEST_LOG_RATIO
-from redi_ray.objectives.rewards import advantages_of
+from redi_ray.objectives.rewards import advantages_of, rewards_of
 
 REWARD_MEAN = "reward_mean"
 """Token column: the mean of a token reward model's logits from a sample's first token to this one."""
@@ -22,7 +22,8 @@ def oreal(tokens: Tokens, settings: OrealObjective, _progress: float) -> Tensor:
         both    kl (e^(ref - l) - (ref - l) - 1) / N
 
     N+, N-, N: scored tokens of the right, the wrong and all sequences of the global batch. A is the leave-one-out advantage of
-    rewards +1 and -1, which are the sides: 2 (1 - p) K / (K - 1) and -2 p K / (K - 1) with p of a problem's K samples right.
+    rewards +1 and -1, which are the sides: 2 (1 - p) K / (K - 1) and -2 p K / (K - 1) with p of a problem's K samples right;
+    K and p are those of the group, or with `baseline: none` of all samples, whose advantages the members' rewards then are.
     l_old are the log-probs of the model that sampled (`sampler_logps`), so that e^(l - l_old) is 1 on its own samples and
     falls with what has been unlearnt. With `token_rewards`, c_t being the mean of the reward model's logits up to t
     (`reward_mean`): omega+ = clip(2 sigmoid(c) - 1, 0, 1), omega- = clip(1 - 2 sigmoid(c), 0, 1); else both are 1.
@@ -45,10 +46,17 @@ def oreal(tokens: Tokens, settings: OrealObjective, _progress: float) -> Tensor:
 def oreal_advantages(scores: Scores, settings: OrealObjective) -> Tensor:
     """`[U]` A+ / N+ of right units, negative |A-| / N- of wrong ones."""
     sides = scores.sides.to(scores.lengths)
-    size = advantages_of(scores, sides, "leave_one_out").abs()
+    if settings.baseline == "none":
+        size = rewards_of(scores).to(sides).abs()
+    else:
+        size = advantages_of(scores, sides, "leave_one_out").abs()
     right = (sides > 0).to(size)
     counted = torch.where(right > 0, (right * scores.lengths).sum(), ((1 - right) * scores.lengths).sum())
     return torch.where(right > 0, 1.0, settings.negative) * size / counted
+
+
+def oreal_needs_rewards(settings: OrealObjective) -> bool:
+    return settings.baseline == "none"
 
 
 def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:

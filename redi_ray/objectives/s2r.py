@@ -7,6 +7,7 @@ from torch import Tensor
 
 from redi_ray.config.rollout_objectives import S2rObjective
 from redi_ray.objectives.base import Metrics, Scores, detached
+from redi_ray.objectives.dph import LARGEST_LOG_RATIO
 from redi_ray.objectives.rewards import rewards_of
 
 
@@ -24,9 +25,9 @@ def s2r(scores: Scores, settings: S2rObjective, _progress: float) -> tuple[Tenso
     A carries no gradient, as an advantage does. In the paper's code that is so at process level only; `kl_gradient` is its
     form at outcome level, where the slope in s at the reference is -(r - kl) instead of -r. The code, not the text, was read
     (NineAbyss/S2R). It differs in one thing more: its segments of openers ("Wait, let me recheck") have reward 0 and count in
-    the sum and not in its divisor; here what is not to count is not scored.
+    the sum and not in its divisor; here what is not to count is not scored. s is cut at +-20 nats, which the code does not do.
     """
-    s = scores.log_ratios() / scores.lengths
+    s = (scores.log_ratios() / scores.lengths).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     kl = s if settings.kl_gradient else s.detach()
     advantages, rho = rewards_of(scores) - settings.kl * kl, torch.exp(s)
     clipped = rho.clamp(1 - settings.clip, 1 + settings.clip)

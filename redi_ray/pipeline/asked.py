@@ -23,10 +23,16 @@ SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts"
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
+POSING = ("pose", "hand_over")
+"""Kinds that make a problem of each sample, under its id."""
+
+
 def require_asked(graph: Graph, generate: Generate) -> None:
     """Raise GraphError for groups with columns of other samples or of another sampler, for log-probs that nobody has stored, and
     for trainings that ask for what their data never have. generate: the config's section."""
-    found = [line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step))]
+    found = [
+        line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step, generate))
+    ]
     found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
@@ -73,7 +79,7 @@ def _wrong_heads(graph: Graph, step: Step) -> Iterator[str]:
             )
 
 
-def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
+def _other_samplers(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
     """Log-probs that are to be the sampler's, and are another model's."""
     column = graph[step.inputs[TOKENS + SAMPLER]] if TOKENS + SAMPLER in step.inputs else None
     if column is None:
@@ -88,6 +94,8 @@ def _other_samplers(graph: Graph, step: Step) -> Iterator[str]:
     while "of" in samples.inputs:
         samples = graph[samples.inputs["of"]]
     sampler, scored = samples.inputs.get("model"), column.inputs.get("model")
+    if sampler is None and samples.kind == "sample" and isinstance(generate, VllmTraces):
+        sampler = generate.model  # a teacher that is none of the graph
     if sampler is not None and scored is not None and scored != sampler:
         yield (
             f"{step.name}: `token_columns.{SAMPLER}: {column.name}` has the log-probs of {scored}, and the "
@@ -112,6 +120,11 @@ def _nothing_stored(graph: Graph, step: Step, generate: Generate) -> Iterator[st
 
 def _other_checks(graph: Graph, step: Step) -> Iterator[str]:
     """Verifications that are not of the samples that they are to stand behind."""
+    if step.kind in ("self_verify", "examine") and graph[step.inputs["of"]].kind != "groups":
+        yield (
+            f"{step.name}: `of: {step.inputs['of']}` has not all samples of a problem: make them groups by a step "
+            "`{do: groups, of: TRACES, rewards: {correct: 1, wrong: -1}, least: 1}`"
+        )
     if step.kind != "self_verify" or "checks" not in step.inputs:
         return
     source = graph[step.inputs["checks"]]
@@ -129,12 +142,19 @@ def _other_posed(graph: Graph, step: Step) -> Iterator[str]:
     """Answers to problems that were made of other samples: ids of samples count within a problem, so that they would be taken for
     those of these."""
     for role in (RIGHT, GUIDES):
-        if role not in step.inputs:
+        if role not in step.inputs or step.kind not in ("score", "pose"):
             continue
         asked = graph[_drawn_in(graph, step.inputs[role])]
-        posed = graph[asked.inputs["problems"]] if "problems" in asked.inputs else asked
-        if posed.kind == "pose" and _drawn_in(graph, posed.name) != _drawn_in(graph, step.inputs["of"]):
-            said = step.wording.words.get(role, role)
+        posed, said = (
+            graph[asked.inputs["problems"]] if "problems" in asked.inputs else asked,
+            step.wording.words.get(role, role),
+        )
+        if posed.kind not in POSING:
+            yield (
+                f"{step.name}: `{said}: {step.inputs[role]}` answers no problems that were made of samples: make some by a step "
+                f"`{{do: pose, of: {step.inputs['of']}}}`, and answer those"
+            )
+        elif _drawn_in(graph, posed.name) != _drawn_in(graph, step.inputs["of"]):
             yield (
                 f"{step.name}: `{said}: {step.inputs[role]}` answers problems that {posed.name} has made of "
                 f"{posed.inputs['of']}, which has other samples than {step.inputs['of']}: make it of those"

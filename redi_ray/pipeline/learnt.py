@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from redi_ray.config.group_steps import GroupSettings
-from redi_ray.config.objectives import BY_UNIT, IMITATING, REWARDED, SAMPLED, UNPAIRED
+from redi_ray.config.objectives import BY_UNIT, COMPARING, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import SHARES, VALUED
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
+from redi_ray.stages.training import REHEARSED
 
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
@@ -30,7 +31,8 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
         yield f"{step.name}: {name} learns from rewards, and pairs of {on} have none: {MEND}"
     if name in VALUED and settings.probe is not None:
         yield f"{step.name}: a probe asks for answers, and {name} trains a reward model, which gives none: set `probe: null`"
-    if source.kind == "pairs" and WEIGHTS in source.inputs and step.settings.kind == "examples":
+    weighed = source.kind == "pairs" and WEIGHTS in source.inputs and source.settings.side != "rejected"
+    if weighed and step.settings.kind == "examples":
         yield (
             f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
@@ -48,6 +50,11 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
         )
     if source.kind == "groups":
         yield from _odd_groups(step, source)
+    if source.kind == "self_verify" and name not in IMITATING:
+        yield f"{step.name}: {source.name} has one text a problem, which {name} cannot compare with others: take sft"
+    for told, role in ((name, "groups"), ("rehearsal", REHEARSED)):
+        if role in step.inputs and (told == "rehearsal" or told in IMITATING):
+            yield from _nothing_right(step, told, graph[step.inputs[role]])
     if source.kind == "self_verify" and settings.outside_spans == 0:
         yield (
             f"{step.name}: the spans of {source.name} are the wrong attempts, which weigh nothing; all else is to be learnt: set "
@@ -65,27 +72,50 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
         )
 
 
+def _nothing_right(step: Step, told: str, source: Step) -> Iterator[str]:
+    """Groups without a right member, for what imitates."""
+    if source.kind == "groups" and _sides(source.settings) == {False}:
+        yield (
+            f"{step.name}: {told} imitates members on side +1, and {source.name} has none: its rewards are not above "
+            f"the threshold {source.settings.threshold:g}"
+        )
+
+
+def _sides(groups: GroupSettings) -> set[bool]:
+    """Which sides members can be on: True is +1."""
+    if groups.scores or groups.margin is not None:
+        return {True, False}
+    return {reward > groups.threshold for reward in groups.rewards.values()}
+
+
 def _odd_groups(step: Step, source: Step) -> Iterator[str]:
     """Groups that are no pairs, for an objective on pairs, and rewards that are no shares, for one on shares."""
     name, groups = step.settings.objective.name, source.settings
-    pairs = groups.margin is not None or (groups.both_sides and (groups.per_side == 1 or groups.most == 2))
-    if name not in IMITATING | UNPAIRED and not pairs:
+    paired = name not in IMITATING | UNPAIRED
+    one_each = groups.per_side == 1 and groups.least == 2
+    pairs = groups.margin is not None or one_each or (groups.both_sides and (groups.per_side == 1 or groups.most == 2))
+    if (paired or name in COMPARING) and len(_sides(groups)) < 2:
+        yield (
+            f"{step.name}: {name} holds right samples against wrong ones, and all members of {source.name} are on one side: give "
+            f"verdicts rewards above and below its threshold {groups.threshold:g} (`rewards: {{correct: 1, wrong: -1}}`)"
+        )
+    elif paired and not pairs:
         yield (
             f"{step.name}: {name} learns from pairs, and the groups of {source.name} are all samples of a problem: set "
             "`both_sides: true` and `per_side: 1` there, or `margin` for the best against the worst"
         )
-    if name in SHARES and (odd := [value for value in _values_of(groups) if not 0 <= value <= 1]):
-        where = "labels" if step.settings.settings.units == "spans" and groups.labels else "rewards"
+    by_span = step.settings.settings.units == "spans"
+    values = _values_of_spans(groups) if by_span else [] if groups.scores else list(groups.rewards.values())
+    if name in SHARES and (odd := [value for value in values if not 0 <= value <= 1]):
+        where = "labels" if by_span else "rewards"
         yield (
             f"{step.name}: {name} learns rewards between 0 and 1, and `{where}` of {source.name} has {odd[0]:g}: write 1 for "
             "what is right and 0 for what is wrong"
         )
 
 
-def _values_of(groups: GroupSettings) -> list[float]:
-    """The rewards that units of these groups can have, where settings alone decide it; of labelled spans theirs."""
-    if groups.spans is None:
-        return [] if groups.scores else list(groups.rewards.values())
+def _values_of_spans(groups: GroupSettings) -> list[float]:
+    """The rewards that labelled spans can have, where settings alone decide it."""
     if groups.labels is None or groups.span_baseline is not None or groups.span_factors:
         return []
     return [value for value in groups.labels.values() if not isinstance(value, str)]

@@ -82,6 +82,8 @@ def scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Ma
     for column, (word, grain) in used.items():
         words[COLUMN + column] = word
         _check_column(config, f"{name}: `{word}: {column}`", column, grain)
+    for column, labels in scorer.columns.items() if isinstance(scorer, StepRewardsScorer) else ():
+        _check_labels(config, f"{name}: `scorer.columns.{column}`", column, () if labels == "value" else labels)
     given = {**inputs, **inputs_of_scorers(scorer)}
     yield Step(name, "score", given, settings=scorer, own=True, wording=Wording(words))
 

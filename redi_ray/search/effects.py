@@ -19,6 +19,8 @@ from redi_ray.search.records import TrialRecord
 
 MOST_LEVELS = 12
 """Values of a parameter up to which its levels are compared; a search that draws numbers has none."""
+ROUNDING = 1e-20
+"""Squares of results that are equal but for rounding, as a share of those of the results."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def effects(records: Sequence[TrialRecord]) -> Effects | None:
     total = float(((values - values.mean()) ** 2).sum())
     known = {path: _levels([record.values[path] for record in measured]) for path in measured[0].values}
     varied = {path: found for path, found in known.items() if len(found[0]) > 1}
-    if len(varied) < 2 or total == 0 or any(len(found[0]) > MOST_LEVELS for found in varied.values()):
+    alike = total <= ROUNDING * float((values**2).sum())
+    if len(varied) < 2 or alike or any(len(found[0]) > MOST_LEVELS for found in varied.values()):
         return None
     columns: dict[tuple[str, ...], np.ndarray] = {(path,): _contrasts(labels) for path, (_, labels) in varied.items()}
     for one, other in itertools.combinations(varied, 2):

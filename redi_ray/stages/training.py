@@ -143,7 +143,7 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
     spec, start, settings = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings
     others = again = None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings, recipe.objective.name)
-    if spec.needs_rewards:
+    if spec.needs_rewards(recipe.objective):
         require_rewards(name, recipe.objective.name, data)
     if spec.needs_mismatched(recipe.objective):
         others = references(run, mismatched(run, data), start, settings)

@@ -30,7 +30,7 @@ def dialogue_of(problem: str) -> list[Message]:
         return alone
     try:
         found = json.loads(problem)
-    except ValueError:
+    except (ValueError, RecursionError):
         return alone
     return found if len(found) > 1 and _takes_turns(found) else alone
 

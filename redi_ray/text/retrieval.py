@@ -68,7 +68,7 @@ def read_query(output: str) -> str | None:
     assert answer is not None
     try:
         value = json.loads(answer[1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     query = value.get("query") if isinstance(value, dict) else None
     return query if isinstance(query, str) and query.strip() else None

@@ -35,7 +35,7 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
             f"{name} with a mismatched baseline needs mismatched sequences with reference log-probs (see "
             "redi_ray.train.mismatched), and the sequences have none; or set the objective's `baseline`"
         )
-    if spec.needs_rewards:
+    if spec.needs_rewards(objective):
         require_rewards(store, objective)
     if spec.compares_sides:
         require_both_sides(store, name)

@@ -13,6 +13,7 @@ import torch
 
 from redi_ray.config.objectives import (
     BY_UNIT,
+    COMPARING,
     IMITATING,
     REWARDED,
     SAMPLED,
@@ -44,6 +45,7 @@ from redi_ray.config.reward_objectives import (
     StepMseObjective,
 )
 from redi_ray.objectives import OBJECTIVES, SAMPLER, MismatchedScores, Scores, Tokens, alpha_at
+from redi_ray.objectives.base import always
 
 SETTINGS: list[Objective] = [
     SftObjective(),
@@ -158,7 +160,8 @@ def test_pointwise_slopes_agree_with_finite_differences_and_stay_finite(settings
 def test_who_imitates_is_known_without_torch():
     assert {name for name, spec in OBJECTIVES.items() if spec.sides == "chosen"} == IMITATING
     assert {name for name, spec in OBJECTIVES.items() if spec.sides == "any"} == UNPAIRED
-    assert {name for name, spec in OBJECTIVES.items() if spec.needs_rewards} == REWARDED
+    assert {name for name, spec in OBJECTIVES.items() if spec.needs_rewards is always} == REWARDED
+    assert {name for name, spec in OBJECTIVES.items() if spec.compares_sides} == COMPARING
     assert {name for name, spec in OBJECTIVES.items() if spec.several_units} == BY_UNIT
     assert {name for name, spec in OBJECTIVES.items() if spec.reads == "values"} == VALUED
     assert {name for name, spec in OBJECTIVES.items() if spec.at_last} == AT_LAST

@@ -176,6 +176,19 @@ def test_oreals_advantages(right: int, samples: int, plus: float, minus: float):
     assert slopes[-1].item() == pytest.approx(0.5 * minus / (samples - right), rel=1e-6)
     further = of_tokens(OrealObjective(), problem(right, samples), log_ratio=-0.5)
     assert (further / slopes).tolist() == pytest.approx([1.0] * right + [math.exp(-0.5)] * (samples - right))
+    given = replace(problem(1, 2), rewards=torch.tensor([26 / 15, -0.4], dtype=torch.float64))
+    slopes = of_tokens(OrealObjective(baseline="none"), given)
+    assert slopes.tolist() == pytest.approx([-26 / 15, 0.5 * 0.4]), "of all samples, though two are left"
+
+
+def test_s2r_is_finite_however_far_the_policy_is():
+    for far in (800.0, -1e4):
+        leaf = torch.tensor([far], dtype=torch.float64, requires_grad=True)
+        batch = replace(problem(1, 1), logps=leaf, ref_logps=torch.zeros(1, dtype=torch.float64), rewards=torch.ones(1))
+        loss, _ = OBJECTIVES["s2r"].psi(batch, S2rObjective(), 0.0)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(leaf.grad).all()
 
 
 def test_oreals_token_rewards():

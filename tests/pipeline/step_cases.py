@@ -77,10 +77,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"scorer.columns": {"judged": {"right": 1}}, "scorer.weights": "equal", "scorer.trajectory": "length"},
     ),
     "score, pass rate": (
-        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "own_math"}}, {"scorer.samples": "verified"},
+        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "posed_math"}}, {"scorer.samples": "posed_others"},
     ),
     "score, said": (
-        {"do": "score", "of": "verified", "scorer": {"name": "said", "samples": "own_math"}}, {"scorer.samples": "verified"},
+        {"do": "score", "of": "verified", "scorer": {"name": "said", "samples": "posed_math"}}, {"scorer.samples": "posed_others"},
     ),
     "score, trace reward": (
         {"do": "score", "of": "verified", "scorer": {"name": "trace_reward", "column": "judged"}},
@@ -119,6 +119,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "groups", "of": "verified", "scores": {"length": 1}},
         {"of": "own_math", "scores": {"length": 2}, "rewards": {"correct": 2}, "spans": "matches",
          "labels": {"right": 1, "wrong": -1}, "weights": {"column": "tokens"}, "frequent_answers": 0.5, "threshold": 0.5,
+         "advantages": "group_mean",
          "min_rate": 0.1, "max_rate": 0.9,
          "both_sides": True, "least": 1, "most": 4, "margin": 0.5, "per_side": 1, "most_wrong": 1, "turns": {}, "seed": 1,
          "max_prompt_tokens": 9, "max_response_tokens": 9, "weights.side": "both", "weights.use": "value",
@@ -155,7 +156,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "part": {"up_to": 0.8}},
     ),
     "state": ({"do": "state", "problems": "problems", "text": "<think>\nIt is {answer}"}, {"text": "<think>\n{answer}"}),
-    "pose": ({"do": "pose", "of": "verified"}, {"of": "own_math", "guides": "own", "prompt": "{problem}"}),
+    "pose": ({"do": "pose", "of": "verified"}, {"of": "own_math", "guides": "posed_own", "prompt": "{problem}"}),
     "hand_over": ({"do": "hand_over", "of": "own", "brief": "You want bread."}, {"of": "verified", "brief": "You want rolls."}),
     "compare": (
         {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
@@ -193,6 +194,11 @@ BESIDE: dict[str, Any] = {
     "asked": {"do": "examine", "of": "grouped"},
     "asked_own": {"do": "sample", "problems": "asked", "model": "sft"},
     "asked_math": {"do": "verify", "of": "asked_own"},
+    "posed": {"do": "pose", "of": "verified"},
+    "posed_own": {"do": "sample", "problems": "posed", "model": "sft"},
+    "posed_math": {"do": "verify", "of": "posed_own"},
+    "posed_by_others": {"do": "sample", "problems": "posed", "model": "base"},
+    "posed_others": {"do": "verify", "of": "posed_by_others"},
     "others_grouped": {"do": "groups", "of": "own_math", "least": 1},
     "rm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "bradley_terry"}},
     "prm": {"do": "train", "from": "sft", "on": "curated", "objective": {"name": "outcome_bce"}},

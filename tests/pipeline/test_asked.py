@@ -47,8 +47,18 @@ EXACT = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
         ({"steps": {"parts": {"do": "score", "of": "verified", "scorer": {"name": "self_verification"}},
                     "g": {**GROUPS, "spans": "parts", "span_factors": {"V+ of wrong": 2}}}},
          r"g: `span_factors` names V\+ of wrong, and `parts` labels its spans R\+, R-"),
+        ({"steps": {"g": {**GROUPS, "rewards": {"correct": 1, "wrong": 0.5}, "both_sides": True, "per_side": 1},
+                    "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "dpo"}}}},
+         "x: dpo holds right samples against wrong ones, and all members of g are on one side"),
+        ({"steps": {"s": {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "verified"}}}},
+         "s: `scorer.samples: verified` answers no problems that were made of samples"),
+        ({"generate": {"kind": "vllm", "model": "some/teacher"},
+          "steps": {"l": {"do": "logps", "of": "verified", "model": "base"},
+                    "g": {**GROUPS, "token_columns": {"sampler_logps": "l"}}}},
+         "g: `token_columns.sampler_logps: l` has the log-probs of base, and the samples are those of some/teacher"),
     ],
-    ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors"],
+    ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors", "one side", "posed",
+         "sampler"],
 )  # fmt: skip
 def test_what_data_never_have_is_told_by_the_graph(tmp_path: Path, changes: dict[str, Any], told: str):
     raw = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]).model_dump(mode="json", exclude_unset=True)

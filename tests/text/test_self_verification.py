@@ -65,7 +65,7 @@ def test_labels_tell_what_s2r_counts_twice():
         ({"says_right": ["It is incorrect."]}, "says_right: 'It is incorrect.' is read as the opposite"),
         ({"says_right": ["{answer}?"]}, "says_right: '7[?]' is read as the opposite .* or as neither"),
         ({"says_wrong": ["Hm."]}, "says_wrong: 'Hm.' is read as the opposite"),
-        ({"says_right": ["{result} is correct"]}, "only {answer} is filled in"),
+        ({"says_right": ["{result} is correct"]}, "only {answer} are filled in"),
         ({"chains": [{"wrong": 2, "attempts": 2}, {"wrong": 1, "attempts": 1}]}, "must rise"),
         ({"form": {"again": " \n"}}, "not blank"),
         ({"form": {"again": FORM.recheck}}, "two texts"),

@@ -31,6 +31,7 @@ from redi_ray.config.objectives import (
     ToprObjective,
 )
 from redi_ray.objectives import OBJECTIVES as SPECS
+from redi_ray.objectives.base import always
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def both_pointwise(tokens, settings, _progress):
     return factor * torch.sin(tokens.log_ratios()) + tokens.logps.square() / (tokens.num_groups * tokens.num_tokens)
 
 
-BOTH = replace(SPECS["dpo"], pointwise=both_pointwise, needs_rewards=True)
+BOTH = replace(SPECS["dpo"], pointwise=both_pointwise, needs_rewards=always)
 OBJECTIVES = [
     SftObjective(),
     SftObjective(normalization="sequence_mean"),

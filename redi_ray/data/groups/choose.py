@@ -6,12 +6,14 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.data.curate.work import Drops, order_key
 from redi_ray.schemas import trace_id
 
 ROUNDING = 1e-9
-"""By which a difference of rewards may fall short of the margin: .3 - .1 is below .2."""
+"""By which a number may fall short by rounding alone: .3 - .1 is below .2."""
 Traces = list[dict[str, Any]]
 """Of one problem, in generation order; see SCANNED in `redi_ray.data.groups.scan`."""
 
@@ -53,6 +55,7 @@ def choose(
             _drop(trace, trace["no_reward"], losses)
     if settings.frequent_answers is not None:
         members = frequent(settings.frequent_answers, members, losses)
+    give_advantages(settings, members)
     draws = [_cap(settings, members, number) for number in range(repeats_of(settings, rate))]
     whole = [kept for kept, _ in draws if fault_of(settings, kept) is None]
     first, gone = draws[0]
@@ -64,6 +67,22 @@ def choose(
     if not whole:
         lose_group(settings, problem_id, first, losses)
     return whole
+
+
+def give_advantages(settings: GroupSettings, members: Traces) -> None:
+    """Give each sample its advantage over these, where that is asked for: the formulas are those of
+    `redi_ray.objectives.rewards.advantage`."""
+    if settings.advantages is None:
+        return
+    rewards = np.array([trace["reward"] for trace in members])
+    size = len(rewards)
+    centred = rewards - rewards.mean() if size else rewards
+    if settings.advantages == "leave_one_out":
+        centred = centred * size / max(size - 1, 1)
+    elif settings.advantages == "group_scaled":
+        centred = np.zeros(size) if not size or np.ptp(rewards) == 0 else centred / rewards.std()
+    for trace, advantage in zip(members, centred.tolist(), strict=True):
+        trace["advantage"] = advantage
 
 
 def repeats_of(settings: GroupSettings, rate: dict[str, Any]) -> int:
@@ -91,7 +110,7 @@ def frequent(share: float, members: Traces, losses: Losses) -> Traces:
     counts = Counter(trace["answer"] for trace in members if trace["answer"])
     wanted, covered = dict[str, str](), 0
     for answer, times in counts.most_common():
-        if wanted and (times < 2 or covered >= math.ceil(share * counts.total())):
+        if wanted and (times < 2 or covered >= share * counts.total() - ROUNDING):
             break
         wanted[answer], covered = "", covered + times
     kept = []
@@ -153,7 +172,8 @@ def fault_of(settings: GroupSettings, members: Traces) -> tuple[str, str] | None
     sides = Counter(sides_of(rewards, settings))
     if len(members) < settings.least:
         return "too_few", f"{len(members)} of {settings.least}"
-    if settings.margin is not None and (apart := max(rewards) - min(rewards)) < settings.margin - ROUNDING:
+    apart = max(rewards) - min(rewards)
+    if settings.margin is not None and (apart == 0 or apart < settings.margin - ROUNDING):
         return "small_margin", f"{apart:g} of {settings.margin:g}"
     if settings.both_sides and len(sides) < 2:
         return "one_side", "all right" if sides[1] else "all wrong"

@@ -142,6 +142,7 @@ def choose_partition(grouping: Grouping, partition: int) -> Counter[str]:
                 "rate": rate_of(rates[-1]),
                 "members": [{"shard": trace["shard"], "row": trace["row"]} for trace in members],
                 "rewards": [trace["reward"] for trace in members],
+                "advantages": [trace.get("advantage") for trace in members],
                 "draws": [[index[trace["sample_index"]] for trace in draw] for draw in draws],
             }
         )

@@ -29,6 +29,7 @@ CHOSEN = pa.schema(
         pa.field("rate", pa.string()),  # the problem's pass rate, as a fraction
         pa.field("members", pa.list_(PLACE), nullable=False),
         pa.field("rewards", pa.list_(pa.float64()), nullable=False),
+        pa.field("advantages", pa.list_(pa.float64()), nullable=False),  # null where rewards are kept
         pa.field("draws", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each group, which of the members it has
     ]
 )
@@ -80,11 +81,12 @@ def write_part(grouping: Grouping, name: str, choices: list[Row]) -> Counter[str
             {
                 **texts[place],
                 "reward": reward,
+                "advantage": advantage,
                 "spans": rewarded_spans(grouping, spans[place]["spans"], choice["rate"], baselines) if spans else None,
                 "weights": weights.get(place),
                 "columns": {name: values[place] for name, values in columns.items()},
             }
-            for place, reward in zip(at, choice["rewards"], strict=True)
+            for place, reward, advantage in zip(at, choice["rewards"], choice["advantages"], strict=True)
         ]
         groups += maker.groups(choice["problem_id"], traces, choice["draws"])
     write_rows(grouping, "groups", name, groups, schema_of(grouping))
@@ -166,7 +168,7 @@ class _Maker:
         traces: dict[int, Row],
     ) -> Row:
         """A row of GROUP: the problem's group number `at`, of the members that the draw names."""
-        key = order_key(self.grouping.settings.seed, problem_id if at == 0 else f"{problem_id}/{at}")
+        key = order_key(self.grouping.settings.seed, problem_id if at == 0 else f"{problem_id}\n{at}")
         group: Row = {
             "group_id": f"{key}/{problem_id}" if at == 0 else f"{key}/{problem_id}/{at}",
             "problem_id": problem_id,
@@ -216,7 +218,7 @@ class _Maker:
         return {
             "turns": turns,
             "side": trace["side"],
-            "reward": trace["reward"],
+            "reward": trace["reward"] if trace["advantage"] is None else trace["advantage"],
             "finished": is_finished(trace) and turns[-1]["role"] == "assistant",
             "spans": spans,
         }

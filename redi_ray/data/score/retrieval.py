@@ -53,26 +53,28 @@ def words(text: str) -> list[str]:
 class Index:
     """A corpus that is searched."""
 
-    def __init__(self, ids: list[str], model: BM25) -> None:
+    def __init__(self, ids: list[str], model: BM25 | None) -> None:
+        """model: None where no document has a word."""
         self.ids, self.model = ids, model
 
     @classmethod
     def build(cls, documents: Iterator[tuple[str, str]], k1: float, b: float) -> Index:
-        """Of (id, text) pairs; Lucene's form of BM25. Raises DataError where there is nothing to search for."""
+        """Of (id, text) pairs; Lucene's form of BM25."""
         from bm25s import BM25
 
         ids, texts = [], []
         for name, text in documents:
             ids.append(name)
             texts.append(words(text))
-        if texts and not any(texts):
-            raise DataError(f"{TOLD}: no document has a word to search for; English stop words are none")
+        if not any(texts):
+            return cls(ids, None)
         model = BM25(method="lucene", k1=k1, b=b)
         model.index(texts, show_progress=False)
         return cls(ids, model)
 
     def search(self, query: str, k: int) -> list[str]:
         """Ids of at most `k` documents that share a word with the query, best first, of equal ones the earlier in the corpus."""
+        assert self.model is not None, "a corpus without words is not searched"
         known = [word for word in words(query) if word in self.model.vocab_dict]
         if not known:
             return []
@@ -82,6 +84,7 @@ class Index:
 
     def save(self, uri: str) -> None:
         """To a folder, local or remote."""
+        assert self.model is not None, "a corpus without words is not kept"
         with tempfile.TemporaryDirectory() as folder:
             self.model.save(folder, show_progress=False)
             (Path(folder) / IDS).write_text(json.dumps(self.ids))
@@ -112,6 +115,10 @@ def prepare(settings: RetrievalScorer, asked: Asked) -> dict[str, Any]:
     if not index.ids:
         first = "".join(f"\n  {reason}: {told}" for reason, told in rejects.first.items())
         raise DataError(f"{', '.join(settings.corpus)}: no document has an id and a text{first}")
+    if index.model is None:
+        raise DataError(
+            f"{', '.join(settings.corpus)}: no document has a word to search for; English stop words are none"
+        )
     if len(set(index.ids)) < len(index.ids):
         seen: set[str] = set()
         twice = next(name for name in index.ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
@@ -179,7 +186,7 @@ def wanted_ids(answer: str | None) -> list[str]:
     """The ids that a sample's answer names: a JSON list of them, or one, as it stands (`142.0` and `1e5` are ids, too)."""
     try:
         value = json.loads(answer or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     listed = value if isinstance(value, list) else [value if isinstance(value, str) else answer]
     return [key for key in map(read_id, listed) if key is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from redi_ray.data.score.pass_rate import save_means, start
 from redi_ray.data.score.scorer import Asked, Scorer
 from redi_ray.data.sources.ids import hash_ids
 from redi_ray.store import parquet
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def prepare(settings: SaidScorer, asked: Asked) -> dict[str, Any]:
@@ -30,10 +33,8 @@ def prepare(settings: SaidScorer, asked: Asked) -> dict[str, Any]:
 
 def as_number(answer: str | None) -> float | None:
     """The number that an answer is, None for anything else."""
-    try:
-        found = float((answer or "").strip())
-    except ValueError:
-        return None
+    said = (answer or "").strip()
+    found = float(said) if NUMBER.fullmatch(said) else math.inf
     return found if math.isfinite(found) else None
 
 

@@ -30,40 +30,61 @@ class Sides:
     def __init__(self, split: TopicSplit, where: str) -> None:
         """where: what the config calls the step."""
         self.split, self.where = split, where
-        self.topics: dict[str, None] = {}
+        self.topics: dict[str, str] = {}
+        self.held_out = {spelling(topic) for topic in split.held_out}
         self._side_of: dict[bytes, tuple[str, str]] = {}
 
-    def __call__(self, row: Mapping[str, Any], found: Answered, said: bytes) -> str:
-        """`train`, `seen` or `unseen`. said: eight bytes of what the row says.
+    def __call__(self, row: Mapping[str, Any], found: Answered) -> str:
+        """`train`, `seen` or `unseen`.
 
         Raises LeftOut for a row without a topic, SplitError for one that says what a row of another side has said.
         """
         topic = read_id(lookup(dict(row), self.split.by))
         if topic is None:
             raise LeftOut("no_topic", f"column `{self.split.by}` is missing or null; the row has {', '.join(row)}")
-        self.topics[topic] = None
-        side = "unseen" if topic in self.split.held_out else "seen" if self._is_held_out(found.prompt) else "train"
-        before, other = self._side_of.setdefault(said, (side, topic))
+        self.topics[spelling(topic)] = topic
+        held_out = spelling(topic) in self.held_out
+        side = "unseen" if held_out else "seen" if self._is_held_out(found.prompt) else "train"
+        before, other = self._side_of.setdefault(_said(found), (side, topic))
         if before != side:
             raise SplitError(
                 f"{self.where}: a row of topic {topic} says what one of topic {other} says, so that it would stand on both sides "
                 f"({side} and {before}): leave one of them out, or hold out both topics. It begins with "
-                f"{found.prompt[-1]['content'][:200]!r}"
+                f"{found.prompt[0]['content'][:200]!r}"
             )
         return side
 
     def _is_held_out(self, prompt: Sequence[Message]) -> bool:
-        text = "\n".join(turn["content"] for turn in prompt)
+        text = _words(prompt[0]["content"])  # of a dialogue and what goes on from it alike
         digest = hashlib.blake2b(f"{self.split.seed}/{text}".encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest) < self.split.seen_share * 2**64
 
     def check(self) -> None:
         """Raise SplitError where a topic that is held out is none of the set's."""
-        if unknown := [topic for topic in self.split.held_out if topic not in self.topics]:
+        if not self.topics:
+            raise SplitError(f"{self.where}.split.by: no row that can be used has a topic in column `{self.split.by}`")
+        if unknown := [topic for topic in self.split.held_out if spelling(topic) not in self.topics]:
             raise SplitError(
                 f"{self.where}.split.held_out: no row has the topic {', '.join(unknown)}; there are "
-                f"{', '.join(sorted(self.topics))}"
+                f"{', '.join(sorted(self.topics.values()))}"
             )
+
+
+def spelling(topic: str) -> str:
+    """A topic in the one spelling that it is known by: case and white space tell no two apart."""
+    return _words(topic).casefold()
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _said(found: Answered) -> bytes:
+    """Eight bytes of what a row says, prompt and answers, whatever its white space. A question alone may be asked in two topics:
+    real sets begin dialogues of several topics alike."""
+    turns = [turn for part in (found.prompt, *(member.turns for member in found.members)) for turn in part]
+    text = "\n".join(f"{turn['role']}: {_words(turn['content'])}" for turn in turns)
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
 
 
 def questions(found: Answered, judge: JudgeQuestions, prompt: PromptSettings) -> Iterator[Answered]:

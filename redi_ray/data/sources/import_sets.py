@@ -154,7 +154,7 @@ class _Importing:
         """Whether a row is on the side that is taken; if not, it is counted. Raises LeftOut, SplitError."""
         if self.sides is None:
             return True
-        side = self.sides(row, found, _digest(found.prompt, [member.turns for member in found.members]))
+        side = self.sides(row, found)
         if taken := side == self.sides.split.take:
             return taken
         self.dropped[f"{side}_side"] += 1

@@ -34,10 +34,18 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         storage.resolve(stage.uri),
         step.settings,
         inputs["base"].facts["export"],
-        tuple(inputs[GUIDES].files("traces")) if GUIDES in inputs else (),
+        _guides(inputs),
         run.config.model.overrides.trust_remote_code,
     )
     return publish_problems(run, step, stage, started, pose(names, how))
+
+
+def _guides(inputs: Outputs) -> tuple[str, ...]:
+    """Shards of what says a guide of each sample, if anything does."""
+    if GUIDES not in inputs:
+        return ()
+    root, names = samples_of(inputs[GUIDES])
+    return tuple(storage.join(root, name) for name in names)
 
 
 def samples_of(of: Manifest) -> tuple[str, list[str]]:
@@ -57,7 +65,7 @@ def publish_problems(run: Run, step: Step, stage: Stage, started: float, counts:
 
 KIND = Kind(
     name="pose",
-    takes={"of": ("traces", "verified"), GUIDES: ("traces",), "base": ("model",)},
+    takes={"of": ("traces", "verified"), GUIDES: ("traces", "verified"), "base": ("model",)},
     gives="problems",
     stage="problems",
     tables=("problems",),

@@ -336,3 +336,18 @@ def test_pairs_by_how_far_rewards_are_apart(tmp_path: Path, bpe_tokenizer: str) 
     assert counts.groups == 1, "0.3 - 0.1 is below 0.2 by rounding alone"
     with pytest.raises(ValueError, match="margin makes one pair"):
         GroupSettings(margin=0.1, least=3)
+
+
+def test_advantages_are_of_all_samples_of_a_problem(tmp_path: Path, bpe_tokenizer: str) -> None:
+    """OREAL keeps one right and one wrong sample of a problem's, with their advantages over all: 16 samples, 3 of them right."""
+    verdicts = ["correct"] * 3 + ["wrong"] * 13
+    rows = [trace("p", index, verdict, f"p {index}") for index, verdict in enumerate(verdicts)]
+    settings = {"rewards": {"correct": 1, "wrong": -1}, "both_sides": True, "per_side": 1}
+    _, (group,) = grouped(tmp_path, bpe_tokenizer, [rows], advantages="leave_one_out", **settings)
+    assert {m["side"]: m["reward"] for m in group["members"]} == {1: pytest.approx(26 / 15), -1: pytest.approx(-0.4)}
+    (tmp_path / "scaled").mkdir()
+    _, (group,) = grouped(tmp_path / "scaled", bpe_tokenizer, [rows], advantages="group_scaled", **settings)
+    deviation = (1 - (10 / 16) ** 2) ** 0.5
+    assert {m["side"]: m["reward"] for m in group["members"]} == {
+        1: pytest.approx(26 / 16 / deviation), -1: pytest.approx(-6 / 16 / deviation)
+    }  # fmt: skip
