@@ -77,10 +77,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"scorer.columns": {"judged": {"right": 1}}, "scorer.weights": "equal", "scorer.trajectory": "length"},
     ),
     "score, pass rate": (
-        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "posed_math"}}, {"scorer.samples": "posed_others"},
+        {"do": "score", "of": "verified", "scorer": {"name": "pass_rate", "samples": "posed_math"}},
+        {"scorer.samples": "posed_others"},
     ),
     "score, said": (
-        {"do": "score", "of": "verified", "scorer": {"name": "said", "samples": "posed_math"}}, {"scorer.samples": "posed_others"},
+        {"do": "score", "of": "verified", "scorer": {"name": "said", "samples": "posed_math"}},
+        {"scorer.samples": "posed_others"},
     ),
     "score, trace reward": (
         {"do": "score", "of": "verified", "scorer": {"name": "trace_reward", "column": "judged"}},
