@@ -13,6 +13,7 @@ from redi_ray.pipeline.kinds.kind import MANY, Kind
 PAGE = "reference/kinds.md"
 TYPES = {
     "problems": "problems with their reference answers",
+    "dev": "development problems, which nothing is learnt from",
     "starts": "beginnings of samples, behind which a model goes on",
     "traces": "samples of a model, with the problems that they answer",
     "verified": "the same with a verdict for each",
@@ -20,6 +21,9 @@ TYPES = {
     "groups": "what is trained on: examples, pairs, or n samples of a problem",
     "model": "weights",
     "scores": "an evaluation's result",
+    "comparison": "how well one column finds what another one knows",
+    "critical": "how small a column's numbers are where samples are lost",
+    "checked_tokens": "two columns of tokens, held against each other",
 }
 """What flows along an edge of the graph."""
 

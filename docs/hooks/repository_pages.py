@@ -96,7 +96,8 @@ def _recipes_index(recipes: list[Path]) -> str:
     lines = ["# Recipes", "", ABOUT_RECIPES, ""]
     for path in recipes:
         title, _, rest = path.read_text().partition("\n")
-        first = " ".join(rest.strip().split("\n\n")[0].split())
-        sentence = re.match(r".*?[.:](?= [A-Z`]|$)", first)
-        lines += [f"[{title.lstrip('# ')}]({path.name})", f":   {sentence[0] if sentence else first}", ""]
+        first = " ".join(rest.strip().split("\n\n")[0].split()).rstrip(":") + " "
+        sentence = re.match(r".{60,}?\.(?= [A-Z])|.*", first)
+        assert sentence is not None
+        lines += [f"[{title.lstrip('# ')}]({path.name})", f":   {sentence[0].strip()}", ""]
     return "\n".join(lines) + "\n"
