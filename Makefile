@@ -44,9 +44,9 @@ types: .venv/.installed-dev
 	$(INSTALL) -r requirements/dev.lock
 	touch $@
 
-# A link that leads nowhere, or a page without a place, ends it. Its generator tells of its own future otherwise.
+# A link that leads nowhere ends it; with --quiet it would not. The variable keeps the generator from telling of its own future.
 docs: .venv/.installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html; its search needs a server: $(BIN)/python -m http.server --directory site"
 
 clean:
