@@ -9,6 +9,7 @@ import dataclasses
 import html
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -45,6 +46,8 @@ WORDS = {
     "object": "mapping",
 }
 """Types of the schema as a reader says them."""
+LONGEST = 300
+"""Characters of a default that are shown; `redi-ray config` prints the rest."""
 MOST_PATHS = 3
 """Places in a config that a class is said to stand at."""
 
@@ -158,11 +161,14 @@ def _tag(key: str, field: dict[str, Any]) -> str:
 
 
 def prose(text: str) -> str:
-    """A docstring as one paragraph of Markdown, in which nothing but code is markup."""
-    pieces = " ".join(text.split()).split("`")
+    """A docstring as one paragraph of Markdown, in which nothing but code is markup. Longer runs of backticks are text."""
+    marked = re.sub(r"``+", lambda run: "\0" * len(run[0]), " ".join(text.split()))
     escape = str.maketrans({"*": r"\*", "_": r"\_", "[": r"\[", "]": r"\]", "|": r"\|"})
-    outside = [html.escape(piece, quote=False).translate(escape) for piece in pieces]
-    return "`".join(piece if place % 2 else outside[place] for place, piece in enumerate(pieces))
+    pieces = [
+        piece if place % 2 else html.escape(piece, quote=False).translate(escape)
+        for place, piece in enumerate(marked.split("`"))
+    ]
+    return "`".join(pieces).replace("\0", "&#96;")
 
 
 def _type(field: Any, page: str, homes: dict[str, str]) -> str:
@@ -171,14 +177,14 @@ def _type(field: Any, page: str, homes: dict[str, str]) -> str:
         name = _name(field["$ref"])
         return f"[{name}]({'' if homes[name] == page else homes[name] + '.md'}#{name})"
     if "const" in field or "enum" in field:
-        return ", ".join(f"`{yaml_of(value)}`" for value in field.get("enum", [field.get("const")]))
+        return ", ".join(code(value) for value in field.get("enum", [field.get("const")]))
     if options := field.get("anyOf") or field.get("oneOf"):
         return " or ".join(_type(option, page, homes) for option in options)
     if field.get("type") == "array":
         one_by_one = ", ".join(_type(item, page, homes) for item in field.get("prefixItems", []))
         words = f"[{one_by_one}]" if one_by_one else f"list of {_type(field.get('items', {}), page, homes)}"
         return words + ("" if one_by_one else _bounds(field))
-    if isinstance(values := field.get("additionalProperties"), dict):
+    if values := _values(field):
         return f"name → {_type(values, page, homes)}"
     return WORDS.get(field.get("type", ""), "any value") + _bounds(field)
 
@@ -196,8 +202,8 @@ def _default(name: str, key: str, field: dict[str, Any]) -> str:
     value = field["default"] if "default" in field else _made_default(name, key)
     if isinstance(value, dict) and "$ref" in field:
         value = {inner: given for inner, given in value.items() if given != _own_default(_name(field["$ref"]), inner)}
-        return f"as there, with `{yaml_of(value)}`" if value else "as there"
-    return f"`{yaml_of(value)}`"
+        return f"its own, but {code(value)}" if value else "its own"
+    return code(value)
 
 
 def _own_default(name: str, key: str) -> Any:
@@ -231,10 +237,16 @@ def _classes() -> dict[str, type[Any]]:
     }
 
 
-def yaml_of(value: Any) -> str:
-    """A value as a config would have it, on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
+def code(value: Any) -> str:
+    """A value as a config would have it, as a piece of code on one line; of a long text its beginning."""
+    quoted = '"' if isinstance(value, str) and "\n" in value else None
+    text = yaml.safe_dump(
+        value, default_flow_style=True, default_style=quoted, sort_keys=False, width=10_000, allow_unicode=True
+    )
+    text = text.removesuffix("\n").removesuffix("\n...")
+    shown = text if len(text) <= LONGEST else text[:LONGEST] + " …"
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    return f"{fence}{shown}{fence}"
 
 
 @lru_cache(maxsize=1)
@@ -262,5 +274,11 @@ def _placed(field: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from _placed(option, path)
     if isinstance(field.get("items"), dict):
         yield from _placed(field["items"], f"{path}[]")
-    if isinstance(field.get("additionalProperties"), dict):
-        yield from _placed(field["additionalProperties"], f"{path}.NAME")
+    if values := _values(field):
+        yield from _placed(values, f"{path}.NAME")
+
+
+def _values(field: dict[str, Any]) -> dict[str, Any] | None:
+    """What a mapping from names holds, where the schema says so."""
+    found = [field.get("additionalProperties"), *field.get("patternProperties", {}).values()]
+    return next((one for one in found if isinstance(one, dict)), None)
