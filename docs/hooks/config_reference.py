@@ -147,7 +147,7 @@ def _section(name: str, page: str, homes: dict[str, str]) -> list[str]:
         lines += ["Stands at " + ", ".join(f"`{path}`" for path in paths[:MOST_PATHS]) + more + ".", ""]
     required = definition.get("required", [])
     for key, field in definition.get("properties", {}).items():
-        default = "*required*" if key in required else f"default {_default(name, key, field)}"
+        default = "*required*" if key in required else f"default: {_default(name, key, field)}"
         kind = _type(field, page, homes)
         lines.append(f'<a id="{name}.{key}"></a>`{key}` <span class="field" markdown>{kind}; {default}</span>')
         lines += [":   " + (prose(field.get("description", "")) or "Not described."), ""]
@@ -202,7 +202,7 @@ def _default(name: str, key: str, field: dict[str, Any]) -> str:
     value = field["default"] if "default" in field else _made_default(name, key)
     if isinstance(value, dict) and "$ref" in field:
         value = {inner: given for inner, given in value.items() if given != _own_default(_name(field["$ref"]), inner)}
-        return f"its own, but {code(value)}" if value else "its own"
+        return f"its own defaults, but {code(value)}" if value else "its own defaults"
     return code(value)
 
 

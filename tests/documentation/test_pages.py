@@ -38,12 +38,12 @@ def test_every_field_of_every_section_is_described_once():
 def test_types_and_defaults_are_those_of_the_code():
     pages = made("config_reference").pages()
     training, resources = (pages[f"reference/config/{name}.md"] for name in ("training", "resources"))
-    assert "default its own, but `{learning_rate: 5.0e-05, batch_size: 128, epochs: 3}`" in training
+    assert "default: its own defaults, but `{learning_rate: 5.0e-05, batch_size: 128, epochs: 3}`" in training
     assert "`lr_schedule` <span" in training
-    assert "`linear`, `cosine`, `constant`; default `linear`" in training
-    assert "default `[tensorboard]`" in resources, "made anew for each config, so that the schema has none"
-    assert "whole number or [whole number, whole number]; default `1`" in resources
-    assert 'default `"\\n"`' in pages["reference/config/steps.md"], "a text of several lines, on one"
+    assert "`linear`, `cosine`, `constant`; default: `linear`" in training
+    assert "default: `[tensorboard]`" in resources, "made anew for each config, so that the schema has none"
+    assert "whole number or [whole number, whole number]; default: `1`" in resources
+    assert 'default: `"\\n"`' in pages["reference/config/steps.md"], "a text of several lines, on one"
     assert "Stands at `steps.NAME`." in pages["reference/config/steps.md"]
 
 
