@@ -6,7 +6,7 @@ CONFIG ?= configs/demo.yaml
 # Two processes, each with a Ray of its own; a file's tests share fixtures, so they stay together, and in order.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-long lint types clean
+.PHONY: demo test test-slow test-long lint types docs clean
 
 demo: .venv/.installed
 	$(BIN)/redi-ray run $(CONFIG)
@@ -36,9 +36,18 @@ types: .venv/.installed-dev
 	$(INSTALL) --no-build-isolation --editable .
 	touch $@
 
+.venv/.installed-docs: .venv/.installed requirements/docs.lock
+	$(INSTALL) -r requirements/docs.lock
+	touch $@
+
 .venv/.installed-dev: .venv/.installed requirements/dev.lock
 	$(INSTALL) -r requirements/dev.lock
 	touch $@
 
+# A link that leads nowhere ends it; with --quiet it would not. The variable keeps the generator from telling of its own future.
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; its search needs a server: $(BIN)/python -m http.server --directory site"
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

@@ -76,8 +76,13 @@ def test_every_module_has_a_layer_and_imports_point_down():
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_readme_has_every_room():
-    tree = (PACKAGE.parent / "README.md").read_text().partition("\nredi_ray/\n")[2].partition("\njobs/")[0]
+def test_the_page_of_the_layout_has_every_room():
+    tree = (
+        (PACKAGE.parent / "docs" / "project" / "layout.md")
+        .read_text()
+        .partition("\nredi_ray/\n")[2]
+        .partition("\njobs/")[0]
+    )
     told = {line.split("/")[0].strip() for line in tree.splitlines() if "/" in line.split()[0]}
     assert told == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 

@@ -174,7 +174,7 @@ def verdict(name: str, folder: Path) -> Verdict:
 
 
 def main() -> None:
-    """Print the table's rows, for docs/architectures.md."""
+    """Print the table's rows, for docs/reference/architectures.md."""
     for name in [*decoder_types(), *FEATURES]:
         with tempfile.TemporaryDirectory() as folder:
             found = verdict(name, Path(folder))

@@ -105,4 +105,6 @@ def test_the_documentation_says_what_every_decoder_type_does(tmp_path, name):
     """Each type of the installed transformers: exact or refused, and as the table has it."""
     found = verdict(name, tmp_path)
     assert found.exact or found.way == "refused"
-    assert found.row() in (Path(__file__).parents[2] / "docs" / "architectures.md").read_text().splitlines()
+    assert (
+        found.row() in (Path(__file__).parents[2] / "docs" / "reference" / "architectures.md").read_text().splitlines()
+    )
