@@ -96,7 +96,7 @@ def _done(asked: dict[str, Any], public: dict[str, Any], kept: list[Any]) -> Any
         return setattr(of, *arguments)
     if asked["do"] == "item":
         return of[arguments[0]]
-    return list(of)
+    return {"len": len, "bool": bool, "list": list}[asked["do"]](of)
 
 
 class Gone(BaseException):
@@ -137,10 +137,16 @@ class Remote:
     def __iter__(self) -> Any:
         return iter(self._ask("list"))
 
+    def __len__(self) -> int:
+        return int(self._ask("len"))
+
+    def __bool__(self) -> bool:
+        return self._ask("bool") is True
+
     def _unsure(self, *_: Any) -> Any:
         raise Unsure("an object of the solution's own")
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __len__ = __contains__ = _unsure
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = _unsure
     __hash__ = None  # type: ignore[assignment]
 
 

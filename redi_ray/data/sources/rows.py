@@ -13,6 +13,7 @@ from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
 from redi_ray.data.sources.chats import Answer, BadChat, behind_problem, is_chat, joined, read_completion, read_problem
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED
+from redi_ray.text.code_tests import BadTests, CodeTests, read_tests
 from redi_ray.text.finish import finish_reason
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
@@ -27,6 +28,7 @@ class Parsed:
     problem: str
     answer: str | None
     source: str | None
+    tests: CodeTests | None = None
     traces: list[ParsedTrace] = field(default_factory=list)
     refused_traces: list[tuple[str, str]] = field(default_factory=list)
     """(reason, detail) of traces in this row that cannot be used."""
@@ -77,7 +79,11 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         answer = read_answer(found)
     except BadValue as error:
         return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
-    if answer is None and columns.label is None:
+    try:
+        tests = read_row_tests(row, columns.tests, columns.entry_point, columns.test_setup)
+    except BadTests as error:
+        return Refused("bad_tests", f"column `{columns.tests}`: {error}")
+    if answer is None and tests is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
     try:
         traces, refused = _parse_traces(with_thoughts(row, columns), columns)
@@ -88,9 +94,19 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         problem=problem,
         answer=answer,
         source=read_id(lookup(row, columns.source)),
+        tests=tests,
         traces=traces,
         refused_traces=refused,
     )
+
+
+def read_row_tests(
+    row: dict[str, Any], tests: str | None, entry_point: str | None, setup: str | None
+) -> CodeTests | None:
+    """The tests that a row has in these columns, if it has any. Raises BadTests."""
+    if tests is None:
+        return None
+    return read_tests(*(lookup(row, column) for column in (tests, entry_point, setup)))
 
 
 def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:

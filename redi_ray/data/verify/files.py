@@ -93,7 +93,7 @@ class Work:
     def told(self) -> dict[str, Any]:
         """Everything that decides the verdicts."""
         files = [[file.name, file.size, file.modified_ns] for file in self.files]
-        told = {"columns": asdict(self.columns), "files": files, "segment_rows": self.segment_rows}
+        told = {"columns": identity(self.columns), "files": files, "segment_rows": self.segment_rows}
         return {"settings": identity(self.settings), **told}
 
     @property

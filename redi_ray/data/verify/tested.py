@@ -274,7 +274,15 @@ def _of_call(run: Run, case: Any, settings: CodeSettings) -> tuple[str, str]:
     same = same_value(found, wanted, settings.tolerance)
     if not same and case.wrapped and isinstance(wanted, list) and len(wanted) == 1:
         same = same_value(found, wanted[0], settings.tolerance)
-    return (PASSED, "") if same else ("wrong_output", f"gave {found!r:.100}, expected {wanted!r:.100}")
+    return (PASSED, "") if same else ("wrong_output", f"gave {_shown(found)}, expected {_shown(wanted)}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message. Some cannot be printed: numbers of many digits, lists in lists in lists."""
+    try:
+        return repr(value)[:100]
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} that is too long to be shown"
 
 
 def _of_assertions(run: Run, case: Any, settings: CodeSettings) -> tuple[str, str]:
