@@ -34,9 +34,9 @@ class Columns(Strict):
     source: str | None = "source"
     """Where the problem comes from, if the rows say so."""
     tests: str | None = None
-    """Tests of a programming problem, by which its traces are judged (`verify.tests`): a list of {stdin, stdout} (or {input,
-    output}), of {args, expected}, or of assertions; APPS' and TACO's `input_output`, HumanEval's `test`; as they stand or as JSON.
-    A problem with tests needs no answer."""
+    """Tests of a programming problem, by which its traces are judged (`verify.tests`): a list of {stdin, stdout} or {input,
+    output}, of {args, expected}, or of assertions; APPS' and TACO's `input_output`, HumanEval's `test`; as they stand or as
+    JSON. A problem with tests needs no answer."""
     entry_point: str | None = None
     """The function that tests call, where they do not say it themselves."""
     test_setup: str | None = None
@@ -72,6 +72,11 @@ class Columns(Strict):
                     f"{len(columns)} {name} columns for {len(completions)} completion columns; give one for each"
                 )
         return self
+
+    @property
+    def of_tests(self) -> tuple[str | None, str | None, str | None]:
+        """The columns of tests, of the function that they call, and of what they need."""
+        return self.tests, self.entry_point, self.test_setup
 
     @property
     def voted(self) -> dict[str, str | list[str]]:

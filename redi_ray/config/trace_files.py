@@ -49,6 +49,11 @@ class TraceColumns:
             require(bool(getattr(self, name)), f"the column of {name} must have a name")
 
     @property
+    def of_tests(self) -> tuple[str | None, str | None, str | None]:
+        """The columns of tests, of the function that they call, and of what they need."""
+        return self.tests, self.entry_point, self.test_setup
+
+    @property
     def votes(self) -> dict[str, str]:
         """Verifier -> column of its vote, for those that the file has."""
         found = {name: getattr(self, name) for name in ("label", "judge", "math_verify")} | self.others

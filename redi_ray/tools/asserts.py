@@ -11,8 +11,10 @@ from __future__ import annotations
 import ast
 import builtins
 import json
+import operator
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from redi_ray.tools import values
@@ -83,20 +85,22 @@ def answer(file: int, names: dict[str, Any] | None) -> int:
     return 0
 
 
+_DONE: dict[str, Callable[..., Any]] = {
+    "call": lambda of, args, keywords: of(*args, **keywords),
+    "get": getattr,
+    "set": setattr,
+    "item": operator.getitem,
+    "len": len,
+    "bool": bool,
+    "list": list,
+}
+"""What may be asked of an object."""
+
+
 def _done(asked: dict[str, Any], public: dict[str, Any], kept: list[Any]) -> Any:
     if asked["do"] == "name":
         return public[asked["name"]]
-    of = kept[asked["of"]]
-    arguments = values.decode(asked["given"], kept.__getitem__)
-    if asked["do"] == "call":
-        return of(*arguments[0], **arguments[1])
-    if asked["do"] == "get":
-        return getattr(of, arguments[0])
-    if asked["do"] == "set":
-        return setattr(of, *arguments)
-    if asked["do"] == "item":
-        return of[arguments[0]]
-    return {"len": len, "bool": bool, "list": list}[asked["do"]](of)
+    return _DONE[asked["do"]](kept[asked["of"]], *values.decode(asked["given"], kept.__getitem__))
 
 
 class Gone(BaseException):

@@ -14,7 +14,7 @@ import pytest
 
 from redi_ray.config.tools import SandboxSettings
 from redi_ray.tools import namespaces, syscalls
-from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, Interpreter, check_sandbox, own_folder
+from redi_ray.tools.sandbox import Interpreter, Sandbox, SandboxError, ToolOutput, check_sandbox, own_folder
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 0.9, "memory_mb": 256, "output_bytes": 4096, "file_mb": 4, "processes": 1}
 PATIENCE = 20.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from redi_ray.data.sources.rows import Parsed
 from redi_ray.data.sources.same_answer import SameAnswers
+from redi_ray.text.code_tests import CodeTests
 from redi_ray.text.problem_key import problem_key
 
 MAX_ANSWER_CHARS = 200
@@ -66,7 +67,7 @@ class KnownProblems:
         if known is not None and known.key != key:
             problem_id = self._rename(known, key, number)
             known = self._known.get(problem_id)
-        tests = None if parsed.tests is None else _hashed(parsed.tests.stored())
+        tests = None if parsed.tests is None else hash_of(parsed.tests)
         if known is None:
             return Known(problem_id, key, _kept(parsed.answer), number, tests), True
         if known.tests is not None and tests not in (None, known.tests):
@@ -100,6 +101,11 @@ class KnownProblems:
                 "conflicting_answer",
                 f"{known.problem_id} has another answer before: {_told(before)}, here {_told(found)}",
             )
+
+
+def hash_of(tests: CodeTests) -> int:
+    """By which a problem's tests are known again."""
+    return _hashed(tests.stored())
 
 
 def _hashed(text: str) -> int:

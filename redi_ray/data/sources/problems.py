@@ -3,8 +3,9 @@
 One streaming pass over the rows in their order, in one Ray task: reading is cheap beside everything that follows, the
 order decides the `sample_index` of imported traces, and the driver's memory stays flat.
 
-Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`, where columns name tests `tests`
-(TESTS); the built-in world also writes `test`. `dev` holds the problems held out for development, whose traces go no further either.
+Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `tests` (TESTS, where columns name them),
+`rejects`; the built-in world also writes `test`. `dev` holds the problems held out for development, whose traces go no further
+either.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import answer_of, splits_of
-from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
+from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems, hash_of
 from redi_ray.data.sources.readers import DataError, Row, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser
 from redi_ray.data.sources.shapes import LOOKED_AT, import_instead
@@ -134,7 +135,7 @@ class _Collector:
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
         self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
         self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
-        tested = getattr(getattr(source, "columns", None), "tests", None) is not None
+        tested = isinstance(source, FilesSource | HubSource) and source.columns.tests is not None
         self.tests = TestsWriter(storage.join(out_uri, TESTS_TABLE)) if tested else None
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.dropped: Counter[str] = Counter()
@@ -168,7 +169,8 @@ class _Collector:
         else:
             self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
         if parsed.tests is not None and self.tests is not None and (new or known.tests is None):
-            known.tests = self.tests.add(known.problem_id, parsed.problem, parsed.tests)
+            known.tests = hash_of(parsed.tests)
+            self.tests.add(known.problem_id, parsed.problem, parsed.tests)
         if known.held_out:
             self.held_out_traces += len(parsed.traces)
         else:
@@ -251,10 +253,10 @@ class _Collector:
             mend = HOW_TO_MEND.get(of, "")
             found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
         source, traces = self.config.source, self.traces.count
-        if self.tests is not None and not self.tests.count:
+        if isinstance(source, FilesSource | HubSource) and self.tests is not None and not self.tests.count:
             found.append(
                 f"none of {self.problems.count:,} problems has tests; check problems.source.columns.tests "
-                f"({getattr(source, 'columns').tests})"
+                f"({source.columns.tests})"
             )
         if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
             label = source.columns.label

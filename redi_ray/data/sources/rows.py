@@ -77,12 +77,9 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     found = lookup(row, columns.answer)
     try:
         answer = read_answer(found)
-    except BadValue as error:
-        return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
-    try:
-        tests = read_row_tests(row, columns.tests, columns.entry_point, columns.test_setup)
-    except BadTests as error:
-        return Refused("bad_tests", f"column `{columns.tests}`: {error}")
+        tests = read_tests(*(lookup(row, column) for column in columns.of_tests))
+    except (BadValue, BadTests) as error:
+        return _unreadable(error, columns, found)
     if answer is None and tests is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
     try:
@@ -100,13 +97,11 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     )
 
 
-def read_row_tests(
-    row: dict[str, Any], tests: str | None, entry_point: str | None, setup: str | None
-) -> CodeTests | None:
-    """The tests that a row has in these columns, if it has any. Raises BadTests."""
-    if tests is None:
-        return None
-    return read_tests(*(lookup(row, column) for column in (tests, entry_point, setup)))
+def _unreadable(error: BadValue | BadTests, columns: Columns, found: Any) -> Refused:
+    """Why a row is no problem whose answer, which was found, or whose tests are of no known form."""
+    if isinstance(error, BadTests):
+        return Refused("bad_tests", f"column `{columns.tests}`: {error}")
+    return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
 
 
 def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:

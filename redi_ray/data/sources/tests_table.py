@@ -32,13 +32,11 @@ class TestsWriter:
         self._shards = ShardWriter(uri, TESTS)
         self.count = 0
 
-    def add(self, problem_id: str, problem: str, tests: CodeTests) -> int:
-        """The hash of the tests."""
+    def add(self, problem_id: str, problem: str, tests: CodeTests) -> None:
         stored = tests.stored()
         row = {"problem_id": problem_id, "problem": _signed(hash_ids([problem]))[0], "tests": stored}
         self._shards.add(row, len(stored))
         self.count += 1
-        return int(hash_ids([stored])[0])
 
     def flush(self) -> None:
         self._shards.flush()
@@ -63,8 +61,12 @@ class TestsReader:
         order = np.argsort(np.concatenate([np.empty(0, np.int64), *problems]), kind="stable")
         self._problems = np.concatenate([np.empty(0, np.int64), *problems])[order]
         self._ids = np.concatenate([np.empty(0, np.uint64), *(ids for _, ids, _ in found)])[order]
-        self._file = np.concatenate([np.empty(0, np.int32), *(np.full(len(p), n, np.int32) for p, _, n in found)])[order]
-        self._row = np.concatenate([np.empty(0, np.int32), *(np.arange(len(p), dtype=np.int32) for p in problems)])[order]
+        self._file = np.concatenate([np.empty(0, np.int32), *(np.full(len(p), n, np.int32) for p, _, n in found)])[
+            order
+        ]
+        self._row = np.concatenate([np.empty(0, np.int32), *(np.arange(len(p), dtype=np.int32) for p in problems)])[
+            order
+        ]
         self._kept: OrderedDict[tuple[int, int], tuple[CodeTests, int]] = OrderedDict()
         self._size = 0
 

@@ -63,6 +63,7 @@ class FilesCounts:
     quick: int = 0
     cached: int = 0
     compared: int = 0
+    tested: int = 0
     file_rows: dict[int, int] = field(default_factory=dict)
     """Rows of each file, read to its end."""
     failures: list[str] = field(default_factory=list)
