@@ -130,7 +130,7 @@ TESTED = pa.field(
 """What tests say of a trace; null where its problem has none."""
 
 
-def tested(schema: pa.Schema) -> pa.Schema:
+def with_tests(schema: pa.Schema) -> pa.Schema:
     """VERIFIED_TRACE or VERDICT where problems have tests."""
     return schema.append(TESTED)
 

@@ -16,7 +16,7 @@ from redi_ray.data.columns import beside
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
 from redi_ray.data.verify.traces import decide_votes, in_order
-from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, tested, votes_of
+from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
 from redi_ray.text.judgement import read_judgement
 from redi_ray.text.verdicts import invert
@@ -74,7 +74,7 @@ def _decide_shard(
             for judgements in parquet.read_batches(column):
                 _judge_votes(judgements, settings, counts)
         return counts.plain()
-    schema = tested(VERIFIED_TRACE) if TESTED.name in parquet.read_schema(shard).names else VERIFIED_TRACE
+    schema = with_tests(VERIFIED_TRACE) if TESTED.name in parquet.read_schema(shard).names else VERIFIED_TRACE
     with parquet.table_writer(storage.join(out_uri, name), schema) as write:
         for rows, found in beside(shard, columns, schema.names):
             judged = _judge_votes(found[0], settings, counts) if found else None
@@ -128,5 +128,5 @@ def decide_table(table: pa.Table, judged: list[Verdict | None] | None, settings:
         verdicts.append((invert(verdict) if settings.invert_labels else verdict).value)
         verdicts_by.append(stored_votes(in_order(by, settings)))
     columns = {"verdict": pa.array(verdicts, pa.string()), "verdict_by": pa.array(verdicts_by, VOTES)}
-    schema = tested(VERIFIED_TRACE) if TESTED.name in table.column_names else VERIFIED_TRACE
+    schema = with_tests(VERIFIED_TRACE) if TESTED.name in table.column_names else VERIFIED_TRACE
     return pa.table({name: columns.get(name, table[name]) for name in schema.names}).cast(schema)

@@ -17,7 +17,7 @@ from redi_ray.data.sources.shards import reject_row
 from redi_ray.data.sources.trace_rows import RowRefused, Stripe, parse_trace, stripe_rows
 from redi_ray.data.verify.traces import BATCH_BYTES, verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import REJECT, TRACE, VERDICT, tested
+from redi_ray.schemas import REJECT, TRACE, VERDICT, with_tests
 from redi_ray.store import parquet, storage
 
 COUNTED = ("quick", "cached", "compared", "tested")
@@ -61,7 +61,7 @@ class VerifyStripes:
     def _verify(self, name: str, rows: Iterable[Row]) -> int:
         """Verify a segment and write its rejects, then its verdicts; how many rows it had."""
         rejects: list[dict[str, str]] = []
-        schema = VERDICT if self.columns.tests is None or self.settings.tests is None else tested(VERDICT)
+        schema = VERDICT if self.columns.tests is None or self.settings.tests is None else with_tests(VERDICT)
         verdicts = [schema.empty_table()]
         count = 0
         for batch in self._batches(rows, rejects):

@@ -25,8 +25,7 @@ from redi_ray.data.verify.conform import conform
 from redi_ray.data.verify.tested import Tested
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.errors import storage_errors
-from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
-from redi_ray.schemas import tested as with_tests
+from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
 from redi_ray.text.answers import AnswerVerdict
 from redi_ray.text.code_tests import CodeTests
@@ -72,7 +71,7 @@ def verify_table(
 ) -> pa.Table:
     """`TRACE` rows -> as many `VERIFIED_TRACE` rows, in the same order.
 
-    tests: of each row's problem, None where it has none. With them there is a column more (`redi_ray.schemas.tested`), and what
+    tests: of each row's problem, None where it has none. With them there is a column more (`redi_ray.schemas.TESTED`), and what
     they say stands where Math-Verify's vote does. A trace that was broken off, or that ended for a reason nobody knows, is never
     wrong, whatever the votes and the policy say: it has no answer then.
     """
