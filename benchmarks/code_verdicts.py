@@ -3,8 +3,8 @@
     python benchmarks/code_verdicts.py [--quick] [--tests 5]
 
 As many solutions at a time as there are cores; half of them are right and run all their tests, half fail at the first. Starting
-the sandbox is left out and printed. `processor_ms` is what a verdict takes of one core, whatever else the machine does meanwhile. The
-peer runs a fresh interpreter for each test (`python -c`), on the same programs, as many at a time, without a sandbox. Every
+the sandbox is left out and printed. `processor_ms` is what a verdict takes of one core, whatever else the machine does meanwhile.
+The peer runs a fresh interpreter for each test (`python -c`), on the same programs, as many at a time, without a sandbox. Every
 solution is another text, so that none is known. The last line is JSON.
 """
 

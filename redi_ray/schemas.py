@@ -104,29 +104,18 @@ VERDICT = pa.schema(
 )
 """What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
-TESTED = pa.field(
-    "tests",
-    pa.struct(
-        [
-            pa.field("total", pa.int32()),
-            pa.field("run", pa.int32()),  # those that were run; the first that fails may end it
-            pa.field("passed", pa.int32()),
-            pa.field("seconds", pa.float32()),  # processor time of all of them
-            pa.field(
-                "failures",
-                pa.list_(
-                    pa.struct(
-                        [
-                            pa.field("test", pa.int32()),  # its number, 0, 1, ...
-                            pa.field("reason", pa.string()),  # see `redi_ray.data.verify.tested`
-                            pa.field("detail", pa.string()),
-                        ]
-                    )
-                ),
-            ),
-        ]
-    ),
+_FAILURE = pa.struct(
+    [
+        pa.field("test", pa.int32()),  # its number, 0, 1, ...
+        pa.field("reason", pa.string()),  # see `redi_ray.data.verify.tested`
+        pa.field("detail", pa.string()),
+    ]
 )
+_RUNS = [
+    *(pa.field(name, pa.int32()) for name in ("total", "run", "passed")),  # the first that fails may have ended it
+    pa.field("seconds", pa.float32()),  # processor time of all of them
+]
+TESTED = pa.field("tests", pa.struct([*_RUNS, pa.field("failures", pa.list_(_FAILURE))]))
 """What tests say of a trace; null where its problem has none."""
 
 

@@ -79,7 +79,8 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         answer = read_answer(found)
         tests = read_tests(*(lookup(row, column) for column in columns.of_tests))
     except (BadValue, BadTests) as error:
-        return _unreadable(error, columns, found)
+        reason, column = ("bad_tests", columns.tests) if isinstance(error, BadTests) else ("bad_answer", columns.answer)
+        return Refused(reason, f"column `{column}` holds {shown(lookup(row, column))}: {error}")
     if answer is None and tests is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
     try:
@@ -95,13 +96,6 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         traces=traces,
         refused_traces=refused,
     )
-
-
-def _unreadable(error: BadValue | BadTests, columns: Columns, found: Any) -> Refused:
-    """Why a row is no problem whose answer, which was found, or whose tests are of no known form."""
-    if isinstance(error, BadTests):
-        return Refused("bad_tests", f"column `{columns.tests}`: {error}")
-    return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
 
 
 def _no_answer(row: dict[str, Any], column: str, found: Any) -> str:
