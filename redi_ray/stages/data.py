@@ -95,7 +95,7 @@ def _sample(
     resources = run.config.resources
     num_problems = problems.counts["out"]
     teacher = base.facts["export"] if base is not None else None
-    checked = storage.join(checked_stage(run, stage).uri, "verified")
+    checked, tests_uri = storage.join(checked_stage(run, stage).uri, "verified"), tests_of(run)
     sampling = make_sampler(
         config, teacher, resources.engine, run.config.model.prompt, num_problems * config.samples_per_round
     )
@@ -113,7 +113,7 @@ def _sample(
                 run.config.verify.first_pass(),
                 resources.verify_workers,
                 resources.cpu_label_selector,
-                tests_of(run),
+                tests_uri,
             ),
             on_progress=live,
         )

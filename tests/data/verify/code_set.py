@@ -59,7 +59,7 @@ SET: list[tuple[Any, ...]] = [
     ("count words", "a b c -> 3", LINE + "print(len(s.split()))", LINE + "print(s.count(' '))",
      ("import subprocess; print(subprocess.run(['cat', '/etc/passwd'], capture_output=True).stdout.decode())", W, "wrong_output")),
     ("longest word", "a bcd ef -> bcd", LINE + "print(max(s.split(), key=len))", LINE + "print(s.split()[0])",
-     ("import socket; socket.create_connection(('10.0.0.1', 80), 1)", W, "exception")),
+     ("import socket; socket.create_connection(('10.0.0.1', 80), 1)", W, "exception|wrong_output")),
     ("caesar", "abz -> bca", LINE + "print(''.join(chr((ord(c) - 96) % 26 + 97) for c in s))", LINE + "print(s)",
      ("import gc\nfor o in gc.get_objects():\n    if 'bca' in str(type(o)) or o == 'bca': print(o); break", W, "wrong_output")),
     ("powers", "3 -> 1 3 9 27", N + "print(*(n ** k for k in range(4)))", N + "print(1, n, n * n)",
