@@ -18,13 +18,14 @@ from redi_ray.config.identity import identity
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.trace_files import TraceColumns
-from redi_ray.data.sources.problems import collect_problems
+from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
 from redi_ray.data.sources.tests_table import TestsReader
 from redi_ray.data.verify.decide import decide_table
-from redi_ray.data.verify.files import prepare, verify_files
+from redi_ray.data.verify.files import add_up, as_items, plan, prepare, publish
 from redi_ray.data.verify.judge import Ballots
-from redi_ray.data.verify.traces import verify_table, verify_traces
+from redi_ray.data.verify.stripes import VerifyStripes
+from redi_ray.data.verify.traces import VerifyShards, verify_table, verify_traces
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
@@ -142,38 +143,58 @@ def collected(tmp_path: Path, rows: list[dict]):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = Columns(tests="tests", completion="texts")
     source = FilesSource(paths=[str(path)], columns=columns)
-    return collect_problems(ProblemsConfig(source=source), str(tmp_path / "problems"))
+    return _collect_rows(ProblemsConfig(source=source), str(tmp_path / "problems"))  # as a task of Ray's does
 
 
-def test_from_rows_with_tests_to_verdicts_and_on_after_a_kill(ray_session, tmp_path: Path):
-    """Problems with tests need no answer; counts add up; a shard that is missing is made again, alone and the same."""
+def traces_of_the_set(tmp_path: Path) -> tuple[list[str], str, int]:
+    """Shards of 30 traces, the table of tests, and how many traces there are: the first of each two is right."""
     rows = problem_rows()
     counts = collected(tmp_path, rows)
     assert counts.rejected == {"bad_tests": 1, "no_answer": 1}
     assert counts.counts == {"in": len(rows), "out": len(rows) - 2}
     assert counts.tests == len(rows) - 3
-    shards = storage.list_files(str(tmp_path / "problems" / "imported"), ".parquet")
-    table = pa.concat_tables(parquet.read_tables(shards))
+    table = pa.concat_tables(
+        parquet.read_tables(storage.list_files(str(tmp_path / "problems" / "imported"), ".parquet"))
+    )
     assert table.schema.equals(TRACE)
     (tmp_path / "in").mkdir()
     for start in range(0, table.num_rows, 30):
         pq.write_table(table.slice(start, 30), tmp_path / "in" / f"part-{start:05d}.parquet")
-    uris, out = storage.list_files(str(tmp_path / "in"), ".parquet"), tmp_path / "out"
-    uri = str(tmp_path / "problems" / "tests")
-    done = verify_traces(uris, str(out), SETTINGS, concurrency=2, tests_uri=uri)
-    assert done.rows == table.num_rows
-    assert done.verdicts["correct"] == done.verdicts["wrong"] == table.num_rows / 2
-    assert done.tested == table.num_rows - 2
-    before = pa.concat_tables(parquet.read_tables(storage.list_files(str(out), ".parquet")))
-    assert before["verdict"].to_pylist() == ["correct", "wrong"] * (table.num_rows // 2)
+    shards = storage.list_files(str(tmp_path / "in"), ".parquet")
+    return shards, str(tmp_path / "problems" / "tests"), table.num_rows
+
+
+def verified(out: Path) -> pa.Table:
+    return pa.concat_tables(parquet.read_tables(storage.list_files(str(out), ".parquet")))
+
+
+def test_from_rows_with_tests_to_verdicts(tmp_path: Path):
+    """Problems with tests need no answer, and those with an answer no tests; counts add up."""
+    shards, tests_uri, rows = traces_of_the_set(tmp_path)
+    actor = VerifyShards(str(tmp_path / "out"), SETTINGS, tests_uri)
+    told = actor({"uri": shards})
+    assert told["failure"] == [""] * len(shards)
+    assert sum(told["correct"]) == sum(told["wrong"]) == rows / 2
+    assert sum(told["tested"]) == rows - 2
+    found = verified(tmp_path / "out")
+    assert found.schema.equals(with_tests(VERIFIED_TRACE))
+    assert found["verdict"].to_pylist() == ["correct", "wrong"] * (rows // 2)
+
+
+@pytest.mark.slow
+def test_a_stage_that_was_killed_makes_what_is_missing_again(ray_session, tmp_path: Path):
+    shards, tests_uri, rows = traces_of_the_set(tmp_path)
+    out = tmp_path / "out"
+    done = verify_traces(shards, str(out), SETTINGS, concurrency=2, tests_uri=tests_uri)
+    assert (done.rows, done.tested) == (rows, rows - 2)
+    before = verified(out)
     (out / "part-00030.parquet").unlink()
-    again = verify_traces(uris, str(out), SETTINGS, concurrency=2, tests_uri=uri)
-    assert (again.shards_reused, again.verdicts) == (len(uris) - 1, done.verdicts)
-    after = pa.concat_tables(parquet.read_tables(storage.list_files(str(out), ".parquet")))
-    assert after.drop(["tests"]).equals(before.drop(["tests"]))
+    again = verify_traces(shards, str(out), SETTINGS, concurrency=2, tests_uri=tests_uri)
+    assert (again.shards_reused, again.verdicts) == (len(shards) - 1, done.verdicts)
+    assert verified(out).drop(["tests"]).equals(before.drop(["tests"]))
 
 
-def test_tests_are_found_by_the_texts_of_problems(ray_session, tmp_path: Path):
+def test_tests_are_found_by_the_texts_of_problems(tmp_path: Path):
     """Under another id too; of two with one text by the id; other tests of one problem are a conflict; none at all is told."""
     tests = [{"stdin": "1", "stdout": str(n)} for n in range(4)]
     rows = [
@@ -195,7 +216,7 @@ def test_tests_are_found_by_the_texts_of_problems(ray_session, tmp_path: Path):
     assert any("none of 1 problems has tests" in warning for warning in told.warnings)
 
 
-def test_files_of_traces_with_tests_in_their_rows(ray_session, tmp_path: Path):
+def test_files_of_traces_with_tests_in_their_rows(tmp_path: Path):
     cases = [{"input": "1", "output": "2"}, {"input": "4", "output": "8"}]
     rows = [
         {"problem_id": "a", "io": cases, "completion": RIGHT},
@@ -206,7 +227,10 @@ def test_files_of_traces_with_tests_in_their_rows(ray_session, tmp_path: Path):
     path = tmp_path / "traces.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     work = prepare([str(path)], str(tmp_path / "out"), TraceColumns(tests="io"), SETTINGS)
-    manifest = verify_files(work, workers=1)
+    actor = VerifyStripes(work.out_uri, work.columns, work.settings)  # as an actor of Ray's does
+    done = [row for item in as_items(plan(work, workers=1)) for row in actor({"task": [item["task"]]})]
+    manifest = publish(work, add_up({name: values[0] for name, values in row.items()} for row in done), 0.0)
+    assert manifest.facts["this_run"]["tested"] == 2
     assert manifest.counts == {"in": 4, "out": 3}
     assert manifest.rejected == {"bad_tests": 1}
     (shard,) = storage.list_files(str(tmp_path / "out" / "verdicts"), ".parquet")
