@@ -101,10 +101,10 @@ class Said:
 
 def _exactly(source: int, size: int) -> bytes:
     """So many bytes; none at the end of the source."""
-    found = b""
-    while len(found) < size and (chunk := os.read(source, size - len(found))):
-        found += chunk
-    return found if len(found) == size else b""
+    found, length = bytearray(size), 0
+    while length < size and (count := os.readv(source, [memoryview(found)[length:]])):
+        length += count
+    return bytes(found) if length == size else b""
 
 
 def _run(serving: Serving, request: tuple[Any, ...], scratch: str, requests: int, said: Said) -> dict[str, Any]:
