@@ -104,6 +104,35 @@ VERDICT = pa.schema(
 )
 """What `redi-ray verify --traces` says of each trace; the text stays in the user's own file."""
 
+_FAILURE = pa.struct(
+    [
+        pa.field("test", pa.int32()),  # its number, 0, 1, ...
+        pa.field("reason", pa.string()),  # see `redi_ray.data.verify.tested`
+        pa.field("detail", pa.string()),
+    ]
+)
+_RUNS = [
+    *(pa.field(name, pa.int32()) for name in ("total", "run", "passed")),  # the first that fails may have ended it
+    pa.field("seconds", pa.float32()),  # processor time of all of them
+]
+TESTED = pa.field("tests", pa.struct([*_RUNS, pa.field("failures", pa.list_(_FAILURE))]))
+"""What tests say of a trace; null where its problem has none."""
+
+
+def with_tests(schema: pa.Schema) -> pa.Schema:
+    """VERIFIED_TRACE or VERDICT where problems have tests."""
+    return schema.append(TESTED)
+
+
+TESTS = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),
+        pa.field("problem", pa.int64(), nullable=False),  # hash of its text, by which they are found
+        pa.field("tests", pa.string(), nullable=False),  # as `redi_ray.text.code_tests` stores them
+    ]
+)
+"""The tests of problems, in a table beside those: some are megabytes long, which no trace has to carry along."""
+
 GRAIN, TOKENIZER, MODEL = "grain", "tokenizer", "model"
 """Metadata of a column's schema; the latter two, where there are any, are fingerprints."""
 

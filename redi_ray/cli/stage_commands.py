@@ -32,7 +32,7 @@ Column = Annotated[
     list[str] | None,
     typer.Option(
         help="NAME=COLUMN, NAME being problem_id, answer, completion, trace_id, finish_reason, label, judge, "
-        "math_verify or votes.VERIFIER; dots reach into nested columns."
+        "math_verify, votes.VERIFIER, tests, entry_point or test_setup; dots reach into nested columns."
     ),
 ]
 Extract = Annotated[
@@ -43,7 +43,8 @@ Extract = Annotated[
 ]
 GoldExtract = Annotated[list[str] | None, typer.Option(help="The same for the reference answer.")]
 Vote = Annotated[
-    list[str] | None, typer.Option(help="Who votes: math_verify, or whose column is named; again for several.")
+    list[str] | None,
+    typer.Option(help="Who votes: math_verify (tests in its place), or whose column is named; again for several."),
 ]
 Policy = Annotated[str | None, typer.Option(help="all, any, drop_disagreement, math_verify_only, both_false or paper.")]
 ReuseVotes = Annotated[bool | None, typer.Option(help="Math-Verify votes in the file stand.")]

@@ -105,6 +105,7 @@ def print_verdicts(manifest: Manifest, console: Console | None = None) -> None:
     tell(
         f"{did['rows']:,} rows verified in {manifest.seconds:.1f} s ({rate:,.0f}/s): {did['quick']:,} by the fast path, "
         f"{did['cached']:,} seen before, {did['compared']:,} by Math-Verify"
+        + (f", {did['tested']:,} by tests" if did.get("tested") else "")
     )
     tell(f"verdicts: {manifest.table('verdicts')}")
     if manifest.rejected:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from redi_ray.config.code import CodeSettings
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.strict import STRICT, require
 
@@ -94,6 +95,7 @@ class VerifySettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     HOW: ClassVar[frozenset[str]] = frozenset({"processes", "cache_size", "batch_rows"})
     """Fields that change how the work is done, never a verdict; see `redi_ray.config.identity`."""
+    LATER: ClassVar[frozenset[str]] = frozenset({"tests"})
 
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     """Extraction and comparison."""
@@ -103,6 +105,9 @@ class VerifySettings:
     judge: JudgeSettings | None = None
     """A language model that casts the `judge` votes. It is asked once all traces are there: between rounds of sampling,
     Math-Verify alone says which problems are solved."""
+    tests: CodeSettings | None = field(default_factory=CodeSettings)
+    """How code is run where a problem has tests (`problems.source.columns.tests`): their vote, `tests`, then stands where
+    `math_verify` does, and no judge is asked. Null: tests are left aside."""
     policy: Policy = "all"
     """How votes become the verdict; the table is in `redi_ray.text.verdicts`. Another one asks no judge again."""
     invert_labels: bool = False
@@ -117,7 +122,7 @@ class VerifySettings:
     memory_mb: int = 2048
     """Address space of one comparing process; beyond it the verdict is `error`."""
     processes: int = 1
-    """Comparing processes per actor. They start when the first comparison needs one."""
+    """Comparing processes per actor, and solutions that run at a time. They start when the first comparison needs one."""
     cache_size: int = 100_000
     """Verdicts an actor remembers by (gold, extracted answer); `timeout` and `error` only when they have come three times."""
     batch_rows: int = 2000

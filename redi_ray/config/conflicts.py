@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from redi_ray.config.answers import VerifySettings
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import SampledTraces, VllmTraces
+from redi_ray.config.data import Columns, SampledTraces, VllmTraces
 from redi_ray.config.group_steps import ScoreStep
-from redi_ray.config.scorers import RetrievalScorer
+from redi_ray.config.scorers import PassedScorer, RetrievalScorer
 from redi_ray.config.step_sections import sections_of
 from redi_ray.config.stored_logps import RAW
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
@@ -46,7 +47,30 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
     if contamination is not None and not contamination.files and not known:
         found.append("curate.contamination has nothing to compare with: name evaluate.benchmarks, or its own files")
     found += [*scorer_conflicts(config), *split_conflicts(config), *judge_conflicts(config)]
-    return [*found, *logprob_conflicts(config)]
+    return [*found, *logprob_conflicts(config), *test_conflicts(config)]
+
+
+def test_conflicts(config: ExperimentConfig) -> list[str]:
+    """Of scorers that read what tests have said, where there is nothing that they could read."""
+    columns: Columns | None = getattr(config.problems.source, "columns", None)
+    sections = {name: section for name, _, section in sections_of(config) if isinstance(section, VerifySettings)}
+    found = [
+        f"evaluate.{name}: `passed` is a scorer of steps `score`: benchmarks have no tests"
+        for name in ("score", "rank_by")
+        if isinstance(getattr(config.evaluate, name), PassedScorer)
+    ]
+    for name, step in config.steps.items():
+        if not isinstance(step, ScoreStep) or not isinstance(step.scorer, PassedScorer):
+            continue
+        settings = sections.get(step.of, config.verify).tests
+        if columns is None or columns.tests is None:
+            found.append(f"steps.{name}.scorer: no problem has tests; name their column, problems.source.columns.tests")
+        elif settings is None or not settings.run_all:
+            place = f"steps.{step.of}" if step.of in sections else "verify"
+            found.append(
+                f"steps.{name}.scorer: the share that is passed is known where all tests are run: set {place}.tests.run_all: true"
+            )
+    return found
 
 
 def scorer_conflicts(config: ExperimentConfig) -> list[str]:

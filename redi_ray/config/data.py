@@ -20,6 +20,9 @@ from redi_ray.config.worlds import ArithmeticSource, OrderSet, QuerySource, Tool
 class Columns(Strict):
     """Where a row keeps what; dots reach into nested columns and lists (`model_a.solution`, `generations.0`)."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"tests", "entry_point", "test_setup"})
+    """See `redi_ray.config.identity`."""
+
     problem_id: str | None = "problem_id"
     """Null, or not in the row: the id is a hash of the problem's text. An id that names another problem in another file is
     told apart by a hash behind it; inside one file it is a reject."""
@@ -30,6 +33,14 @@ class Columns(Strict):
     read it from. NaN and texts such as `N/A`, `None` or `proof` are none."""
     source: str | None = "source"
     """Where the problem comes from, if the rows say so."""
+    tests: str | None = None
+    """Tests of a programming problem, by which its traces are judged (`verify.tests`): a list of {stdin, stdout} or {input,
+    output}, of {args, expected}, or of assertions; APPS' and TACO's `input_output`, HumanEval's `test`; as they stand or as
+    JSON. A problem with tests needs no answer."""
+    entry_point: str | None = None
+    """The function that tests call, where they do not say it themselves."""
+    test_setup: str | None = None
+    """Code that assertions need, such as imports: text, or its lines."""
     completion: str | list[str] | None = None
     """Traces in the rows: a column of text, a column of lists of texts, or several such columns; a chat stands for its one
     assistant turn, and where it is the problem's own column for what follows the problem. Null: there are none."""
@@ -61,6 +72,11 @@ class Columns(Strict):
                     f"{len(columns)} {name} columns for {len(completions)} completion columns; give one for each"
                 )
         return self
+
+    @property
+    def of_tests(self) -> tuple[str | None, str | None, str | None]:
+        """The columns of tests, of the function that they call, and of what they need."""
+        return self.tests, self.entry_point, self.test_setup
 
     @property
     def voted(self) -> dict[str, str | list[str]]:

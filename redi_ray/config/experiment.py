@@ -237,7 +237,9 @@ class ExperimentConfig(Strict):
         return found
 
     def _votes_that_nothing_casts(self, place: str, section: VerifySettings, sampled: bool) -> list[str]:
-        there = ["math_verify", *(["judge"] if section.judge is not None else [])]
+        columns: Columns | None = getattr(self.problems.source, "columns", None)
+        tested = columns is not None and columns.tests is not None and section.tests is not None
+        there = ["math_verify", *(["judge"] if section.judge is not None else []), *(["tests"] if tested else [])]
         if not sampled:
             there += [name for name in voters_of(self.problems.source) if name not in there]
         missing = [name for name in section.votes if name not in there]

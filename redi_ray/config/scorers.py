@@ -82,6 +82,12 @@ class ImportedScorer(ScorerSettings):
     """Column of the numbers; true and false are 1 and 0. A sample that no row names has none."""
 
 
+class PassedScorer(ScorerSettings):
+    """The share of its problem's tests that a sample passes. Null where it has none, or where they were not all run."""
+
+    name: Literal["passed"]
+
+
 class RetrievalScorer(ScorerSettings):
     """What the query in an answer finds in a corpus by BM25.
 
@@ -195,6 +201,7 @@ Scorer = Annotated[
     LengthScorer
     | RuleScorer
     | ImportedScorer
+    | PassedScorer
     | RetrievalScorer
     | RewardScorer
     | SimilarityScorer

@@ -14,12 +14,19 @@ class TraceColumns:
     """Which column of a trace file is what; dots reach into nested columns (`votes.label`)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    LATER: ClassVar[frozenset[str]] = frozenset({"tests", "entry_point", "test_setup"})
 
     problem_id: str = "problem_id"
     """The problem that the trace is of: text or a number."""
     answer: str = "answer"
     """The reference answer (text, a number, true or false, a list of one); where there is none the verdict is
     `gold_unparseable`."""
+    tests: str | None = None
+    """Tests, as in `problems.source.columns`; a row that has them needs no answer."""
+    entry_point: str | None = None
+    """The function that they call, where they do not say it."""
+    test_setup: str | None = None
+    """Code that assertions need."""
     completion: str = "completion"
     """The trace's text, or a chat whose one assistant turn it is."""
     trace_id: str | None = "trace_id"
@@ -42,6 +49,11 @@ class TraceColumns:
             require(bool(getattr(self, name)), f"the column of {name} must have a name")
 
     @property
+    def of_tests(self) -> tuple[str | None, str | None, str | None]:
+        """The columns of tests, of the function that they call, and of what they need."""
+        return self.tests, self.entry_point, self.test_setup
+
+    @property
     def votes(self) -> dict[str, str]:
         """Verifier -> column of its vote, for those that the file has."""
         found = {name: getattr(self, name) for name in ("label", "judge", "math_verify")} | self.others
@@ -61,8 +73,9 @@ REQUIRED = ("problem_id", "answer", "completion")
 def check_votes(settings: VerifySettings, columns: TraceColumns) -> None:
     """ValueError unless every vote that counts is ours or has a column."""
     for name in settings.votes:
-        have = name == "math_verify" or name in columns.votes
-        have_all = ", ".join(dict.fromkeys(["math_verify", *columns.votes]))
+        ours = ["math_verify", *(["tests"] if columns.tests is not None and settings.tests is not None else [])]
+        have = name in ours or name in columns.votes
+        have_all = ", ".join(dict.fromkeys([*ours, *columns.votes]))
         option = name if name in ("label", "judge") else f"votes.{name}"
         require(
             have,

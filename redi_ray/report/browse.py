@@ -205,7 +205,7 @@ def _matches(fragment: ds.Fragment, wanted: TraceFilter) -> Iterator[dict[str, A
 
 
 def details(row: dict[str, Any]) -> dict[str, str]:
-    """What is known of a trace's making, in words: source, model, length, finish, votes."""
+    """What is known of a trace's making, in words: source, model, length, finish, votes, tests."""
     found: dict[str, str] = {}
     for name in ("source", "model"):
         if row.get(name) is not None:
@@ -219,4 +219,14 @@ def details(row: dict[str, Any]) -> dict[str, str]:
         found["length"] = ", ".join(length)
     votes = votes_of(row.get("verdict_by")) or votes_of(row.get("votes"))
     cast = [f"{name} {vote}" for name, vote in votes.items()]
-    return found | ({"votes": ", ".join(cast)} if cast else {})
+    tests = row.get("tests")
+    return found | ({"votes": ", ".join(cast)} if cast else {}) | ({"tests": _tests_in_words(tests)} if tests else {})
+
+
+def _tests_in_words(tests: dict[str, Any]) -> str:
+    """Such as: 2 of 3 passed; test 2: wrong output (word 1 is '4', expected '5')."""
+    told = [f"{tests['passed']} of {tests['total']} passed"]
+    for failure in tests["failures"]:
+        detail = f" ({failure['detail']})" if failure["detail"] else ""
+        told.append(f"test {failure['test']}: {failure['reason'].replace('_', ' ')}{detail}")
+    return "; ".join(told)

@@ -1,4 +1,4 @@
-"""The data stages: problems, traces, curated; verification is in `redi_ray.stages.verification`."""
+"""The data stages traces and curated; problems and verification have files of their own."""
 
 from __future__ import annotations
 
@@ -9,65 +9,34 @@ import pyarrow as pa
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import (
-    Columns,
-    DataSet,
     EndpointTraces,
-    FileSet,
     ImportTraces,
-    NoSource,
     NoTraces,
-    OpenR1Source,
-    Source,
     VllmTraces,
 )
 from redi_ray.config.group_steps import TokenWeights
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.worlds import BuiltInSource, OrderSet
 from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
 from redi_ray.data.curate.contamination import BENCHMARKS
 from redi_ray.data.curate.curate import CurateCounts, curate
 from redi_ray.data.sample.collect import Verification
 from redi_ray.data.sample.generate import generate_rounds, import_traces, make_sampler
 from redi_ray.data.sample.survey import trace_shards
-from redi_ray.data.sources.problems import collect_problems
-from redi_ray.data.sources.readers import DataError, expand_paths
+from redi_ray.data.sources.readers import DataError
 from redi_ray.data.weights import Weighing
 from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
 from redi_ray.stages.bars import label_of
 from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
+from redi_ray.stages.problems import tests_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
 from redi_ray.store import parquet, storage
-from redi_ray.store.contents import commit_of, content_of
+from redi_ray.store.contents import content_of
 from redi_ray.store.manifests import Manifest, Stage
 
 Made = Manifest | Stage
 """An output that is there, or only its place: a key needs no more."""
-
-
-def problems_stage(run: Run) -> Stage:
-    config = run.config.problems
-    deciding = {"problems": config, "content": content_of_source(config.source)}
-    version = 2 if brings_traces(config.source) else 1  # what was sampled for problems alone stays
-    return run.stage("problems", deciding, {}, version=version)
-
-
-def problems(run: Run) -> Manifest:
-    """Distinct problems, and the traces that came with them."""
-    config, stage = run.config.problems, problems_stage(run)
-    if found := run.reuse(stage):
-        return found
-    started = time.monotonic()
-    result = collect_problems(config, stage.uri)
-    return run.publish(
-        stage,
-        started,
-        counts=result.counts,
-        dropped=result.dropped,
-        rejected=result.rejected,
-        facts={"traces": result.traces, "dev": result.dev},
-    )
 
 
 def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
@@ -115,21 +84,6 @@ def _of_the_teacher(run: Run, config: VllmTraces) -> dict[str, Any]:
     return {"engine": config.engine or run.config.resources.engine, "content": content}
 
 
-def brings_traces(source: Source) -> bool:
-    """Whether its rows hold traces."""
-    columns: Columns | None = getattr(source, "columns", None)
-    return isinstance(source, OpenR1Source) or (columns is not None and columns.completion is not None)
-
-
-def content_of_source(source: Source | DataSet, told: str = "problems.source.paths") -> str | None:
-    """What the place of the rows holds now; the built-in world is all in its settings. told: what the config calls the paths."""
-    if isinstance(source, FileSet) or (isinstance(source, OpenR1Source) and source.paths):
-        return storage.content_hash([content_of(path) for path in expand_paths(source.paths, told)])
-    if isinstance(source, BuiltInSource | NoSource | OrderSet):
-        return None
-    return commit_of(source.dataset, "dataset", source.revision)
-
-
 def _sample(
     run: Run,
     config: VllmTraces | EndpointTraces,
@@ -141,7 +95,7 @@ def _sample(
     resources = run.config.resources
     num_problems = problems.counts["out"]
     teacher = base.facts["export"] if base is not None else None
-    checked = storage.join(checked_stage(run, stage).uri, "verified")
+    checked, tests_uri = storage.join(checked_stage(run, stage).uri, "verified"), tests_of(run)
     sampling = make_sampler(
         config, teacher, resources.engine, run.config.model.prompt, num_problems * config.samples_per_round
     )
@@ -155,7 +109,11 @@ def _sample(
             model=base.stage.removeprefix(CHECKPOINTS) if base is not None else model,
             traces_uri=storage.join(stage.uri, "traces"),
             verification=Verification(
-                checked, run.config.verify.first_pass(), resources.verify_workers, resources.cpu_label_selector
+                checked,
+                run.config.verify.first_pass(),
+                resources.verify_workers,
+                resources.cpu_label_selector,
+                tests_uri,
             ),
             on_progress=live,
         )

@@ -12,7 +12,7 @@ from redi_ray.data.curate.beginnings import MOST, complaint
 from redi_ray.data.sources.import_rows import WITHOUT_PREFIX
 from redi_ray.data.sources.import_sets import ImportCounts, import_set
 from redi_ray.data.sources.readers import DataError
-from redi_ray.stages.data import content_of_source
+from redi_ray.stages.problems import content_of_source
 from redi_ray.stages.run import Run
 from redi_ray.store.manifests import Manifest, Stage
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -24,8 +25,9 @@ from redi_ray.data.verify.decide import NO_VOTE, JudgeCounts, decide_traces
 from redi_ray.data.verify.judge import judge_sampler, judge_traces
 from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.tokenizer import content_of_model
-from redi_ray.schemas import Verdict, votes_of
+from redi_ray.schemas import TESTED, Verdict, votes_of
 from redi_ray.stages.bars import WorkBar, label_of
+from redi_ray.stages.problems import tests_of
 from redi_ray.stages.run import Run
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
@@ -75,7 +77,7 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
         return found
     started = time.monotonic()
     table = storage.join(stage.uri, "verified")
-    shards = trace_shards(traces.table("traces"))
+    shards, tests_uri = trace_shards(traces.table("traces")), tests_of(run)
     with WorkBar(label_of("verify", run.step), traces.counts["out"], "traces") as progress:
         for folder in sorted({shard.rsplit("/", 2)[1] for shard in shards}):
             mine = [shard for shard in shards if shard.rsplit("/", 2)[1] == folder]
@@ -84,6 +86,7 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
                 storage.join(table, folder),
                 run.config.verify.first_pass(),
                 concurrency=run.config.resources.verify_workers,
+                tests_uri=tests_uri,
                 label_selector=run.config.resources.cpu_label_selector,
                 on_progress=progress,
             )
@@ -145,10 +148,15 @@ def _judge_facts(counts: JudgeCounts, judge: JudgeSettings) -> dict[str, Any]:
 def _publish(run: Run, stage: Stage, started: float, num_traces: int, facts: dict[str, Any]) -> Manifest:
     verdicts = Counter[str]({str(verdict): 0 for verdict in Verdict})
     votes: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
     shards = storage.list_files(storage.join(stage.uri, "verified"), ".parquet")
-    for table in parquet.read_tables(shards, ["verdict", "verdict_by"]):
-        verdicts.update(_value_counts(table["verdict"]))
-        votes.update(_combinations(table["verdict_by"]))
+    for shard in shards:
+        told = [TESTED.name] if TESTED.name in parquet.read_schema(shard).names else []
+        for table in parquet.read_tables([shard], ["verdict", "verdict_by", *told]):
+            verdicts.update(_value_counts(table["verdict"]))
+            votes.update(_combinations(table["verdict_by"]))
+            tests.update(_endings(table[TESTED.name]) if told else ())
+    facts = {**facts, **({"tests": dict(tests)} if tests else {})}
     counts = {"in": num_traces, "out": sum(verdicts.values())}
     return run.publish(stage, started, counts=counts, facts={**facts, "verdicts": dict(verdicts), "votes": dict(votes)})
 
@@ -156,6 +164,13 @@ def _publish(run: Run, stage: Stage, started: float, num_traces: int, facts: dic
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
     counted = pc.value_counts(column.drop_null()).to_pylist()
     return {item["values"]: item["counts"] for item in counted}
+
+
+def _endings(tested: pa.ChunkedArray) -> Iterator[str]:
+    """How tests ended for each trace that has been tested: `passed`, the reason of the first failure, or `no_code`."""
+    for told in tested.drop_null().to_pylist():
+        failures = told["failures"]
+        yield failures[0]["reason"] if failures else "passed" if told["run"] else "no_code"
 
 
 def _combinations(votes: pa.ChunkedArray) -> dict[str, int]:

@@ -55,6 +55,11 @@ class Serving:
 
 
 def main() -> None:
+    serve(*enter())
+
+
+def enter() -> tuple[Serving, int, int]:
+    """Take this process out of the machine, as its arguments say; where its requests come from, and where replies go."""
     settings, folder = json.loads(sys.argv[1]), sys.argv[2]
     requests, replies = os.dup(0), os.dup(1)
     empty = os.open(os.devnull, os.O_RDWR)
@@ -77,10 +82,11 @@ def main() -> None:
     else:
         namespaces.adopt_orphans()
     namespaces.keep_secret()
+    if syscalls.has_filter():
+        syscalls.filter_of(os.uname().machine)
     gc.freeze()
-    serve(
-        Serving(settings, inside, folder, user, not inside and not _others_may_read(json.__file__)), requests, replies
-    )
+    may_read = not inside and not _others_may_read(json.__file__)
+    return Serving(settings, inside, folder, user, may_read), requests, replies
 
 
 def _others_may_read(path: str) -> bool:
@@ -89,26 +95,28 @@ def _others_may_read(path: str) -> bool:
 
 def serve(serving: Serving, requests: int, replies: int) -> None:
     """Answer until the requests end."""
-    _reply(replies, {"ready": True})
+    reply(replies, {"ready": True})
     waiting = b""
     while chunk := os.read(requests, CHUNK):
         waiting += chunk
         *lines, waiting = waiting.split(b"\n")
         for line in lines:
             asked = json.loads(line)
-            with _scratch(serving) as scratch:
+            with scratch_folder(serving) as scratch:
                 answer = run_call(serving, asked["tool"], asked["text"], scratch, requests)
-            _reply(replies, answer)
+            reply(replies, answer)
 
 
-def _reply(replies: int, answer: dict[str, Any]) -> None:
+def reply(replies: int, answer: dict[str, Any]) -> None:
+    """Write an answer as a line."""
     left = json.dumps(answer).encode() + b"\n"
     while left:
         left = left[os.write(replies, left) :]
 
 
 @contextmanager
-def _scratch(serving: Serving) -> Iterator[str]:
+def scratch_folder(serving: Serving) -> Iterator[str]:
+    """An empty folder of a call's own."""
     if serving.inside:
         namespaces.fresh_scratch(4 * serving.settings["file_mb"], serving.user or 0)
         yield namespaces.SCRATCH
@@ -147,7 +155,7 @@ def run_call(serving: Serving, tool: str, text: str, scratch: str, caller: int) 
     while running and failure is None:
         events = dict(watch.poll(max(0.0, deadline - time.monotonic()) * 1000))
         if caller in events:
-            _end_all(serving, child)
+            end_all(serving, child)
             os._exit(0)
         if out in events:
             if chunk := os.read(out, CHUNK):
@@ -156,7 +164,7 @@ def run_call(serving: Serving, tool: str, text: str, scratch: str, caller: int) 
                 watch.unregister(out)
         running = ended not in events
         failure = OUTPUT if len(said) > limit else WALL_TIME if not events else None
-    status = _end_all(serving, child)
+    status = end_all(serving, child)
     os.set_blocking(out, False)
     with suppress(BlockingIOError):
         while len(said) <= limit and (chunk := os.read(out, CHUNK)):
@@ -178,32 +186,39 @@ def _become_call(serving: Serving, tool: str, text: str, scratch: str, into: int
     """In the process of a call: give up rights, set limits, run, end."""
     status = 1
     try:
-        os.setsid()
         os.dup2(into, 1)
         os.dup2(into, 2)
         os.closerange(3, 4096)
-        os.chdir(scratch)
-        if not serving.inside:
-            namespaces.end_with_parent()
-        namespaces.give_up_rights(serving.user, may_read=serving.may_read)
-        _limit(serving.settings)
-        if serving.inside or syscalls.has_filter():
-            syscalls.refuse()
-        os.environ.clear()
-        os.environ.update(HOME=scratch, TMPDIR=scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", OMP_NUM_THREADS="1")
-        tempfile.tempdir = scratch
-        sys.stdin = open(0)  # noqa: SIM115 - it ends with the process
-        for name in ("stdout", "stderr"):
-            number = 1 if name == "stdout" else 2
-            stream = open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
-        random.seed(0)  # the same output whenever it is asked
+        confine(serving, scratch)
         status = execute(tool, text)
         sys.stdout.flush()
     finally:
         os._exit(status)
+
+
+def confine(serving: Serving, scratch: str, seed: int = 0, buffering: int = 1) -> None:
+    """In a process that is to run a model's code: give up rights, set limits, open streams on the files 0, 1 and 2. For good.
+
+    seed: of `random`. buffering: of what is printed; 1 writes line by line.
+    """
+    os.setsid()
+    os.chdir(scratch)
+    if not serving.inside:
+        namespaces.end_with_parent()
+    namespaces.give_up_rights(serving.user, may_read=serving.may_read)
+    _limit(serving.settings)
+    if serving.inside or syscalls.has_filter():
+        syscalls.refuse()
+    os.environ.clear()
+    os.environ.update(HOME=scratch, TMPDIR=scratch, PATH="/usr/bin:/bin", LANG="C.UTF-8", OMP_NUM_THREADS="1")
+    tempfile.tempdir = scratch
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - it ends with the process
+    for name, number, size in (("stdout", 1, buffering), ("stderr", 2, 1)):
+        stream = open(number, "w", buffering=size, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        setattr(sys, name, stream)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    random.seed(seed)  # the same output whenever it is asked
 
 
 def _limit(settings: dict[str, Any]) -> None:
@@ -219,13 +234,18 @@ def _limit(settings: dict[str, Any]) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def _end_all(serving: Serving, child: int) -> int:
-    """Kill a call's process and all that comes of it; its wait status.
+def end_all(serving: Serving, child: int) -> int:
+    """Kill a call's process and all that comes of it; its wait status."""
+    return end_each(serving, [child])[child]
+
+
+def end_each(serving: Serving, begun: list[int]) -> dict[int, int]:
+    """Kill some processes and all that comes of them; the wait status of each of them.
 
     A signal to all of a process namespace, or of a user, reaches every process at one moment, so that nothing forks away. Where
-    neither is there, the group goes first, and what has left it is found as a child of ours once it has lost its parents.
+    neither is there, the groups go first, and what has left them is found as a child of ours once it has lost its parents.
     """
-    status = 0
+    statuses = dict.fromkeys(begun, 0)
     while True:
         if serving.inside:
             with suppress(ProcessLookupError):
@@ -233,7 +253,7 @@ def _end_all(serving: Serving, child: int) -> int:
         elif serving.user is not None:
             _kill_all_of(serving.user)
         else:
-            for pid in [-child, *_children()]:
+            for pid in [*(-one for one in begun), *_children()]:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
         try:
@@ -242,9 +262,10 @@ def _end_all(serving: Serving, child: int) -> int:
                 if pid == 0:
                     time.sleep(0.001)
                     break
-                status = found if pid == child else status
+                if pid in statuses:
+                    statuses[pid] = found
         except ChildProcessError:
-            return status
+            return statuses
 
 
 def _kill_all_of(user: int) -> None:

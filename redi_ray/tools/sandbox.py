@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -56,15 +57,15 @@ class Sandbox:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
-        self._idle: queue.SimpleQueue[_Interpreter] = queue.SimpleQueue()
-        self._all: list[_Interpreter] = []
+        self._idle: queue.SimpleQueue[Interpreter] = queue.SimpleQueue()
+        self._all: list[Interpreter] = []
         self._threads: ThreadPoolExecutor | None = None
 
     def start(self) -> Sandbox:
         """Start the interpreters, and see each do a call. Raises SandboxError."""
         try:
             for _ in range(self.settings.processes):
-                interpreter = _Interpreter(self.settings)
+                interpreter = Interpreter(self.settings)
                 self._all.append(interpreter)
                 interpreter.start()
                 self._idle.put(interpreter)
@@ -118,8 +119,11 @@ def told(text: str, failure: str | None, settings: SandboxSettings) -> str:
     return "\n".join([*lines, why] if why else lines)
 
 
-class _Interpreter:
+class Interpreter:
     """One serving process, started anew when it has died."""
+
+    MODULE = "redi_ray.tools.interpreter"
+    """What serves."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
@@ -132,12 +136,17 @@ class _Interpreter:
         """Start it and see it work. Raises SandboxError."""
         self._launch()
         answer = self._answer(START_SECONDS)
-        if answer is not None:
-            answer = self._ask("python", "import secrets, uuid\nprint(1 + 1)")
-        if answer is None or answer["failure"] is not None or answer["text"] != "2\n":
-            said = "" if answer is None else answer["text"]
+        said = self._try_out() if answer is not None else ""
+        if said is not None:
             self.kill()
             raise SandboxError(cannot(self.settings, f"{said} {self._last_words()}".strip()))
+
+    def _try_out(self) -> str | None:
+        """What a first call said that should have said something else; None if all is well."""
+        answer = self._ask("python", "import secrets, uuid\nprint(1 + 1)")
+        if answer is None or answer["failure"] is not None or answer["text"] != "2\n":
+            return "" if answer is None else str(answer["text"])
+        return None
 
     def call(self, tool: str, text: str) -> dict[str, Any]:
         """One call. An interpreter that dies over it is replaced, and asked once more: it may have died of something else."""
@@ -163,7 +172,7 @@ class _Interpreter:
         told = {**asdict(self.settings), "libraries": site.getsitepackages()}
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "redi_ray.tools.interpreter", json.dumps(told), self.folder],
+            [sys.executable, "-m", self.MODULE, json.dumps(told), self.folder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -178,7 +187,7 @@ class _Interpreter:
             cwd="/",
             start_new_session=True,
         )
-        self._read = b""
+        self._read = bytearray()
 
     def _ask(self, tool: str, text: str) -> dict[str, Any] | None:
         """The answer; None if the process has died, or answers nothing."""
@@ -192,19 +201,25 @@ class _Interpreter:
         return self._answer(self.settings.wall_seconds + PATIENCE_SECONDS)
 
     def _answer(self, seconds: float) -> dict[str, Any] | None:
-        assert self.process is not None
-        assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
-        while b"\n" not in self._read:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
-                return None
-            chunk = os.read(self.process.stdout.fileno(), 65_536)
-            if not chunk:
-                return None
-            self._read += chunk
+        if not self._read_until(lambda read: b"\n" in read, deadline):
+            return None
         line, _, self._read = self._read.partition(b"\n")
         return json.loads(line)
+
+    def _read_until(self, enough: Callable[[bytearray], bool], deadline: float) -> bool:
+        """Read on until there is enough; False where the process ends first, or takes too long."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        while not enough(self._read):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                return False
+            chunk = os.read(self.process.stdout.fileno(), 65_536)
+            if not chunk:
+                return False
+            self._read += chunk
+        return True
 
     def _last_words(self) -> str:
         if self.errors is None:

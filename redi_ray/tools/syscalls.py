@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from typing import NamedTuple
 
 _PR_GET_SECCOMP, _PR_SET_SECCOMP, _FILTER = 21, 22, 2
@@ -58,12 +59,18 @@ def has_filter() -> bool:
 
 def refuse() -> None:
     """Refuse them to this process from now on, for good. It must have given up gaining rights. Raises OSError."""
-    steps = _program(os.uname().machine)
-    made = (_Instruction * len(steps))(*(_Instruction(step.code, step.yes, step.no, step.value) for step in steps))
-    program = _Program(len(steps), made)
+    program = filter_of(os.uname().machine)
     if _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_FILTER), ctypes.byref(program), 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"seccomp: {os.strerror(code)}")
+
+
+@cache
+def filter_of(machine: str) -> _Program:
+    """The filter as the kernel reads it; whoever forks for many calls makes it once, before them."""
+    steps = _program(machine)
+    made = (_Instruction * len(steps))(*(_Instruction(step.code, step.yes, step.no, step.value) for step in steps))
+    return _Program(len(steps), made)
 
 
 def _program(machine: str) -> list[_Step]:

@@ -55,6 +55,8 @@ OTHERS: dict[str, Any] = {
     "evaluate.score": {"name": "length"}, "evaluate.rank_by": {"name": "rule", "pattern": "1"},
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
     "resources.engine.device": "gpu",
+    "verify.tests.languages": ["c"], "verify.tests.compare": "lines", "verify.tests.preload": ["json"],
+    "verify.tests.isolation": "process",
     "resources.trainer.label_selector": {"a": "b"}, "resources.trainer.trackers": [], "resources.cpu_label_selector": {"a": "b"},
     "sft.objective.normalization": "sequence_mean", "problems.source": {"kind": "arithmetic", "num_problems": 9},
     "curate.rejected.format": {}, "curate.rejected.repetition": {}, "curate.rejected.max_chars": 999,

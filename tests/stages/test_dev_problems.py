@@ -11,7 +11,7 @@ import pytest
 from redi_ray.config.load import load_config
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.runner import Pipeline
-from redi_ray.stages import data
+from redi_ray.stages import problems
 from redi_ray.stages.dev_problems import dev_problems
 from redi_ray.stages.run import Run
 from redi_ray.store import parquet, storage
@@ -47,7 +47,7 @@ def config(tmp_path: Path) -> list[str]:
 
 def dev_of(config: list[str], *benchmarks: str) -> tuple[Manifest, list[str]]:
     run = Run.of(load_config("configs/demo.yaml", [*config, f"evaluate.benchmarks=[{', '.join(benchmarks)}]"]))
-    manifest = dev_problems(run, data.problems(run))
+    manifest = dev_problems(run, problems.problems(run))
     rows = [row for part in parquet.read_tables(manifest.files("dev")) for row in part.to_pylist()]
     assert len(rows) == manifest.counts["out"]
     return manifest, [row["problem"] for row in rows]
@@ -95,6 +95,6 @@ def test_the_test_split_of_the_built_in_world_is_a_benchmark_too(tmp_path: Path)
     """Chains of two digits: dev and test problems are drawn without overlap, which the stage confirms."""
     small = "{kind: arithmetic, num_problems: 20, num_dev: 20, num_test: 50, min_digits: 2, max_digits: 2}"
     run = Run.of(load_config("configs/demo.yaml", [f"problems.source={small}", f"storage.root={tmp_path}"]))
-    manifest = dev_problems(run, data.problems(run))
+    manifest = dev_problems(run, problems.problems(run))
     assert manifest.counts == {"in": 20, "out": 20}
     assert manifest.facts["compared_with"] == ["arithmetic"]

@@ -14,7 +14,7 @@ import pytest
 
 from redi_ray.config.tools import SandboxSettings
 from redi_ray.tools import namespaces, syscalls
-from redi_ray.tools.sandbox import Sandbox, SandboxError, ToolOutput, _Interpreter, check_sandbox, own_folder
+from redi_ray.tools.sandbox import Interpreter, Sandbox, SandboxError, ToolOutput, check_sandbox, own_folder
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 0.9, "memory_mb": 256, "output_bytes": 4096, "file_mb": 4, "processes": 1}
 PATIENCE = 20.0
@@ -248,7 +248,7 @@ def test_a_caller_that_dies_leaves_no_process():
 
 def test_one_that_is_closed_while_an_interpreter_starts_waits_for_no_call(monkeypatch: pytest.MonkeyPatch):
     """It is told to end when there is no process to end yet."""
-    one = _Interpreter(SandboxSettings(isolation="process", wall_seconds=90))
+    one = Interpreter(SandboxSettings(isolation="process", wall_seconds=90))
     launch = one._launch
 
     def late() -> None:

@@ -18,7 +18,7 @@ from redi_ray.data.curate.kept import reasons_of_samples
 from redi_ray.data.curate.scan import RATED
 from redi_ray.data.curate.work import order_key
 from redi_ray.data.sources.readers import DataError
-from redi_ray.schemas import VERIFIED_TRACE, Verdict
+from redi_ray.schemas import Verdict
 from redi_ray.store import parquet, storage
 
 Reasons = dict[str, str]
@@ -68,7 +68,7 @@ def select(
             continue
         rows += sum(stays)
         out, start = storage.join(out_uri, shard.removeprefix(root).lstrip("/")), 0
-        with parquet.table_writer(out, VERIFIED_TRACE) as write:
+        with parquet.table_writer(out, parquet.read_schema(shard)) as write:
             for batch in parquet.read_batches(shard):
                 rest = batch.filter(pa.array(stays[start : start + batch.num_rows]))
                 start += batch.num_rows

@@ -52,6 +52,8 @@ class Verification:
     settings: VerifySettings
     workers: int
     label_selector: Mapping[str, str] = field(default_factory=dict)
+    tests_uri: str | None = None
+    """The table of problems' tests, if there is one."""
 
 
 def collect(
@@ -199,7 +201,7 @@ class _VerifyWritten:
 
     def __init__(self, verification: Verification) -> None:
         self.out_uri = verification.out_uri
-        self.verify = VerifyShards(verification.out_uri, verification.settings)
+        self.verify = VerifyShards(verification.out_uri, verification.settings, verification.tests_uri)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """A row of `_write_shard` -> the same row with `verified`, `correct` and the hashes of solved problems."""

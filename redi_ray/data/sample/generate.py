@@ -128,6 +128,7 @@ def generate_rounds(
             verdicts_uri,
             verification.settings,
             concurrency=verification.workers,
+            tests_uri=verification.tests_uri,
             label_selector=verification.label_selector,
         )
         verdicts = survey_verdicts(verdicts_uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from redi_ray.data.score.imported import IMPORTED
 from redi_ray.data.score.length import LENGTH
 from redi_ray.data.score.pass_rate import PASS_RATE
+from redi_ray.data.score.passed import PASSED
 from redi_ray.data.score.retrieval import RETRIEVAL
 from redi_ray.data.score.rule import RULE
 from redi_ray.data.score.said import SAID
@@ -19,6 +20,7 @@ SCORERS: dict[str, Scorer] = {
     "retrieval": RETRIEVAL,
     "self_verification": SELF_VERIFICATION,
     "pass_rate": PASS_RATE,
+    "passed": PASSED,
     "said": SAID,
     "step_rewards": STEP_REWARDS,
     "trace_reward": TRACE_REWARD,

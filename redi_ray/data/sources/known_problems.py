@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from redi_ray.data.sources.rows import Parsed
 from redi_ray.data.sources.same_answer import SameAnswers
+from redi_ray.text.code_tests import CodeTests
 from redi_ray.text.problem_key import problem_key
 
 MAX_ANSWER_CHARS = 200
@@ -34,6 +35,8 @@ class Known:
     """Hash of its text, however that is typed."""
     answer: str | None
     file: int
+    tests: int | None = None
+    """Hash of its tests."""
     held_out: bool = False
     traces: int = 0
     """So far."""
@@ -57,15 +60,18 @@ class KnownProblems:
         Raises Conflict.
         """
         number = self._files.setdefault(file, len(self._files))
-        key = int.from_bytes(hashlib.blake2b(problem_key(parsed.problem).encode(), digest_size=8).digest())
+        key = _hashed(problem_key(parsed.problem))
         problem_id, known = parsed.problem_id, self._known.get(parsed.problem_id)
         if known is not None and self.same_id_is_another_problem:
             problem_id, known = f"{problem_id}~{row}", None
         if known is not None and known.key != key:
             problem_id = self._rename(known, key, number)
             known = self._known.get(problem_id)
+        tests = None if parsed.tests is None else hash_of(parsed.tests)
         if known is None:
-            return Known(problem_id, key, _kept(parsed.answer), number), True
+            return Known(problem_id, key, _kept(parsed.answer), number, tests), True
+        if known.tests is not None and tests not in (None, known.tests):
+            raise Conflict("conflicting_tests", f"{known.problem_id} has other tests before")
         self._check_answer(known, parsed.answer)
         return known, False
 
@@ -95,6 +101,15 @@ class KnownProblems:
                 "conflicting_answer",
                 f"{known.problem_id} has another answer before: {_told(before)}, here {_told(found)}",
             )
+
+
+def hash_of(tests: CodeTests) -> int:
+    """By which a problem's tests are known again."""
+    return _hashed(tests.stored())
+
+
+def _hashed(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _kept(answer: str | None) -> str | None:

@@ -3,8 +3,9 @@
 One streaming pass over the rows in their order, in one Ray task: reading is cheap beside everything that follows, the
 order decides the `sample_index` of imported traces, and the driver's memory stays flat.
 
-Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `rejects`; the built-in world also
-writes `test`. `dev` holds the problems held out for development, whose traces go no further either.
+Tables: `problems` and `dev` (PROBLEM), `imported` (TRACE, where the source has traces), `tests` (TESTS, where columns name them),
+`rejects`; the built-in world also writes `test`. `dev` holds the problems held out for development, whose traces go no further
+either.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from redi_ray.config.loops import LoopSettings
 from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import answer_of, splits_of
-from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems
+from redi_ray.data.sources.known_problems import Conflict, Known, KnownProblems, hash_of
 from redi_ray.data.sources.readers import DataError, Row, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser
 from redi_ray.data.sources.shapes import LOOKED_AT, import_instead
 from redi_ray.data.sources.shards import RejectWriter, ShardWriter
+from redi_ray.data.sources.tests_table import TESTS_TABLE, TestsWriter
 from redi_ray.schemas import PROBLEM, TRACE, stored_votes, trace_id
 from redi_ray.store import storage
 from redi_ray.text.loops import infer_finish_reason
@@ -51,6 +53,8 @@ class ProblemCounts:
     rejected: dict[str, int]
     traces: dict[str, Any]
     """`in`, `out`, `dropped` and `rejected` of the traces in the rows, and the `finish_reasons` of those that are out."""
+    tests: int = 0
+    """Problems with tests."""
     dev: int = 0
     """Problems held out for development."""
     warnings: list[str] = field(default_factory=list)
@@ -131,6 +135,8 @@ class _Collector:
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
         self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
         self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
+        tested = isinstance(source, FilesSource | HubSource) and source.columns.tests is not None
+        self.tests = TestsWriter(storage.join(out_uri, TESTS_TABLE)) if tested else None
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.dropped: Counter[str] = Counter()
         self.trace_rejects: Counter[str] = Counter()
@@ -162,6 +168,9 @@ class _Collector:
             self._add_problem(known, parsed)
         else:
             self.dropped["same_problem_again"] += 1  # its traces still join the problem's own
+        if parsed.tests is not None and self.tests is not None and (new or known.tests is None):
+            known.tests = hash_of(parsed.tests)
+            self.tests.add(known.problem_id, parsed.problem, parsed.tests)
         if known.held_out:
             self.held_out_traces += len(parsed.traces)
         else:
@@ -207,8 +216,9 @@ class _Collector:
 
     def finish(self) -> ProblemCounts:
         self.known.close()
-        for writer in (self.problems, self.dev, self.traces, self.rejects):
-            writer.flush()
+        for writer in (self.problems, self.dev, self.traces, self.rejects, self.tests):
+            if writer is not None:
+                writer.flush()
         row_rejects = {k: v for k, v in self.rejects.reasons.items() if not k.startswith("trace:")}
         if not self.problems.count:
             raise DataError(
@@ -230,6 +240,7 @@ class _Collector:
                 "rejected": dict(self.trace_rejects),
                 "finish_reasons": dict(self.finish_reasons),
             },
+            tests=0 if self.tests is None else self.tests.count,
             dev=self.dev.count,
             warnings=self._warnings(),
         )
@@ -242,6 +253,11 @@ class _Collector:
             mend = HOW_TO_MEND.get(of, "")
             found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
         source, traces = self.config.source, self.traces.count
+        if isinstance(source, FilesSource | HubSource) and self.tests is not None and not self.tests.count:
+            found.append(
+                f"none of {self.problems.count:,} problems has tests; check problems.source.columns.tests "
+                f"({source.columns.tests})"
+            )
         if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
             label = source.columns.label
             found.append(f"none of {traces:,} traces has a label; check problems.source.columns.label ({label})")

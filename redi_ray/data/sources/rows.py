@@ -13,6 +13,7 @@ from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
 from redi_ray.data.sources.chats import Answer, BadChat, behind_problem, is_chat, joined, read_completion, read_problem
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED
+from redi_ray.text.code_tests import BadTests, CodeTests, read_tests
 from redi_ray.text.finish import finish_reason
 
 OPENR1_VERDICTS = {"llama_verification": "judge", "math_verify_reparsed_answer": "math_verify"}
@@ -27,6 +28,7 @@ class Parsed:
     problem: str
     answer: str | None
     source: str | None
+    tests: CodeTests | None = None
     traces: list[ParsedTrace] = field(default_factory=list)
     refused_traces: list[tuple[str, str]] = field(default_factory=list)
     """(reason, detail) of traces in this row that cannot be used."""
@@ -75,9 +77,11 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     found = lookup(row, columns.answer)
     try:
         answer = read_answer(found)
-    except BadValue as error:
-        return Refused("bad_answer", f"column `{columns.answer}` holds {shown(found)}: {error}")
-    if answer is None and columns.label is None:
+        tests = read_tests(*(lookup(row, column) for column in columns.of_tests))
+    except (BadValue, BadTests) as error:
+        reason, column = ("bad_tests", columns.tests) if isinstance(error, BadTests) else ("bad_answer", columns.answer)
+        return Refused(reason, f"column `{column}` holds {shown(lookup(row, column))}: {error}")
+    if answer is None and tests is None and columns.label is None:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
     try:
         traces, refused = _parse_traces(with_thoughts(row, columns), columns)
@@ -88,6 +92,7 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
         problem=problem,
         answer=answer,
         source=read_id(lookup(row, columns.source)),
+        tests=tests,
         traces=traces,
         refused_traces=refused,
     )

@@ -12,6 +12,8 @@ from redi_ray.store import parquet, storage
 
 RAW_LIMIT = 4000
 """Characters kept of a rejected row."""
+SHARD_BYTES = 64 << 20
+"""Of large rows that are held until they are written."""
 TOLD_LIMIT = 300
 """Characters of a detail in a message."""
 
@@ -23,12 +25,14 @@ class ShardWriter:
         self.uri, self.schema, self.rows_per_shard = uri, schema, rows_per_shard
         self.count = 0
         self._buffer: list[dict[str, Any]] = []
-        self._shards = 0
+        self._size = self._shards = 0
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: dict[str, Any], size: int = 0) -> None:
+        """size: of a row that may be large, in bytes."""
         self._buffer.append(row)
         self.count += 1
-        if len(self._buffer) >= self.rows_per_shard:
+        self._size += size
+        if len(self._buffer) >= self.rows_per_shard or self._size >= SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -37,7 +41,7 @@ class ShardWriter:
             table = pa.Table.from_pylist(self._buffer, schema=self.schema)
             parquet.write_table(storage.join(self.uri, f"part-{self._shards:05d}.parquet"), table)
             self._shards += 1
-            self._buffer = []
+            self._buffer, self._size = [], 0
 
 
 class RejectWriter:

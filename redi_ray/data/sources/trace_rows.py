@@ -12,6 +12,7 @@ from redi_ray.data.sources.readers import UNREAD, DataError, Row, file_rows, fir
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.values import BadValue, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED, stored_votes
+from redi_ray.text.code_tests import BadTests, read_tests
 from redi_ray.text.finish import finish_reason
 
 SEGMENT_ROWS = 20_000
@@ -60,9 +61,9 @@ def stripe_rows(stripe: Stripe, columns: TraceColumns) -> Iterator[tuple[int, Ro
 
 
 def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
-    """A TRACE row (its `problem` is "": verification does not look at it).
+    """A TRACE row (its `problem` is "": verification does not look at it), with its `tests` beside if it has any.
 
-    Raises RowRefused if the row lacks an id or a completion, or holds an answer or a vote of no known form.
+    Raises RowRefused if the row lacks an id or a completion, or holds an answer, tests or a vote of no known form.
     """
     assert row is not UNREAD
     if row.value is None:
@@ -80,6 +81,10 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
         answer = read_answer(lookup(row.value, columns.answer))
     except BadValue as error:
         raise RowRefused("bad_answer", f"{_told(row.value, columns.answer)}: {error}") from error
+    try:
+        tests = read_tests(*(lookup(row.value, column) for column in columns.of_tests))
+    except BadTests as error:
+        raise RowRefused("bad_tests", f"{_told(row.value, str(columns.tests))}: {error}") from error
     reason = lookup(row.value, columns.finish_reason)
     return {
         "problem_id": problem_id,
@@ -91,6 +96,7 @@ def parse_trace(row: Row, columns: TraceColumns) -> dict[str, Any]:
         "turns": completion.turns,
         "finish_reason": UNFINISHED if completion.broken_off and reason is None else finish_reason(reason),
         "votes": _votes(row.value, columns),
+        **({} if tests is None else {"tests": tests}),
     }
 
 
@@ -114,6 +120,11 @@ def _told(value: dict[str, Any], column: str) -> str:
 def check_columns(uris: list[str], columns: TraceColumns) -> None:
     """Raise DataError unless each column that was named or is required is in one of the files, in their first rows."""
     needed = {name: getattr(columns, name) for name in REQUIRED} | columns.votes
+    if columns.tests is not None:
+        if needed["answer"] == TraceColumns().answer:
+            del needed["answer"]
+        given = {name: getattr(columns, name) for name in ("tests", "entry_point", "test_setup")}
+        needed |= {name: column for name, column in given.items() if column is not None}
     default = TraceColumns()
     needed |= {
         name: getattr(columns, name)

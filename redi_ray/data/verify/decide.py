@@ -16,7 +16,7 @@ from redi_ray.data.columns import beside
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
 from redi_ray.data.verify.traces import decide_votes, in_order
-from redi_ray.schemas import CUT_OFF, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
+from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
 from redi_ray.text.judgement import read_judgement
 from redi_ray.text.verdicts import invert
@@ -74,10 +74,11 @@ def _decide_shard(
             for judgements in parquet.read_batches(column):
                 _judge_votes(judgements, settings, counts)
         return counts.plain()
-    with parquet.table_writer(storage.join(out_uri, name), VERIFIED_TRACE) as write:
-        for rows, found in beside(shard, columns, VERIFIED_TRACE.names):
+    schema = with_tests(VERIFIED_TRACE) if TESTED.name in parquet.read_schema(shard).names else VERIFIED_TRACE
+    with parquet.table_writer(storage.join(out_uri, name), schema) as write:
+        for rows, found in beside(shard, columns, schema.names):
             judged = _judge_votes(found[0], settings, counts) if found else None
-            write(decide_table(rows.select(VERIFIED_TRACE.names), judged, settings))
+            write(decide_table(rows.select(schema.names), judged, settings))
     return counts.plain()
 
 
@@ -113,16 +114,19 @@ def decide_table(table: pa.Table, judged: list[Verdict | None] | None, settings:
     """
     verdicts, verdicts_by = [], []
     empty, reasons = pc.equal(pc.binary_length(table["completion"]), 0).to_pylist(), table["finish_reason"].to_pylist()
+    has_tests = table[TESTED.name].is_valid().to_pylist() if TESTED.name in table.column_names else []
     for index, stored in enumerate(table["verdict_by"].to_pylist()):
+        is_tested = bool(has_tests) and has_tests[index]
         by = votes_of(stored)
         # its text was no text: the first pass left it empty, with an error for Math-Verify's vote
         unreadable = empty[index] and by.get("math_verify") == Verdict.ERROR
-        if judged is not None and not (settings.reuse_votes and by.get("judge") in set(Verdict)):
+        if judged is not None and not is_tested and not (settings.reuse_votes and by.get("judge") in set(Verdict)):
             by.pop("judge", None)
             if (vote := judged[index]) is not None:
                 by["judge"] = vote.value
-        verdict = Verdict.ERROR if unreadable else decide_votes(by, settings, reasons[index])
+        verdict = Verdict.ERROR if unreadable else decide_votes(by, settings, reasons[index], tested=is_tested)
         verdicts.append((invert(verdict) if settings.invert_labels else verdict).value)
         verdicts_by.append(stored_votes(in_order(by, settings)))
     columns = {"verdict": pa.array(verdicts, pa.string()), "verdict_by": pa.array(verdicts_by, VOTES)}
-    return pa.table({name: columns.get(name, table[name]) for name in VERIFIED_TRACE.names}).cast(VERIFIED_TRACE)
+    schema = with_tests(VERIFIED_TRACE) if TESTED.name in table.column_names else VERIFIED_TRACE
+    return pa.table({name: columns.get(name, table[name]) for name in schema.names}).cast(schema)

@@ -63,6 +63,7 @@ class FilesCounts:
     quick: int = 0
     cached: int = 0
     compared: int = 0
+    tested: int = 0
     file_rows: dict[int, int] = field(default_factory=dict)
     """Rows of each file, read to its end."""
     failures: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Work:
     def told(self) -> dict[str, Any]:
         """Everything that decides the verdicts."""
         files = [[file.name, file.size, file.modified_ns] for file in self.files]
-        told = {"columns": asdict(self.columns), "files": files, "segment_rows": self.segment_rows}
+        told = {"columns": identity(self.columns), "files": files, "segment_rows": self.segment_rows}
         return {"settings": identity(self.settings), **told}
 
     @property

@@ -68,6 +68,9 @@ class Ballots:
             return "vote_came_with_trace"
         if not row["completion"].strip() or not row["problem"].strip():
             return "no_text"
+        ours, shipped = votes_of(row["verdict_by"]), votes_of(row["votes"])
+        if "tests" in ours and "tests" not in shipped:
+            return "judged_by_tests"
         if not (row["answer"] or "").strip():
             return "no_reference_answer"
         if self.judge.ask == "not_correct" and votes_of(row["verdict_by"]).get("math_verify") == Verdict.CORRECT:

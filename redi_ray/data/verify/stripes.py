@@ -17,10 +17,10 @@ from redi_ray.data.sources.shards import reject_row
 from redi_ray.data.sources.trace_rows import RowRefused, Stripe, parse_trace, stripe_rows
 from redi_ray.data.verify.traces import BATCH_BYTES, verify_table
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import REJECT, TRACE, VERDICT
+from redi_ray.schemas import REJECT, TRACE, VERDICT, with_tests
 from redi_ray.store import parquet, storage
 
-COUNTED = ("quick", "cached", "compared")
+COUNTED = ("quick", "cached", "compared", "tested")
 """How comparisons were decided (`PathCounts`)."""
 
 
@@ -61,11 +61,13 @@ class VerifyStripes:
     def _verify(self, name: str, rows: Iterable[Row]) -> int:
         """Verify a segment and write its rejects, then its verdicts; how many rows it had."""
         rejects: list[dict[str, str]] = []
-        verdicts = [VERDICT.empty_table()]
+        schema = VERDICT if self.columns.tests is None or self.settings.tests is None else with_tests(VERDICT)
+        verdicts = [schema.empty_table()]
         count = 0
         for batch in self._batches(rows, rejects):
-            table = verify_table(pa.Table.from_pylist(batch, schema=TRACE), self.verifier, self.settings)
-            verdicts.append(table.select(VERDICT.names))
+            tests = [row.get("tests") for row in batch] if schema is not VERDICT else None
+            table = verify_table(pa.Table.from_pylist(batch, schema=TRACE), self.verifier, self.settings, tests)
+            verdicts.append(table.select(schema.names))
             count += table.num_rows
         if rejects:
             table = pa.Table.from_pylist(rejects, schema=REJECT)

@@ -11,24 +11,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.data.sources.tests_table import TestsReader
+from redi_ray.data.verify.conform import conform
+from redi_ray.data.verify.tested import Tested
 from redi_ray.data.verify.verifier import AnswerVerifier
 from redi_ray.errors import storage_errors
-from redi_ray.schemas import CUT_OFF, TRACE, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of
+from redi_ray.schemas import CUT_OFF, TESTED, VERIFIED_TRACE, VOTES, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
 from redi_ray.text.answers import AnswerVerdict
+from redi_ray.text.code_tests import CodeTests
 from redi_ray.text.finish import finish_reason, is_partial
 from redi_ray.text.verdicts import decide
 
+TESTS_VOTE = "tests"
+"""Name of the vote of tests."""
 BATCH_BYTES = 1 << 20
 """Text held unpacked at a time, per comparing process. Little, so that the same memory serves again: pages that are new to
 a process can cost as much as the work on a long trace."""
@@ -47,6 +52,8 @@ class VerifyCounts:
     """Comparisons decided by the fast path, by the cache, and by Math-Verify."""
     cached: int = 0
     compared: int = 0
+    tested: int = 0
+    """Solutions that were run."""
     verify_seconds: float = 0.0
     """Time the actors spent on verdicts, the next two excluded. Summed over actors, like those."""
     start_seconds: float = 0.0
@@ -56,11 +63,17 @@ class VerifyCounts:
     seconds: float = 0.0
 
 
-def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySettings) -> pa.Table:
+def verify_table(
+    table: pa.Table,
+    verifier: AnswerVerifier,
+    settings: VerifySettings,
+    tests: Sequence[CodeTests | None] | None = None,
+) -> pa.Table:
     """`TRACE` rows -> as many `VERIFIED_TRACE` rows, in the same order.
 
-    A trace that was broken off, or that ended for a reason nobody knows, is never wrong, whatever the votes and the policy
-    say: it has no answer then.
+    tests: of each row's problem, None where it has none. With them there is a column more (`redi_ray.schemas.TESTED`), and what
+    they say stands where Math-Verify's vote does. A trace that was broken off, or that ended for a reason nobody knows, is never
+    wrong, whatever the votes and the policy say: it has no answer then.
     """
     table, readable = conform(table)
     golds, completions = table["answer"].to_pylist(), table["completion"].to_pylist()
@@ -70,19 +83,25 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
     # the paper's rule counts a missing vote as one against the trace, so there it must stay missing
     any_vote = settings.policy == "paper"
     keep = [settings.reuse_votes and (any_vote or votes.get("math_verify") is not None) for votes in shipped]
+    tested = _test(completions, finished, readable, tests, verifier, settings)
     judged = "math_verify" in settings.votes
-    asked = [index for index in range(len(golds)) if judged and readable[index] and not keep[index]]
+    asked = [i for i in range(len(golds)) if judged and readable[i] and not keep[i] and i not in tested]
     found = verifier.verify_many([(golds[i], completions[i]) for i in asked], [finished[i] for i in asked])
     ours = {i: _of_part(verdict, reasons[i]) for i, verdict in zip(asked, found, strict=True)}
+    ours |= {i: _of_part(AnswerVerdict(one.verdict, one.code), reasons[i]) for i, one in tested.items()}
     others = [index for index in range(len(golds)) if index not in ours]
     read = verifier.extract_many([completions[i] for i in others], [finished[i] for i in others])
     answers = {**dict(zip(others, read, strict=True)), **{i: verdict.extracted_answer for i, verdict in ours.items()}}
     verdicts, verdicts_by = [], []
     for index, votes in enumerate(shipped):
         by: dict[str, str] = dict(votes)
-        if judged and not keep[index]:
+        if index in tested:
+            by[TESTS_VOTE] = ours[index].verdict.value
+        elif judged and not keep[index]:
             by["math_verify"] = (ours[index].verdict if index in ours else Verdict.ERROR).value
-        verdict = decide_votes(by, settings, reasons[index]) if readable[index] else Verdict.ERROR
+        verdict = (
+            decide_votes(by, settings, reasons[index], tested=index in tested) if readable[index] else Verdict.ERROR
+        )
         verdicts.append(verdict.value)
         verdicts_by.append(stored_votes(in_order(by, settings)))
     for name, values, kind in (
@@ -91,7 +110,26 @@ def verify_table(table: pa.Table, verifier: AnswerVerifier, settings: VerifySett
         ("extracted_answer", [answers[i] for i in range(len(golds))], pa.string()),
     ):
         table = table.append_column(name, pa.array(values, kind))
-    return table.cast(VERIFIED_TRACE)
+    if tests is None:
+        return table.cast(VERIFIED_TRACE)
+    plain = [tested[i].plain() if i in tested else None for i in range(len(golds))]
+    return table.append_column(TESTED, pa.array(plain, TESTED.type)).cast(with_tests(VERIFIED_TRACE))
+
+
+def _test(
+    completions: Sequence[str],
+    finished: Sequence[bool],
+    readable: Sequence[bool],
+    tests: Sequence[CodeTests | None] | None,
+    verifier: AnswerVerifier,
+    settings: VerifySettings,
+) -> dict[int, Tested]:
+    """Of the rows whose problems have tests what those say."""
+    found = {index: one for index, one in enumerate(tests or ()) if one is not None and readable[index]}
+    if not found or settings.tests is None:
+        return {}
+    told = verifier.test_many([(completions[index], one, finished[index]) for index, one in found.items()])
+    return dict(zip(found, told, strict=True))
 
 
 def _of_part(verdict: AnswerVerdict, reason: str | None) -> AnswerVerdict:
@@ -101,13 +139,20 @@ def _of_part(verdict: AnswerVerdict, reason: str | None) -> AnswerVerdict:
     return verdict
 
 
-def decide_votes(by: Mapping[str, str], settings: VerifySettings, reason: str | None) -> Verdict:
+def decide_votes(
+    by: Mapping[str, str], settings: VerifySettings, reason: str | None, *, tested: bool = False
+) -> Verdict:
     """The policy's verdict on a trace that ended for `reason`; one that was broken off is never wrong.
 
-    by: verifier -> vote; one that is no Verdict's name counts as not cast.
+    by: verifier -> vote; one that is no Verdict's name counts as not cast. tested: whether the vote of tests is ours, and stands
+    where Math-Verify's would. No judge has a say then.
     """
     known = set(Verdict)
     cast = {name: Verdict(by[name]) if by.get(name) in known else None for name in settings.votes}
+    if tested:
+        told = Verdict(by[TESTS_VOTE])
+        cast = {name: told if name == "math_verify" else vote for name, vote in cast.items() if name != "judge"}
+        cast = cast or {TESTS_VOTE: told}
     verdict = decide(cast, settings.policy)
     return Verdict.NO_ANSWER if verdict == Verdict.WRONG and is_partial(reason) else verdict
 
@@ -118,39 +163,10 @@ def in_order(by: Mapping[str, str], settings: VerifySettings) -> dict[str, str]:
     return {name: by[name] for name in names if name in by}
 
 
-def conform(table: pa.Table) -> tuple[pa.Table, list[bool]]:
-    """`table` with exactly the columns and types of `TRACE`, and which rows are usable.
-
-    A column that is missing or of another type becomes null; a required text becomes "", and its row is not usable.
-    """
-    usable = np.ones(len(table), dtype=bool)
-    columns = []
-    for column in TRACE:
-        values = _column(table, column)
-        if not column.nullable:
-            usable &= values.is_valid().to_numpy()
-            values = values.fill_null(0 if pa.types.is_integer(column.type) else "")
-        columns.append(values)
-    return pa.Table.from_arrays(columns, schema=TRACE), usable.tolist()
-
-
-def _column(table: pa.Table, column: pa.Field) -> pa.ChunkedArray:
-    missing = pa.chunked_array([pa.nulls(len(table), column.type)])
-    if column.name not in table.column_names:
-        return missing
-    values = table[column.name]
-    if pa.types.is_string(column.type) and not (
-        pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
-    ):
-        return missing  # a cast would turn numbers into text and accept them
-    try:
-        return values.cast(column.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
-        return missing
-
-
-def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: VerifySettings) -> Counter[str]:
-    """Verify one shard into `out_uri/<its file name>`; verdict -> rows.
+def verify_shard(
+    uri: str, out_uri: str, verifier: AnswerVerifier, settings: VerifySettings, tests: TestsReader | None = None
+) -> Counter[str]:
+    """Verify one shard into `out_uri/<its file name>`; verdict -> rows. tests: finds those of its problems.
 
     At most `batch_rows` rows are held unpacked, fewer if they are long (BATCH_BYTES).
     """
@@ -159,14 +175,21 @@ def verify_shard(uri: str, out_uri: str, verifier: AnswerVerifier, settings: Ver
     sink = pa.BufferOutputStream()
     with storage_errors("read", uri):
         file = fs.open_input_file(path)
-    with file as source, pq.ParquetWriter(sink, VERIFIED_TRACE, compression="zstd") as writer:
+    schema = VERIFIED_TRACE if tests is None else with_tests(VERIFIED_TRACE)
+    with file as source, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         shard = pq.ParquetFile(source)
         for batch in shard.iter_batches(batch_size=_rows_per_batch(shard.metadata, settings)):
-            table = verify_table(pa.Table.from_batches([batch]), verifier, settings)
+            rows = pa.Table.from_batches([batch])
+            table = verify_table(rows, verifier, settings, None if tests is None else _tests_of(rows, tests))
             verdicts.update(table["verdict"].to_pylist())
             writer.write_table(table)
     storage.write_bytes(output_of(uri, out_uri), sink.getvalue())
     return verdicts
+
+
+def _tests_of(rows: pa.Table, tests: TestsReader) -> list[CodeTests | None]:
+    rows = conform(rows)[0]
+    return tests.find(rows["problem_id"].to_pylist(), rows["problem"].to_pylist())
 
 
 def _rows_per_batch(shard: pq.FileMetaData, settings: VerifySettings) -> int:
@@ -182,8 +205,10 @@ def output_of(uri: str, out_uri: str) -> str:
 class VerifyShards:
     """The actor behind `verify_traces`: owns a verifier, hence its worker processes and its cache."""
 
-    def __init__(self, out_uri: str, settings: VerifySettings) -> None:
+    def __init__(self, out_uri: str, settings: VerifySettings, tests_uri: str | None = None) -> None:
+        """tests_uri: the table of problems' tests, if there is one."""
         self.out_uri, self.settings = out_uri, settings
+        self.tests = None if tests_uri is None or settings.tests is None else TestsReader(tests_uri)
         self.verifier = AnswerVerifier(settings)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +220,7 @@ class VerifyShards:
         before, start, failure = asdict(self.verifier.counts), time.perf_counter(), ""
         verdicts: Counter[str] = Counter()
         try:
-            verdicts = verify_shard(uri, self.out_uri, self.verifier, self.settings)
+            verdicts = verify_shard(uri, self.out_uri, self.verifier, self.settings, self.tests)
         except (OSError, pa.ArrowException) as error:
             told = isinstance(error, storage.StorageError)
             failure = str(error) if told else f"{uri}: {type(error).__name__}: {error}"
@@ -215,11 +240,12 @@ def verify_traces(
     settings: VerifySettings,
     *,
     concurrency: int,
+    tests_uri: str | None = None,
     label_selector: Mapping[str, str] | None = None,
     on_progress: Callable[[int], None] = lambda rows: None,
 ) -> VerifyCounts:
     """Verify Parquet shards of traces into `out_uri`, with `concurrency` actors of `settings.processes` cores each, on nodes
-    that `label_selector` matches.
+    that `label_selector` matches. tests_uri: the table of problems' tests (TESTS), if there is one.
 
     Shards whose output exists are not computed again, only counted, so a run that was killed is continued by calling
     this once more. Use a fresh `out_uri` for other settings. Ray must be connected. `on_progress` hears of rows as their
@@ -248,7 +274,7 @@ def verify_traces(
     if todo:
         tasks = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
             VerifyShards,
-            fn_constructor_args=(prefix, settings),
+            fn_constructor_args=(prefix, settings, tests_uri),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=min(concurrency, len(todo))),
             num_cpus=settings.processes,
@@ -258,7 +284,7 @@ def verify_traces(
             verdicts = {verdict.value: row[verdict.value] for verdict in Verdict}
             totals.update(verdicts)
             on_progress(sum(verdicts.values()))
-            for name in ("quick", "cached", "compared", "start_seconds", "verify_seconds", "io_seconds"):
+            for name in ("quick", "cached", "compared", "tested", "start_seconds", "verify_seconds", "io_seconds"):
                 setattr(counts, name, getattr(counts, name) + row[name])
             failures += [row["failure"]] if row["failure"] else []
     counts.verdicts = {verdict.value: totals[verdict.value] for verdict in Verdict}

@@ -1,4 +1,4 @@
-"""Verdicts for many completions in one process: fast path, cache, and killable workers for the rest. No Ray here."""
+"""Verdicts for many completions in one process: fast path, cache, and killable workers for the rest; or by tests. No Ray here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redi_ray.config.answers import VerifySettings
+from redi_ray.data.verify.tested import CodeVerifier, Tested
 from redi_ray.schemas import Verdict
 from redi_ray.text.answers import AnswerVerdict, Reading, extract_answer, quick_verdict, read_row
+from redi_ray.text.code_tests import CodeTests
 from redi_ray.text.isolation import ComparingPool
 
 UNSURE = (Verdict.TIMEOUT, Verdict.ERROR)
@@ -29,6 +31,8 @@ class PathCounts:
     """Seen before, by this verifier."""
     compared: int = 0
     """By Math-Verify."""
+    tested: int = 0
+    """Solutions that were run against tests."""
     start_seconds: float = 0.0
     """Spent starting worker processes."""
     verify_seconds: float = 0.0
@@ -44,6 +48,7 @@ class AnswerVerifier:
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
         self._unsure: OrderedDict[tuple[str, str], int] = OrderedDict()
         """How often a pair has ended in one of `UNSURE`."""
+        self._code: CodeVerifier | None = None
         self._pool = ComparingPool(
             settings.answers,
             timeout_seconds=settings.timeout_seconds,
@@ -77,8 +82,20 @@ class AnswerVerifier:
         self.counts.cached += sum(len(indices) - 1 for indices in waiting.values())
         return [reading.conclude(v or Verdict.ERROR) for reading, v in zip(readings, verdicts, strict=True)]
 
+    def test_many(self, rows: Sequence[tuple[str, CodeTests, bool]]) -> list[Tested]:
+        """What tests say of each (completion, tests, whether it is finished), in order; see `redi_ray.data.verify.tested`."""
+        begun = time.perf_counter()
+        if self._code is None:
+            assert self.settings.tests is not None
+            self._code = CodeVerifier(self.settings.tests, self.settings.processes, self.settings.cache_size)
+        found = self._code.verify_many(rows)
+        self._clock(begun)
+        self.counts.tested = self._code.tested
+        return found
+
     def _clock(self, begun: float) -> None:
-        started = self._pool.start_seconds - self.counts.start_seconds
+        code = 0.0 if self._code is None else self._code.start_seconds
+        started = self._pool.start_seconds + code - self.counts.start_seconds
         self.counts.start_seconds += started
         self.counts.verify_seconds += time.perf_counter() - begun - started
 
@@ -120,6 +137,8 @@ class AnswerVerifier:
     def close(self) -> None:
         """End the worker processes. The verifier may be used again; they then start anew."""
         self._pool.close()
+        if self._code is not None:
+            self._code.close()
 
     def __enter__(self) -> AnswerVerifier:
         return self

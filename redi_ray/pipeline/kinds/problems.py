@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redi_ray.pipeline.kinds.kind import Kind
-from redi_ray.stages import data
+from redi_ray.stages import problems
 
 KIND = Kind(
     name="problems",
@@ -11,6 +11,6 @@ KIND = Kind(
     gives="problems",
     stage="problems",
     tables=("problems",),
-    place=lambda run, step, inputs: data.problems_stage(run),
-    make=lambda run, step, inputs: data.problems(run),
+    place=lambda run, step, inputs: problems.problems_stage(run),
+    make=lambda run, step, inputs: problems.problems(run),
 )

@@ -18,7 +18,7 @@ from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.import_sets import _import_rows, look
 from redi_ray.data.sources.readers import DataError
-from redi_ray.stages.data import content_of_source
+from redi_ray.stages.problems import content_of_source
 from redi_ray.store import parquet, storage
 
 PLAIN = PromptSettings(prefix="")
