@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": look_commands.inspect_traces,
     "chat": talk_commands.chat,
     "serve": talk_commands.serve,
+    "push": talk_commands.push,
     "submit": job_commands.submit,
     "resubmit": job_commands.resubmit,
     "status": job_commands.status,

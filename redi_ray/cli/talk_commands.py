@@ -76,3 +76,19 @@ def serve(
     options = ServeOptions(host, port, name, device, dtype, max_model_len, tuple(extra or ()))
     with clear_errors():
         work(run, model, options, by=by, replicas=replicas)
+
+
+def push(
+    run: Run,
+    repository: Annotated[str, typer.Argument(help="On the hub: NAME or OWNER/NAME.", metavar="REPO")],
+    model: Model,
+    public: Annotated[
+        bool, typer.Option("--public", help="For all to see; a new repository is private otherwise.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent, and send nothing.")] = False,
+) -> None:
+    """Upload a model of a run, its card among the files, to the Hugging Face hub."""
+    from redi_ray.cli.push import push as work
+
+    with clear_errors():
+        work(run, model, repository, public=public, dry_run=dry_run)

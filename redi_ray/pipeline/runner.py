@@ -152,6 +152,14 @@ class Pipeline:
         self.make(SCORES + name for name in names)
         return {name: self._done[SCORES + name] for name in names}
 
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Model -> benchmark -> pass@1, of those that were evaluated here."""
+        found = {name: made for name, made in self._done.items() if self.graph[name].gives == "scores"}
+        return {
+            self.graph[name].inputs["model"]: {on: score["pass@1"] for on, score in made.facts["scores"].items()}
+            for name, made in found.items()
+        }
+
     def run_all(self) -> None:
         """From the problems to every model's scores."""
         self.make(self.graph.steps)
