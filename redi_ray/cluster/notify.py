@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,8 +86,6 @@ def notify(config: ExperimentConfig, event: str, what: str, **facts: Any) -> Non
 
 
 def _why(error: Exception) -> str:
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"the command took more than {error.timeout:g} s"
     return str(error) if isinstance(error, NotifyError) else type(error).__name__
 
 
@@ -113,7 +112,7 @@ def _by_command(settings: NotifySettings, told: Mapping[str, Any]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise
+        raise NotifyError(f"the command took more than {settings.timeout_seconds:g} s") from None
     if process.returncode:
         raise NotifyError(f"the command ended with exit code {process.returncode}")
 
@@ -126,7 +125,14 @@ def _by_webhook(settings: NotifySettings, told: Mapping[str, Any]) -> None:
         return
     import httpx
 
-    with httpx.Client(timeout=settings.timeout_seconds) as client:
-        answer = client.post(address, json=dict(told))
-    if not answer.is_success:
-        raise NotifyError(f"the webhook answered {answer.status_code}")
+    # in a thread, for a limit on the whole: those of httpx are for each of its reads
+    pool = ThreadPoolExecutor(1, thread_name_prefix="notify")
+    try:
+        answer = pool.submit(httpx.post, address, json=dict(told), timeout=settings.timeout_seconds)
+        status = answer.result(settings.timeout_seconds).status_code
+    except (TimeoutError, httpx.TimeoutException):
+        raise NotifyError(f"the webhook took more than {settings.timeout_seconds:g} s") from None
+    finally:
+        pool.shutdown(wait=False)
+    if status >= 300:
+        raise NotifyError(f"the webhook answered {status}")

@@ -20,8 +20,10 @@ from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, current_manifest
 
-READ_TOKENS, SHARED = ("tokens", "prompt_tokens"), ("judge",)
-"""Facts of a manifest that count tokens, and those that hold such facts of a model that was asked besides."""
+OF_A_MODEL = ("tokens", "prompt_tokens")
+"""Facts of a manifest where a model was asked; others count tokens, too."""
+BESIDE = ("judge",)
+"""Facts that hold such facts of a model that was asked besides."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def _manifest(run_uri: str, stage: str) -> Manifest | None:
 
 def _sampled(manifest: Manifest) -> int:
     """Tokens that models wrote for it."""
-    facts = [manifest.facts, *(manifest.facts[name] for name in SHARED if isinstance(manifest.facts.get(name), dict))]
-    told = sum(int(found["tokens"]) for found in facts if isinstance(found.get("tokens"), int))
+    facts = [manifest.facts, *(manifest.facts[name] for name in BESIDE if isinstance(manifest.facts.get(name), dict))]
+    told = sum(int(found["tokens"]) for found in facts if all(isinstance(found.get(name), int) for name in OF_A_MODEL))
     if not manifest.stage.startswith("eval/"):
         return told
     rows = storage.read_json(storage.join(manifest.uri, "report.json"))["benchmarks"]
@@ -126,13 +128,15 @@ def print_spent(rows: list[Spent], console: Console | None = None) -> None:
     whole = total(rows)
     columns: dict[str, Any] = {"time": lambda row: duration(row.seconds)}
     columns["rows"] = lambda row: "" if row.rows is None else f"{row.rows:,}"
-    columns["tokens sampled"] = lambda row: number(row.sampled) if row.sampled else ""
-    columns["tokens trained"] = lambda row: number(row.trained) if row.trained else ""
+    columns["sampled"] = lambda row: number(row.sampled) if row.sampled else ""
+    columns["trained"] = lambda row: number(row.trained) if row.trained else ""
     if whole.gpu_hours:
         columns["GPU-hours"] = lambda row: hours(row.gpu_hours) if row.gpu_hours else ""
     if whole.price is not None:
         columns["price"] = lambda row: "" if row.price is None else f"{row.price:,.2f}"
-    table = Table(title="what it took", title_justify="left", box=SIMPLE_HEAD, show_footer=True)
+    table = Table(
+        title="what it took; sampled and trained are tokens", title_justify="left", box=SIMPLE_HEAD, show_footer=True
+    )
     table.add_column("step", footer="all", no_wrap=True)
     for name, told in columns.items():
         table.add_column(name, footer=told(whole), justify="right", no_wrap=True)
