@@ -25,7 +25,7 @@ class Repository:
 
 
 class HubServer:
-    """Serves `token` alone. status: answers everything with it, if set."""
+    """Serves `token` alone. status: what whoever has it is answered, where that is set."""
 
     def __init__(self, token: str = "hf_test", status: int | None = None) -> None:
         self.token, self.status = token, status
@@ -43,10 +43,10 @@ class HubServer:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 outer.seen.append(f"{self.command} {self.path}")
                 stored = self.path.startswith("/objects/")  # a storage's address, which needs no token
-                if outer.status is not None:
-                    self.reply(outer.status, {"error": "as the test wants"})
-                elif not stored and self.headers.get("authorization") != f"Bearer {outer.token}":
+                if not stored and self.headers.get("authorization") != f"Bearer {outer.token}":
                     self.reply(401, {"error": "Invalid credentials"})
+                elif outer.status is not None:
+                    self.reply(outer.status, {"error": "as the test wants"})
                 else:
                     self.reply(*outer.answer(self.path.partition("?")[0], body))
 

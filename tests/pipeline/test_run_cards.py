@@ -50,14 +50,8 @@ def run(tmp_path: Path) -> Run:
         }
         stage = Stage(run.uri, f"checkpoints/{name}", settings, {})
         write_bytes(join(stage.uri, "export", "config.json"), b'{"model_type": "qwen2"}')
-        facts = {
-            "export": join(stage.uri, "export"),
-            "steps": 9,
-            "total_steps": 10,
-            "status": "rolled_back",
-            "reason": "collapse",
-        }
-        stage.publish(facts=facts)
+        ended = {"steps": 9, "total_steps": 10, "status": "rolled_back", "reason": "collapse"}
+        stage.publish(facts={"export": join(stage.uri, "export"), **ended})
     return run
 
 

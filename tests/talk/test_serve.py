@@ -63,8 +63,8 @@ def serving(run: str, *more: str) -> Iterator[tuple[OpenAI, subprocess.Popen[str
     try:
         lines = []
         while not (lines and lines[-1].startswith("ready: ")):
-            assert (line := process.stdout.readline()), "".join(lines)
-            lines.append(line)
+            lines.append(process.stdout.readline())
+            assert lines[-1], "".join(lines)
         yield OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none"), process
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
