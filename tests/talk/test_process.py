@@ -48,8 +48,6 @@ def test_questions_are_answered_one_at_a_time_and_a_chat_goes_on(talk_run: str):
         with pytest.raises(TalkError, match="no model named nobody"):
             process.ask(talk_run, ["nobody"], "x")
         assert process._process is held  # the models are still in memory
-        held.kill()
-        held.wait()
         assert process.ask(talk_run, ["base"], "", problem="p1")["said"][0]["verdict"] == "wrong"
     finally:
         process.close()
