@@ -66,9 +66,11 @@ def run_stages(
 
 
 def event_facts(pipeline: Pipeline) -> dict[str, Any]:
-    """What those who hear of the end are told besides: time, tokens and cost so far, scores."""
+    """What those who hear of the end, if anybody does, are told besides: time, tokens and cost so far, scores."""
     from redi_ray.report.spent import plain, spent
 
+    if not pipeline.config.notify.wants("done"):
+        return {}
     return {"spent": plain(spent(pipeline.run, pipeline.graph)), "scores": pipeline.scores()}
 
 
