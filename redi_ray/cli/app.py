@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from redi_ray.cli import job_commands, look_commands, stage_commands
+from redi_ray.cli import job_commands, look_commands, stage_commands, talk_commands
 from redi_ray.errors import EXIT_CODES
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -21,6 +21,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": look_commands.plan,
     "report": look_commands.report,
     "inspect": look_commands.inspect_traces,
+    "chat": talk_commands.chat,
+    "serve": talk_commands.serve,
+    "push": talk_commands.push,
     "submit": job_commands.submit,
     "resubmit": job_commands.resubmit,
     "status": job_commands.status,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.capacity import check_capacity, require_room, with_devices
 from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.notify import told_to_others
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.experiment import ExperimentConfig
@@ -56,10 +57,21 @@ def run_stages(
             check(config, graph)
         preflight(config)
 
-        with writing(config.run_uri), ray_connection(config.resources.ray):
+        with writing(config.run_uri), told_to_others(config) as ending, ray_connection(config.resources.ray):
             config = with_devices(config)
             check_room(config)
-            print(call(Pipeline(config)))
+            pipeline = Pipeline(config)
+            print(call(pipeline))
+            ending.facts.update(event_facts(pipeline))
+
+
+def event_facts(pipeline: Pipeline) -> dict[str, Any]:
+    """What those who hear of the end, if anybody does, are told besides: time, tokens and cost so far, scores."""
+    from redi_ray.report.spent import plain, spent
+
+    if not pipeline.config.notify.wants("done"):
+        return {}
+    return {"spent": plain(spent(pipeline.run, pipeline.graph)), "scores": pipeline.scores()}
 
 
 def check_room(config: ExperimentConfig) -> None:

@@ -50,13 +50,17 @@ def plan(
 
 def report(config: Config, overrides: Overrides = None) -> None:
     """The HTML report of what has been run so far."""
+    from redi_ray.pipeline.cards import finished, update_cards
+    from redi_ray.pipeline.standard import graph_of
     from redi_ray.report.page import build_report
     from redi_ray.stages.run import Run
 
     with clear_errors():
-        uri = Run.of(load_config(config, overrides)).uri
-        with writing(uri):
-            print(f"report: {build_report(uri).html}")
+        run = Run.of(load_config(config, overrides))
+        graph = graph_of(run.config)
+        with writing(run.uri):
+            update_cards(run, graph, graph.giving("model"), finished(run, graph))
+            print(f"report: {build_report(run.uri).html}")
 
 
 def inspect_traces(

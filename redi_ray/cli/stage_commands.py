@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,7 +138,7 @@ def train(config: Config, overrides: Overrides = None, arm: Arms = None) -> None
     from redi_ray.pipeline.standard import models_named
 
     run_stages(
-        config, overrides or [], lambda pipeline: _exports(pipeline.train(arm)), partial(models_named, names=arm or [])
+        config, overrides or [], lambda pipeline: _exports(pipeline, arm), partial(models_named, names=arm or [])
     )
 
 
@@ -161,19 +162,40 @@ def tune(config: Config, overrides: Overrides = None) -> None:
 
 
 def everything(pipeline: Pipeline) -> str:
-    """Run all stages and report on them; print the arms' table -> the line that says where the report is."""
+    """Run all stages and report on them; print the arms' table and what it took -> the lines that say where the report is, and
+    how to try the model."""
     from redi_ray.report.page import build_report
+    from redi_ray.report.spent import print_spent, spent
     from redi_ray.report.summary import print_summary
     from redi_ray.store.storage import read_json
 
     pipeline.run_all()
     paths = build_report(pipeline.run.uri)
     print_summary(read_json(paths.json))
-    return f"report: {paths.html}"
+    print_spent(spent(pipeline.run, pipeline.graph))
+    return "\n".join([f"report: {paths.html}", *ways_to_try(pipeline, pipeline.models)])
 
 
-def _exports(manifests: dict) -> str:
-    return "\n".join(f"{name}: {manifest.facts['export']}" for name, manifest in manifests.items())
+def ways_to_try(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
+    """The commands that talk with, and serve, the best of these models, or the last one; none where none of them writes text."""
+    from redi_ray.pipeline.asked import is_reward
+    from redi_ray.report.lineage import starts_from
+
+    speakers = [name for name in names if not is_reward(pipeline.graph[name])]
+    if not speakers:
+        return []
+    scores = {name: sum(found.values()) for name, found in pipeline.scores().items() if name in speakers}
+    best = max(scores, key=lambda name: scores[name]) if scores else speakers[-1]
+    before = starts_from(pipeline.graph[best])
+    beside = f" --model {before}" if before is not None else ""
+    where = shlex.quote(pipeline.config.run_uri)
+    return [f"talk: redi-ray chat {where} --model {best}{beside}", f"serve: redi-ray serve {where} --model {best}"]
+
+
+def _exports(pipeline: Pipeline, names: list[str] | None) -> str:
+    manifests = pipeline.train(names)
+    exports = [f"{name}: {manifest.facts['export']}" for name, manifest in manifests.items()]
+    return "\n".join([*exports, *ways_to_try(pipeline, list(manifests))])
 
 
 def _scores(manifests: dict) -> str:

@@ -10,6 +10,7 @@ from redi_ray.cli.entry import check_room, writing
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.capacity import with_devices
 from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.notify import told_to_others
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.load import load_config
 
@@ -27,7 +28,8 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
         plan = SearchPlan(config)
         preflight(config)
         local = not (config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
-        with writing(config.run_uri), ray_connection(config.resources.ray, dashboard=True):
+        ray = ray_connection(config.resources.ray, dashboard=True)
+        with writing(config.run_uri), told_to_others(config), ray:
             config = with_devices(config)
             plan = SearchPlan(config)  # its metric may depend on the device
             from redi_ray.search.outcome import print_outcome, publish

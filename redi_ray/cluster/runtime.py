@@ -149,6 +149,12 @@ def user_error(error: Exception) -> UserError | None:
     return type(cause)(str(cause).partition("\nFailed to apply UDF")[0]) if isinstance(cause, UserError) else None
 
 
+def quiet_transformers() -> None:
+    """Keep the progress bars and advice of transformers and the hub off the terminal; call it before they are imported."""
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TOKENIZERS_PARALLELISM"):
+        os.environ.setdefault(name, WORKER_ENVIRONMENT[name])
+
+
 def quiet_libraries() -> None:
     """Keep Ray's own progress and advice off the terminal: our stages report in one place."""
     import ray.data

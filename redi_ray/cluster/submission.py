@@ -24,6 +24,7 @@ import redi_ray
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
 from redi_ray.errors import EXIT_FAILED, EXIT_PREEMPTED, UserError
+from redi_ray.store.commit import COMMIT, code_commit
 from redi_ray.store.storage import content_hash
 
 STOP_SECONDS = 600
@@ -108,7 +109,11 @@ class Jobs:
                 submission_id=job_id,
                 runtime_env={
                     "working_dir": folder,
-                    "env_vars": {**self.config.resources.ray.env, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
+                    "env_vars": {
+                        **self.config.resources.ray.env,
+                        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
+                        COMMIT: code_commit() or "",
+                    },
                 },
                 metadata={"run": self.name, "attempt": str(attempt), "config": config},
             )

@@ -25,6 +25,7 @@ from redi_ray.config.data import (
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.imports import with_imported_start
 from redi_ray.config.names import BASE, SFT
+from redi_ray.config.notify import NotifySettings
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
@@ -91,6 +92,8 @@ class ExperimentConfig(Strict):
     """Where it all goes."""
     resources: ResourceSettings = ResourceSettings()
     """Ray, engines, workers."""
+    notify: NotifySettings = NotifySettings()
+    """Who hears how the run has ended."""
 
     @property
     def run_uri(self) -> str:

@@ -283,8 +283,12 @@ class ResourceSettings:
     """Steps of any kind side by side, where they do not come from each other and Ray has room for all of them."""
     cpu_label_selector: dict[str, str] = field(default_factory=dict)
     """Labels of the nodes that verification, curation and tokenising may run on; see `engine.label_selector`."""
+    gpu_hour_price: float | None = None
+    """What a GPU costs for an hour, in whatever currency; with it `plan`, and what is told at the end of a run, have a price."""
 
     def __post_init__(self) -> None:
+        price = self.gpu_hour_price
+        require(price is None or 0 <= price < math.inf, f"gpu_hour_price must be >= 0, got {price}")
         for name in ("verify_workers", "curate_workers", "concurrent_evaluations", "concurrent_steps"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require_selector("cpu_label_selector", self.cpu_label_selector)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import GenerationConfig, PreTrainedModel
 
+from redi_ray.modeling.cards import CARD, Card, render_card
 from redi_ray.modeling.dropout import restore
 from redi_ray.modeling.lora import merge_adapters
 from redi_ray.modeling.older_readers import write_older_forms
@@ -28,22 +29,6 @@ from redi_ray.modeling.tokenizer import listed_ends
 from redi_ray.text.templates import closing_id
 
 log = logging.getLogger("redi_ray")
-
-CARD = """---
-library_name: transformers
-pipeline_tag: {task}
-tags: [{tags}]
----
-# {name}
-
-{description}
-
-| | |
-|---|---|
-{facts}
-
-{use}
-"""
 
 
 def export_policy(
@@ -85,8 +70,8 @@ def export_policy(
     model.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
     write_older_forms(draft, tokenizer)
-    card = reward_card if isinstance(policy, RewardPolicy) else model_card
-    (draft / "README.md").write_text(card(name or target.name, config.model_type, facts or {}))
+    card = Card(name or target.name, config.model_type, isinstance(policy, RewardPolicy), facts or {})
+    (draft / CARD).write_text(render_card(card))
     shutil.rmtree(target, ignore_errors=True)
     draft.rename(target)
     return rounding_of(state, start, dtype) if start is not None and dtype is not None else None
@@ -174,28 +159,3 @@ def can_be_saved(config: GenerationConfig) -> bool:
     except ValueError:
         return False
     return True
-
-
-def model_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:
-    """A short README for the folder: how the model was made. Facts are `name: value` pairs."""
-    use = (
-        "Prompts are rendered by the tokenizer's chat template, followed by the forced prefix used in training, if any."
-    )
-    made = "Trained with redi_ray: offline distillation of reasoning with negative signals."
-    return _card(name, "text-generation", f"redi, reasoning, {model_type}", made, facts, use)
-
-
-def reward_card(name: str, model_type: str, facts: Mapping[str, Any]) -> str:
-    """The same of a reward model."""
-    use = (
-        "A conversation, rendered by the tokenizer's chat template to the end of the answer, has the value of its last token: "
-        "the logit of the only label, without bias. `redi_reward` in the config says of which objective it is, and whether its "
-        "sigmoid is a probability."
-    )
-    made = "A reward model, trained with redi_ray."
-    return _card(name, "text-classification", f"redi, reward-model, {model_type}", made, facts, use)
-
-
-def _card(name: str, task: str, tags: str, description: str, facts: Mapping[str, Any], use: str) -> str:
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
-    return CARD.format(name=name, task=task, tags=tags, description=description, facts=rows, use=use)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import StorageError, UserError
+from redi_ray.modeling.cards import CARD, is_written_here
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError, closing_id, template_fingerprint, uses_clock
 from redi_ray.text.thoughts import THINK_TAGS
@@ -53,10 +54,15 @@ def is_folder(path: str) -> bool:
 
 
 def content_of_model(path: str) -> str:
-    """What a model's folder, or its name on the hub, holds now; see `redi_ray.store.contents`."""
+    """What a model's folder, or its name on the hub, holds; see `redi_ray.store.contents`. A card of ours is no part of it: it is
+    written again when scores come in."""
+    from redi_ray.store import storage
     from redi_ray.store.contents import commit_of, content_of
 
-    return content_of(path) if is_folder(path) else commit_of(path, "model", None)
+    def is_card(name: str, uri: str) -> bool:
+        return name == CARD and is_written_here(storage.read_bytes(uri).decode(errors="replace"))
+
+    return content_of(path, is_card) if is_folder(path) else commit_of(path, "model", None)
 
 
 def local_folder(path: str) -> str:

@@ -11,6 +11,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config
 from redi_ray.config.names import BASE, DEV
 from redi_ray.data.sample import engine_pool
+from redi_ray.pipeline.cards import update_cards
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.room import SMALL, has_room
@@ -64,10 +65,18 @@ class Pipeline:
                 engine_pool.make_room([SMALL, *self._room(step)])
                 if checked and step.name == "verified":
                     data.check_traces(self.run, inputs["of"], self._done[BASE])
-                return KINDS[step.kind].make(run_of(self.run, step), step, inputs)
+                made = KINDS[step.kind].make(run_of(self.run, step), step, inputs)
+                self._tell_cards(step, made)
+                return made
 
             self._start_engine(steps)
             walk(steps, self._done, make, self._limits, waits_for=waits_for, fits=self._fits)
+
+    def _tell_cards(self, step: Step, made: Manifest) -> None:
+        """Write the card of a model that is there, and again once it has scores."""
+        if self.run.in_force and step.gives in ("model", "scores"):
+            of = step.name if step.gives == "model" else step.inputs["model"]
+            update_cards(self.run, self.graph, [of], {**self._done, step.name: made})
 
     def _room(self, step: Step) -> Sequence[Demand]:
         return KINDS[step.kind].room(run_of(self.run, step), step)
@@ -142,6 +151,14 @@ class Pipeline:
         names = scored_models(self.config, self.graph, names or [])
         self.make(SCORES + name for name in names)
         return {name: self._done[SCORES + name] for name in names}
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Model -> benchmark -> pass@1, of those that were evaluated here."""
+        found = {name: made for name, made in self._done.items() if self.graph[name].gives == "scores"}
+        return {
+            self.graph[name].inputs["model"]: {on: score["pass@1"] for on, score in made.facts["scores"].items()}
+            for name, made in found.items()
+        }
 
     def run_all(self) -> None:
         """From the problems to every model's scores."""

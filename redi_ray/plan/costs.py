@@ -46,7 +46,7 @@ class StageCost:
     mfu: float | None = None
     """Model FLOPs over what the GPUs could do in that time."""
     price: float | None = None
-    """At an endpoint's prices."""
+    """At an endpoint's prices, or at `resources.gpu_hour_price`."""
     note: str = ""
     assumptions: list[str] = field(default_factory=list)
 
@@ -108,6 +108,12 @@ class Plan:
     def gpu_hours(self) -> float | None:
         """Of all stages that run on GPUs; None if none does."""
         known = [stage.gpu_hours for stage in self.stages if stage.gpu_hours is not None]
+        return sum(known) if known else None
+
+    @property
+    def price(self) -> float | None:
+        """Of all stages that have one; None if none has."""
+        known = [stage.price for stage in self.stages if stage.price is not None]
         return sum(known) if known else None
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from redi_ray.config.benchmarks import HUB, WORLD
 from redi_ray.config.data import EndpointTraces, SampledTraces, VllmTraces
@@ -45,7 +46,14 @@ Lines = Iterator[StageCost | Beside]
 
 def estimate(inputs: Inputs, assume: Assumptions) -> Plan:
     """The plan of a config."""
-    return _Estimate(inputs, assume).plan()
+    plan = _Estimate(inputs, assume).plan()
+    return replace(plan, stages=[_priced(stage, inputs.config.resources.gpu_hour_price) for stage in plan.stages])
+
+
+def _priced(stage: StageCost, gpu_hour: float | None) -> StageCost:
+    if gpu_hour is None or stage.gpu_hours is None:
+        return stage
+    return replace(stage, price=(stage.price or 0.0) + gpu_hour * stage.gpu_hours)
 
 
 class _Estimate:

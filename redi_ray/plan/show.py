@@ -60,6 +60,8 @@ def show_plan(inputs: Inputs, assume: Assumptions, plan: Plan, swings: list[Swin
             f"{hours(plan.gpu_hours)} GPU-hours of {gpu.name} ({gpu.bf16_tflops:g} TFLOP/s, {gpu.memory_gb:g} GB), "
             f"{hours(clock)} hours one stage after another"
         )
+    if plan.price is not None:
+        tell(f"price: {plan.price:,.2f}")
     console.print(_memory_table(plan.memory, ids))
     for line in _verdicts(plan.memory, inputs.gpu.name):
         tell(line)
@@ -200,7 +202,7 @@ def as_values(inputs: Inputs, assume: Assumptions, plan: Plan, swings: list[Swin
         "data": inputs.sample.note,
         "stages": [{**asdict(stage), "hours": stage.hours} for stage in plan.stages],
         "beside": [asdict(step) for step in plan.beside],
-        "total": {"gpu_hours": plan.gpu_hours, "tokens": plan.tokens},
+        "total": {"gpu_hours": plan.gpu_hours, "tokens": plan.tokens, "price": plan.price},
         "memory": [_memory_values(stage) for stage in plan.memory],
         "storage_bytes": plan.storage,
         "assumptions": [_assumption_values(each) for each in assume if each.name in used],

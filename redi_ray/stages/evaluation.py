@@ -116,7 +116,9 @@ def evaluate(run: Run, name: str, inputs: Mapping[str, Manifest]) -> Manifest:
             verify_workers=config.resources.verify_workers,
             verify_labels=config.resources.cpu_label_selector,
             out_uri=stage.uri,
-            on_progress=lambda added: progress(added.traces, added.tokens),
+            on_progress=lambda added: (
+                progress(added.traces, found=added.traces) if added.resumed else progress(added.traces, added.tokens)
+            ),
             columns=columns,
             guide=guide_of(run, model, _engine(run, name), inputs, progress),
         )

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tqdm import tqdm
-
 from redi_ray.config.objectives import Objective
 from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
-from redi_ray.stages.bars import terminal_bar
+from redi_ray.stages.bars import Bar, terminal_bar
 from redi_ray.store import storage
 from redi_ray.train.on_ray.launch import TrainOutcome, launch_training
 from redi_ray.train.on_ray.orders import Development, Rehearsing
@@ -63,7 +61,8 @@ def watching(label: str, metrics_uri: str, total: int) -> Iterator[None]:
     """Show a bar that follows `metrics.jsonl` while the block runs: workers write it, wherever they are."""
     stop, shown = threading.Event(), dict[str, str]()
     seconds = 15.0 if metrics_uri.startswith("s3://") else 1.0
-    with terminal_bar(label, total, "steps") as bar:
+    newest = newest_metrics(metrics_uri)
+    with terminal_bar(label, total, "steps", found=newest[-1]["step"] + 1 if newest else 0) as bar:
 
         def follow() -> None:
             while not stop.wait(seconds):
@@ -79,19 +78,26 @@ def watching(label: str, metrics_uri: str, total: int) -> Iterator[None]:
             show_newest(bar, metrics_uri, shown)
 
 
-def show_newest(bar: tqdm, metrics_uri: str, shown: dict[str, str]) -> None:
-    """Move the bar to the newest whole line of the metrics. `shown` keeps what is not measured at every step."""
+def newest_metrics(metrics_uri: str) -> list[dict[str, Any]]:
+    """The newest whole lines of the metrics, in order; none where there are none yet."""
     try:
         lines = storage.read_tail(metrics_uri, TAIL_BYTES).split(b"\n")[:-1]
-        newest = json.loads(lines[-1])
-        whole = [line for line in lines if line.startswith(b'{"step"')]  # the first may have been cut
-        measured: dict[str, Any] = next((json.loads(line) for line in reversed(whole) if b'"dev_accuracy"' in line), {})
-    except (OSError, ValueError, IndexError):
-        return  # not there yet, or a line that is being written
+        return [json.loads(line) for line in lines if line.startswith(b'{"step"')]  # the first may have been cut
+    except (OSError, ValueError):
+        return []  # not there yet, or a line that is being written
+
+
+def show_newest(bar: Bar, metrics_uri: str, shown: dict[str, str]) -> None:
+    """Move the bar to the newest line of the metrics. `shown` keeps what is not measured at every step."""
+    lines = newest_metrics(metrics_uri)
+    if not lines:
+        return
+    newest = lines[-1]
     values = {name: newest[name] for name in ("loss", "margin", "learning_rate") if newest.get(name)}
-    if measured.get("dev_accuracy") is not None:
-        values["dev_accuracy"] = measured["dev_accuracy"]
+    measured = next((line["dev_accuracy"] for line in reversed(lines) if line.get("dev_accuracy") is not None), None)
+    if measured is not None:
+        values["dev_accuracy"] = measured
     shown.update({name: f"{value:.3g}" for name, value in values.items()})
     bar.set_postfix(shown, refresh=False)
-    bar.n = newest["step"] + 1
+    bar.update(newest["step"] + 1 - bar.n)
     bar.refresh()

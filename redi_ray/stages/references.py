@@ -88,7 +88,8 @@ def references(run: Run, sequences: Manifest, reference: Manifest, settings: Tra
     ranges = remotely(split_store, arrays, export, overrides.trust_remote_code)
     todo = [item for item in ranges if not storage.exists(_shard(stage.uri, item["first"]))]
     with WorkBar(label_of("reference", run.step), sum(item["tokens"] for item in ranges), "tokens") as progress:
-        progress(sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo))
+        there = sum(item["tokens"] for item in ranges) - sum(item["tokens"] for item in todo)
+        progress(there, found=there)
         if todo:
             for row in _score(todo, stage, arrays, export, overrides, settings, run):
                 progress(row["tokens"])

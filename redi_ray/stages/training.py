@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from redi_ray.cluster.notify import notify
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.objectives import Objective
@@ -199,6 +200,8 @@ def train(run: Run, training: Training, callbacks: Sequence[Any] = ()) -> Manife
         callbacks=callbacks,
     )
     tell_of(stage.name, outcome)
+    if run.in_force and (saw := collapse_of(outcome)):
+        notify(run.config, "collapsed", f"{training.name}: {saw}", model=training.name, status=outcome.status)
     return run.publish(stage, started, facts=facts_of(outcome) | {"prompt": data.facts["prompt"]})
 
 
@@ -235,6 +238,13 @@ def tell_of(name: str, outcome: TrainOutcome) -> None:
             "float32, and dtype: float32 for the engine that scores it",
             *(name, rounding["dtype"], 100 * rounding["kept"], rounding["cosine"]),
         )
+
+
+def collapse_of(outcome: TrainOutcome) -> str:
+    """What the guard has seen, whether it ended the training or was told to warn only; empty if nothing."""
+    if outcome.status in ("stopped_by_guard", "rolled_back"):
+        return str(outcome.facts["reason"])
+    return str(outcome.facts.get("first_trip") or "") if outcome.facts.get("guard_trips") else ""
 
 
 def lengths_of(outcome: TrainOutcome) -> dict[str, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from functools import lru_cache
 
 from redi_ray.errors import storage_errors
@@ -17,14 +18,17 @@ BESIDE = (".git/", ".cache/")
 """Folders inside a model's or data set's that tell of its fetching."""
 
 
-def content_of(uri: str) -> str:
-    """Of a file or a folder, local or on S3. Raises StorageError where there is none, or it cannot be read."""
+def content_of(uri: str, skip: Callable[[str, str], bool] = lambda name, uri: False) -> str:
+    """Of a file or a folder, local or on S3. skip: by a file's name in the folder and its URI, whether it decides nothing.
+
+    Raises StorageError where there is none, or it cannot be read."""
     root = storage.resolve(uri)
     files = storage.list_files(root)
     if files == [root]:
         return _file(root)
     names = {file.removeprefix(root).lstrip("/"): file for file in files}
-    parts = [[name, _file(file)] for name, file in names.items() if not name.startswith(BESIDE)]
+    counted = {name: file for name, file in names.items() if not name.startswith(BESIDE) and not skip(name, file)}
+    parts = [[name, _file(file)] for name, file in counted.items()]
     if not parts:
         raise storage.StorageError(f"{uri}: nothing is there")
     return storage.content_hash(parts)[:16]

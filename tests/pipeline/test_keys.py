@@ -36,6 +36,7 @@ HOW = {
     "model.init.train.compile", "model.init.train.keep_gathered", "model.init.train.checkpoint_every",
     "model.init.train.keep_last",
     "search", "redi.trainer",
+    "notify.on", "notify.command", "notify.webhook", "notify.webhook_env", "notify.timeout_seconds",
 }  # fmt: skip
 """Fields that change no output of the standard line. Under `resources` that is all but what an engine computes with."""
 ENGINE = {"resources.engine.dtype", "resources.engine.max_model_len", "resources.engine.engine_kwargs"}
@@ -54,9 +55,10 @@ OTHERS: dict[str, Any] = {
     "evaluate.guided": {"judge": {"kind": "step_judge", "model": "a/b"}},
     "evaluate.score": {"name": "length"}, "evaluate.rank_by": {"name": "rule", "pattern": "1"},
     "evaluate.models": ["base"], "search": {"space": {"redi.train.learning_rate": {"grid": [1e-5, 1e-6]}}},
-    "resources.engine.device": "gpu",
     "verify.tests.languages": ["c"], "verify.tests.compare": "lines", "verify.tests.preload": ["json"],
     "verify.tests.isolation": "process",
+    "resources.engine.device": "gpu", "resources.gpu_hour_price": 2.5,
+    "notify.on": ["done"], "notify.command": "cat", "notify.webhook": "http://127.0.0.1/x", "notify.webhook_env": "HOOK",
     "resources.trainer.label_selector": {"a": "b"}, "resources.trainer.trackers": [], "resources.cpu_label_selector": {"a": "b"},
     "sft.objective.normalization": "sequence_mean", "problems.source": {"kind": "arithmetic", "num_problems": 9},
     "curate.rejected.format": {}, "curate.rejected.repetition": {}, "curate.rejected.max_chars": 999,

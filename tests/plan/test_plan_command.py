@@ -218,3 +218,13 @@ def test_a_hub_data_set_is_planned_once_its_size_is_said():
         PAPER, HUB, "verify.votes=[math_verify]", "--assume", "problems=1000", "--assume", "solved_share=0.5"
     )
     assert stage_of(plan, "sft")["sequences"] == 5 * 500
+
+
+def test_gpu_hours_have_a_price_where_the_config_knows_one():
+    """Beside what an endpoint costs; the whole is on the terminal and in the JSON."""
+    without, plan = planned(PAPER), planned(PAPER, "resources.gpu_hour_price=2.5")
+    assert without["total"]["price"] is None
+    assert plan["total"]["price"] == pytest.approx(2.5 * plan["total"]["gpu_hours"])
+    assert stage_of(plan, "sft")["price"] == pytest.approx(2.5 * stage_of(plan, "sft")["gpu_hours"])
+    told = RUNNER.invoke(app, ["plan", PAPER, "resources.gpu_hour_price=2.5"]).output
+    assert f"price: {plan['total']['price']:,.2f}" in told

@@ -19,6 +19,7 @@ from ray.train.torch import get_device
 
 from redi_ray.config.training import TrainSettings
 from redi_ray.errors import FORBIDDEN, FULL, StorageError, StorageUnavailable, explain
+from redi_ray.modeling.cards import CARD
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.tokenizer import load_tokenizer
@@ -210,7 +211,7 @@ def export(
 ) -> None:
     """Publish the Hugging Face folder; the manifest with the outcome and every file's SHA-256 is written last."""
     folder, target = scratch / "export", storage.join(orders.out_uri, "export")
-    facts = {"start": orders.model_path, "objective": orders.objective.name, "steps": outcome["steps"]}
+    facts = {"objective": orders.objective.name, "steps": outcome["steps"]}
     dtype, found = export_dtype(orders.settings, who), dict(outcome["facts"])
     write = partial(
         export_policy,
@@ -232,7 +233,8 @@ def export(
         if rounding is not None:
             found["rounding"] = {"dtype": str(dtype).removeprefix("torch."), **asdict(rounding)}
         outcome = {**outcome, "facts": found}
-        files = {p.relative_to(folder).as_posix(): checksum(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+        written = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != CARD]  # which is written again
+        files = {p.relative_to(folder).as_posix(): checksum(p) for p in written}
         storage.delete(target)
         storage.upload(folder, target)
         storage.write_json(storage.join(target, "manifest.json"), {**outcome, "files": files})
