@@ -1,4 +1,6 @@
-"""The commands that only look: the graph, what it will cost, traces, the report, the config itself."""
+"""The commands that only look: the graph, what it will cost, traces, the report, the config itself.
+
+What a command works with is imported when it runs: `--help`, and all other commands, must not wait for it."""
 
 from __future__ import annotations
 
@@ -7,10 +9,8 @@ from typing import Annotated
 
 import typer
 
-from redi_ray.cli.entry import writing
 from redi_ray.cli.options import Config, Overrides
 from redi_ray.cluster.exits import clear_errors
-from redi_ray.config.load import config_schema, dump_config, load_config
 
 
 def graph(
@@ -21,6 +21,7 @@ def graph(
 ) -> None:
     """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
     from redi_ray.cli.graph import show_graph
+    from redi_ray.config.load import load_config
 
     with clear_errors():
         show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
@@ -42,6 +43,7 @@ def plan(
 ) -> None:
     """What a run will cost: tokens, GPU memory, GPU-hours, storage, and what that rests on. Nothing is started."""
     from redi_ray.cli.plan import plan_run
+    from redi_ray.config.load import load_config
 
     with clear_errors():
         loaded = load_config(config, overrides)
@@ -50,6 +52,8 @@ def plan(
 
 def report(config: Config, overrides: Overrides = None) -> None:
     """The HTML report of what has been run so far."""
+    from redi_ray.cli.entry import writing
+    from redi_ray.config.load import load_config
     from redi_ray.report.page import build_report
     from redi_ray.stages.run import Run
 
@@ -97,6 +101,8 @@ def show_config(
     schema: Annotated[bool, typer.Option(help="Print the JSON schema for editors instead.")] = False,
 ) -> None:
     """Print the resolved config: every field with its value. With --schema, the JSON schema."""
+    from redi_ray.config.load import config_schema, dump_config, load_config
+
     if schema:
         print(json.dumps(config_schema(), indent=1))
         return

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
-
 from redi_ray.cluster.capacity import require_room
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
@@ -53,6 +51,8 @@ def each_model_shard(
 
     what: of messages. models: folders, whose weights must find room. Raises CapacityError, or a UserError of the work.
     """
+    import ray.data
+
     resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     sizes = [count_parameters(model) for model in models]
     if None not in sizes:

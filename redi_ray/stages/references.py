@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray.data
 
 from redi_ray.cluster.capacity import CapacityError, require_room
 from redi_ray.config.resources import TrainerSettings
@@ -105,6 +104,8 @@ def _score(
     settings: TrainSettings,
     run: Run,
 ) -> Iterable[dict[str, Any]]:
+    import ray.data
+
     trainer: TrainerSettings = run.config.resources.trainer
     resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
     if (parameters := count_parameters(model)) is not None:
