@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from redi_ray.cli.preflight import preflight
-from redi_ray.cluster.capacity import check_capacity, require_room, with_devices
+from redi_ray.cluster.capacity import check_capacity, require_room
+from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
@@ -74,5 +75,5 @@ def check_room(config: ExperimentConfig) -> None:
     check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
     parameters, adapters = int(float32_copy(config) / FLOAT32), config.model.overrides.lora is not None
     for field, trainer in config.trainers.items():
-        held = float(rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, adapters))
+        held = float(rank_bytes(parameters, trainer.pool[0], trainer.on_gpu, adapters))
         require_room(field, [{"memory": held}] * trainer.pool[0], trainer.label_selector)

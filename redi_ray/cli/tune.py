@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from redi_ray.cli.entry import check_room, writing
 from redi_ray.cli.preflight import preflight
-from redi_ray.cluster.capacity import with_devices
+from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.load import load_config

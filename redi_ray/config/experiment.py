@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -30,7 +29,7 @@ from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.section import Strict
-from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
+from redi_ray.config.step_sections import engines_of, sections_of
 from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
@@ -115,21 +114,6 @@ class ExperimentConfig(Strict):
         if self.evaluate.any_problems or self.search is not None or shared:
             found["resources.engine"] = self.resources.engine
         return found
-
-    def on_device(self, device: Literal["cpu", "gpu"]) -> ExperimentConfig:
-        """The same with this device wherever it says `auto`. Raises ValueError where the rest does not go with it."""
-
-        def placed(engine: EngineSettings) -> EngineSettings:
-            return replace(engine, device=device) if engine.device == "auto" else engine
-
-        changes: dict[str, Any] = {"resources": replace(self.resources, engine=placed(self.resources.engine))}
-        if isinstance(self.generate, VllmTraces) and self.generate.engine is not None:
-            changes["generate"] = self.generate.model_copy(update={"engine": placed(self.generate.engine)})
-        if self.verify.judge is not None and self.verify.judge.engine is not None:
-            judge = replace(self.verify.judge, engine=placed(self.verify.judge.engine))
-            changes["verify"] = replace(self.verify, judge=judge)
-        changes["steps"] = placed_steps(self, device)
-        return self.model_copy(update=changes)
 
     @model_validator(mode="before")
     @classmethod
