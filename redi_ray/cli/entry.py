@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from redi_ray.cli.checked import CheckOfGraph, checked_config
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.capacity import check_capacity, require_room
 from redi_ray.cluster.devices import with_devices
@@ -13,12 +14,10 @@ from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.load import load_config
 from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
 
 if TYPE_CHECKING:
-    from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
 
@@ -38,7 +37,7 @@ def run_stages(
     config_uri: str,
     overrides: list[str],
     call: Callable[[Pipeline], str],
-    check: Callable[[ExperimentConfig, Graph], object] | None = None,
+    check: CheckOfGraph | None = None,
 ) -> None:
     """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns.
 
@@ -46,16 +45,10 @@ def run_stages(
     """
     setup_logging()
     with clear_errors():
-        config = load_config(config_uri, overrides)
+        config = checked_config(config_uri, overrides, preflight, of_graph=check)
         if config.search is not None:
             log.info("search: left aside; `redi-ray tune` runs it")
         from redi_ray.pipeline.runner import Pipeline
-        from redi_ray.pipeline.standard import graph_of
-
-        graph = graph_of(config)  # whose mistakes are told first
-        if check is not None:
-            check(config, graph)
-        preflight(config)
 
         with writing(config.run_uri), ray_connection(config.resources.ray):
             config = with_devices(config)

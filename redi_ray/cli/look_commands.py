@@ -20,11 +20,11 @@ def graph(
     picture: Annotated[str | None, typer.Option(help="Draw it to this file: .svg, .png or .html.")] = None,
 ) -> None:
     """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
+    from redi_ray.cli.checked import checked_config
     from redi_ray.cli.graph import show_graph
-    from redi_ray.config.load import load_config
 
     with clear_errors():
-        show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
+        show_graph(checked_config(config, overrides or []), as_json=as_json, picture=picture)
 
 
 def plan(
@@ -42,11 +42,11 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, every figure and assumption.")] = False,
 ) -> None:
     """What a run will cost: tokens, GPU memory, GPU-hours, storage, and what that rests on. Nothing is started."""
+    from redi_ray.cli.checked import checked_config
     from redi_ray.cli.plan import plan_run
-    from redi_ray.config.load import load_config
 
     with clear_errors():
-        loaded = load_config(config, overrides)
+        loaded = checked_config(config, overrides or [])
         plan_run(loaded, gpu=gpu, assume=assume or [], shapes=shape or [], sample_rows=sample, as_json=as_json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
@@ -40,6 +40,18 @@ from redi_ray.config.worlds import BuiltInSource
 def field_of(section: Any, name: str) -> Any:
     """A field of a section that is built, or that is still raw and may be anything; None where there is no such field."""
     return section.get(name) if isinstance(section, dict) else getattr(section, name, None)
+
+
+CONFLICTS = "conflicts"
+"""What a validation's context may hold, see `ExperimentConfig`."""
+
+
+class Conflicts(ValueError):
+    """Sections that contradict each other."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("; ".join(found))
+        self.found = found
 
 
 def voters_of(source: Source) -> list[str]:
@@ -177,7 +189,8 @@ class ExperimentConfig(Strict):
         return [name for name, settings in trained.items() if settings.probe is not None]
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> ExperimentConfig:
+    def _sections_agree(self, info: ValidationInfo) -> ExperimentConfig:
+        """Raises Conflicts; where the context of the validation has a list of that name, they are put there instead."""
         checks = (
             lambda: data_conflicts(self),
             self._trace_conflicts,
@@ -185,9 +198,12 @@ class ExperimentConfig(Strict):
             lambda: development_conflicts(self),
             self._model_conflicts,
         )
-        problems = [conflict for check in checks for conflict in check()]
-        if problems:
-            raise ValueError("; ".join(problems))
+        found = [conflict for check in checks for conflict in check()]
+        kept = (info.context or {}).get(CONFLICTS)
+        if kept is not None:
+            kept += found
+        elif found:
+            raise Conflicts(found)
         return self
 
     def _trace_conflicts(self) -> list[str]:

@@ -248,13 +248,9 @@ class TrainerSettings:
 
     def __post_init__(self) -> None:
         if self.use_gpu is not None:
-            meant: Literal["cpu", "gpu"] = "gpu" if self.use_gpu else "cpu"
-            require(
-                self.device in ("auto", meant),
-                f"device: {self.device} and use_gpu: {self.use_gpu} contradict each other",
-            )
-            object.__setattr__(self, "device", meant)
-            object.__setattr__(self, "use_gpu", None)
+            meant = "gpu" if self.use_gpu else "cpu"
+            require(self.device in ("auto", meant), f"device: {self.device} contradicts use_gpu: {self.use_gpu}")
+            vars(self).update(device=meant, use_gpu=None)
         low, high = self.pool
         require(1 <= low <= high, f"num_workers must be >= 1 and [min, max] in order, got {self.num_workers}")
         for name in ("max_failures", "max_preemption_failures"):
