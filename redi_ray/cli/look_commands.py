@@ -95,6 +95,24 @@ def inspect_traces(
             typer.echo(told, err=True)
 
 
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Explain this one; without, all are listed.")] = None,
+    copy_to: Annotated[str | None, typer.Option("--copy", help="Write its YAML to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """The recipes: configs of papers' methods, each with a page of what it takes from the paper and what came out."""
+    from redi_ray.cli.recipes import copy, explain, list_recipes
+    from redi_ray.starter.shipped import shipped_recipe
+
+    with clear_errors():
+        if name is None:
+            list_recipes()
+        elif copy_to is None:
+            explain(shipped_recipe(name))
+        else:
+            copy(shipped_recipe(name), copy_to, force=force)
+
+
 def show_config(
     config: Annotated[str | None, typer.Argument(help="The experiment's YAML.")] = None,
     overrides: Overrides = None,
