@@ -95,6 +95,29 @@ def inspect_traces(
             typer.echo(told, err=True)
 
 
+def init(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A file, a folder, s3://..., or a set of the hub (OWNER/NAME, OWNER/NAME:SPLIT)."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="What to do with it; by default what fits best.")] = None,
+    out: Annotated[str | None, typer.Option(help="The YAML to write; by default named after the data.")] = None,
+    model: Annotated[str | None, typer.Option(help="The student: a folder, a hub name, or `scratch`.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=COLUMN where the guess is wrong, such as problem=question; again for several."),
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Of a set of the hub.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a set of the hub; `train` by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it is there.")] = False,
+) -> None:
+    """A first config for your data: looks at the columns, says what it takes them for and why, and writes a YAML that runs."""
+    from redi_ray.cli.init import start
+
+    with clear_errors():
+        start(data, recipe=recipe, out=out, model=model, columns=column or [], subset=subset, split=split, force=force)
+
+
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Explain this one; without, all are listed.")] = None,
     copy_to: Annotated[str | None, typer.Option("--copy", help="Write its YAML to this file.")] = None,
