@@ -159,7 +159,9 @@ def _solution_or_answer(columns: Mapping[str, Column], found: Guesses) -> Guesse
             found["solution"] = Guess(answer.column, why)
             del found["answer"]
     for role, one in (("solution", solution), ("trace", trace)):
-        if one is not None and one.why != "as you say" and "answer" not in found and _is_answer(columns[one.column]):
+        if one is None or one.why == "as you say" or found.keys() & {"answer", "label", "reward"}:
+            continue
+        if _is_answer(columns[one.column]):
             found["answer"] = Guess(one.column, f"{one.why}, and short: {_is_answer(columns[one.column])}")
             del found[role]
     return found
