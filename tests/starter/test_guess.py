@@ -77,59 +77,29 @@ def test_solutions_of_several_models_beside_each_other_are_traces_with_their_lab
     file = next(test_data.rglob("gsm8k_openai_example_model_solutions.jsonl.gz"))
     found = read(read_head(str(file)), {})
     assert found.source is not None
-    assert found.source.completion == [
-        f"{size}_{how}.solution" for size in ("6b", "175b") for how in ("finetuning", "verification")
-    ]
+    models = [f"{size}_{how}" for size in ("6b", "175b") for how in ("finetuning", "verification")]
+    assert found.source.completion == [f"{model}.solution" for model in models]
     assert found.source.label == [f"{model}.is_correct" for model in models]
+
+
+LONG = "How many stones are there in the river if there are"
 
 
 @pytest.mark.parametrize(
     ("rows", "what", "expected"),
     [
-        (
-            [{"\u95ee\u9898": "1+1\u7b49\u4e8e\u51e0\uff1f", "\u7b54\u6848": 2}],
-            "problems",
-            {"problem": "\u95ee\u9898", "answer": "\u7b54\u6848"},
-        ),
-        (
-            [{"Pregunta": "\u00bfCu\u00e1nto es 1+1?", "Respuesta": "2"}],
-            "problems",
-            {"problem": "Pregunta", "answer": "Respuesta"},
-        ),
-        (
-            [{"Frage": "Wie viel ist 1+1?", "L\u00f6sung": "1+1 ist 2, also \\boxed{2}."}],
-            "solutions",
-            {"problem": "Frage", "solution": "L\u00f6sung"},
-        ),
-        (
-            [{"Question Text": "How much is it?", "finalAnswer": 1.5}],
-            "problems",
-            {"problem": "Question Text", "answer": "finalAnswer"},
-        ),
-        (
-            [{"a": f"How many stones of {n} kinds are there in the river?", "b": n} for n in range(9)],
-            "problems",
-            {"problem": "a", "answer": "b"},
-        ),
+        ([{"\u95ee\u9898": "1+1\uff1f", "\u7b54\u6848": 2}], "problems", {"problem": "\u95ee\u9898", "answer": "\u7b54\u6848"}),
+        ([{"Pregunta": "\u00bf1+1?", "Respuesta": "2"}], "problems", {"problem": "Pregunta", "answer": "Respuesta"}),
+        ([{"Frage": "1+1?", "L\u00f6sung": "Es ist \\boxed{2}."}], "solutions", {"problem": "Frage", "solution": "L\u00f6sung"}),
+        ([{"Question Text": "1+1?", "finalAnswer": 1.5}], "problems", {"problem": "Question Text", "answer": "finalAnswer"}),
+        ([{"a": f"{LONG} {n} kinds?", "b": n} for n in range(9)], "problems", {"problem": "a", "answer": "b"}),
         ([{"talk": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}], "sft", {"messages": "talk"}),
-        (
-            [{"item": {"question": "1+1?", "answer": "2"}, "level": 3}],
-            "problems",
-            {"problem": "item.question", "answer": "item.answer"},
-        ),
-        (
-            [{"question": "1+1?", "winner": "It is 2.", "loser": "It is 3."}],
-            "preference",
-            {"prompt": "question", "chosen": "winner"},
-        ),
-        (
-            [{"prompt": "1+1?", "response": "2", "is_correct": True}],
-            "unpaired",
-            {"completion": "response", "label": "is_correct"},
-        ),
+        ([{"it": {"question": "1+1?", "answer": "2"}, "n": 3}], "problems", {"problem": "it.question", "answer": "it.answer"}),
+        ([{"question": "1+1?", "winner": "2.", "loser": "3."}], "preference", {"prompt": "question", "chosen": "winner"}),
+        ([{"prompt": "1+1?", "response": "2", "is_correct": True}], "unpaired", {"label": "is_correct"}),
         ([{"prompt": "1+1?", "completions": ["2", "3"], "rewards": [1, 0]}], "rollouts", {"reward": "rewards"}),
     ],
-)
+)  # fmt: skip
 def test_other_names_and_languages(rows: list[Row], what: str, expected: dict[str, str], tmp_path: Path) -> None:
     found = reading(rows, tmp_path)
     assert found.what == what
