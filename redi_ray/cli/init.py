@@ -19,7 +19,7 @@ from redi_ray.starter.fitting import FITTING, Fitting, chosen, fitting
 from redi_ray.starter.head import StartError, read_head
 from redi_ray.starter.reading import TOLD, Reading, read
 from redi_ray.starter.shipped import shipped, shipped_recipe
-from redi_ray.starter.student import DEFAULT, Student, student_of
+from redi_ray.starter.student import DEFAULT, SCRATCH, Student, student_of
 from redi_ray.starter.writing import write
 from redi_ray.store import storage
 
@@ -62,6 +62,10 @@ def start(
     tell(reading, data, console)
     way = chosen(reading, recipe or _asked_way(reading))
     student = student_of(model or _asked_model(), [*reading.answers])
+    if way.vllm and student.path == SCRATCH:
+        raise StartError(
+            f"--model scratch: random weights have nothing to sample, which recipe {way.name} does; name a model"
+        )
     text = write(reading, name_of(target), way.does, way.write(reading, student), data, _others(reading, way))
     graph_of(parse_config(read_yaml(text), where=target))  # whatever is written has to be right
     storage.write_bytes(target, text.encode())
@@ -84,13 +88,18 @@ def _others(reading: Reading, way: Fitting) -> dict[str, str]:
 
 def _asked_way(reading: Reading) -> str | None:
     ways = [one.name for one in fitting(reading)]
-    if len(ways) < 2 or not sys.stdin.isatty():
+    if len(ways) < 2 or not _is_asked():
         return None
     return str(typer.prompt(f"recipe ({', '.join(ways)})", default=ways[0]))
 
 
+def _is_asked() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
 def _asked_model() -> str | None:
-    if not sys.stdin.isatty():
+    if not _is_asked():
         return None
     return str(typer.prompt("model (a folder, a hub name, or scratch)", default=DEFAULT))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ from typer.testing import CliRunner
 
 from redi_ray.cli.app import app
 from redi_ray.cli.init import name_of
-from redi_ray.config.load import load_config
+from redi_ray.config.import_parts import WrittenCalls
+from redi_ray.config.load import load_config, parse_config, read_yaml
 from redi_ray.errors import EXIT_BAD_INPUT
 from redi_ray.pipeline.standard import graph_of
+from redi_ray.starter.fitting import FITTING
+from redi_ray.starter.guess import ROLES
 
 RUNNER = CliRunner()
 
@@ -106,6 +110,41 @@ def test_nothing_is_overwritten_and_mistakes_are_told(tmp_path: Path) -> None:
     assert not (tmp_path / "y.yaml").exists()
     init(data, "--out", str(config), "--force")
     assert load_config(str(config)).name == "x"
+
+
+def test_on_a_terminal_what_is_open_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redi_ray.cli.init._is_asked", lambda: True)
+    data, config = str(FIVE["gsm8k"](tmp_path)), str(tmp_path / "x.yaml")
+    told = RUNNER.invoke(app, ["init", data, "--out", config], input="sample\nscratch\n", catch_exceptions=False).output
+    assert "recipe (sft, sample) [sft]" in told
+    assert load_config(config).generate.kind == "vllm"
+    assert load_config(config).model.init.kind == "scratch"
+
+
+GUIDE = (Path(__file__).resolve().parents[2] / "docs/guide/first_config.md").read_text()
+
+
+def test_the_guide_shows_what_there_is() -> None:
+    """Its table has every recipe, its piece of a config is one, its output is what the command prints."""
+    table = "\n".join(line.rpartition("|")[0].rpartition("|")[2] for line in GUIDE.splitlines() if line.startswith("|"))
+    assert set(re.findall("`(\\w+)`", table)) == set(FITTING)
+    piece = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    config = parse_config({"name": "x", "model": {"init": {"kind": "scratch"}}, **read_yaml(piece[0])})
+    assert config.imports["answers"].calls == WrittenCalls()
+    for role in (
+        re.findall(r"names (problem, .*?)\.\n", GUIDE.replace(",\n", ", "), re.DOTALL)[0]
+        .replace(" and ", ", ")
+        .split(", ")
+    ):
+        assert role.strip() in ROLES
+
+
+def test_the_guides_output_is_what_the_command_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    FIVE["chats"](tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shown = GUIDE.partition("```\nredi-ray init chats.jsonl\n```\n\n```\n")[2].partition("```")[0]
+    printed = [line.rstrip() for line in init("chats.jsonl", "--model", "scratch").splitlines()]
+    assert printed == [line.rstrip() for line in shown.splitlines()]
 
 
 def test_a_recipe_without_data_is_copied(tmp_path: Path) -> None:

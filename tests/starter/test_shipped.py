@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -19,6 +20,11 @@ def test_the_package_has_the_repositorys_recipes_and_no_copy_of_them() -> None:
         assert recipe.title
         assert len(recipe.title) < len(recipe.about)
         assert recipe.page.is_file(), f"{recipe.name} has no page"
+
+
+def test_a_wheel_has_them_too() -> None:
+    told = tomllib.loads((RECIPES.parents[1] / "pyproject.toml").read_text())
+    assert "recipes/*" in told["tool"]["setuptools"]["package-data"]["redi_ray"]
 
 
 def test_all_are_listed_and_one_is_explained_and_copied(tmp_path: Path) -> None:
