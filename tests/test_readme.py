@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from redi_ray.config.load import parse_config, read_yaml
+from redi_ray.config.load import parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.pipeline.standard import graph_of
 
 TEXT = (Path(__file__).resolve().parent.parent / "README.md").read_text()

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from redi_ray.cli.marked import visible
 from redi_ray.cli.recipes import copy, require_free
-from redi_ray.config.load import parse_config, read_yaml
+from redi_ray.config.load import parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.starter.columns import Column
 from redi_ray.starter.fitting import FITTING, Fitting, chosen, fitting

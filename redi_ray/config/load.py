@@ -16,23 +16,9 @@ from pydantic import ValidationError
 from redi_ray.config.experiment import CONFLICTS, ExperimentConfig
 from redi_ray.config.readable import MISSING, NO_KIND, SECTION, Schema, describe, written_path
 from redi_ray.config.secrets import holds_a_key
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.errors import Gathered, UserError, listed
 from redi_ray.store import storage
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose keys are never truth values: `on: hard` is a key `on`, as every reader but YAML 1.1 takes it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:bool":
-                key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(text: str | bytes) -> Any:
-    """The values in a YAML text. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
 
 
 class ConfigError(UserError):

@@ -13,7 +13,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from redi_ray.config.load import read_yaml
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.errors import UserError
 
 WORLDS = {"tool_arithmetic", "queries", "arithmetic", "orders"}

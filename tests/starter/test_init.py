@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from redi_ray.cli.app import app
 from redi_ray.cli.init import name_of
 from redi_ray.config.import_parts import WrittenCalls
-from redi_ray.config.load import load_config, parse_config, read_yaml
+from redi_ray.config.load import load_config, parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.errors import EXIT_BAD_INPUT
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.starter.fitting import FITTING
