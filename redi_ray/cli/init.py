@@ -119,7 +119,7 @@ def tell(reading: Reading, data: str, console: Console) -> None:
     for name in ("column", "holds", "there, %", "longest", "taken for", "why", "such as"):
         right = name in ("there, %", "longest")
         table.add_column(name, overflow="fold", justify="right" if right else "left", no_wrap=right or name == "column")
-    shown = list(reading.columns.items())
+    shown = [(path, column) for path, column in reading.columns.items() if column.kind != "object" or path in roles]
     for path, column in shown[:MOST_COLUMNS]:
         role, why = roles.get(path, ("", ""))
         table.add_row(

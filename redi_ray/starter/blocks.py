@@ -73,21 +73,22 @@ def commented(line: str, why: str) -> str:
     return f"{line}  # {' '.join(why.split())}"
 
 
-def columns_block(reading: Reading, indent: str) -> Lines:
-    """`columns:` of problems, each with why, and a sample."""
+def problems_block(reading: Reading) -> Lines:
+    """Where problems lie, and their columns, each with why, and a sample."""
     assert reading.source is not None
+    where = [f"    {name}: {flow(value)}" for name, value in source_of(reading).items()]
     told = {**reading.source.model_dump(mode="json", exclude_defaults=True), "problem": reading.source.problem}
     told = {"problem": told.pop("problem"), "answer": reading.source.answer, **told}
-    lines = [f"{indent}columns:"]
+    lines = ["problems:", "  source:", *where, "    columns:"]
     names = {"completion": "trace", "answer": "answer" if "answer" in reading.guesses else "solution"}
     for name, column in told.items():
         if column is None:  # no such column: problems are told by their text
-            lines += [f"{indent}  {name}: null"] if name == "problem_id" else []
+            lines += [f"      {name}: null"] if name == "problem_id" else []
             continue
         guess = reading.guesses.get(names.get(name, name))
         path = column if isinstance(column, str) else column[0]
         why = f"{guess.why}; {seen(reading, path)}" if guess else seen(reading, path)
-        lines.append(commented(f"{indent}  {name}: {flow(column)}", why))
+        lines.append(commented(f"      {name}: {flow(column)}", why))
     return lines
 
 
@@ -96,7 +97,7 @@ def longest(texts: Iterable[str]) -> int:
     return max((len(text.encode()) for text in texts), default=0)
 
 
-def lengths(reading: Reading, student: Student, answers: Iterable[str], asked: Iterable[str]) -> tuple[int, int]:
+def lengths(student: Student, answers: Iterable[str], asked: Iterable[str]) -> tuple[int, int]:
     """Most tokens of a prompt and of an answer, within what the model's positions reach over."""
     prompt, answer = student.tokens(longest(asked)) + TEMPLATE, student.tokens(longest(answers))
     whole = student.room(prompt + answer)

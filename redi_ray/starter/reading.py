@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from redi_ray.config.data import Columns, OpenR1Source
@@ -174,7 +174,7 @@ def _imported(head: Head, columns: Mapping[str, Column], found: Guesses, setting
         if name in layout.columns
         for text in flat(_values(columns, layout, name))
     ]
-    return _tried(Reading(**{**vars(seen), "prompt": prompt_of(texts or _answers_of_chats(head.rows, layout))}))
+    return _tried(replace(seen, prompt=prompt_of(texts or _answers_of_chats(head.rows, layout))))
 
 
 def _values(columns: Mapping[str, Column], layout: Layout, name: str) -> list[Any]:
@@ -193,8 +193,7 @@ def _form(layout: Layout, name: str) -> str:
 
 def _answers_of_chats(rows: list[dict[str, Any]], layout: Layout) -> list[str]:
     chats = [as_chat(row.get(layout.columns.get("messages", layout.columns.get("chosen", "")))) or [] for row in rows]
-    ends = [str(chat[-1].get("content") or chat[-1].get("value") or "") for chat in chats if chat]
-    return ends
+    return [str(chat[-1].get("content") or chat[-1].get("value") or "") for chat in chats if chat]
 
 
 def _calls(rows: list[dict[str, Any]]) -> WrittenCalls | None:
@@ -241,8 +240,7 @@ def _tried(reading: Reading) -> Reading:
             f"read as {TOLD[reading.what]}, none of {reading.head.told} can be used ({told}). Name the columns: --column "
             "problem=COLUMN, answer=, solution=, trace=, messages=, chosen=, rejected=, label= or reward="
         )
-    found = {"usable": usable, "left_out": reasons, "first": first, "longest": longest}
-    return Reading(**{**vars(reading), **found})
+    return replace(reading, usable=usable, left_out=reasons, first=first, longest=longest)
 
 
 def _use(reading: Reading, row: dict[str, Any]) -> int:

@@ -8,13 +8,14 @@ from redi_ray.starter.blocks import (
     REDI_RATE,
     SFT_RATE,
     TEMPLATE,
+    WIDTH,
     Lines,
-    columns_block,
     commented,
     evaluation,
     flow,
     lengths,
     model_block,
+    problems_block,
     seen,
     source_of,
     texts_of,
@@ -24,46 +25,36 @@ from redi_ray.starter.columns import shown
 from redi_ray.starter.reading import Reading, flat, marks_of
 from redi_ray.starter.student import Student
 
+UNKNOWN_ANSWER = 3000
+"""Bytes of the longest answer that a model is let write: more than worked solutions have."""
+
 
 def traces_line(reading: Reading, student: Student) -> Lines:
     """Traces that come with their problems, through the standard line."""
+    answers, asked = texts_of(reading, "trace"), texts_of(reading, "problem")
     if reading.what == "openr1":
-        found = {
-            "kind": "openr1",
-            **{k: v for k, v in source_of(reading).items() if k in ("paths", "dataset", "revision")},
-        }
-        lines = [
-            "problems:",
-            f"  source: {flow(found)}  # its own rules: problems that are marked valid, none of cn_k12",
-        ]
+        where = {name: value for name, value in source_of(reading).items() if name in ("paths", "dataset", "revision")}
+        source = flow({"kind": "openr1", **where})
+        lines = ["problems:", f"  source: {source}  # its own rules: problems that are marked valid, none of cn_k12"]
         verify = [
             "verify:",
             "  votes: [judge, math_verify]  # Llama's and Math-Verify's verdicts, as they come with the data",
             "  policy: paper                # correct only if both say so, anything else is wrong",
             "  reuse_votes: true            # false: Math-Verify is asked again",
         ]
-        answers, asked = texts_of(reading, "trace"), texts_of(reading, "problem")
     else:
-        lines = [
-            "problems:",
-            "  source:",
-            f"    {flow(source_of(reading)).strip('{}').replace(', ', chr(10) + '    ', 1)}",
-        ]
-        lines += columns_block(reading, "    ")
-        answers, asked = texts_of(reading, "trace"), texts_of(reading, "problem")
-        verify = _verify(reading, answers)
-    prompt, answer = lengths(reading, student, answers, asked)
+        lines, verify = problems_block(reading), _verify(reading, answers)
+    prompt, answer = lengths(student, answers, asked)
     lines += ["generate: {kind: import}  # the traces that come with the problems", *verify]
     return lines + _line(reading, student, prompt, answer)
 
 
 def sampled_line(reading: Reading, student: Student) -> Lines:
     """Problems alone: the model's own traces, by vLLM."""
-    lines = ["problems:", "  source:", f"    {flow(source_of(reading)).strip('{}').replace(', ', chr(10) + '    ', 1)}"]
-    lines += columns_block(reading, "    ")
-    asked, answers = texts_of(reading, "problem"), texts_of(reading, "solution")
-    prompt, answer = lengths(reading, student, answers or ["x" * 3000], asked)
-    lines += [
+    answers = [*texts_of(reading, "solution"), "x" * UNKNOWN_ANSWER]
+    prompt, answer = lengths(student, answers, texts_of(reading, "problem"))
+    lines = [
+        *problems_block(reading),
         "  # max_problems: 200          # to begin with",
         "generate:",
         "  kind: vllm                   # or endpoint, for a teacher that is served elsewhere",
@@ -94,23 +85,19 @@ def _line(reading: Reading, student: Student, prompt: int, answer: int) -> Lines
 
 
 def _verify(reading: Reading, answers: list[str]) -> Lines:
-    """How answers are found in traces and references."""
+    """How answers are found in traces and references, where they stand behind a mark of the data's own."""
     gold = reading.guesses.get("answer") or reading.guesses["solution"]
-    told = {"gold_extract": marks_of(flat(reading.columns[gold.column].values)) if _long(reading, gold.column) else []}
     own = marks_of(answers)
-    told["extract"] = own if own and own != ["boxed"] else []
+    told = {
+        "gold_extract": marks_of(flat(reading.columns[gold.column].values)),
+        "extract": own if own != ["boxed"] else [],
+    }
     settings = {name: marks for name, marks in told.items() if marks}
     if not settings:
         return [
-            "# verify: {answers: {extract: [boxed, last_number]}}  # where the usual ways to state an answer do not find it"
+            "# verify: {answers: {extract: [boxed, last_number]}}  # where the usual ways to state an answer find none"
         ]
-    why = "answers stand behind a mark of the data's own"
-    return ["verify:", f"  answers: {flow(settings)}  # {why}"]
-
-
-def _long(reading: Reading, path: str) -> bool:
-    """Whether a reference is more than the bare answer."""
-    return marks_of(flat(reading.columns[path].values)) != []
+    return ["verify:", f"  answers: {flow(settings)}  # what stands behind these marks"]
 
 
 def imported_pairs(reading: Reading, student: Student) -> Lines:
@@ -198,7 +185,7 @@ def write(reading: Reading, name: str, did: str, how: Lines, data: str, others: 
     """The whole YAML. name: of the run; did: what the recipe does; data: as the user has named it; others: recipes that fit."""
     left = f", {sum(reading.left_out.values())} of them cannot be used" if reading.left_out else ""
     head = [
-        f"# Made by `redi-ray init {data}` from {reading.head.told}{left}.",
+        f"# Made by `redi-ray init {shown(data, WIDTH)}` from {reading.head.told}{left}.",
         f"# What it does: {did}.",
         *(f"# Another way, `--recipe {one}`: {does}." for one, does in others.items()),
         f"name: {flow(name)}",
