@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 EXIT_DONE = 0
 """What was asked for is there."""
@@ -30,6 +30,8 @@ class UserError(ValueError):
     """
 
     exit_code: ClassVar[int] = EXIT_BAD_INPUT
+    findings: Sequence[str] = ()
+    """The mistakes that it tells, where it was made of several (`listed`)."""
 
 
 class StorageError(UserError, OSError):
@@ -44,6 +46,45 @@ class StorageUnavailable(StorageError):
 
 class Preempted(BaseException):
     """SIGTERM asked the driver to end; like KeyboardInterrupt no error, so that nothing catches it by mistake."""
+
+
+E = TypeVar("E", bound=UserError)
+
+
+def listed(kind: type[E], head: str, findings: Sequence[str]) -> E:
+    """An error with a line for each finding, or more where it has several."""
+    lines = [f"  - {finding}".replace("\n", "\n    ") for finding in findings]
+    error = kind("\n".join([f"{head}:", *lines]))
+    error.findings = tuple(findings)
+    return error
+
+
+class Gathered:
+    """Mistakes of checks that do not depend on each other, to be told together: whoever mends one should know of all."""
+
+    def __init__(self) -> None:
+        self.errors: list[UserError] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Inside the block a UserError is kept, and ends the block alone."""
+        try:
+            yield
+        except UserError as error:
+            self.errors.append(error)
+
+    @property
+    def findings(self) -> list[str]:
+        """Each mistake once."""
+        return list(dict.fromkeys(told for error in self.errors for told in error.findings or (str(error),)))
+
+    def raise_all(self, head: str) -> None:
+        """Raise what was kept, if anything was: the one error as it is, several as one list under `head`."""
+        if len(self.findings) == 1 or len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            kinds = {type(error) for error in self.errors}
+            raise listed(kinds.pop() if len(kinds) == 1 else UserError, head, self.findings)
 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

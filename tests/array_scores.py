@@ -17,7 +17,7 @@ import torch
 from redi_ray.config.objectives import Objective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.training import TrainSettings
-from redi_ray.objectives import MismatchedScores
+from redi_ray.objectives.base import MismatchedScores
 from redi_ray.schemas import GROUP
 from redi_ray.stages.encoding import Weighting
 from redi_ray.stages.groups import Learnt

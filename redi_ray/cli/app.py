@@ -10,6 +10,8 @@ from redi_ray.cli import job_commands, look_commands, stage_commands, talk_comma
 from redi_ray.errors import EXIT_CODES
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": look_commands.init,
+    "recipes": look_commands.recipes,
     "run": stage_commands.run,
     "graph": look_commands.graph,
     "generate": stage_commands.generate,

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from redi_ray.cli.checked import CheckOfGraph, checked_config
 from redi_ray.cli.preflight import preflight
-from redi_ray.cluster.capacity import check_capacity, require_room, with_devices
+from redi_ray.cluster.capacity import check_capacity, require_room
+from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.notify import told_to_others
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.load import load_config
 from redi_ray.store import storage
 from redi_ray.store.lock import run_lock
 
 if TYPE_CHECKING:
-    from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
 
@@ -38,7 +38,7 @@ def run_stages(
     config_uri: str,
     overrides: list[str],
     call: Callable[[Pipeline], str],
-    check: Callable[[ExperimentConfig, Graph], object] | None = None,
+    check: CheckOfGraph | None = None,
 ) -> None:
     """Load and check a config, connect to Ray, call one or more stages, and print the line that `call` returns.
 
@@ -46,16 +46,10 @@ def run_stages(
     """
     setup_logging()
     with clear_errors():
-        config = load_config(config_uri, overrides)
+        config = checked_config(config_uri, overrides, preflight, of_graph=check)
         if config.search is not None:
             log.info("search: left aside; `redi-ray tune` runs it")
         from redi_ray.pipeline.runner import Pipeline
-        from redi_ray.pipeline.standard import graph_of
-
-        graph = graph_of(config)  # whose mistakes are told first
-        if check is not None:
-            check(config, graph)
-        preflight(config)
 
         with writing(config.run_uri), told_to_others(config) as ending, ray_connection(config.resources.ray):
             config = with_devices(config)
@@ -86,5 +80,5 @@ def check_room(config: ExperimentConfig) -> None:
     check_capacity(config.resources, config.engines, config.verify.processes, config.trainers)
     parameters, adapters = int(float32_copy(config) / FLOAT32), config.model.overrides.lora is not None
     for field, trainer in config.trainers.items():
-        held = float(rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, adapters))
+        held = float(rank_bytes(parameters, trainer.pool[0], trainer.on_gpu, adapters))
         require_room(field, [{"memory": held}] * trainer.pool[0], trainer.label_selector)

@@ -1,4 +1,6 @@
-"""The commands that only look: the graph, what it will cost, traces, the report, the config itself."""
+"""The commands that only look: the graph, what it will cost, traces, the report, the config itself.
+
+What a command works with is imported when it runs: `--help`, and all other commands, must not wait for it."""
 
 from __future__ import annotations
 
@@ -7,10 +9,8 @@ from typing import Annotated
 
 import typer
 
-from redi_ray.cli.entry import writing
 from redi_ray.cli.options import Config, Overrides
 from redi_ray.cluster.exits import clear_errors
-from redi_ray.config.load import config_schema, dump_config, load_config
 
 
 def graph(
@@ -20,10 +20,11 @@ def graph(
     picture: Annotated[str | None, typer.Option(help="Draw it to this file: .svg, .png or .html.")] = None,
 ) -> None:
     """The steps of a config: what each comes from, whether it is finished, and why one is stale. Nothing is started."""
+    from redi_ray.cli.checked import checked_config
     from redi_ray.cli.graph import show_graph
 
     with clear_errors():
-        show_graph(load_config(config, overrides), as_json=as_json, picture=picture)
+        show_graph(checked_config(config, overrides or []), as_json=as_json, picture=picture)
 
 
 def plan(
@@ -41,15 +42,18 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, every figure and assumption.")] = False,
 ) -> None:
     """What a run will cost: tokens, GPU memory, GPU-hours, storage, and what that rests on. Nothing is started."""
+    from redi_ray.cli.checked import checked_config
     from redi_ray.cli.plan import plan_run
 
     with clear_errors():
-        loaded = load_config(config, overrides)
+        loaded = checked_config(config, overrides or [])
         plan_run(loaded, gpu=gpu, assume=assume or [], shapes=shape or [], sample_rows=sample, as_json=as_json)
 
 
 def report(config: Config, overrides: Overrides = None) -> None:
     """The HTML report of what has been run so far."""
+    from redi_ray.cli.entry import writing
+    from redi_ray.config.load import load_config
     from redi_ray.pipeline.cards import finished, update_cards
     from redi_ray.pipeline.standard import graph_of
     from redi_ray.report.page import build_report
@@ -95,12 +99,55 @@ def inspect_traces(
             typer.echo(told, err=True)
 
 
+def init(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="A file, a folder, s3://..., or a set of the hub (OWNER/NAME, OWNER/NAME:SPLIT)."),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="What to do with it; by default what fits best.")] = None,
+    out: Annotated[str | None, typer.Option(help="The YAML to write; by default named after the data.")] = None,
+    model: Annotated[str | None, typer.Option(help="The student: a folder, a hub name, or `scratch`.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="ROLE=COLUMN where the guess is wrong, such as problem=question; again for several."),
+    ] = None,
+    subset: Annotated[str | None, typer.Option(help="Of a set of the hub.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a set of the hub; `train` by default.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the YAML if it is there.")] = False,
+) -> None:
+    """A first config for your data: looks at the columns, says what it takes them for and why, and writes a YAML that runs."""
+    from redi_ray.cli.init import start
+
+    with clear_errors():
+        start(data, recipe=recipe, out=out, model=model, columns=column or [], subset=subset, split=split, force=force)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Explain this one; without, all are listed.")] = None,
+    copy_to: Annotated[str | None, typer.Option("--copy", help="Write its YAML to this file.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+) -> None:
+    """The recipes: configs of papers' methods, each with a page of what it takes from the paper and what came out."""
+    from redi_ray.cli.recipes import copy, explain, list_recipes
+    from redi_ray.starter.shipped import shipped_recipe
+
+    with clear_errors():
+        if name is None:
+            list_recipes()
+        elif copy_to is None:
+            explain(shipped_recipe(name))
+        else:
+            copy(shipped_recipe(name), copy_to, force=force)
+
+
 def show_config(
     config: Annotated[str | None, typer.Argument(help="The experiment's YAML.")] = None,
     overrides: Overrides = None,
     schema: Annotated[bool, typer.Option(help="Print the JSON schema for editors instead.")] = False,
 ) -> None:
     """Print the resolved config: every field with its value. With --schema, the JSON schema."""
+    from redi_ray.config.load import config_schema, dump_config, load_config
+
     if schema:
         print(json.dumps(config_schema(), indent=1))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 
 from rich.console import Console
@@ -37,6 +38,8 @@ def plan_run(
 ) -> None:
     """Print the plan of a config. Raises PlanError for what is unknown, DataError for files that cannot be read."""
     given = read_assumptions(assume)
+    # the tokenizer takes longer to load than all the rest
+    print(f"{config.name}: counting tokens of up to {sample_rows:,} rows of each set", file=sys.stderr, flush=True)
     inputs = make_inputs(config, gpu, [parse_shape(text) for text in shapes], sample_rows)
     assumptions = make_assumptions(config, inputs.sample, given)
     plan = estimate(inputs, assumptions)

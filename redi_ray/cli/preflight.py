@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, OpenR1Source, SampledTraces, VllmTraces
@@ -13,44 +16,67 @@ from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
 from redi_ray.config.step_sections import curations_of, judges_of
+from redi_ray.config.steps import ImportStep
 from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.config.training_steps import TrainStep
 from redi_ray.config.worlds import BuiltInSource
+from redi_ray.errors import Gathered, listed
 from redi_ray.modeling.limits import Bound
 
 
 def preflight(config: ExperimentConfig) -> None:
     """Everything that can be known to be wrong before Ray starts or a GPU is held.
 
-    Raises DataError, ModelError, EndpointError or BenchmarkError.
+    Raises DataError, ModelError, EndpointError or BenchmarkError; several mistakes as one error that lists them.
     """
-    from redi_ray.data.sample.endpoint_check import endpoint_key
+    gathered = Gathered()
+    checks = (check_sources, _check_student, _check_teacher, _check_judges, _check_judges_of_steps, _check_benchmarks)
+    for check in checks:
+        with gathered():
+            check(config)
+    gathered.raise_all("this cannot be run")
+
+
+def _check_student(config: ExperimentConfig) -> None:
+    """Raise ModelError where the student cannot be used, or does not fit the config."""
     from redi_ray.modeling.tokenizer import ModelError, check_model
 
-    check_sources(config)
     if isinstance(config.model.init, PretrainedModel):
         trusted = config.model.overrides.trust_remote_code
         check_model("model.init.path", config.model.init.path, config.model.prompt, trusted)
+    if problems := model_problems(config):
+        raise listed(ModelError, "the model and this config do not fit", problems)
+
+
+def _check_teacher(config: ExperimentConfig) -> None:
+    from redi_ray.data.sample.endpoint_check import endpoint_key
+    from redi_ray.modeling.tokenizer import check_model
+
     if isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
         prompt = config.generate.prompt or config.model.prompt
         engine = config.generate.engine or config.resources.engine
         check_model("generate.model", config.generate.model, prompt, engine.trusts_code)
         if config.generate.logprobs and isinstance(config.model.init, PretrainedModel):
             _check_sampler(config.generate.model, config.model.init.path, engine.trusts_code)
-    if problems := model_problems(config):
-        raise ModelError("\n".join(["the model and this config do not fit:", *problems]))
     if isinstance(config.generate, EndpointTraces):
         endpoint_key("generate.endpoint", config.generate.endpoint)
+
+
+def _check_judges(config: ExperimentConfig) -> None:
+    from redi_ray.data.sample.endpoint_check import endpoint_key
+    from redi_ray.modeling.tokenizer import check_model
+
+    gathered = Gathered()
     for field, judge in judges_of(config).items():
-        if judge.model is not None:
-            trusted = (judge.engine or config.resources.engine).trusts_code
-            check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
-        if judge.endpoint is not None:
-            endpoint_key(f"{field}.endpoint", judge.endpoint)
-    _check_judges_of_steps(config)
-    _check_benchmarks(config)
+        with gathered():
+            if judge.model is not None:
+                trusted = (judge.engine or config.resources.engine).trusts_code
+                check_model(f"{field}.model", judge.model, PromptSettings(system=judge.system, prefix=""), trusted)
+            if judge.endpoint is not None:
+                endpoint_key(f"{field}.endpoint", judge.endpoint)
+    gathered.raise_all("judges")
 
 
 def _check_sampler(sampler: str, student: str, trusted: bool) -> None:
@@ -108,47 +134,67 @@ def _check_words(config: ExperimentConfig, field: str, question: StepQuestion, j
 def _check_benchmarks(config: ExperimentConfig) -> None:
     from redi_ray.eval.benchmarks import BenchmarkError, load_benchmark
 
+    gathered = Gathered()
     for benchmark in config.evaluate.benchmarks:
         if benchmark.path is not None:
-            try:
-                load_benchmark(benchmark)
-            except BenchmarkError as error:
-                raise BenchmarkError(f"evaluate.benchmarks: {benchmark.name}: {error}") from error
+            with gathered():
+                try:
+                    load_benchmark(benchmark)
+                except BenchmarkError as error:
+                    raise BenchmarkError(f"evaluate.benchmarks: {benchmark.name}: {error}") from error
+    gathered.raise_all("benchmarks that cannot be used")
 
 
 def check_sources(config: ExperimentConfig) -> None:
     """Raise DataError where problems, imported sets or files of the user's are not there, or the first rows of a set cannot be
     read, or not be learnt from by an objective."""
-    from redi_ray.data.curate.contamination import read_problems
-    from redi_ray.data.locate import LOCATORS
-    from redi_ray.data.sources.built_in import splits_of
-    from redi_ray.data.sources.readers import expand_paths
-    from redi_ray.eval.scoring import scorers_of
-
-    source = config.problems.source
-    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
-        expand_paths(source.paths)
-    if isinstance(source, BuiltInSource):
-        splits_of(source)
-    for field, curation in curations_of(config).items():
-        for file in curation.contamination.files if curation.contamination is not None else ():
-            read_problems(file, field)
-    for name, step in config.steps.items():
-        if isinstance(step, ScoreStep):
-            look_at_scorer(step.scorer, f"steps.{name}.scorer")
-        if isinstance(step, LocateStep):
-            LOCATORS[step.locator.kind].look(step.locator, f"steps.{name}.locator")
-    for field, scorer in scorers_of(config.evaluate).items():
-        look_at_scorer(scorer, f"evaluate.{field}")
-    if config.evaluate.guided is not None and config.evaluate.guided.reward is not None:
-        look_at_scorer(config.evaluate.guided.reward, "evaluate.guided")
+    gathered = Gathered()
+    with gathered():
+        _check_problems(config)
+    for look in _looks(config):
+        with gathered():
+            look()
     if isinstance(config.generate, SampledTraces) and config.generate.tools is not None:
         log.info(
             "generate.tools: traces of several turns are learnt from by steps `groups`; positives and pairs leave them out"
         )
     if not config.has_line:
         log.info("generate.kind is none: no traces, no stage 1, no arms; what is trained are the steps of `steps`")
-    _check_imports(config)
+    for name, step in config.imports.items():
+        with gathered():
+            _check_import(config, name, step)
+    gathered.raise_all("data that cannot be used")
+
+
+def _check_problems(config: ExperimentConfig) -> None:
+    from redi_ray.data.sources.built_in import splits_of
+    from redi_ray.data.sources.readers import expand_paths
+
+    source = config.problems.source
+    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
+        expand_paths(source.paths)
+    if isinstance(source, BuiltInSource):
+        splits_of(source)
+
+
+def _looks(config: ExperimentConfig) -> Iterator[Callable[[], object]]:
+    """A look at each of the user's files besides: problems to keep away, and what steps and the evaluation read."""
+    from redi_ray.data.curate.contamination import read_problems
+    from redi_ray.data.locate import LOCATORS
+    from redi_ray.eval.scoring import scorers_of
+
+    for field, curation in curations_of(config).items():
+        for file in curation.contamination.files if curation.contamination is not None else ():
+            yield partial(read_problems, file, field)
+    for name, step in config.steps.items():
+        if isinstance(step, ScoreStep):
+            yield partial(look_at_scorer, step.scorer, f"steps.{name}.scorer")
+        if isinstance(step, LocateStep):
+            yield partial(LOCATORS[step.locator.kind].look, step.locator, f"steps.{name}.locator")
+    for field, scorer in scorers_of(config.evaluate).items():
+        yield partial(look_at_scorer, scorer, f"evaluate.{field}")
+    if config.evaluate.guided is not None and config.evaluate.guided.reward is not None:
+        yield partial(look_at_scorer, config.evaluate.guided.reward, "evaluate.guided")
 
 
 def look_at_scorer(scorer: Scorer, where: str) -> None:
@@ -164,21 +210,20 @@ def look_at_scorer(scorer: Scorer, where: str) -> None:
         SCORERS[scorer.name].look(scorer, where)
 
 
-def _check_imports(config: ExperimentConfig) -> None:
+def _check_import(config: ExperimentConfig, name: str, step: ImportStep) -> None:
     from redi_ray.data.sources.import_sets import look
     from redi_ray.data.sources.readers import DataError
     from redi_ray.pipeline.learnt import import_misfit
 
-    for name, step in config.imports.items():
-        if isinstance(step.source, HubSet):  # the hub is asked when the step is made
+    if isinstance(step.source, HubSet):  # the hub is asked when the step is made
+        return
+    layout = look(step, config.model.prompt, f"steps.{name}")
+    log.info("steps.%s: read as %s", name, layout)
+    for training, settings in config.steps.items():
+        if not isinstance(settings, TrainStep) or settings.on != name:
             continue
-        layout = look(step, config.model.prompt, f"steps.{name}")
-        log.info("steps.%s: read as %s", name, layout)
-        for training, settings in config.steps.items():
-            if not isinstance(settings, TrainStep) or settings.on != name:
-                continue
-            if why := import_misfit(settings.objective.name, layout):
-                raise DataError(f"steps.{training}: {why}")
+        if why := import_misfit(settings.objective.name, layout):
+            raise DataError(f"steps.{training}: {why}")
 
 
 def model_problems(config: ExperimentConfig) -> list[str]:

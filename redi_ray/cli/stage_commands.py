@@ -5,16 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from redi_ray.cli.entry import run_stages
 from redi_ray.cli.options import Config, Overrides, Until
 from redi_ray.cluster.exits import clear_errors
-from redi_ray.config.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
+    from redi_ray.config.experiment import ExperimentConfig
     from redi_ray.pipeline.graph import Graph
     from redi_ray.pipeline.runner import Pipeline
 
@@ -51,7 +50,16 @@ Policy = Annotated[str | None, typer.Option(help="all, any, drop_disagreement, m
 ReuseVotes = Annotated[bool | None, typer.Option(help="Math-Verify votes in the file stand.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for one comparison, 5 by default.")]
 Memory = Annotated[int | None, typer.Option(help="Memory of one comparing process, 2048 by default.")]
+Check: TypeAlias = "Callable[[ExperimentConfig, Graph], object]"
+"""What a command asks of a config and its graph before anything starts."""
 Workers = Annotated[int | None, typer.Option(help="Actors, one core each; all cores by default.", min=1)]
+
+
+def run_stages(config: str, overrides: list[str], call: Callable[[Pipeline], str], check: Check | None = None) -> None:
+    """See `redi_ray.cli.entry`, which is imported when a command runs: `--help` must not wait for it."""
+    from redi_ray.cli.entry import run_stages as begin
+
+    begin(config, overrides, call, check)
 
 
 def run(
@@ -66,7 +74,7 @@ def run(
         run_stages(config, overrides or [], lambda pipeline: f"{until}: {pipeline.until(until).uri}", _has(until))
 
 
-def _has(step: str) -> Callable[[ExperimentConfig, Graph], object]:
+def _has(step: str) -> Check:
     """A check that raises GraphError where the config has no such step."""
     from redi_ray.pipeline.standard import step_named
 

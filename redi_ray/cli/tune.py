@@ -6,13 +6,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from redi_ray.cli.checked import checked_config
 from redi_ray.cli.entry import check_room, writing
 from redi_ray.cli.preflight import preflight
-from redi_ray.cluster.capacity import with_devices
+from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.exits import clear_errors
 from redi_ray.cluster.notify import told_to_others
 from redi_ray.cluster.runtime import log, ray_connection, setup_logging
-from redi_ray.config.load import load_config
 
 if TYPE_CHECKING:
     from redi_ray.search.outcome import Outcome
@@ -22,11 +22,9 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
     """Load and check a config with its search, connect to Ray, search, run the winner, print where everything is."""
     setup_logging()
     with clear_errors():
-        config = load_config(config_uri, overrides)
         from redi_ray.search.plan import SearchPlan
 
-        plan = SearchPlan(config)
-        preflight(config)
+        config = checked_config(config_uri, overrides, SearchPlan, preflight)
         local = not (config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
         ray = ray_connection(config.resources.ray, dashboard=True)
         with writing(config.run_uri), told_to_others(config), ray:

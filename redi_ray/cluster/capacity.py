@@ -8,14 +8,11 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.errors import UserError
-
-if TYPE_CHECKING:
-    from redi_ray.config.experiment import ExperimentConfig
 
 SMALL_TASKS_CPUS = 1.0
 """Logical CPUs for the tasks around a pool of engines: requests, tokens, shards."""
@@ -73,10 +70,7 @@ def require_room(field: str, pieces: Sequence[Mapping[str, float]], selector: Ma
         return
     have = "; ".join(sorted({described(node["Resources"]) for node in nodes})) or "no such node"
     told = f"{field}: {len(homeless)} of {len(pieces)} times {described(homeless[0])} find no node with room: Ray has {have}"
-    import ray._private.worker as this_process
-
-    ours = getattr(this_process._global_node, "head", False)  # a local Ray does not grow
-    if not ours and not stands_still(alive_nodes()):
+    if not is_ours() and not stands_still(alive_nodes()):
         log.warning("%s. It waits until the cluster has grown", told)
         return
     raise CapacityError(f"{told}. Mend: fewer workers or a smaller model, or nodes with more memory")
@@ -96,6 +90,13 @@ def refuse_what_never_fits(demands: Sequence[Demand], nodes: Sequence[Mapping[st
                     f"{'are' if not kinds else 'are, or may be,'} {'; '.join(sorted({described(r) for r in every}))}. Mend: "
                     "smaller workers, or larger nodes"
                 )
+
+
+def is_ours() -> bool:
+    """Whether this process has started the connected Ray, which then does not grow, and runs all of it by the same packages."""
+    import ray._private.worker as this_process
+
+    return bool(getattr(this_process._global_node, "head", False))
 
 
 def stands_still(nodes: Sequence[Mapping[str, Any]]) -> bool:
@@ -176,7 +177,7 @@ def check_capacity(
         refuse_what_never_fits(demands, nodes)
         log.warning("%s. The stage waits until the cluster has grown", "; ".join(short))
     elif short:
-        hint = "use device: cpu and use_gpu: false, fewer workers, resources.ray.num_cpus, or a cluster (resources.ray.address)"
+        hint = "use device: cpu, fewer workers, resources.ray.num_cpus, or a cluster (resources.ray.address)"
         raise CapacityError("; ".join(short) + f". Mend: {hint}")
 
 
@@ -193,7 +194,7 @@ def _demands(
     trainers: Mapping[str, TrainerSettings],
 ) -> Iterator[Demand]:
     for field, trainer in trainers.items():
-        worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
+        worker = {"GPU": float(trainer.on_gpu), "CPU": trainer.cpus_per_worker}
         yield demand(field, [worker] * trainer.pool[0], trainer.label_selector)
     cpu, verifier = resources.cpu_label_selector, {"CPU": float(verify_processes)}
     yield demand("resources.verify_workers", [verifier] * resources.verify_workers, cpu)
@@ -203,25 +204,6 @@ def _demands(
         if engine.label_selector:
             yield demand(field, replicas, engine.label_selector)
         yield demand(f"{field} (with the tasks beside it)", [*replicas, verifier, {"CPU": SMALL_TASKS_CPUS}], {})
-
-
-def with_devices(config: ExperimentConfig) -> ExperimentConfig:
-    """The config with `device: auto` decided by the connected Ray; the same one where none is.
-
-    Raises CapacityError where the engines could only run on GPUs, and there are none.
-    """
-    import ray
-
-    if not ray.is_initialized():
-        return config
-    on_gpu = any(resources.get("GPU", 0) for resources in [*(n["Resources"] for n in alive_nodes()), *may_grow_by()])
-    undecided = [field for field, engine in config.engines.items() if engine.device == "auto"]
-    if undecided and not on_gpu:  # GPUs that an autoscaler keeps to itself are not seen
-        log.info("%s: this Ray has no GPU, so engines run on the CPU (device: auto)", ", ".join(undecided))
-    try:
-        return config.on_device("gpu" if on_gpu else "cpu")
-    except ValueError as error:
-        raise CapacityError(f"this Ray has no GPU, so engines run on the CPU (device: auto), but {error}") from None
 
 
 def may_grow_by() -> list[Mapping[str, float]]:

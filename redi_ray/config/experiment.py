@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import RediConfig, SftConfig
@@ -31,7 +30,7 @@ from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.resources import EngineSettings, ResourceSettings, TrainerSettings
 from redi_ray.config.search import SearchConfig
 from redi_ray.config.section import Strict
-from redi_ray.config.step_sections import engines_of, placed_steps, sections_of
+from redi_ray.config.step_sections import engines_of, sections_of
 from redi_ray.config.steps import AnyStep, ImportStep, Name, Repeat, SamplingStep, VerifyStep
 from redi_ray.config.student import ArithmeticModel, ModelConfig, PretrainedModel, ScratchModel
 from redi_ray.config.training import TrainSettings
@@ -42,6 +41,18 @@ from redi_ray.config.worlds import BuiltInSource
 def field_of(section: Any, name: str) -> Any:
     """A field of a section that is built, or that is still raw and may be anything; None where there is no such field."""
     return section.get(name) if isinstance(section, dict) else getattr(section, name, None)
+
+
+CONFLICTS = "conflicts"
+"""What a validation's context may hold, see `ExperimentConfig`."""
+
+
+class Conflicts(ValueError):
+    """Sections that contradict each other."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__("; ".join(found))
+        self.found = found
 
 
 def voters_of(source: Source) -> list[str]:
@@ -119,21 +130,6 @@ class ExperimentConfig(Strict):
             found["resources.engine"] = self.resources.engine
         return found
 
-    def on_device(self, device: Literal["cpu", "gpu"]) -> ExperimentConfig:
-        """The same with this device wherever it says `auto`. Raises ValueError where the rest does not go with it."""
-
-        def placed(engine: EngineSettings) -> EngineSettings:
-            return replace(engine, device=device) if engine.device == "auto" else engine
-
-        changes: dict[str, Any] = {"resources": replace(self.resources, engine=placed(self.resources.engine))}
-        if isinstance(self.generate, VllmTraces) and self.generate.engine is not None:
-            changes["generate"] = self.generate.model_copy(update={"engine": placed(self.generate.engine)})
-        if self.verify.judge is not None and self.verify.judge.engine is not None:
-            judge = replace(self.verify.judge, engine=placed(self.verify.judge.engine))
-            changes["verify"] = replace(self.verify, judge=judge)
-        changes["steps"] = placed_steps(self, device)
-        return self.model_copy(update=changes)
-
     @model_validator(mode="before")
     @classmethod
     def _what_is_not_written(cls, raw: Any) -> Any:
@@ -196,7 +192,8 @@ class ExperimentConfig(Strict):
         return [name for name, settings in trained.items() if settings.probe is not None]
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> ExperimentConfig:
+    def _sections_agree(self, info: ValidationInfo) -> ExperimentConfig:
+        """Raises Conflicts; where the context of the validation has a list of that name, they are put there instead."""
         checks = (
             lambda: data_conflicts(self),
             self._trace_conflicts,
@@ -204,9 +201,12 @@ class ExperimentConfig(Strict):
             lambda: development_conflicts(self),
             self._model_conflicts,
         )
-        problems = [conflict for check in checks for conflict in check()]
-        if problems:
-            raise ValueError("; ".join(problems))
+        found = [conflict for check in checks for conflict in check()]
+        kept = (info.context or {}).get(CONFLICTS)
+        if kept is not None:
+            kept += found
+        elif found:
+            raise Conflicts(found)
         return self
 
     def _trace_conflicts(self) -> list[str]:

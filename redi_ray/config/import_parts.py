@@ -1,4 +1,5 @@
-"""Settings of the step `import` that few sets need: which side of a split is taken, and samples as questions to a judge."""
+"""Settings of the step `import` that few sets need: which side of a split is taken, samples as questions to a judge, calls of
+tools that stand beside the text."""
 
 from __future__ import annotations
 
@@ -10,6 +11,10 @@ from redi_ray.config.section import Strict
 
 DIALOGUE, ANSWER, SCORE = "{dialogue}", "{answer}", "{score}"
 """Stand in a question to a judge for what was said before and for the answer that is judged, and in a verdict for its reward."""
+
+
+CALL, TOOLS = "{call}", "{tools}"
+"""Stand for a call of a tool, and for what describes the tools."""
 
 
 class TopicSplit(Strict):
@@ -28,6 +33,34 @@ class TopicSplit(Strict):
     """Which prompts these are."""
     take: Literal["train", "seen", "unseen"] = "train"
     """Which rows this step takes."""
+
+
+class WrittenCalls(Strict):
+    """Calls of tools that a chat keeps beside its text (OpenAI's `tool_calls` and `function_call`), written into it: each behind
+    what its turn says, and what tools there are into the system turn. What the model learns to write is what is read from its
+    text later, so both are to be what the model knows."""
+
+    form: str = f"<tool_call>\n{CALL}\n</tool_call>"
+    """A call; `{call}` is the JSON of its name and arguments."""
+    told: str | None = f"Tools, each called by its name and arguments as JSON in <tool_call></tool_call>:\n{TOOLS}"
+    """What is said of the tools that a row's column `tools` describes, behind its system turn; `{tools}` is a line of JSON for
+    each. Null says nothing of them."""
+    column: str = "tools"
+    """That column."""
+
+    @field_validator("form")
+    @classmethod
+    def _holds_a_call(cls, value: str) -> str:
+        if value.count(CALL) != 1:
+            raise ValueError(f"the form must hold {CALL} once")
+        return value
+
+    @field_validator("told")
+    @classmethod
+    def _tells_of_tools(cls, value: str | None) -> str | None:
+        if value is not None and value.count(TOOLS) != 1:
+            raise ValueError(f"what is told of tools must hold {TOOLS} once")
+        return value
 
 
 class JudgeQuestions(Strict):

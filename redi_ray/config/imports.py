@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from redi_ray.config.data import DataSet
-from redi_ray.config.import_parts import JudgeQuestions, TopicSplit
+from redi_ray.config.import_parts import JudgeQuestions, TopicSplit, WrittenCalls
 from redi_ray.config.section import Strict
 
 Shape = Literal["preference", "sft", "unpaired", "rollouts", "steps"]
@@ -89,7 +89,7 @@ class ImportColumns(Strict):
 class ImportSettings(Strict):
     """A set of preferences, answers, labelled answers or samples with rewards, made by whom ever: the start of a graph."""
 
-    LATER: ClassVar[frozenset[str]] = frozenset({"split", "judge"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"split", "judge", "calls"})
     """See `redi_ray.config.identity`."""
 
     source: DataSet
@@ -113,6 +113,9 @@ class ImportSettings(Strict):
     tool_blocks: bool = False
     """Whether a block that begins with a line of three backticks and `output`, behind a block of code, is what a tool gave back.
     It becomes a turn of the tool's, which is never scored; so does a user's turn that is nothing but such a block."""
+    calls: WrittenCalls | None = None
+    """How calls of tools that stand beside a turn's text are written into it, as `{}` in the form `<tool_call>` that many models
+    know. Null: such rows are rejected, since the calls would be lost."""
     keep_duplicates: bool = False
     """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` always stay."""
     max_rows: int | None = Field(None, ge=1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,26 +13,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.readable import describe
+from redi_ray.config.experiment import CONFLICTS, ExperimentConfig
+from redi_ray.config.readable import MISSING, NO_KIND, SECTION, Schema, describe, written_path
 from redi_ray.config.secrets import holds_a_key
-from redi_ray.errors import UserError
+from redi_ray.config.yaml_text import read_yaml
+from redi_ray.errors import Gathered, UserError, listed
 from redi_ray.store import storage
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML whose keys are never truth values: `on: hard` is a key `on`, as every reader but YAML 1.1 takes it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:bool":
-                key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(text: str | bytes) -> Any:
-    """The values in a YAML text. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
 
 
 class ConfigError(UserError):
@@ -40,6 +30,11 @@ def load_config(uri: str, overrides: list[str] | None = None) -> ExperimentConfi
 
     Raises ConfigError with every finding.
     """
+    return parse_config(read_raw(uri, overrides), where=uri)
+
+
+def read_raw(uri: str, overrides: list[str] | None = None) -> dict[str, Any]:
+    """The plain values of a config with its overrides. Raises ConfigError where they cannot be read."""
     if not storage.exists(uri):
         raise ConfigError(f"{uri}: no such config file; see configs/ for examples")
     try:
@@ -49,9 +44,12 @@ def load_config(uri: str, overrides: list[str] | None = None) -> ExperimentConfi
     if not isinstance(raw, dict):
         raise ConfigError(f"{uri}: expected a mapping with sections such as `problems:`, found {type(raw).__name__}")
     raw.setdefault("name", Path(uri).stem)
+    gathered = Gathered()
     for override in overrides or []:
-        apply_override(raw, override)
-    return parse_config(raw, where=uri)
+        with gathered():
+            apply_override(raw, override)
+    gathered.raise_all("overrides")
+    return raw
 
 
 def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig:
@@ -60,16 +58,73 @@ def parse_config(raw: dict[str, Any], where: str = "config") -> ExperimentConfig
     Raises ConfigError with every finding. A value that looks like a key is refused first and never repeated: the config
     is copied into the run's folder, for whoever reads that.
     """
+    draft = draft_config(raw, where)
+    if draft.findings:
+        raise listed(ConfigError, f"{where}: {len(draft.findings)} error(s)", draft.findings)
+    assert draft.config is not None
+    return draft.config
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What plain values give, whether or not they are right."""
+
+    config: ExperimentConfig | None
+    """The experiment as far as it can be read: unknown keys and wrong values left out. None where too much is missing."""
+    findings: list[str]
+    broken: frozenset[str]
+    """Sections of which something was left out: what is said of them beyond `findings` may not hold."""
+
+
+def draft_config(raw: dict[str, Any], where: str = "config") -> Draft:
+    """A config from plain values with all that is wrong with it. Raises ConfigError for what looks like a key."""
     if keyed := [str(name) for name, section in raw.items() if holds_a_key(section)]:
         raise ConfigError(
             f"{where}: {', '.join(keyed)} holds what looks like an API key; put it into an environment variable and name "
             "that in the config (api_key_env)"
         )
+    conflicts: list[str] = []
     try:
-        return ExperimentConfig.model_validate(raw)
+        config = ExperimentConfig.model_validate(raw, context={CONFLICTS: conflicts})
+        return Draft(config, conflicts, frozenset())
     except ValidationError as error:
-        lines = [describe(item, config_schema()) for item in error.errors(include_url=False)]
-        raise ConfigError(f"{where}: {len(lines)} error(s)\n" + "\n".join(f"  - {line}" for line in lines)) from error
+        errors = error.errors(include_url=False)
+    schema = config_schema()
+    findings = [describe(item, schema) for item in errors]
+    broken = frozenset(str(item["loc"][0]) if item["loc"] else "" for item in errors)
+    left = without_mistakes(raw, errors, schema)
+    if left is None:
+        return Draft(None, findings, broken)
+    try:
+        config = ExperimentConfig.model_validate(left, context={CONFLICTS: conflicts})
+    except ValidationError:
+        return Draft(None, findings, broken)
+    return Draft(config, [*findings, *unrelated(conflicts, broken)], broken)
+
+
+def unrelated(findings: Iterable[str], broken: Collection[str]) -> list[str]:
+    """The findings that speak of no section of which something was left out."""
+    said = re.compile(rf"\b({'|'.join(map(re.escape, broken))})[.:]") if broken else None
+    return [finding for finding in findings if said is None or not said.search(finding)]
+
+
+DECIDING = ("problems", "generate", "model", "steps", "evaluate")
+"""Sections whose parts say what a run is: without one of them it would be another run."""
+
+
+def without_mistakes(raw: dict[str, Any], errors: Iterable[Any], schema: Schema) -> dict[str, Any] | None:
+    """A copy of the values without the unknown keys and the wrong values; None where nobody knows what would stand there."""
+    left = copy.deepcopy(raw)
+    for item in errors:
+        *parents, leaf = written_path(schema, item["loc"]) or [None]
+        node: Any = left
+        for part in parents:
+            node = node.get(part) if isinstance(node, dict) else None
+        if item["type"] in (*MISSING, *SECTION, *NO_KIND) or not isinstance(node, dict) or leaf not in node:
+            return None
+        if isinstance(node.pop(leaf), dict) and item["loc"][0] in DECIDING:
+            return None
+    return left
 
 
 @lru_cache(maxsize=1)

@@ -77,8 +77,6 @@ class StepJudge:
     def __post_init__(self) -> None:
         require(self.model is None or self.endpoint is None, "set `model` or `endpoint`, not both")
         require(self.engine is None or self.endpoint is None, "`engine` is for `model`, not for an `endpoint`")
-        device = None if self.engine is None else self.engine.device
-        require(device != "auto", "engine.device: say `cpu` or `gpu` here")
         require(self.max_tokens >= 1, f"max_tokens must be >= 1, got {self.max_tokens}")
         require(self.temperature >= 0, f"temperature must be >= 0, got {self.temperature}")
         require(0 < self.top_p <= 1, f"top_p must be in (0, 1], got {self.top_p}")

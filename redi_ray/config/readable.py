@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 Schema = dict[str, Any]
+NO_KIND = ("union_tag_invalid", "union_tag_not_found")
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 SECTION = ("model_type", "model_attributes_type", "dataclass_type", "dict_type")
 MOST_SHOWN = 100
@@ -34,7 +35,7 @@ def describe(error: Any, schema: Schema, path: str = "", more: Iterable[str] = (
         return f"{place}: unknown key.{_near(written[-1], valid)} Valid keys: {', '.join(valid)}"
     if kind in MISSING:
         return f"{place}: it must be set"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
+    if kind in NO_KIND:
         return place + _no_kind(error["ctx"], _kinds(schema, node))
     if kind in SECTION:
         return f"{place}: it must be a section, `key: value` on each line (got {given!r})"
@@ -78,6 +79,11 @@ def _kinds(schema: Schema, node: Schema) -> list[str]:
     node = _resolve(schema, node)
     choices = [_resolve(schema, choice) for choice in node.get("anyOf", [node])]
     return [kind for choice in choices for kind in choice.get("discriminator", {}).get("mapping", {})]
+
+
+def written_path(schema: Schema, location: Sequence[Any]) -> list[Any]:
+    """A location of pydantic's as it is written in the config."""
+    return _walk(schema, [part for part in location if not str(part).startswith("function-")])[0]
 
 
 def _walk(schema: Schema, location: Sequence[Any]) -> tuple[list[Any], Schema]:

@@ -223,8 +223,11 @@ class TrainerSettings:
     num_workers: int | tuple[int, int] = 1
     """Ranks: a number, or [min, max] for a training that begins where the fewest find room, grows with the cluster, and goes
     on with the rest when nodes go. Loss and batches do not depend on it; weights do within the order of sums."""
-    use_gpu: bool = False
-    """One GPU per rank (NCCL), else CPU (gloo)."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """`gpu`: one GPU per rank (NCCL); `cpu`: gloo; `auto` takes GPUs where the Ray that is joined or started has any on nodes
+    with such labels."""
+    use_gpu: bool | None = None
+    """An older word for it: true is `device: gpu`, false `device: cpu`."""
     cpus_per_worker: float = 1.0
     """Logical CPUs per rank, which also sets its threads."""
     max_failures: int = 3
@@ -244,6 +247,10 @@ class TrainerSettings:
     """Where metrics go besides `metrics.jsonl`; the last two need `pip install redi_ray[trackers]` and a login."""
 
     def __post_init__(self) -> None:
+        if self.use_gpu is not None:
+            meant = "gpu" if self.use_gpu else "cpu"
+            require(self.device in ("auto", meant), f"device: {self.device} contradicts use_gpu: {self.use_gpu}")
+            vars(self).update(device=meant, use_gpu=None)
         low, high = self.pool
         require(1 <= low <= high, f"num_workers must be >= 1 and [min, max] in order, got {self.num_workers}")
         for name in ("max_failures", "max_preemption_failures"):
@@ -253,6 +260,11 @@ class TrainerSettings:
         require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
         require(self.collective_timeout_s >= 1, f"collective_timeout_s must be >= 1, got {self.collective_timeout_s}")
         require_selector("label_selector", self.label_selector)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether each rank has a GPU. `auto`, which is decided when Ray is there, has none before."""
+        return self.device == "gpu"
 
     @property
     def pool(self) -> tuple[int, int]:

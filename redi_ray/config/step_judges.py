@@ -117,8 +117,6 @@ class GenerativeJudge(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> GenerativeJudge:
-        if self.engine is not None and self.engine.device == "auto":
-            raise ValueError("engine.device: say `cpu` or `gpu` here")
         if self.opening is not None and (self.analyses or not self.opening.endswith(self.question.question)):
             raise ValueError("`opening` is for `analyses: 0`, and ends with the question")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -139,9 +139,11 @@ def curations_of(config: ExperimentConfig) -> dict[str, CurateConfig]:
     return ({"curate": config.curate} if config.has_line else {}) | own
 
 
-def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dict[str, AnyStep]:
-    """The steps with this device wherever an engine of theirs says `auto`. Raises ValueError where the rest does not go with
-    it."""
+def placed_steps(
+    config: ExperimentConfig, choose: Callable[[EngineSettings], Literal["cpu", "gpu"]]
+) -> dict[str, AnyStep]:
+    """The steps with the device that `choose` says wherever their changes of a section leave an engine at `auto`. Raises
+    ValueError where the rest does not go with it."""
     found, engines = dict(config.steps), engines_of(config)
     for name, step in config.steps.items():
         if not isinstance(step, SamplingStep | VerifyStep):
@@ -149,8 +151,8 @@ def placed_steps(config: ExperimentConfig, device: Literal["cpu", "gpu"]) -> dic
         path = ENGINES[type(step)]
         engine = engines.get(".".join(("steps", name, *path)))
         if engine is not None and engine.device == "auto":
-            replace(engine, device=device)  # whether it may stand there
-            change: dict[str, Any] = {"device": device}
+            placed = replace(engine, device=choose(engine))  # which says whether it may stand there
+            change: dict[str, Any] = {"device": placed.device}
             for key in reversed(path):
                 change = {key: change}
             found[name] = step.model_copy(update=merged(step.changes, change))

@@ -6,9 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ray
-import ray.data
-
 from redi_ray.cluster.runtime import user_error
 
 TASK_CPUS = 0.5
@@ -16,6 +13,7 @@ TASK_CPUS = 0.5
 
 def each_shard(names: list[str], call: Callable[..., Any], *arguments: Any) -> Iterator[tuple[str, Any]]:
     """(name, call(name, *arguments)) of every shard, as they are done; what a call gives must fit into JSON."""
+    import ray.data
 
     def task(batch: dict[str, Any]) -> dict[str, Any]:
         return {"name": batch["name"], "result": [json.dumps(call(str(name), *arguments)) for name in batch["name"]]}

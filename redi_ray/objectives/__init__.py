@@ -25,9 +25,11 @@ How to add one
    A loss of single tokens is `def mine(tokens, settings, progress)` with `tokens.num_tokens` and the like as its
    denominator, and `nothing` for its psi; what it needs of a token's unit or group, such as an advantage, `per_unit` makes. A
    weight per token (a mask, a step, a turn, cDPO's critical tokens) needs no objective: it is data.
-3. One line in `OBJECTIVES`: which sides it reads, whether it needs a reference (and log-probs of mismatched sequences,
-   `scores.mismatched`), rewards, further token columns, whether sequences may have several units, and whether psi is linear
-   in the log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass. A hinge is not linear.
+3. One line in `OBJECTIVES`, which names the function by module and name (asking what a training needs must not load torch;
+   predicates of settings lie in `needs.py`): which sides it reads, whether it needs a reference (and log-probs of mismatched
+   sequences, `scores.mismatched`), rewards, further token columns, whether sequences may have several units, and whether psi
+   is linear in the log-probs (same gradient coefficients at any scores): linear ones skip the scoring pass. A hinge is not
+   linear.
    What it reads and the data lack is refused by name before the first step (`redi_ray.train.requirements`).
    One that reads values (`reads="values"`) trains a scalar head: its settings extend `ValueHead`, and its name stands in
    `VALUED` (and `AT_LAST`) of `redi_ray/config/reward_objectives.py`.
@@ -41,42 +43,40 @@ Nothing else changes: the config, its schema, the stages and the monitors take t
 
 from __future__ import annotations
 
-from redi_ray.objectives.base import SAMPLER, MismatchedScores, ObjectiveSpec, Scores, Tokens, always, never, nothing
-from redi_ray.objectives.dph import rehearsal
-from redi_ray.objectives.dpo import dpo, ipo, ld_dpo, nca, rpo, tail_weight
-from redi_ray.objectives.glow import glow
-from redi_ray.objectives.kto import kto, kto_is_mismatched
-from redi_ray.objectives.oreal import oreal, oreal_advantages, oreal_columns, oreal_needs_rewards
-from redi_ray.objectives.redi import alpha_at, redi, redi_groups, redi_is_linear
-from redi_ray.objectives.rewards import advantage, advantage_compares, asymre, asymre_compares
-from redi_ray.objectives.s2r import s2r
-from redi_ray.objectives.sampled import (
-    nft,
-    nft_rates,
-    ppo_advantages,
-    ppo_clip,
+from redi_ray.objectives.needs import (
+    SAMPLER,
+    advantage_compares,
+    asymre_compares,
+    kto_is_mismatched,
+    oreal_columns,
+    oreal_needs_rewards,
     ppo_compares,
+    redi_is_linear,
     sampler_column,
-    topr,
+    tail_weight,
 )
-from redi_ray.objectives.sft import sft
-from redi_ray.objectives.simpo import cpo, orpo, simpo
-from redi_ray.objectives.values import bradley_terry, oreal_rm, outcome_bce, step_bce, step_mse
+from redi_ray.objectives.spec import Function, ObjectiveSpec, always, never
 
 OBJECTIVES: dict[str, ObjectiveSpec] = {
-    "sft": ObjectiveSpec(sft, sides="chosen", needs_reference=False, linear=always, several_units=True),
-    "redi": ObjectiveSpec(redi, sides="pairs", needs_reference=False, linear=redi_is_linear),
-    "dpo": ObjectiveSpec(dpo, sides="pairs", needs_reference=True, linear=never),
-    "ld_dpo": ObjectiveSpec(ld_dpo, sides="pairs", needs_reference=True, linear=never, tail=tail_weight),
-    "simpo": ObjectiveSpec(simpo, sides="pairs", needs_reference=False, linear=never),
-    "ipo": ObjectiveSpec(ipo, sides="pairs", needs_reference=True, linear=never),
-    "rpo": ObjectiveSpec(rpo, sides="pairs", needs_reference=True, linear=never),
-    "nca": ObjectiveSpec(nca, sides="pairs", needs_reference=True, linear=never),
-    "cpo": ObjectiveSpec(cpo, sides="pairs", needs_reference=False, linear=never),
-    "orpo": ObjectiveSpec(orpo, sides="pairs", needs_reference=False, linear=never),
-    "kto": ObjectiveSpec(kto, sides="any", needs_reference=True, linear=never, needs_mismatched=kto_is_mismatched),
+    "sft": ObjectiveSpec(
+        Function("sft", "sft"), sides="chosen", needs_reference=False, linear=always, several_units=True
+    ),
+    "redi": ObjectiveSpec(Function("redi", "redi"), sides="pairs", needs_reference=False, linear=redi_is_linear),
+    "dpo": ObjectiveSpec(Function("dpo", "dpo"), sides="pairs", needs_reference=True, linear=never),
+    "ld_dpo": ObjectiveSpec(
+        Function("dpo", "ld_dpo"), sides="pairs", needs_reference=True, linear=never, tail=tail_weight
+    ),
+    "simpo": ObjectiveSpec(Function("simpo", "simpo"), sides="pairs", needs_reference=False, linear=never),
+    "ipo": ObjectiveSpec(Function("dpo", "ipo"), sides="pairs", needs_reference=True, linear=never),
+    "rpo": ObjectiveSpec(Function("dpo", "rpo"), sides="pairs", needs_reference=True, linear=never),
+    "nca": ObjectiveSpec(Function("dpo", "nca"), sides="pairs", needs_reference=True, linear=never),
+    "cpo": ObjectiveSpec(Function("simpo", "cpo"), sides="pairs", needs_reference=False, linear=never),
+    "orpo": ObjectiveSpec(Function("simpo", "orpo"), sides="pairs", needs_reference=False, linear=never),
+    "kto": ObjectiveSpec(
+        Function("kto", "kto"), sides="any", needs_reference=True, linear=never, needs_mismatched=kto_is_mismatched
+    ),
     "asymre": ObjectiveSpec(
-        asymre,
+        Function("rewards", "asymre"),
         sides="any",
         needs_reference=False,
         linear=always,
@@ -85,7 +85,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         several_units=True,
     ),
     "advantage": ObjectiveSpec(
-        advantage,
+        Function("rewards", "advantage"),
         sides="any",
         needs_reference=False,
         linear=always,
@@ -94,19 +94,35 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         several_units=True,
     ),
     "dph": ObjectiveSpec(
-        nothing, sides="chosen", needs_reference=True, linear=always, pointwise=rehearsal, several_units=True
+        Function("base", "nothing"),
+        sides="chosen",
+        needs_reference=True,
+        linear=always,
+        pointwise=Function("dph", "rehearsal"),
+        several_units=True,
     ),
     "bradley_terry": ObjectiveSpec(
-        bradley_terry, sides="pairs", needs_reference=False, linear=never, reads="values", at_last=True
+        Function("values", "bradley_terry"),
+        sides="pairs",
+        needs_reference=False,
+        linear=never,
+        reads="values",
+        at_last=True,
     ),
     "outcome_bce": ObjectiveSpec(
-        outcome_bce, sides="any", needs_reference=False, linear=never, reads="values", at_last=True, link="sigmoid"
+        Function("values", "outcome_bce"),
+        sides="any",
+        needs_reference=False,
+        linear=never,
+        reads="values",
+        at_last=True,
+        link="sigmoid",
     ),
     "oreal_rm": ObjectiveSpec(
-        oreal_rm, sides="any", needs_reference=False, linear=never, reads="values", link="sigmoid"
+        Function("values", "oreal_rm"), sides="any", needs_reference=False, linear=never, reads="values", link="sigmoid"
     ),
     "step_bce": ObjectiveSpec(
-        step_bce,
+        Function("values", "step_bce"),
         sides="any",
         needs_reference=False,
         linear=never,
@@ -118,7 +134,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         reward_range=(0, 1),
     ),
     "step_mse": ObjectiveSpec(
-        step_mse,
+        Function("values", "step_mse"),
         sides="any",
         needs_reference=False,
         linear=never,
@@ -128,44 +144,58 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         at_last=True,
     ),
     "redi_groups": ObjectiveSpec(
-        redi_groups, sides="any", needs_reference=False, linear=redi_is_linear, several_units=True
+        Function("redi", "redi_groups"), sides="any", needs_reference=False, linear=redi_is_linear, several_units=True
     ),
     "s2r": ObjectiveSpec(
-        s2r, sides="any", needs_reference=True, linear=never, needs_rewards=always, several_units=True
+        Function("s2r", "s2r"),
+        sides="any",
+        needs_reference=True,
+        linear=never,
+        needs_rewards=always,
+        several_units=True,
     ),
-    "glow": ObjectiveSpec(glow, sides="any", needs_reference=True, linear=never, several_units=True),
-    "topr": ObjectiveSpec(topr, sides="any", needs_reference=False, linear=never, sums=(SAMPLER,), several_units=True),
+    "glow": ObjectiveSpec(
+        Function("glow", "glow"), sides="any", needs_reference=True, linear=never, several_units=True
+    ),
+    "topr": ObjectiveSpec(
+        Function("sampled", "topr"),
+        sides="any",
+        needs_reference=False,
+        linear=never,
+        sums=(SAMPLER,),
+        several_units=True,
+    ),
     "oreal": ObjectiveSpec(
-        nothing,
+        Function("base", "nothing"),
         sides="any",
         needs_reference=True,
         linear=always,
-        pointwise=oreal,
+        pointwise=Function("oreal", "oreal"),
         columns=oreal_columns,
-        per_unit=oreal_advantages,
+        per_unit=Function("oreal", "oreal_advantages"),
         needs_rewards=oreal_needs_rewards,
         compares_sides=True,
         several_units=True,
     ),
     "nft": ObjectiveSpec(
-        nothing,
+        Function("base", "nothing"),
         sides="any",
         needs_reference=False,
         linear=always,
-        pointwise=nft,
+        pointwise=Function("sampled", "nft"),
         columns=sampler_column,
-        per_unit=nft_rates,
+        per_unit=Function("sampled", "nft_rates"),
         compares_sides=True,
         several_units=True,
     ),
     "ppo_clip": ObjectiveSpec(
-        nothing,
+        Function("base", "nothing"),
         sides="any",
         needs_reference=False,
         linear=always,
-        pointwise=ppo_clip,
+        pointwise=Function("sampled", "ppo_clip"),
         columns=sampler_column,
-        per_unit=ppo_advantages,
+        per_unit=Function("sampled", "ppo_advantages"),
         needs_rewards=always,
         compares_rewards=ppo_compares,
         several_units=True,
@@ -173,4 +203,4 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
 }
 """Every objective by the name it has in the config."""
 
-__all__ = ["OBJECTIVES", "SAMPLER", "MismatchedScores", "ObjectiveSpec", "Scores", "Tokens", "alpha_at"]
+__all__ = ["OBJECTIVES", "SAMPLER", "ObjectiveSpec"]

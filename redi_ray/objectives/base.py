@@ -1,16 +1,13 @@
-"""What every objective reads and what it declares of itself."""
+"""What every objective reads: the global batch as scores, and its tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-
-SAMPLER = "sampler_logps"
-"""Token column: log-probs of the model that sampled, at temperature 1."""
 
 
 @dataclass(frozen=True)
@@ -131,74 +128,11 @@ class Tokens:
 
 
 Metrics = dict[str, Tensor]
-Psi = Callable[[Scores, Any, float], tuple[Tensor, Metrics]]
-"""`psi(scores, settings, progress) -> (loss[], metrics)`; `progress` in [0, 1) is step / total steps."""
-Phi = Callable[[Tokens, Any, float], Tensor]
-"""`phi(tokens, settings, progress) -> [n]`, one term of the loss per token; its normalisation is in the terms."""
-
-
-def always(_settings: Any) -> bool:
-    return True
-
-
-def never(_settings: Any) -> bool:
-    return False
-
-
-def no_columns(_settings: Any) -> tuple[str, ...]:
-    return ()
 
 
 def nothing(scores: Scores, _settings: Any, _progress: float) -> tuple[Tensor, Metrics]:
     """The psi of an objective that is pointwise only."""
     return 0.0 * scores.logps.sum(), {}
-
-
-@dataclass(frozen=True)
-class ObjectiveSpec:
-    """What the trainer must know of an objective before it can run it."""
-
-    psi: Psi
-    """The loss of the global batch as a function of its scores; differentiable with respect to `scores.logps`."""
-    sides: Literal["chosen", "pairs", "any"]
-    """Sequences it reads: the chosen ones only, both sides of every pair, or every sequence whether paired or not."""
-    needs_reference: bool
-    """Whether the sequences must carry reference log-probs."""
-    linear: Callable[[Any], bool]
-    """Whether, under these settings, psi is linear in the log-probs: its token weights are then known before the
-    forward pass, and one fused pass is enough. The pointwise part has no say in it."""
-    needs_mismatched: Callable[[Any], bool] = never
-    """Whether, under these settings, the mismatched sequences must be scored too."""
-    pointwise: Phi | None = None
-    """What the loss has beside psi: the sum of these terms over the scored tokens of the global batch. Their derivatives
-    are taken inside the fused pass, so they cost no pass of their own."""
-    columns: Callable[[Any], tuple[str, ...]] = no_columns
-    """Token columns that the pointwise part reads, under these settings, beside the reference's log-probs."""
-    per_unit: Callable[[Scores, Any], Tensor] | None = None
-    """`(scores, settings) -> [U]`: a number for each unit that the pointwise part reads, such as an advantage; of what the
-    data say of the batch, since no log-prob is known yet."""
-    sums: tuple[str, ...] = ()
-    """Token columns whose weighted sums psi reads (`Scores.sums`)."""
-    tail: Callable[[Any], float] | None = None
-    """Under these settings, the factor on the weights of those tokens of a pair's longer side that lie beyond the length of the
-    shorter one (`redi_ray.train.tails`)."""
-    needs_rewards: Callable[[Any], bool] = never
-    """Whether, under these settings, every unit must have a reward."""
-    compares_rewards: Callable[[Any], bool] = never
-    """Whether, under these settings, only differences of rewards within a group count."""
-    compares_sides: bool = False
-    """Whether only groups with both sides count."""
-    several_units: bool = False
-    """Whether sequences may have several units. Without it a score is a sequence's."""
-    reads: Literal["logps", "values"] = "logps"
-    """What stands where others have log-probs: `values` are those of a scalar head, v_t at the scored token itself, and what is
-    trained is a reward model."""
-    at_last: bool = False
-    """Of one on values: whether the last scored token of a unit alone counts."""
-    link: Literal["identity", "sigmoid"] = "identity"
-    """Of one on values: what makes of a value what it stands for, which a column of scores then holds."""
-    reward_range: tuple[float, float] | None = None
-    """The rewards that make sense, both ends included."""
 
 
 def detached(values: Tensor) -> Tensor:

@@ -40,10 +40,6 @@ def ld_dpo(scores: Scores, settings: LdDpoObjective, _progress: float) -> tuple[
     return -logsigmoid(chosen - rejected).mean(), reward_metrics(chosen, rejected)
 
 
-def tail_weight(settings: LdDpoObjective) -> float:
-    return settings.alpha
-
-
 def ipo(scores: Scores, settings: IpoObjective, _progress: float) -> tuple[Tensor, Metrics]:
     """IPO (arXiv 2310.12036, eq. 17): `L = (s_w - s_l - 1/(2 beta))^2`, s here the *mean* log-ratio per scored token.
 

@@ -49,7 +49,3 @@ def reference_point(scores: Scores, settings: KtoObjective) -> Tensor:
     if settings.normalization == "sequence_mean":
         ratios = ratios / source.lengths
     return ratios.mean().clamp(min=0)
-
-
-def kto_is_mismatched(settings: KtoObjective) -> bool:
-    return settings.baseline == "mismatched"

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from redi_ray.config.rollout_objectives import OrealObjective
-from redi_ray.objectives.base import SAMPLER, Scores, Tokens
+from redi_ray.objectives.base import Scores, Tokens
 from redi_ray.objectives.dph import LARGEST_LOG_RATIO
+from redi_ray.objectives.needs import REWARD_MEAN, SAMPLER
 from redi_ray.objectives.rewards import advantages_of, rewards_of
-
-REWARD_MEAN = "reward_mean"
-"""Token column: the mean of a token reward model's logits from a sample's first token to this one."""
 
 
 def oreal(tokens: Tokens, settings: OrealObjective, _progress: float) -> Tensor:
@@ -53,11 +51,3 @@ def oreal_advantages(scores: Scores, settings: OrealObjective) -> Tensor:
     right = (sides > 0).to(size)
     counted = torch.where(right > 0, (right * scores.lengths).sum(), ((1 - right) * scores.lengths).sum())
     return torch.where(right > 0, 1.0, settings.negative) * size / counted
-
-
-def oreal_needs_rewards(settings: OrealObjective) -> bool:
-    return settings.baseline == "none"
-
-
-def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:
-    return (SAMPLER, REWARD_MEAN) if settings.token_rewards else (SAMPLER,)

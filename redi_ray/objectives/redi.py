@@ -55,7 +55,3 @@ def redi_groups(scores: Scores, settings: RediGroupsObjective, progress: float) 
     groups = len(torch.unique(scores.group))
     loss = (torch.where(right > 0, -r, alpha * negative) / share).sum() / groups
     return loss, {"alpha": loss.new_tensor(alpha), "negative_term": detached(negative[right == 0])}
-
-
-def redi_is_linear(settings: RediObjective | RediGroupsObjective) -> bool:
-    return settings.exp_gamma is None

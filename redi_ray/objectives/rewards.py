@@ -25,10 +25,6 @@ def asymre(scores: Scores, settings: AsymreObjective, _progress: float) -> tuple
     return _weighted(scores, advantages, settings.normalization)
 
 
-def asymre_compares(settings: AsymreObjective) -> bool:
-    return settings.baseline != "constant"
-
-
 def advantage(scores: Scores, settings: AdvantageObjective, _progress: float) -> tuple[Tensor, Metrics]:
     """Log-likelihood weighted with the advantage over a problem's other samples: `L = -mean_u A_u s_u`.
 
@@ -55,10 +51,6 @@ def advantages_of(scores: Scores, rewards: Tensor, baseline: str) -> Tensor:
         same = deviation <= rounding * group_mean(scores, rewards.abs())
         return torch.where(same, 0.0, centred / deviation)
     return centred
-
-
-def advantage_compares(settings: AdvantageObjective) -> bool:
-    return settings.baseline != "none"
 
 
 def rewards_of(scores: Scores) -> Tensor:

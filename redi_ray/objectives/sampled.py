@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from redi_ray.config.rollout_objectives import NftObjective, PpoClipObjective, ToprObjective
-from redi_ray.objectives.base import SAMPLER, Metrics, Scores, Tokens, detached
+from redi_ray.objectives.base import Metrics, Scores, Tokens, detached
 from redi_ray.objectives.dph import LARGEST_LOG_RATIO
+from redi_ray.objectives.needs import SAMPLER
 from redi_ray.objectives.rewards import advantages_of, group_mean, rewards_of
 
 LARGEST_NFT_LOG_RATIO = 10.0
@@ -80,11 +81,3 @@ def ppo_clip(tokens: Tokens, settings: PpoClipObjective, _progress: float) -> Te
 def ppo_advantages(scores: Scores, settings: PpoClipObjective) -> Tensor:
     """`[U]`"""
     return advantages_of(scores, rewards_of(scores), settings.baseline)
-
-
-def sampler_column(_settings: NftObjective | PpoClipObjective) -> tuple[str, ...]:
-    return (SAMPLER,)
-
-
-def ppo_compares(settings: PpoClipObjective) -> bool:
-    return settings.baseline != "none"

@@ -9,8 +9,9 @@ from redi_ray.config.data import Generate, VllmTraces
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorer_base import REWARD, RIGHT
 from redi_ray.config.steps import BY_COLUMN
+from redi_ray.errors import listed
 from redi_ray.eval.scoring import RANK, SCORE
-from redi_ray.pipeline.graph import Graph, GraphError, Step
+from redi_ray.pipeline.graph import MISFITS, Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
@@ -38,7 +39,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
-        raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
+        raise listed(GraphError, MISFITS, found)
 
 
 def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from redi_ray.errors import UserError
+from redi_ray.errors import UserError, listed
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.rounds import round_of
 from redi_ray.stages.run import folder_of
+
+MISFITS = "the steps do not fit together"
 
 
 class GraphError(UserError):
@@ -72,7 +74,9 @@ class Step:
 class Graph:
     """Steps by name, in an order in which each can run. Raises GraphError, which lists every finding."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
+    def __init__(self, steps: Iterable[Step], left_out: Collection[str] = ()) -> None:
+        """left_out: steps that a mistake of their own, which is told elsewhere, keeps out; who takes them is not blamed."""
+        self._left_out = left_out
         self.steps: dict[str, Step] = {}
         twice = [step for step in steps if self.steps.setdefault(step.name, step) is not step]
         found = [
@@ -81,7 +85,7 @@ class Graph:
         found += [line for step in self.steps.values() for line in self._misfits(step)]
         found += self._circles()
         if found:
-            raise GraphError("the steps do not fit together:\n" + "\n".join(f"  {line}" for line in found))
+            raise listed(GraphError, MISFITS, found)
         self.steps = {name: self.steps[name] for name in self._order()}
 
     def __getitem__(self, name: str) -> Step:
@@ -112,7 +116,7 @@ class Graph:
         said = step.wording
         for role, name in step.inputs.items():
             wanted = KINDS[step.kind].wants(role)
-            if name in self.steps and self.steps[name].gives in wanted:
+            if name in self._left_out or (name in self.steps and self.steps[name].gives in wanted):
                 continue
             types = said.takes.get(role, wanted)
             fitting = self._fitting(step, types)

@@ -27,6 +27,7 @@ from redi_ray.config.steps import (
 )
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
 from redi_ray.config.training_steps import MergeStep, TrainStep
+from redi_ray.errors import Gathered, listed
 from redi_ray.pipeline.dialogue_steps import handing_over, opening
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
@@ -53,26 +54,38 @@ from redi_ray.pipeline.training_steps import curation, section_for, traces_of, t
 from redi_ray.stages.training import REHEARSED
 
 
-def named_steps(config: ExperimentConfig) -> Iterator[Step]:
-    """The steps of `steps`. Raises GraphError, or ConfigError for one whose settings are wrong."""
-    whose = TAKEN | {arm: f"the arm redi.arms.{arm}" for arm in config.redi.arms}
+def named_steps(config: ExperimentConfig, gathered: Gathered) -> tuple[list[Step], set[str]]:
+    """The steps of `steps`, and the names of those that a mistake of their own keeps out. gathered: keeps these mistakes, which
+    are GraphErrors, or ConfigErrors where a step's settings are wrong."""
+    whose, errors = TAKEN | {arm: f"the arm redi.arms.{arm}" for arm in config.redi.arms}, len(gathered.errors)
     if taken := [f"steps.{name}: the name is that of {whose[name]}" for name in config.steps if name in whose]:
-        raise GraphError("; ".join(taken) + "; give the step another one")
-    repeat = config.repeat
-    rounds = repeat.steps if repeat is not None else []
-    if repeat is not None:
-        _check_repeat(config, repeat)
+        with gathered():
+            raise listed(GraphError, "names", [f"{one}; give the step another one" for one in taken])
+    if config.repeat is not None:
+        with gathered():
+            _check_repeat(config, config.repeat)
+    if len(gathered.errors) > errors:  # nothing can be said of what takes such steps
+        return [], set(config.steps)
+    found, left_out = list[Step](), set[str]()
+    for name, settings, called in _in_rounds(config):
+        left_out.add(name)
+        with gathered():
+            found += list(_named(config, name, settings, called))
+            left_out.remove(name)
+    return found, left_out
+
+
+def _in_rounds(config: ExperimentConfig) -> Iterator[tuple[str, AnyStep, Mapping[str, str]]]:
+    """Every step with its name, those of `repeat` once for every round, and what it means by the names of such steps."""
+    repeat, rounds = config.repeat, config.repeat.steps if config.repeat is not None else []
     last = {name: last_round(config, name) for name in rounds}
-    for name, settings in config.steps.items():
-        if name not in rounds:
-            yield from _named(config, name, settings, last)
+    yield from ((name, settings, last) for name, settings in config.steps.items() if name not in rounds)
     for number in range(1, repeat.times + 1) if repeat is not None else ():
         assert repeat is not None
         called = {name: f"{name}{ROUND}{number}" for name in rounds}
         if number > 1:
             called |= {old: f"{new}{ROUND}{number - 1}" for old, new in repeat.carry.items()}
-        for name in rounds:
-            yield from _named(config, f"{name}{ROUND}{number}", config.steps[name], called)
+        yield from ((f"{name}{ROUND}{number}", config.steps[name], called) for name in rounds)
 
 
 def _check_repeat(config: ExperimentConfig, repeat: Repeat) -> None:

@@ -24,7 +24,7 @@ SMALL = demand("small tasks", [{"CPU": SMALL_TASKS_CPUS}], {})
 
 def of_trainer(field: str, trainer: TrainerSettings) -> Demand:
     """The workers of a training."""
-    worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
+    worker = {"GPU": float(trainer.on_gpu), "CPU": trainer.cpus_per_worker}
     return demand(field, [worker] * trainer.pool[0], trainer.label_selector)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from threading import RLock
 
-from redi_ray.cluster.capacity import Demand, with_devices
+from redi_ray.cluster.capacity import Demand
+from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.runtime import log
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import dump_config

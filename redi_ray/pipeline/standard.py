@@ -11,9 +11,10 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.scorer_base import REWARD
 from redi_ray.config.student import ScratchModel
+from redi_ray.errors import Gathered
 from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.asked import is_reward, require_asked
-from redi_ray.pipeline.graph import Graph, GraphError, Step, Wording
+from redi_ray.pipeline.graph import MISFITS, Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps
 from redi_ray.pipeline.rounds import last_round, round_of, written
 from redi_ray.pipeline.sample_steps import check_opening
@@ -28,14 +29,29 @@ SCORES = "eval/"
 
 
 def graph_of(config: ExperimentConfig) -> Graph:
-    """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong."""
-    steps = [*_beginnings_kept([*standard_line(config), *named_steps(config)])]
+    """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong, with every finding."""
+    gathered = Gathered()
+    named, left_out = named_steps(config, gathered)
+    steps = [*_beginnings_kept([*standard_line(config), *named])]
     if any("dev" in step.inputs for step in steps):
         steps.append(Step(DEV, "dev", {"problems": "problems"}))
-    models = _scored(config, steps)
     guided = config.evaluate.guided
     if guided is not None and guided.judge is not None and guided.judge.model is None:
-        check_opening(config, "evaluate.guided: `judge.opening", guided.judge.opening)
+        with gathered():
+            check_opening(config, "evaluate.guided: `judge.opening", guided.judge.opening)
+    with gathered():
+        steps += _evaluations(config, steps)
+    with gathered():
+        graph = Graph(steps, left_out)
+        if not gathered.errors:
+            require_asked(graph, config.generate)
+    gathered.raise_all(MISFITS)
+    return graph
+
+
+def _evaluations(config: ExperimentConfig, steps: Sequence[Step]) -> list[Step]:
+    """A step for each model that is scored. Raises GraphError, see `_scored`."""
+    models, guided = _scored(config, steps), config.evaluate.guided
     if config.evaluate.any_problems:
         asked_of_world = any(benchmark.name == WORLD for benchmark in config.evaluate.benchmarks)
         scorers = [scorer for scorer in (config.evaluate.score, config.evaluate.rank_by) if scorer is not None]
@@ -50,10 +66,8 @@ def graph_of(config: ExperimentConfig) -> Graph:
             role = role_of(guided)
             asked[role], words[role] = last_round(config, guided.asked_of_graph), "evaluate.guided.model"
         taken = {**given, **asked}
-        steps += [Step(SCORES + name, "evaluate", {"model": name, **taken}, wording=Wording(words)) for name in models]
-    graph = Graph(steps)
-    require_asked(graph, config.generate)
-    return graph
+        return [Step(SCORES + name, "evaluate", {"model": name, **taken}, wording=Wording(words)) for name in models]
+    return []
 
 
 def _beginnings_kept(steps: Sequence[Step]) -> Iterator[Step]:

@@ -30,7 +30,7 @@ def stage_memory(inputs: Inputs, work: Workload, stage: PlannedTraining) -> Stag
     longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
     pack = max(settings.tokens_per_pack, longest)
     room = budget = needed = shorter = None
-    if stage.recipe.trainer.use_gpu:
+    if stage.recipe.trainer.device != "cpu":
         room = inputs.gpu.memory_gb * 1e9 * (1 - assume["fragmentation"]) - assume["reserve_gb"] * 1e9
         budget, needed = largest_budget(setup, ranks, room), ranks_needed(setup, pack, room)
         shorter = shortest_way(setup, room) if needed is None else None

@@ -80,7 +80,7 @@ def read_rows(settings: ImportSettings, prompt: PromptSettings, rows: int, where
     for value in values:
         try:
             one = read(value)
-            if sides is not None and sides(value, one, str(one).encode()) != sides.split.take:
+            if sides is not None and sides(value, one) != sides.split.take:
                 continue
             found += [one] if settings.judge is None else questions(one, settings.judge, prompt)
         except LeftOut as error:

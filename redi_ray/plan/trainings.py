@@ -46,7 +46,7 @@ class PlannedTraining:
     def setup(self, shape: ModelShape) -> Setup:
         """What decides its ranks' memory."""
         anchored = getattr(self.recipe.objective, "kl_vocabulary", 0) > 0
-        return Setup.of(shape, self.settings, self.recipe.trainer.use_gpu, self.overrides.lora, anchored)
+        return Setup.of(shape, self.settings, self.recipe.trainer.device != "cpu", self.overrides.lora, anchored)
 
 
 def training_of(config: ExperimentConfig, step: Step) -> PlannedTraining | None:
@@ -217,7 +217,7 @@ def _trained(
     fewest, most = trainer.pool
     if fewest < most:
         note = "; ".join([*filter(None, [note]), f"{fewest} to {most} ranks: hours with {most}, memory with {fewest}"])
-    if not trainer.use_gpu:
+    if trainer.device == "cpu":
         note = "; ".join(["on CPU", *filter(None, [note])])
         used = sorted(work.assume.used)
         return StageCost(name, steps, sequences, tokens, None, flops=flops.hardware, note=note, assumptions=used)

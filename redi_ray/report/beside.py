@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.report.browse import ROWS_AT_A_TIME, BrowseError, TraceFilter, read_traces
@@ -101,6 +100,8 @@ def read_beside(shards: Sequence[Shard], wanted: TraceFilter, limit: int | None 
 
 def _values(uri: str, keys: Sequence[str]) -> dict[str, Any]:
     """trace_id -> what a column's shard says of it. Raises BrowseError where it cannot be read."""
+    import pyarrow.dataset as ds  # which loads pandas
+
     fs, path = storage.filesystem(uri)
     try:
         table = ds.dataset(path, filesystem=fs, format="parquet").to_table(filter=pc.field(KEY).isin(list(keys)))

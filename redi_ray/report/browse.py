@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import yaml
 
 from redi_ray.config.load import load_config
@@ -177,6 +176,8 @@ def read_traces(shards: list[str], wanted: TraceFilter, limit: int | None = None
 
     Raises BrowseError if a shard cannot be read or lacks a column that is filtered by.
     """
+    import pyarrow.dataset as ds  # which loads pandas
+
     shown = 0
     for uri in shards:
         fs, path = storage.filesystem(uri)
@@ -192,7 +193,7 @@ def read_traces(shards: list[str], wanted: TraceFilter, limit: int | None = None
             raise BrowseError(f"{uri}: cannot be read as Parquet ({error})") from error
 
 
-def _matches(fragment: ds.Fragment, wanted: TraceFilter) -> Iterator[dict[str, Any]]:
+def _matches(fragment: Any, wanted: TraceFilter) -> Iterator[dict[str, Any]]:
     schema = fragment.physical_schema
     small, whole = wanted.small(schema), wanted.whole(schema)
     if small is not None and not fragment.count_rows(filter=small):

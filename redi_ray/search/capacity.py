@@ -62,7 +62,7 @@ def needs_of(
 ) -> Needs:
     """engine: null where trials are not scored by one. Memory, bytes: checks_with: of the check of its weights;
     worker_memory: of each rank of a training."""
-    worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    worker = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.on_gpu else {})
     worker |= {"memory": worker_memory} if worker_memory else {}
     fewest, most = trainer.pool
     if engine is None:

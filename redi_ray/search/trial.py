@@ -150,7 +150,7 @@ def record_of(
         tokens=sum(step.get("total_tokens") or 0.0 for step in steps),
         train_seconds=seconds_of(steps),
         workers=ranks_of(steps, training.trainer.pool[0]),
-        uses_gpu=training.trainer.use_gpu,
+        uses_gpu=training.trainer.on_gpu,
         uri=training.stage.uri,
         curves=thin(steps, [goal.metric, *CURVES]),
         **more,

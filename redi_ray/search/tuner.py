@@ -55,7 +55,7 @@ def run_search(plan: SearchPlan, *, local: bool) -> list[TrialRecord]:
     wanted = 1 if plan.one_at_a_time else search.max_concurrent_trials
     copy = float32_copy(config)
     adapters = config.model.overrides.lora is not None
-    held = rank_bytes(int(copy / FLOAT32), trainer.pool[0], trainer.use_gpu, adapters)
+    held = rank_bytes(int(copy / FLOAT32), trainer.pool[0], trainer.on_gpu, adapters)
     needs = needs_of(trainer, engine, config.resources.verify_workers, copy, held)
     concurrency, told = plan_concurrency(needs, wanted, plan.num_trials, local=local)
     log.info("search: %s", told)

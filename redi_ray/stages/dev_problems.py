@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.benchmarks import WORLD
@@ -29,6 +28,8 @@ def dev_problems(run: Run, problems: Manifest) -> Manifest:
     The key holds what is left out rather than the benchmarks, so that a run whose benchmarks change goes on with what it
     has as long as the same problems remain. Raises DataError if none does.
     """
+    import ray
+
     keys = benchmark_keys(run, problems)
     find = ray.remote(num_cpus=1, max_retries=2)(copies)
     left_out: dict[str, list[str]] = ray.get(find.remote(problems.files("dev"), keys))

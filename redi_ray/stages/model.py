@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import ray
-
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
@@ -84,6 +82,8 @@ def base_stage(run: Run, texts: Mapping[str, Manifest | Stage]) -> Stage:
 
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
+    import ray
+
     source = run.config.problems.source
     assert isinstance(source, BuiltInSource)
     if found := run.reuse(stage):
@@ -132,6 +132,8 @@ def _prepare_world_training(
 
 
 def _scratch(run: Run, init: ScratchModel, texts: Mapping[str, Manifest], stage: Stage) -> Manifest:
+    import ray
+
     prompt = run.config.model.prompt
     if found := run.reuse(stage):
         return found

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
-
 from redi_ray.cluster.capacity import require_room
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
@@ -53,12 +51,14 @@ def each_model_shard(
 
     what: of messages. models: folders, whose weights must find room. Raises CapacityError, or a UserError of the work.
     """
-    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    import ray.data
+
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.on_gpu else {})
     sizes = [count_parameters(model) for model in models]
     if None not in sizes:
         resources["memory"] = sum(filter(None, sizes)) * (2 if half_precision(train, trainer) else 4)
         require_room(what, [resources], trainer.label_selector)
-        if trainer.use_gpu:
+        if trainer.on_gpu:
             require_gpu_memory(int(resources["memory"]), trainer.label_selector)
     fewest, most = trainer.pool
     tasks = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names)).map_batches(
@@ -67,7 +67,7 @@ def each_model_shard(
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=min(fewest, len(names)), max_size=min(most, len(names))),
         num_cpus=trainer.cpus_per_worker,
-        num_gpus=1 if trainer.use_gpu else 0,
+        num_gpus=1 if trainer.on_gpu else 0,
         memory=resources.get("memory"),
         label_selector=trainer.label_selector or None,
     )

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray.data
 
 from redi_ray.cluster.capacity import CapacityError, require_room
 from redi_ray.config.resources import TrainerSettings
@@ -106,12 +105,14 @@ def _score(
     settings: TrainSettings,
     run: Run,
 ) -> Iterable[dict[str, Any]]:
+    import ray.data
+
     trainer: TrainerSettings = run.config.resources.trainer
-    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.on_gpu else {})
     if (parameters := count_parameters(model)) is not None:
         resources["memory"] = parameters * (2 if half_precision(settings, trainer) else 4)
         require_room("the reference's scoring", [resources], trainer.label_selector)
-        if trainer.use_gpu:
+        if trainer.on_gpu:
             require_gpu_memory(int(resources["memory"]), trainer.label_selector)
     fewest, most = trainer.pool
     scored = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
@@ -120,7 +121,7 @@ def _score(
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(min_size=min(fewest, len(todo)), max_size=min(most, len(todo))),
         num_cpus=trainer.cpus_per_worker,
-        num_gpus=1 if trainer.use_gpu else 0,
+        num_gpus=1 if trainer.on_gpu else 0,
         memory=resources.get("memory"),
         label_selector=trainer.label_selector or None,
     )
@@ -129,7 +130,7 @@ def _score(
 
 def half_precision(settings: TrainSettings, trainer: TrainerSettings) -> bool:
     """Whether the reference's weights are held in two bytes each."""
-    return settings.precision == "bf16" or (settings.precision == "auto" and trainer.use_gpu)
+    return settings.precision == "bf16" or (settings.precision == "auto" and trainer.on_gpu)
 
 
 def require_gpu_memory(weights: int, selector: Mapping[str, str]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import ray
-
 T = TypeVar("T")
 
 RETRIES = 2
@@ -26,6 +24,8 @@ def all_remotely(
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[T]:
     """Run it in a task for each of `calls`, `at_once` at a time; results come as they are done. An error ends the others."""
+    import ray
+
     task = ray.remote(**{"num_cpus": 1, "max_retries": RETRIES, **(options or {})})(function)
     running: list[Any] = []
     todo = iter(calls)

@@ -76,7 +76,7 @@ def reward_writer(run: Run, scorer: RewardScorer, model: str | None, field: str)
 
 def make_room(trainer: TrainerSettings) -> None:
     """For the actors that hold a reward model."""
-    worker = {"GPU": float(trainer.use_gpu), "CPU": trainer.cpus_per_worker}
+    worker = {"GPU": float(trainer.on_gpu), "CPU": trainer.cpus_per_worker}
     workers = demand("a reward model", [worker] * trainer.pool[0], trainer.label_selector)
     small = demand("small tasks", [{"CPU": SMALL_TASKS_CPUS}], {})
     engine_pool.make_room([small, workers])

@@ -15,6 +15,7 @@ from redi_ray.config.resources import TrainerSettings
 from redi_ray.config.rollout_objectives import Rehearsal
 from redi_ray.config.training import TrainSettings
 from redi_ray.data.sources.readers import DataError
+from redi_ray.objectives import OBJECTIVES
 from redi_ray.stages.launch import train_with_progress
 from redi_ray.stages.references import references, references_stage, start_of
 from redi_ray.stages.run import Run
@@ -60,8 +61,6 @@ class Recipe:
     @property
     def reads(self) -> Learnt:
         """What it makes of its data."""
-        from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
-
         takes_any = OBJECTIVES[self.objective.name].sides == "any"
         return "groups" if self.any_groups and takes_any else self.kind
 
@@ -116,8 +115,6 @@ def arm_recipe(config: ExperimentConfig, name: str) -> Recipe:
 def place(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest | Stage]) -> Stage:
     """Where a training's weights lie. inputs: `start`, `groups`, `base`, `dev` where there is a probe, and `rehearsed` groups
     where something is rehearsed."""
-    from redi_ray.objectives import OBJECTIVES  # loads torch, which the driver does without
-
     spec, start = OBJECTIVES[recipe.objective.name], inputs["start"]
     data = sequences_stage(run, recipe.reads, inputs["groups"], inputs["base"], recipe.settings, recipe.objective.name)
     found: dict[str, Manifest | Stage] = {"sequences": data, "start": start}
@@ -139,8 +136,6 @@ def prepare(run: Run, name: str, recipe: Recipe, inputs: Mapping[str, Manifest])
 
     Raises DataError where some sequences lack a reward that the objective needs.
     """
-    from redi_ray.objectives import OBJECTIVES
-
     spec, start, settings = OBJECTIVES[recipe.objective.name], inputs["start"], recipe.settings
     others = again = None
     data = sequences(run, recipe.reads, inputs["groups"], inputs["base"], settings, recipe.objective.name)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from redi_ray.config.objectives import Objective
 from redi_ray.modeling.logps import Local
-from redi_ray.objectives import OBJECTIVES, MismatchedScores, ObjectiveSpec, Scores, Tokens
+from redi_ray.objectives import OBJECTIVES, ObjectiveSpec
+from redi_ray.objectives.base import MismatchedScores, Scores, Tokens
 from redi_ray.train.batches import StepPlan
 from redi_ray.train.packs import PackTensors, Slots
 from redi_ray.train.sequences import REFERENCE, SequenceStore

@@ -12,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from redi_ray.cli.graph import PictureError, draw, show_graph
-from redi_ray.config.load import load_config, parse_config, read_yaml
+from redi_ray.config.load import load_config, parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import UNREAD, State, states

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from redi_ray.cli.entry import check_room
-from redi_ray.cluster.capacity import CapacityError, Demand, alive_nodes, check_capacity, require_room, with_devices
+from redi_ray.cluster.capacity import CapacityError, Demand, alive_nodes, check_capacity, require_room
+from redi_ray.cluster.devices import with_devices
 from redi_ray.config.load import ConfigError, load_config, parse_config
 from redi_ray.config.resources import EngineSettings, RaySettings, ResourceSettings, TrainerSettings
-from redi_ray.pipeline.standard import graph_of
 
 
 def test_engines_must_leave_room_for_what_runs_beside_them(ray_session: None, caplog: pytest.LogCaptureFixture):
@@ -76,33 +76,6 @@ def test_labels_split_what_a_cluster_has():
     assert Demand("x", {"CPU": 5}, {"pool": "cpu"}).shortfalls(nodes) == [
         "x asks for 5 CPU on nodes with {'pool': 'cpu'}, Ray has 4"
     ]
-
-
-LAPTOP = {"name": "x", "generate": {"kind": "vllm", "engine": {"concurrency": 2}}, "resources": {}}
-
-
-def test_the_device_is_what_ray_has(
-    ray_session: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
-    """A laptop's own config names no device; every pool that says `auto` gets the same, others stay."""
-    config = parse_config(
-        {**LAPTOP, "verify": {"judge": {"model": "x", "engine": {"device": "gpu"}}, "votes": ["judge"]}}
-    )
-    with caplog.at_level(logging.INFO, logger="redi_ray"):
-        found = with_devices(config)
-        assert with_devices(found) == found
-    told = "generate.engine, resources.engine: this Ray has no GPU, so engines run on the CPU (device: auto)"
-    assert caplog.messages == [told], "once"
-    devices = {field: engine.device for field, engine in found.engines.items()}
-    assert devices == {"generate.engine": "cpu", "verify.judge.engine": "gpu", "resources.engine": "cpu"}
-    assert found.generate.engine.concurrency == 2
-    nodes = [{**node, "Resources": {**node["Resources"], "GPU": 1.0}} for node in alive_nodes()]
-    wide = parse_config({"name": "x", "resources": {"engine": {"tensor_parallel_size": 2}}})
-    with pytest.raises(CapacityError, match=r"this Ray has no GPU.*more than one GPU to a replica needs device: gpu"):
-        with_devices(wide)
-    monkeypatch.setattr("redi_ray.cluster.capacity.alive_nodes", lambda: nodes)
-    assert with_devices(config).resources.engine.device == "gpu"
-    assert with_devices(wide).resources.engine.device == "gpu"
 
 
 def test_a_pool_that_nothing_uses_is_not_asked_for():
@@ -212,24 +185,3 @@ def test_a_student_that_no_machine_here_can_train_is_refused_before_anything_is_
     with pytest.raises(CapacityError, match=r"resources.trainer: 1 of 1 times 1.08e\+03 GiB find no node with room"):
         check_room(config)
     check_room(with_devices(load_config("configs/demo.yaml", [])))
-
-
-def test_engines_of_named_steps_are_placed_and_counted(ray_session: None):
-    """An engine left at `auto` would be started on a GPU that is not there; one not counted would wait for ever."""
-    steps = {
-        "a": {"do": "sample", "model": "sft", "engine": {"concurrency": 3}},
-        "b": {"do": "verify", "of": "a", "votes": ["judge"], "judge": {"model": "x", "engine": {"dtype": "bfloat16"}}},
-        "c": {"do": "sample", "model": "sft", "engine": {"device": "gpu"}},
-        "d": {"do": "verify", "of": "c"},
-    }
-    config = parse_config({"name": "x", "steps": steps})
-    fields = ["steps.a.engine", "steps.b.judge.engine", "steps.c.engine", "resources.engine"]
-    assert list(config.engines) == fields
-    placed = with_devices(config)
-    assert [placed.engines[field].device for field in fields] == ["cpu", "cpu", "gpu", "cpu"]
-    graph = graph_of(placed)
-    assert graph["a"].sections["generate"].engine == EngineSettings(device="cpu", concurrency=3)
-    assert graph["b"].sections["verify"].judge.engine.device == "cpu"
-    wide = parse_config({"name": "x", "steps": {"a": {**steps["a"], "engine": {"tensor_parallel_size": 2}}}})
-    with pytest.raises(CapacityError, match="this Ray has no GPU"):
-        with_devices(wide)

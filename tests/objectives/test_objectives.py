@@ -44,8 +44,10 @@ from redi_ray.config.reward_objectives import (
     StepBceObjective,
     StepMseObjective,
 )
-from redi_ray.objectives import OBJECTIVES, SAMPLER, MismatchedScores, Scores, Tokens, alpha_at
-from redi_ray.objectives.base import always
+from redi_ray.objectives import OBJECTIVES, SAMPLER
+from redi_ray.objectives.base import MismatchedScores, Scores, Tokens
+from redi_ray.objectives.redi import alpha_at
+from redi_ray.objectives.spec import always
 
 SETTINGS: list[Objective] = [
     SftObjective(),

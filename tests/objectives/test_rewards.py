@@ -10,7 +10,7 @@ import torch
 from test_objectives import examples, gradient, loss, random_scores, scores
 
 from redi_ray.config.objectives import AdvantageObjective, AsymreObjective, DphObjective, RediObjective
-from redi_ray.objectives import Scores
+from redi_ray.objectives.base import Scores
 from redi_ray.objectives.dph import divergence
 
 

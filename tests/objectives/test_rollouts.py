@@ -23,9 +23,10 @@ from redi_ray.config.objectives import (
     SftObjective,
     ToprObjective,
 )
-from redi_ray.objectives import OBJECTIVES, SAMPLER, Scores, Tokens
+from redi_ray.objectives import OBJECTIVES, SAMPLER
+from redi_ray.objectives.base import Scores, Tokens
 from redi_ray.objectives.dph import divergence
-from redi_ray.objectives.oreal import REWARD_MEAN
+from redi_ray.objectives.needs import REWARD_MEAN
 
 UNITWISE: list[Objective] = [
     RediGroupsObjective(),

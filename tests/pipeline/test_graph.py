@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
+from redi_ray.config.load import ConfigError, load_config, parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.pipeline.graph import Graph, GraphError, Step
 from redi_ray.pipeline.standard import graph_of, models_named, scored_models, step_named
 

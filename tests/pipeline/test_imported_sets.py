@@ -12,7 +12,8 @@ from problem_sources import write_lines
 from redi_ray.cli.inspect import inspect_traces
 from redi_ray.cli.plan import plan_run
 from redi_ray.cli.preflight import check_sources
-from redi_ray.config.load import ConfigError, dump_config, parse_config, read_yaml
+from redi_ray.config.load import ConfigError, dump_config, parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.data.sources.folders import DataError
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.runner import Pipeline

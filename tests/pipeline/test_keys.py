@@ -238,6 +238,7 @@ def test_an_imported_set_counts_by_what_decides_its_rows(tmp_path: Path) -> None
         "shape": "sft", "columns": {"id": "id"}, "prompts": "problems", "positive_above": 0.5, "max_rows": 1, "seed": 1,
         "source": {"kind": "files", "paths": [str(tmp_path / "other.jsonl")]}, "step_header": "Step {k}:", "step_separator": " ",
         "tool_blocks": True, "keep_duplicates": True, "split": {"by": "topic", "held_out": ["a"]}, "judge": {},
+        "calls": {},
     }  # fmt: skip
     assert others.keys() == step.keys() - {"do"} | raw["steps"]["mine"].keys() - {"do"}
     for name, value in others.items():

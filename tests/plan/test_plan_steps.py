@@ -10,7 +10,8 @@ from planned_configs import planned
 from problem_sources import write_lines
 
 from redi_ray.cli.plan import make_assumptions, make_inputs
-from redi_ray.config.load import load_config, read_yaml
+from redi_ray.config.load import load_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.plan.costs import Inputs, Plan
 from redi_ray.plan.estimate import _Estimate, estimate

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redi_ray.config.load import ConfigError, load_config, parse_config, read_yaml
+from redi_ray.config.load import ConfigError, load_config, parse_config
+from redi_ray.config.yaml_text import read_yaml
 from redi_ray.errors import UserError
 from redi_ray.search.plan import SearchPlan
 from redi_ray.search.sharing import Sharing, places_of

@@ -23,7 +23,7 @@ from redi_ray.config.objectives import (
     SimpoObjective,
 )
 from redi_ray.modeling.tokenizer import character_tokenizer
-from redi_ray.objectives import MismatchedScores
+from redi_ray.objectives.base import MismatchedScores
 from redi_ray.stages.encoding import Weighting
 
 TOKENIZER = character_tokenizer("0123456789")

@@ -31,7 +31,7 @@ from redi_ray.config.objectives import (
     ToprObjective,
 )
 from redi_ray.objectives import OBJECTIVES as SPECS
-from redi_ray.objectives.base import always
+from redi_ray.objectives.spec import always
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from redi_ray.config.objectives import (
     SimpoObjective,
 )
 from redi_ray.config.training import TrainSettings
-from redi_ray.objectives import OBJECTIVES, MismatchedScores
+from redi_ray.objectives import OBJECTIVES
+from redi_ray.objectives.base import MismatchedScores
 from redi_ray.train.batches import BatchPlan, Pack
 from redi_ray.train.bound import BoundObjective, batch_units, columns_of
 from redi_ray.train.packs import pack_tensors

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ray
 
 from redi_ray.config.posed import PoseSettings
 from redi_ray.data.ask.made import NO_TEXT, Making, Row, problems_of_shard, problems_of_shards
@@ -53,6 +52,8 @@ class Posing:
 
 def pose(names: list[str], how: Posing) -> Counter[str]:
     """Write `problems` and `dropped` for the shards of these names; the counts: `in`, `out`, and the rest by reason."""
+    import ray
+
     if how.settings.guided and not storage.exists(how.places):
         ray.get(ray.remote(num_cpus=1, max_retries=2)(place_guides).remote(how))
     return problems_of_shards(names, pose_shard, how)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from redi_ray.config.step_judges import AskSettings, ProblemPart
 from redi_ray.data.columns import beside, check_grain
@@ -60,6 +59,8 @@ def ask(names: list[str], how: Asking) -> Counter[str]:
 
     A shard that is done is only counted. Raises ColumnError where the column is not of these samples, or at another grain.
     """
+    import ray
+
     for name in names[:1]:
         check_grain(storage.join(how.column, name), "span")
     counts: Counter[str] = Counter()

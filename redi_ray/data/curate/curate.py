@@ -20,8 +20,6 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.util import ActorPool
 
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
@@ -192,6 +190,9 @@ def ray_workers(
     passes: Passes, count: int, label_selector: Mapping[str, str] | None = None, kind: type = Worker
 ) -> Iterator[PassRunner]:
     """Actors of a class such as `Worker` that do the tasks. One that dies is started again, and so are its tasks."""
+    import ray
+    from ray.util import ActorPool
+
     labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
     actor: Any = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(kind)
     actors: list[Any] = [actor.remote(passes) for _ in range(min(count, max(passes.groups, 1)))]

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.guided import GuidedSettings
@@ -110,6 +109,8 @@ def guided_search(
 
 
 def _in_task(function: Callable[..., Any], *arguments: Any) -> Any:
+    import ray
+
     task = ray.remote(num_cpus=1, max_retries=2)(function)
     try:
         return ray.get(task.remote(*arguments))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from redi_ray.config.locators import ImportedLocator
 from redi_ray.config.scorers import ImportedScorer
@@ -29,6 +28,8 @@ def _asked(work: Work) -> Asked:
 
 def prepare(work: Work, bar: Bar) -> dict[str, Any]:
     """See `redi_ray.data.score.imported`."""
+    import ray
+
     assert isinstance(work.settings.locator, ImportedLocator)
     read = ray.remote(num_cpus=1, max_retries=2)(NUMBERS.prepare)
     try:

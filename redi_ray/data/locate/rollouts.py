@@ -20,7 +20,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import VllmTraces
@@ -111,6 +110,8 @@ def _sampler(work: Work) -> AbstractContextManager[Sampler]:
 
 def _sample(work: Work, bar: Bar, wave: int, asked: int, sampler: Sampler) -> dict[str, int]:
     """Draw and verify a wave's continuations, and write the rates; what it took."""
+    import ray
+
     folder = _wave(work, wave)
     verdicts = storage.join(folder, "verified")
     made = generate_rounds(

@@ -17,8 +17,6 @@ from itertools import islice
 from typing import Any, Protocol
 
 import pyarrow as pa
-import ray
-import ray.data
 
 from redi_ray.cluster.runtime import log, user_error
 from redi_ray.config.judges import JudgeSettings
@@ -193,6 +191,8 @@ def _ask(
     on_progress: Callable[[int, int], None],
 ) -> int:
     """Ask about what is open in these shards; on how many samples the model failed and may be asked again."""
+    import ray.data
+
     shards = ray.data.from_items([{"name": name} for name in names], override_num_blocks=len(names))
     requests = shards.map_batches(partial(_requests, places=places, questions=questions), batch_size=1, num_cpus=0.5)
     written = sampler(requests).map_batches(write, batch_size=rows_per_part, batch_format="pyarrow", num_cpus=0.5)

@@ -13,13 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
 
 from redi_ray.cluster.runtime import log, user_error
 from redi_ray.config.answers import VerifySettings
@@ -39,6 +37,9 @@ from redi_ray.data.sources.ids import IdSet
 from redi_ray.data.verify.traces import VerifyShards, output_of
 from redi_ray.schemas import REJECT, SAMPLED_TRACE, TRACE, VOTES, trace_id
 from redi_ray.store import parquet, storage
+
+if TYPE_CHECKING:
+    import ray.data
 
 TRIES = 3
 """How often a request is asked whose failure may be the engine's."""
@@ -110,6 +111,8 @@ def _run(
     on_progress: Progress,
 ) -> SampleStats:
     """Draw the completions, write and verify them; the driver sees one small row per shard."""
+    import ray.data
+
     shards = completions.map_batches(write, batch_size=shard_rows, batch_format="pyarrow", num_cpus=TASK_CPUS)
     if verification is not None:
         shards = shards.map_batches(

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import pyarrow as pa
-import ray.data
 from pydantic import SecretStr
 
 from redi_ray.config.endpoints import EndpointSettings
@@ -45,6 +44,7 @@ def endpoint_sampler(
     The returned function raises EndpointError if nothing answers there or access is refused, and so does the dataset it
     gives, while it is computed, once every further request would fail.
     """
+    import ray.data
 
     def sample(requests: ray.data.Dataset) -> ray.data.Dataset:
         if sampling.tools is not None:

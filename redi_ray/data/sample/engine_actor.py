@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
-import ray
 
 from redi_ray.cluster.notices import tell
 from redi_ray.cluster.runtime import quiet_libraries
@@ -77,6 +76,8 @@ class EngineActor:
     async def rest(self, lease: int, keep: bool) -> float | None:
         """The lease has ended. keep: whether the model may stay. Gives the seconds that a start takes; None where Ray has
         started the process again meanwhile, so that the next lease would have fewer restarts."""
+        import ray
+
         async with self.turn:
             self.lease = lease + 1
             await asyncio.wrap_future(self.engine.abort() if keep else self.engine.close())

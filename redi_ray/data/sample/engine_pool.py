@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-import ray
-
 from redi_ray.cluster.capacity import (
     SMALL_TASKS_CPUS,
     Demand,
@@ -61,6 +59,8 @@ class Process:
 
     def end(self) -> None:
         """Kill it, unless its Ray is gone already."""
+        import ray
+
         with suppress(Exception):
             ray.kill(self.actor)
             if self.group is not None:
@@ -79,6 +79,8 @@ def lease(settings: EngineSettings, rows: int | None = None) -> Iterator[tuple[i
     Of a pool of [min, max] there are as many as the rows can fill and as find room, also on nodes that may come, beside what
     hands them their work; those without room yet come up when there is some.
     """
+    import ray
+
     listen()
     low, high = settings.pool
     filled = high if rows is None else math.ceil(rows / expected_sequences(settings))
@@ -171,6 +173,8 @@ def end_idle() -> None:
 
 def _take(settings: EngineSettings) -> Process:
     """An idle process of this kind, or a new one."""
+    import ray
+
     kind, session = _kind(settings), ray.get_runtime_context().get_node_id()
     with _guard:
         _idle[:] = [process for process in _idle if process.session == session]
@@ -191,6 +195,8 @@ def _count_idle(settings: EngineSettings) -> int:
 
 def _has_rested(process: Process) -> bool:
     """Whether it has given up what it did before; if not, it is ended."""
+    import ray
+
     try:
         if process.resting is None or ray.get(process.resting, timeout=REST_SECONDS) is not None:
             return True
@@ -201,6 +207,8 @@ def _has_rested(process: Process) -> bool:
 
 
 def _start(settings: EngineSettings, kind: str, session: str) -> Process:
+    import ray
+
     options, group = actor_options(settings), None
     if settings.spreads:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -224,6 +232,8 @@ def _keep(process: Process) -> None:
 
 
 def _end_in_time(process: Process) -> None:
+    import ray
+
     resting = process.resting
     with suppress(Exception):  # a dead one is found by who takes it
         time.sleep(ray.get(resting) or 0.0)

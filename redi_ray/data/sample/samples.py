@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import ray.data
 
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.tools import ToolSettings
@@ -24,6 +23,9 @@ from redi_ray.data.sources.ids import Hashes, IdSet, contained, hash_ids
 from redi_ray.errors import UserError
 from redi_ray.schemas import MESSAGES, PROBLEM, SAMPLED_TOKENS, trace_id
 from redi_ray.store import parquet
+
+if TYPE_CHECKING:
+    import ray.data
 
 REQUEST = pa.schema([*PROBLEM, pa.field("sample_index", pa.int64(), nullable=False)])
 
@@ -50,7 +52,7 @@ COMPLETION = pa.schema(
 TASK_CPUS = 0.5
 """Logical CPUs of the small tasks around a sampler. Ray Data runs neighbours that ask for the same as one task."""
 
-Sampler = Callable[[ray.data.Dataset], ray.data.Dataset]
+Sampler: TypeAlias = "Callable[[ray.data.Dataset], ray.data.Dataset]"
 """REQUEST rows -> as many COMPLETION rows."""
 
 
@@ -142,11 +144,15 @@ class Requests:
     @classmethod
     def of_table(cls, table: pa.Table) -> Requests:
         """`table`: REQUEST columns, see `explode`."""
+        import ray.data
+
         return cls(ray.data.from_arrow(table), table.num_rows)
 
     @classmethod
     def of_problems(cls, shards: list[str], num_problems: int, indices: range, solved: IdSet) -> Requests:
         """Every problem of the shards that is not solved, once per sample index."""
+        import ray.data
+
         rows = ray.data.from_items([{"uri": uri} for uri in shards], override_num_blocks=len(shards))
         explode_shard = partial(_explode_shard, indices=indices, solved=solved.hashes)
         dataset = rows.map_batches(explode_shard, batch_size=1, num_cpus=TASK_CPUS)

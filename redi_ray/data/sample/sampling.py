@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import ray
-import ray.data
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
@@ -39,6 +37,8 @@ def vllm_sampler(
     raises, while it is computed, EngineError where vLLM does not start on the model, and SamplingError once no engine can be
     started again.
     """
+    import ray.data
+
     if sampling.tools is not None:
         check_tools(sampling.tools, prompt, model, engine.trusts_code)
     with lease(engine, rows) as (number, engines):
@@ -73,6 +73,8 @@ class Dispatch:
         self.changed: asyncio.Condition | None = None
 
     async def __call__(self, requests: pa.Table) -> pa.Table:
+        import ray
+
         while True:
             engine = await self._next()
             self.in_flight[engine] += 1
@@ -98,6 +100,8 @@ class Dispatch:
         return min(self.in_flight, key=lambda engine: self.in_flight[engine])
 
     async def _start(self, engine: Any) -> None:
+        import ray
+
         assert self.changed is not None
         try:
             await engine.prepare.remote(self.order)

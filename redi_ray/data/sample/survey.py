@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 from numpy.typing import NDArray
 
 from redi_ray.data.sample.samples import TASK_CPUS, SampleStats
@@ -37,6 +36,8 @@ def survey(out_uri: str, verified_uri: str | None = None) -> Survey:
 
     Tasks read the shards; the driver gets 8 bytes a trace.
     """
+    import ray
+
     found, drop = Survey(), ray.remote(num_cpus=TASK_CPUS)(_drop_rows)
     for uri, (ids, stats) in _look_through(trace_shards(out_uri), _trace_stats):
         double = found.ids.contains(ids) | ~_first_of_each(ids)
@@ -72,6 +73,8 @@ Look = Callable[[str], tuple[Hashes, SampleStats]]
 
 def _look_through(uris: list[str], look: Look) -> Iterator[tuple[str, tuple[Hashes, SampleStats]]]:
     """`look` at every shard, in tasks; the answers in the order of the shards."""
+    import ray
+
     chunks = [uris[at : at + SHARDS_PER_TASK] for at in range(0, len(uris), SHARDS_PER_TASK)]
     remote = ray.remote(num_cpus=TASK_CPUS)(_look_at)
     tasks = [remote.remote(chunk, look) for chunk in chunks]

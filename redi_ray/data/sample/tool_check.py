@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ray
-
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.tools import ToolSettings
@@ -18,6 +16,8 @@ def check_tools(
 ) -> None:
     """Raise SandboxError where no sandbox can be made on a node of Ray's, RoleError or PromptError where the template of `model`
     has no turns for what a tool says. model: null where another server renders the chat."""
+    import ray
+
     if model is not None:
         require_turns(load_tokenizer(model, trust_remote_code), prompt)
     try:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow.compute as pc
-import ray
 
 from redi_ray.config.scorer_base import ScorerSettings
 from redi_ray.data.columns import write_column
@@ -46,6 +45,8 @@ def score_samples(
     samples_uri: str, out_uri: str, settings: ScorerSettings, asked: Asked
 ) -> tuple[ScoreCounts, dict[str, Any]]:
     """Write `<out_uri>/<shard>` for every shard of samples below `samples_uri`; the counts, and what was prepared."""
+    import ray
+
     scorer = SCORERS[settings.name]  # type: ignore[attr-defined]  # every one of the union has it
     prepare = ray.remote(num_cpus=1, max_retries=2)(scorer.prepare)
     try:

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from redi_ray.config.answers import AnswerSettings
 from redi_ray.config.prompts import PromptSettings
@@ -51,6 +50,8 @@ class SelfVerifying:
 def self_verify(names: list[str], how: SelfVerifying) -> Counter[str]:
     """Write `groups` (GROUP, one member each) for the shards of these names; the counts: `in = out + sum(reasons)`, and texts by
     their number of attempts."""
+    import ray
+
     counts: Counter[str] = Counter()
     if how.checks is not None and names:
         find = ray.remote(num_cpus=1, max_retries=2)(find_checks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -214,16 +215,27 @@ def _require_read(value: Any) -> None:
 
 def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and any(
-        isinstance(value.get(who), str) and what in value for who, what in KEYS
+        isinstance(value.get(who), str) and (what in value or calls_of(value)) for who, what in KEYS
     )  # nulls of a Parquet struct are no names
+
+
+def calls_of(message: Mapping[str, Any]) -> list[Any]:
+    """The calls of tools that a message keeps beside its text."""
+    calls, one = message.get("tool_calls"), message.get("function_call")
+    return list(calls) if isinstance(calls, list) else [one] if one else []
 
 
 def _turn(message: dict[str, Any]) -> tuple[str, str]:
     """Role and text of a message, its reasoning folded in where that is kept apart."""
-    who, what = next((who, what) for who, what in KEYS if isinstance(message.get(who), str) and what in message)
+    who, what = next(
+        key for key in KEYS if isinstance(message.get(key[0]), str) and (key[1] in message or calls_of(message))
+    )
     role = ROLES.get(message[who].strip().casefold(), message[who])
-    if message.get("tool_calls") or message.get("function_call"):
-        raise BadChat("several_turns", f"the chat's {role} turn calls tools, which are not read here")
+    if calls_of(message):
+        raise BadChat(
+            "several_turns",
+            f"the chat's {role} turn calls tools beside its text; a step `import` writes them into it with `calls: {{}}`",
+        )
     text = _content(message[what], role)
     reasoning = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking") or ""
     if role != "assistant" or not isinstance(reasoning, str) or not reasoning.strip():

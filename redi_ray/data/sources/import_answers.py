@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from redi_ray.schemas import CUT_OFF
+from redi_ray.text.finish import finish_reason
+
 Message = dict[str, str]
 
 
@@ -42,3 +45,11 @@ class LeftOut(ValueError):
     def __init__(self, reason: str, detail: str, *, by_rule: bool = False) -> None:
         super().__init__(detail)
         self.reason, self.by_rule = reason, by_rule
+
+
+def is_finished(reason: Any) -> bool | None:
+    """Whether an answer ended by itself, by what the data say of it; None where they do not say."""
+    if isinstance(reason, bool):
+        return reason
+    found = finish_reason(reason)
+    return None if found is None else found not in CUT_OFF

@@ -8,15 +8,15 @@ from typing import Any
 
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.sources.calls import told_of_tools, with_calls, with_tools
 from redi_ray.data.sources.chats import BadChat, is_chat, joined, read_turns
-from redi_ray.data.sources.import_answers import Answered, LeftOut, Member, Message
+from redi_ray.data.sources.import_answers import Answered, LeftOut, Member, Message, is_finished
 from redi_ray.data.sources.import_steps import Parting, part
 from redi_ray.data.sources.rows import lookup
 from redi_ray.data.sources.shapes import Layout
 from redi_ray.data.sources.values import BadValue, read_id, read_number, read_vote, shown
-from redi_ray.schemas import CUT_OFF, Verdict
+from redi_ray.schemas import Verdict
 from redi_ray.text.blocks import with_blocks_apart
-from redi_ray.text.finish import finish_reason
 from redi_ray.text.prompts import strip_prefix, to_messages
 
 Row = Mapping[str, Any]
@@ -37,14 +37,11 @@ class RowReader:
     def __call__(self, row: Row) -> Answered:
         """Raises LeftOut."""
         by_shape: dict[str, Callable[[Row], tuple[list[Message], list[Member]]]] = {
-            "preference": self._preference,
-            "sft": self._answer,
-            "unpaired": self._labelled,
-            "rollouts": self._rollouts,
+            "preference": self._preference, "sft": self._answer, "unpaired": self._labelled, "rollouts": self._rollouts,
             "steps": self._steps,
-        }
+        }  # fmt: skip
         prompt, members = by_shape[self.layout.shape](row)
-        prompt = self._with_system(row, prompt)
+        prompt = self._with_tools(row, self._with_system(row, prompt))
         names = ("chosen", "rejected") if self.layout.shape == "preference" else ("answer",) * len(members)
         for name, member in zip(names, members, strict=True) if self.settings.judge is None else ():
             self._check_beginning(name, member.turns[0]["content"])
@@ -68,7 +65,7 @@ class RowReader:
             )
         sides = (("chosen", better, +1), ("rejected", worse, -1))
         return prompt, [
-            Member(turns, side, self._number(row, f"score_{name}"), _finished(self._value(row, f"finish_{name}")))
+            Member(turns, side, self._number(row, f"score_{name}"), is_finished(self._value(row, f"finish_{name}")))
             for name, turns, side in sides
         ]
 
@@ -84,7 +81,7 @@ class RowReader:
 
     def _answer(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt, turns = self._chat(row)
-        return prompt, [Member(turns, +1, finished=_finished(self._value(row, "finish_reason")))]
+        return prompt, [Member(turns, +1, finished=is_finished(self._value(row, "finish_reason")))]
 
     def _labelled(self, row: Row) -> tuple[list[Message], list[Member]]:
         prompt, turns = self._chat(row)
@@ -95,7 +92,7 @@ class RowReader:
         if vote not in (Verdict.CORRECT, Verdict.WRONG):
             raise LeftOut("no_label", f"column `{self.layout.columns['label']}` holds {shown(value)}")
         side = +1 if vote == Verdict.CORRECT else -1
-        return prompt, [Member(turns, side, finished=_finished(self._value(row, "finish_reason")))]
+        return prompt, [Member(turns, side, finished=is_finished(self._value(row, "finish_reason")))]
 
     def _rollouts(self, row: Row) -> tuple[list[Message], list[Member]]:
         answers = self._value(row, "completion")
@@ -121,7 +118,7 @@ class RowReader:
     def _sample(self, row: Row, turns: list[Message], reward: float | None, reason: Any) -> Member:
         if reward is None:
             raise LeftOut("no_reward", self._told(row, "reward"))
-        return Member(turns, +1 if reward > self.settings.positive_above else -1, reward, _finished(reason))
+        return Member(turns, +1 if reward > self.settings.positive_above else -1, reward, is_finished(reason))
 
     def _listed(self, row: Row, name: str, count: int) -> list[Any]:
         """A value for each sample; nulls where the set has no such column."""
@@ -198,6 +195,15 @@ class RowReader:
             raise LeftOut("two_systems", f"{self._told(row, 'system')}, and the chat begins with another system turn")
         return prompt
 
+    def _with_tools(self, row: Row, prompt: list[Message]) -> list[Message]:
+        """The prompt with what the row says of its tools, where calls are written into texts."""
+        if (how := self.settings.calls) is None:
+            return prompt
+        try:
+            return with_tools(prompt, told_of_tools(row, how))
+        except BadChat as error:
+            raise LeftOut(error.reason, str(error)) from error
+
     def _may_end(self, turns: list[Message]) -> bool:
         """Whether a chat may end so. A tool has the last word in attempts that were broken off."""
         last = turns[-1]["role"]
@@ -235,7 +241,7 @@ class RowReader:
     def _read(self, row: Row, name: str, role: Any, value: Any = None) -> list[Message]:
         value = self._value(row, name) if value is None else value
         try:
-            turns = read_turns(value, role)
+            turns = read_turns(value if self.settings.calls is None else with_calls(value, self.settings.calls), role)
         except BadChat as error:
             raise LeftOut(error.reason, f"column `{self.layout.columns[name]}`: {error}") from error
         if not turns:
@@ -257,13 +263,6 @@ class RowReader:
         if found is None:
             return f"column `{column}` is missing or null; the row has {', '.join(row)}"
         return f"column `{column}` holds {shown(found)}"
-
-
-def _finished(reason: Any) -> bool | None:
-    if isinstance(reason, bool):
-        return reason
-    found = finish_reason(reason)
-    return None if found is None else found not in CUT_OFF
 
 
 def _said(turns: Sequence[Message]) -> list[tuple[str, str]]:

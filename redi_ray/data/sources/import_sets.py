@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ray
-
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
@@ -76,6 +74,8 @@ def import_set(settings: ImportSettings, prompt: PromptSettings, out_uri: str, w
 
     Raises DataError if a file cannot be read, the shape cannot be told, or no row can be used.
     """
+    import ray
+
     remote = ray.remote(num_cpus=1, max_retries=2)(_import_rows)
     try:
         counts: ImportCounts = ray.get(remote.remote(settings, prompt, out_uri, where))

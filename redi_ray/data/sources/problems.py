@@ -15,8 +15,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import FilesSource, HubSource, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
@@ -66,6 +64,8 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
 
     Raises DataError if a file cannot be read or no row can be used.
     """
+    import ray
+
     if isinstance(config.source, BuiltInSource):
         return _write_world(config, config.source, out_uri)
     remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)

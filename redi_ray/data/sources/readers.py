@@ -11,7 +11,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,12 +119,21 @@ def _parquet_file(uri: str) -> pq.ParquetFile:
         raise _damaged(uri, error) from error
 
 
+def _refuse_twins(uri: str, names: Sequence[str]) -> None:
+    """Raise DataError where two columns have one name: of a row only the last one's value would be left."""
+    if twins := sorted({name for name in names if name and names.count(name) > 1}):
+        raise DataError(
+            f"{uri}: two columns are named {', '.join(map(repr, twins))}; rename one of each, or leave it out"
+        )
+
+
 def _damaged(uri: str, error: Exception, kind: str = "Parquet") -> DamagedFile:
     return DamagedFile(f"{uri}: not a complete {kind} file, copy it again or leave it out ({error})", kind)
 
 
 def _parquet_rows(uri: str, name: str, columns: Collection[str] | None, wanted: Wanted | None) -> Iterator[Row]:
     file = _parquet_file(uri)
+    _refuse_twins(uri, file.schema_arrow.names)
     known = [column for column in file.schema_arrow.names if columns is None or column in columns]
     number = 0
     for group in range(file.num_row_groups):
@@ -195,6 +204,7 @@ def _csv_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | N
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     rows = csv.DictReader(text, dialect=dialect, strict=True)
     try:
+        _refuse_twins(uri, list(rows.fieldnames or ()))
         for position, cells in enumerate(rows):
             where = f"{name}:{position}"
             if wanted is not None and not wanted(position):

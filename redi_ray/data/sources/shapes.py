@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -102,6 +102,8 @@ def layout_of(settings: ImportSettings, rows: Sequence[Mapping[str, Any]], where
             f"{where}: judge asks about samples with rewards, and this is {NOUNS[found.shape]} ({found}); name the column of the "
             "rewards as columns.reward"
         )
+    if settings.calls is not None:
+        found = replace(found, unread=tuple(name for name in found.unread if name != settings.calls.column))
     missing = [f"{name}: {column}" for name, column in found.columns.items() if not _present(rows, column)]
     if missing:
         raise DataError(

@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import ray
-
 from redi_ray.cluster.runtime import log
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.identity import identity
@@ -169,6 +167,8 @@ def run_stripes(
     work: Work, tasks: list[tuple[int, Stripe]], workers: int, on_progress: Callable[[int], None]
 ) -> FilesCounts:
     """Verify every stripe with Ray Data; the counts of what was done."""
+    import ray.data
+
     items = as_items(tasks)
     done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         VerifyStripes,

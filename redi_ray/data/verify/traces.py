@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.data.sources.tests_table import TestsReader
@@ -254,6 +253,8 @@ def verify_traces(
     Raises StorageError naming every shard that could not be read or written, after all others are done; ValueError if
     two inputs have the same file name.
     """
+    import ray.data
+
     start = time.perf_counter()
     names = Counter(output_of(uri, out_uri) for uri in inputs)
     if twice := [name for name, count in names.items() if count > 1]:

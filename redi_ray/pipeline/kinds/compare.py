@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import ray
-
 from redi_ray.data.sources.readers import DataError
 from redi_ray.eval.compare_steps import NOT_KNOWN, OTHER_PART, OTHER_STEPS, compare
 from redi_ray.pipeline.kinds.groups import column_shards
@@ -25,6 +23,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    import ray
+
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found

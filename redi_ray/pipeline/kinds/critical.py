@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import ray
 
 from redi_ray.cluster.runtime import log
 from redi_ray.data.sources.readers import DataError
@@ -28,6 +27,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    import ray
+
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
-
 from redi_ray.errors import UserError
 from redi_ray.pipeline.kinds.kind import MANY, Kind, Outputs, Places
 from redi_ray.stages.references import start_of
@@ -39,6 +37,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    import ray
+
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found

@@ -6,8 +6,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import ray
-
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.steps import BY_COLUMN
@@ -36,6 +34,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
+    import ray
+
     stage = place(run, step, inputs)
     if found := run.reuse(stage):
         return found

@@ -140,7 +140,7 @@ def scaling_of(trainer: TrainerSettings, resources: Mapping[str, float]) -> Scal
     return ScalingConfig(  # type: ignore[call-arg]  # Ray Train V2's, put in place at run time
         num_workers=(fewest, most) if fewest < most else most,  # type: ignore[arg-type]
         elastic_resize_monitor_interval_s=trainer.resize_check_s,
-        use_gpu=trainer.use_gpu,
+        use_gpu=trainer.on_gpu,
         resources_per_worker=dict(resources),
         label_selector=dict(trainer.label_selector) or None,
     )
@@ -172,7 +172,7 @@ def run_on_ray(
         worker_entry,
         train_loop_config={"orders": orders},
         torch_config=TorchConfig(
-            backend="nccl" if settings.use_gpu else "gloo", timeout_s=settings.collective_timeout_s
+            backend="nccl" if settings.on_gpu else "gloo", timeout_s=settings.collective_timeout_s
         ),
         scaling_config=scaling_of(settings, resources),
         run_config=RunConfig(

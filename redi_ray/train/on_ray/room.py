@@ -42,8 +42,8 @@ def resources_of_rank(
     model_path: str, trainer: TrainerSettings, overrides: ModelOverrides, anchored: bool = False
 ) -> dict[str, float]:
     """What Ray sets aside for one rank; bytes of memory too, where the model's size can be told."""
-    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.use_gpu else {})
+    resources = {"CPU": trainer.cpus_per_worker} | ({"GPU": 1.0} if trainer.on_gpu else {})
     if (parameters := count_parameters(model_path)) is not None:
-        held = rank_bytes(parameters, trainer.pool[0], trainer.use_gpu, overrides.lora is not None, anchored)
+        held = rank_bytes(parameters, trainer.pool[0], trainer.on_gpu, overrides.lora is not None, anchored)
         resources["memory"] = held
     return resources

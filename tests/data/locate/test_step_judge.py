@@ -161,7 +161,6 @@ def test_words_are_checked_before_an_engine_is_asked_for(ray_session, tmp_path: 
         ({"locator": {**JUDGE, "opening": "Right?"}, "model": "sft"}, "`opening` is for `analyses: 0`"),
         ({"locator": {**JUDGE, "analyses": 0, "opening": "No"}, "model": "sft"}, "ends with the question"),
         ({"locator": {**JUDGE, "threshold": 1}, "model": "sft"}, "less than 1"),
-        ({"locator": {"kind": "step_judge", "model": "m", "engine": {"device": "auto"}}}, "say `cpu` or `gpu`"),
     ],
 )
 def test_settings_that_cannot_be(step: dict[str, Any], told: str):

@@ -243,3 +243,16 @@ def test_a_csv_file_with_pandas_own_numbers_of_rows(tmp_path: Path):
     first, second, third = file_rows(str(tmp_path / "a.csv"))
     assert (first.value, second.value) == ({"": "0", "q": "1+1", "a": "2"}, {"": "1", "q": None, "a": "3"})
     assert "not as many cells" in third.error
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path):
+    """Of a row only the last one's value would be left; columns without any name, as spreadsheets leave, say nothing."""
+    (tmp_path / "x.csv").write_text("question,answer,answer\nq,1,2\n")
+    pq.write_table(
+        pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["answer", "answer"]), tmp_path / "x.parquet"
+    )
+    for name in ("x.csv", "x.parquet"):
+        with pytest.raises(DataError, match=rf"{name}: two columns are named 'answer'; rename one"):
+            list(file_rows(str(tmp_path / name)))
+    (tmp_path / "y.csv").write_text("question,answer,,\nq,1,,\n")
+    assert [row.value for row in file_rows(str(tmp_path / "y.csv"))] == [{"question": "q", "answer": "1", "": None}]

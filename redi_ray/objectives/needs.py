@@ -1,0 +1,53 @@
+"""What objectives ask of their data under their settings. No torch here, see `redi_ray.objectives.spec`."""
+
+from __future__ import annotations
+
+from redi_ray.config.objectives import KtoObjective, LdDpoObjective, RediGroupsObjective, RediObjective
+from redi_ray.config.rollout_objectives import (
+    AdvantageObjective,
+    AsymreObjective,
+    NftObjective,
+    OrealObjective,
+    PpoClipObjective,
+)
+
+SAMPLER = "sampler_logps"
+"""Token column: log-probs of the model that sampled, at temperature 1."""
+REWARD_MEAN = "reward_mean"
+"""Token column: the mean of a token reward model's logits from a sample's first token to this one."""
+
+
+def redi_is_linear(settings: RediObjective | RediGroupsObjective) -> bool:
+    return settings.exp_gamma is None
+
+
+def asymre_compares(settings: AsymreObjective) -> bool:
+    return settings.baseline != "constant"
+
+
+def advantage_compares(settings: AdvantageObjective) -> bool:
+    return settings.baseline != "none"
+
+
+def kto_is_mismatched(settings: KtoObjective) -> bool:
+    return settings.baseline == "mismatched"
+
+
+def oreal_needs_rewards(settings: OrealObjective) -> bool:
+    return settings.baseline == "none"
+
+
+def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:
+    return (SAMPLER, REWARD_MEAN) if settings.token_rewards else (SAMPLER,)
+
+
+def sampler_column(_settings: NftObjective | PpoClipObjective) -> tuple[str, ...]:
+    return (SAMPLER,)
+
+
+def ppo_compares(settings: PpoClipObjective) -> bool:
+    return settings.baseline != "none"
+
+
+def tail_weight(settings: LdDpoObjective) -> float:
+    return settings.alpha
