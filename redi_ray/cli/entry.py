@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.capacity import check_capacity, require_room, with_devices
-from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.exits import clear_errors, exit_code_of
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
-from redi_ray.cluster.runtime import log, ray_connection, setup_logging
+from redi_ray.cluster.runtime import log, ray_connection, setup_logging, user_error
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import load_config
+from redi_ray.errors import StorageError
 from redi_ray.store import storage
-from redi_ray.store.lock import run_lock
+from redi_ray.store.ending import Ending, clear_ending, write_ending
+from redi_ray.store.lock import LockLost, run_lock
 
 if TYPE_CHECKING:
     from redi_ray.pipeline.graph import Graph
@@ -31,6 +33,22 @@ def writing(run_uri: str) -> Iterator[None]:
     with ends_on_sigterm(), run_lock(run_uri, on_lost=end_main_thread):
         storage.check_writable(run_uri)
         yield
+
+
+@contextmanager
+def remembered(run_uri: str) -> Iterator[None]:
+    """What ends the block is kept in the run's folder, for those who look at it later; nothing is after a good end."""
+    try:
+        yield
+    except LockLost:
+        raise  # the run is another's
+    except BaseException as error:
+        told = (user_error(error) if isinstance(error, Exception) else None) or error
+        told.__notes__ = list(getattr(error, "__notes__", ()))
+        with suppress(StorageError):
+            write_ending(run_uri, Ending.of(told, exit_code_of(told)))
+        raise
+    clear_ending(run_uri)
 
 
 def run_stages(
@@ -56,7 +74,7 @@ def run_stages(
             check(config, graph)
         preflight(config)
 
-        with writing(config.run_uri), ray_connection(config.resources.ray):
+        with writing(config.run_uri), remembered(config.run_uri), ray_connection(config.resources.ray):
             config = with_devices(config)
             check_room(config)
             print(call(Pipeline(config)))
