@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": look_commands.plan,
     "report": look_commands.report,
     "inspect": look_commands.inspect_traces,
+    "ui": look_commands.ui,
     "submit": job_commands.submit,
     "resubmit": job_commands.resubmit,
     "status": job_commands.status,

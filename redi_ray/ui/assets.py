@@ -18,6 +18,10 @@ router = APIRouter()
 FILES = {
     "report.css": ("redi_ray.report", "templates/style.css"),
     "ui.css": ("redi_ray.ui", "static/ui.css"),
+    "live.js": ("redi_ray.ui", "static/live.js"),
+    "runs.js": ("redi_ray.ui", "static/runs.js"),
+    "parts.js": ("redi_ray.ui", "static/parts.js"),
+    "charts.js": ("redi_ray.ui", "static/charts.js"),
     "plotly.js": ("plotly", "package_data/plotly.min.js"),
 }
 """Name -> package and file."""

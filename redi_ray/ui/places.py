@@ -6,9 +6,10 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pyarrow.fs as pafs
 
@@ -22,7 +23,9 @@ MOST_FOLDERS = 5000
 """Of a root that are looked into: a root is a folder of runs, no whole disk."""
 AGAIN_SECONDS = 10.0
 """Runs are looked for again after this."""
-CONFIG = "config.yaml"
+MOST_CONFIGS = 200
+"""Files of YAML below a root that are looked at."""
+CONFIG, YAML = "config.yaml", (".yaml", ".yml")
 INSIDE = {"problems", "traces", "verified", "curated", "checkpoints", "eval", "steps", "sequences", "search"}
 """Folders of a run; two of them make one, even where the config is lost."""
 
@@ -38,9 +41,12 @@ class Place:
     id: str
     """In addresses: the folder's name as far as it is plain, and a hash of the URI."""
     name: str
-    """The folder's, as it is."""
+    """The folder's, or the file's, as it is."""
     uri: str
+    """Of the run's folder, which a config's run need not have."""
     root: str
+    config: str | None = None
+    """The config's file, where the place was found by that."""
 
     @property
     def path(self) -> str:
@@ -53,7 +59,7 @@ class Places:
 
     def __init__(self, roots: Sequence[str]) -> None:
         """roots: folders of runs, runs, or configs of runs; local or s3://."""
-        self.roots = list(dict.fromkeys(root_of(root) for root in roots))
+        self.roots = list(dict.fromkeys(storage.resolve(root).rstrip("/") for root in roots))
         self.notes: list[str] = []
         """Roots that could not be read at the last look."""
         self._found: dict[str, Place] = {}
@@ -75,10 +81,10 @@ class Places:
         with self._turn:
             if time.monotonic() - self._looked < seconds:
                 return self._found
-            notes, found = [], list[Place]()
+            notes, found = list[str](), list[Place]()
             for root in self.roots:
                 try:
-                    found += [place_of(uri, root) for uri in runs_below(root)]
+                    found += [config_place(root)] if root.endswith(YAML) else places_below(root, notes)
                 except UserError as error:
                     notes.append(str(error))
             found.sort(key=lambda place: (place.name.casefold(), place.uri))
@@ -86,31 +92,51 @@ class Places:
             return self._found
 
 
-def root_of(root: str) -> str:
-    """A place as a URI; a config's is its run's folder."""
-    return storage.resolve(load_config(root).run_uri if root.endswith((".yaml", ".yml")) else root).rstrip("/")
-
-
-def place_of(uri: str, root: str) -> Place:
-    name = uri.rstrip("/").rsplit("/", 1)[-1]
+def place_of(uri: str, root: str, config: str | None = None) -> Place:
+    """config: where the place is one of a config's file."""
+    where = config or uri
+    name = where.rstrip("/").rsplit("/", 1)[-1]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:48] or "run"
-    return Place(f"{plain}-{hashlib.sha256(uri.encode('utf-8', 'replace')).hexdigest()[:8]}", name, uri, root)
+    code = hashlib.sha256(where.encode("utf-8", "replace")).hexdigest()[:8]
+    return Place(f"{plain}-{code}", name, uri, root, config)
 
 
-def runs_below(root: str) -> list[str]:
-    """Folders of runs, the root itself among them; what lies in a run is none. Raises StorageError."""
-    found, level, seen = list[str](), [root], 0
+def config_place(uri: str) -> Place:
+    """Of a config's file. Raises ConfigError, StorageError."""
+    return place_of(storage.resolve(load_config(uri).run_uri), uri, uri)
+
+
+def places_below(root: str, notes: list[str]) -> list[Place]:
+    """Runs, the root itself among them, and configs; what lies in a run is none. Raises StorageError."""
+    found, configs, level, seen = list[Place](), list[tuple[str, int]](), [root], 0
     with ThreadPoolExecutor(16, thread_name_prefix="look") as pool:
         for depth in range(DEPTH + 1):
             further = []
             for folder, (files, folders) in zip(level, pool.map(entries, level), strict=True):
                 if is_run(files, folders):
-                    found.append(folder)
-                elif depth < DEPTH:
+                    found.append(place_of(folder, root))
+                    continue
+                configs += [(storage.join(folder, name), at) for name, at in files.items() if name.endswith(YAML)]
+                if depth < DEPTH:
                     further += [storage.join(folder, name) for name in folders if not name.startswith(".")]
             seen += len(level)
             level = further[: max(0, MOST_FOLDERS - seen)]
+    for uri, at in configs[:MOST_CONFIGS]:
+        if (run_uri := _run_of_config(uri, at)) is not None:
+            found.append(place_of(run_uri, root, uri))
+    if not found:
+        notes.append(f"{root}: no run here, nor {DEPTH} folders deeper")
     return found
+
+
+@lru_cache(maxsize=4 * MOST_CONFIGS)
+def _run_of_config(uri: str, at: int) -> str | None:
+    """Where a config's run lies; None for what is no config. at: when the file was written last, so that it is read once."""
+    del at
+    try:
+        return storage.resolve(load_config(uri).run_uri)
+    except UserError:  # other programs have YAML files, too
+        return None
 
 
 def is_run(files: Iterable[str], folders: Iterable[str]) -> bool:
@@ -119,8 +145,8 @@ def is_run(files: Iterable[str], folders: Iterable[str]) -> bool:
     return (CONFIG in files and (bool(inside) or storage.LOCK in files)) or len(inside) > 1
 
 
-def entries(uri: str) -> tuple[list[str], list[str]]:
-    """Names of files and of folders in a folder; none of one that is not there, or may not be read."""
+def entries(uri: str) -> tuple[dict[str, int], list[str]]:
+    """Files of a folder with the time of each, in ns, and folders in it; none of one that is not there, or may not be read."""
     fs, path = storage.filesystem(uri)
     try:
         with storage_errors("listed", uri):
@@ -128,9 +154,6 @@ def entries(uri: str) -> tuple[list[str], list[str]]:
     except StorageError:
         if uri.startswith("s3://"):
             raise
-        return [], []
-    return list(_of(infos, pafs.FileType.File)), list(_of(infos, pafs.FileType.Directory))
-
-
-def _of(infos: Iterable[pafs.FileInfo], kind: pafs.FileType) -> Iterator[str]:
-    return (info.base_name for info in infos if info.type == kind)
+        return {}, []
+    files = {info.base_name: info.mtime_ns or 0 for info in infos if info.type == pafs.FileType.File}
+    return files, [info.base_name for info in infos if info.type == pafs.FileType.Directory]

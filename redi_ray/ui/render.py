@@ -11,6 +11,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from redi_ray.report.formats import FILTERS
 from redi_ray.store.storage import finite
+from redi_ray.ui import words
 from redi_ray.ui.assets import asset
 
 
@@ -24,7 +25,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(FILTERS)
+    found.filters.update({**FILTERS, **words.FILTERS})
     found.globals["asset"] = asset
     return found
 
@@ -33,6 +34,12 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
     """A rendered template. Completions may hold half a surrogate pair, which UTF-8 has no bytes for."""
     text = environment().get_template(template).render(**values)
     return HTMLResponse(text.encode("utf-8", "replace"), status)
+
+
+def fragment(template: str, block: str, **values: Any) -> str:
+    """One block of a template, for pages that change while they are looked at."""
+    found = environment().get_template(template)
+    return "".join(found.blocks[block](found.new_context(values)))
 
 
 def as_json(value: Any, status: int = 200) -> Response:
