@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "redi_ray"
 
 ROOMS = (
     "errors", "schemas", "store", "config", "text", "tools", "objectives", "modeling", "cluster", ("data", "train"), "eval",
-    "stages", "pipeline", "plan", "search", "report", ("talk", "starter"), "cli",
+    "stages", "pipeline", "plan", "search", "report", ("talk", "starter", "ui"), "cli",
 )  # fmt: skip
 """From the bottom up; two side by side know nothing of each other."""
 LAYERS = {name: number for number, rooms in enumerate(ROOMS) for name in ([rooms] if isinstance(rooms, str) else rooms)}

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": talk_commands.chat,
     "serve": talk_commands.serve,
     "push": talk_commands.push,
+    "ui": look_commands.ui,
     "submit": job_commands.submit,
     "resubmit": job_commands.resubmit,
     "status": job_commands.status,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from redi_ray.cli.checked import CheckOfGraph, checked_config
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.capacity import check_capacity, require_room
 from redi_ray.cluster.devices import with_devices
-from redi_ray.cluster.exits import clear_errors
+from redi_ray.cluster.exits import clear_errors, exit_code_of
 from redi_ray.cluster.notify import told_to_others
 from redi_ray.cluster.preemption import end_main_thread, ends_on_sigterm
-from redi_ray.cluster.runtime import log, ray_connection, setup_logging
+from redi_ray.cluster.runtime import log, ray_connection, setup_logging, user_error
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.errors import StorageError
 from redi_ray.store import storage
-from redi_ray.store.lock import run_lock
+from redi_ray.store.ending import Ending, clear_ending, write_ending
+from redi_ray.store.lock import LockLost, run_lock
 
 if TYPE_CHECKING:
     from redi_ray.pipeline.runner import Pipeline
@@ -32,6 +34,22 @@ def writing(run_uri: str) -> Iterator[None]:
     with ends_on_sigterm(), run_lock(run_uri, on_lost=end_main_thread):
         storage.check_writable(run_uri)
         yield
+
+
+@contextmanager
+def remembered(run_uri: str) -> Iterator[None]:
+    """What ends the block is kept in the run's folder, for those who look at it later; nothing is after a good end."""
+    try:
+        yield
+    except LockLost:
+        raise  # the run is another's
+    except BaseException as error:
+        told = (user_error(error) if isinstance(error, Exception) else None) or error
+        told.__notes__ = list(getattr(error, "__notes__", ()))
+        with suppress(StorageError):
+            write_ending(run_uri, Ending.of(told, exit_code_of(told)))
+        raise
+    clear_ending(run_uri)
 
 
 def run_stages(
@@ -51,7 +69,12 @@ def run_stages(
             log.info("search: left aside; `redi-ray tune` runs it")
         from redi_ray.pipeline.runner import Pipeline
 
-        with writing(config.run_uri), told_to_others(config) as ending, ray_connection(config.resources.ray):
+        with (
+            writing(config.run_uri),
+            remembered(config.run_uri),
+            told_to_others(config) as ending,
+            ray_connection(config.resources.ray),
+        ):
             config = with_devices(config)
             check_room(config)
             pipeline = Pipeline(config)

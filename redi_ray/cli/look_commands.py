@@ -67,6 +67,28 @@ def report(config: Config, overrides: Overrides = None) -> None:
             print(f"report: {build_report(run.uri).html}")
 
 
+def ui(
+    roots: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders of runs, runs, or configs, local or s3://; by default ./runs.", metavar="[ROOT]..."
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8400,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; one that others reach asks for a token.")
+    ] = "127.0.0.1",
+    token: Annotated[
+        str | None, typer.Option(help="Whoever has it may look; without one another --host makes its own.")
+    ] = None,
+) -> None:
+    """Local web pages over any number of runs: state, graph, live curves, scores, comparisons. Nothing is written."""
+    from redi_ray.cli.ui import serve_pages
+
+    with clear_errors():
+        serve_pages(roots or ["runs"], host, port, token)
+
+
 def inspect_traces(
     target: Annotated[
         str, typer.Argument(help="A run's folder or config, a stage's folder, or any Parquet.", metavar="RUN")

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from redi_ray.cli.checked import checked_config
-from redi_ray.cli.entry import check_room, writing
+from redi_ray.cli.entry import check_room, remembered, writing
 from redi_ray.cli.preflight import preflight
 from redi_ray.cluster.devices import with_devices
 from redi_ray.cluster.exits import clear_errors
@@ -27,7 +27,7 @@ def tune_experiment(config_uri: str, overrides: list[str]) -> None:
         config = checked_config(config_uri, overrides, SearchPlan, preflight)
         local = not (config.resources.ray.address or os.environ.get("RAY_ADDRESS"))
         ray = ray_connection(config.resources.ray, dashboard=True)
-        with writing(config.run_uri), told_to_others(config), ray:
+        with writing(config.run_uri), remembered(config.run_uri), told_to_others(config), ray:
             config = with_devices(config)
             plan = SearchPlan(config)  # its metric may depend on the device
             from redi_ray.search.outcome import print_outcome, publish

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redi_ray.cluster.runtime import user_error
-from redi_ray.errors import EXIT_PREEMPTED, Preempted, UserError
+from redi_ray.errors import EXIT_FAILED, EXIT_PREEMPTED, Preempted, UserError
 
 
 @contextmanager
@@ -25,3 +25,10 @@ def clear_errors() -> Iterator[None]:
             raise
         print("\n  ".join([f"error: {told}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         raise SystemExit(told.exit_code) from None
+
+
+def exit_code_of(error: BaseException) -> int:
+    """What a command ends with that `error` ends; an interrupt by hand counts as SIGTERM does."""
+    if isinstance(error, Preempted | KeyboardInterrupt):
+        return EXIT_PREEMPTED
+    return error.exit_code if isinstance(error, UserError) else EXIT_FAILED

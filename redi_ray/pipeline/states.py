@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from redi_ray.errors import UserError
@@ -29,6 +29,8 @@ class State:
     """What has changed since, for a stale one."""
     key: str | None = None
     """None while it is not known, since an input has to be there first."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Of a step that has begun: input -> its key, those included that it makes on the way."""
 
 
 def states(graph: Graph, run: Run) -> list[State]:
@@ -87,7 +89,7 @@ def _state(run: Run, step: Step, place: Stage | Manifest | None) -> State:
         return State(step, "finished", key=place.key)
     begun = bool(storage.list_files(place.uri))
     if begun:
-        return State(step, "cut off", key=place.key)
+        return State(step, "cut off", key=place.key, inputs=place.inputs)
     other = _current(run, place.name)
     if other is None:
         return State(step, "missing", key=place.key)

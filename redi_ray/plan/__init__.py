@@ -10,6 +10,7 @@
     workload.py     counts and lengths that the config's own line makes of all that;  derived.py: that named steps make
     footprint.py    memory of every training, bytes on disk
     engines.py, trainings.py   what asking a model costs, and what training one
+    inputs.py       what all that is read off
     estimate.py     every step of the graph, as costs.py has them;  sensitivity.py: which assumption moves the total most
     show.py         tables
 

@@ -102,15 +102,18 @@ class RunRecord:
         return found
 
 
-def read_run(run_uri: str) -> RunRecord:
-    """Read everything a report needs. Raises StorageError if there is no run at all at `run_uri`."""
+def read_run(run_uri: str, *, metrics: bool = True) -> RunRecord:
+    """Read everything a report needs. metrics: whether those of trainings are read, which are long.
+
+    Raises StorageError if there is no run at all at `run_uri`.
+    """
     notes: list[str] = []
     config_text, config = _config(run_uri, notes)
     graph, understood = graph_of_record(config)
     damaged: list[str] = []
     stages = _stages(run_uri, graph, damaged)
     notes[:0] = damaged
-    arms = [_arm(run_uri, name, notes) for name in _arm_names(run_uri, models_of(graph))]
+    arms = [_arm(run_uri, name, notes, metrics) for name in _arm_names(run_uri, models_of(graph))]
     if not arms and not any(stages.values()) and not config_text:
         raise StorageError(f"{run_uri}: no run here (neither config.yaml nor a finished stage)")
     return RunRecord(run_uri, config_text, config, graph, understood, stages, arms, notes)
@@ -143,10 +146,10 @@ def _arm_names(run_uri: str, wanted: list[str]) -> list[str]:
     return [name for name in dict.fromkeys([*wanted, *sorted(found)]) if name in found]
 
 
-def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
+def _arm(run_uri: str, name: str, notes: list[str], metrics: bool) -> ArmRecord:
     checkpoint = _manifest(run_uri, f"{MODELS}/{name}", notes)
     evaluation = _manifest(run_uri, f"{SCORES}/{name}", notes)
-    steps = _steps(join(checkpoint.uri, "metrics.jsonl"), notes) if checkpoint else []
+    steps = read_metrics(metrics_of(checkpoint.uri), notes) if checkpoint and metrics else []
     results: dict[str, BenchmarkResult] = {}
     scored: dict[str, dict[str, Any]] = {}
     samples: list[dict[str, Any]] = []
@@ -163,7 +166,13 @@ def _arm(run_uri: str, name: str, notes: list[str]) -> ArmRecord:
     return ArmRecord(name, checkpoint, steps, evaluation, results, scored, samples)
 
 
-def _steps(uri: str, notes: list[str]) -> list[Metrics]:
+def metrics_of(training: str) -> str:
+    """Where a training's metrics lie, in its folder."""
+    return join(training, "metrics.jsonl")
+
+
+def read_metrics(uri: str, notes: list[str]) -> list[Metrics]:
+    """What a training measured, in order of `step`; none where there is no such file. Damaged lines are a note."""
     if not exists(uri):  # a base model that was not trained here has none
         return []
     rows: dict[float, dict[str, float | None]] = {}

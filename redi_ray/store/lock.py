@@ -87,7 +87,7 @@ class RunLock:
         """on_lost: called by the thread that finds out, at most once."""
         self.uri, self.heartbeat, self.lease, self.on_lost = resolve(uri), heartbeat, lease, on_lost
         self.owner = Owner.me()
-        self.place: LockPlace = (S3Place if uri.startswith("s3://") else LocalPlace)(join(self.uri, LOCK))
+        self.place = _place(self.uri)
         self.lost: LockLost | None = None
         self._done, self._mutex = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._beat, name="run-lock", daemon=True)
@@ -197,6 +197,19 @@ def check(uri: str) -> None:
     for folder, lock in list(_held.items()):
         if uri == folder or uri.startswith(f"{folder}/"):
             lock.check()
+
+
+def driver_of(uri: str) -> Seen | None:
+    """The lock of a driver that lives and writes the run at `uri`; for who only looks. Raises StorageError."""
+    seen = _place(resolve(uri)).look()
+    if seen is None or seen.age > LEASE_SECONDS:
+        return None
+    owner = owner_of(seen)
+    return None if owner is not None and owner.is_gone else seen
+
+
+def _place(uri: str) -> LockPlace:
+    return (S3Place if uri.startswith("s3://") else LocalPlace)(join(uri, LOCK))
 
 
 def owner_of(seen: Seen) -> Owner | None:

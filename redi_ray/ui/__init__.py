@@ -1,0 +1,1 @@
+"""`redi-ray ui`: pages over any number of runs, for people to look at. It reads, and writes nothing."""

@@ -1,0 +1,49 @@
+"""The application: the guard, the pages, and what is answered when something is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from redi_ray.errors import StorageError, UserError
+from redi_ray.ui import assets, compare, curves, overview, runs, search, spent
+from redi_ray.ui.guard import LOOPBACK, Guard
+from redi_ray.ui.places import NoSuchRun, Places
+from redi_ray.ui.render import page
+from redi_ray.ui.series import AllSeries
+from redi_ray.ui.snapshots import Snapshots
+
+ROUTERS = (
+    assets.router, runs.router, overview.router, curves.router, search.router, spent.router, compare.router,
+)  # fmt: skip
+"""A router for each kind of page. A page of a run lies below `/run/{run_id}` and takes `place: RunPlace`."""
+
+
+def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[str] = LOOPBACK) -> FastAPI:
+    """The pages over the runs below `roots`. token, hosts: see `redi_ray.ui.guard.Guard`."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.places = Places(roots)
+    app.state.snapshots = Snapshots()
+    app.state.extents = runs.make_extents(app.state.snapshots)
+    app.state.series = AllSeries()
+    app.state.plans = spent.make_plans(app.state.snapshots)
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(UserError, _told)
+    app.add_exception_handler(HTTPException, _refused)
+    return app
+
+
+def _told(request: Request, error: Exception) -> Response:
+    status = 404 if isinstance(error, NoSuchRun) else 502 if isinstance(error, StorageError) else 400
+    return page("error.html.j2", status, title="Not there" if status == 404 else "Cannot be shown", message=str(error))
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    message = "There is no such page." if status == 404 else "This cannot be asked."
+    return page("error.html.j2", status, title="Not there" if status == 404 else "Not so", message=message)
