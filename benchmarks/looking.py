@@ -6,8 +6,9 @@ A run is made first: verified traces of about 2,200 characters, each a number an
 shards as the verification writes them, with a column of numbers beside them; one trace in 100,000 has a verdict that no other
 has, and one of all holds a word that no other does. With `--s3` it lies on moto's server, a process of its own. Then a fresh
 process looks at it, each question once with nothing known and once again. `seconds` are those of
-`redi_ray.report.row_pages.page`, cold and warm; `count` says how many rows it knew of by then, with a + where it was not all,
-and `looked` the share of the files that it got through. The last line is JSON.
+`redi_ray.report.row_pages.page`, cold and warm, `processor` what of them it worked, on all its threads; `count` says how many
+rows it knew of by then, with a + where it was not all, and `looked` the share of the files that it got through. The last line
+is JSON.
 """
 
 from __future__ import annotations
@@ -96,12 +97,19 @@ def looked_at(run: str) -> dict[str, Any]:
     graph, told = graph_of_run(run), dict[str, Any]()
 
     def timed(name: str, work: Callable[[], Page]) -> Page:
-        started = time.monotonic()
+        started, processor = time.monotonic(), time.process_time()
         found = work()
-        seconds = time.monotonic() - started
-        entry = {"seconds": round(seconds, 3), "rows": len(found.rows), "count": found.count, "whole": found.whole}
+        seconds, processor = time.monotonic() - started, time.process_time() - processor
+        entry = {
+            "seconds": round(seconds, 3),
+            "processor": round(processor, 3),
+            "rows": len(found.rows),
+            "count": found.count,
+            "whole": found.whole,
+        }
         told.setdefault(name, []).append(entry | {"looked": round(found.looked, 3)})
-        print(f"{name:<24} {seconds:7.3f} s  {len(found.rows):>3} rows  {found.count:,}{'' if found.whole else '+'}")
+        count = f"{found.count:,}{'' if found.whole else '+'}"
+        print(f"{name:<24} {seconds:7.3f} s, processor {processor:.3f} s  {len(found.rows):>3} rows of {count}")
         return found
 
     for name, wanted in QUESTIONS.items():

@@ -35,7 +35,7 @@ from redi_ray.text.turns import encode_turns
 
 TOKENS, WEIGHT, LOGP, COLUMN = "tokens", "weight", "logp", "column"
 """Kinds of series; all but the first with the step that they are of behind a colon."""
-MOST_TOKENS = 20_000
+MOST_TOKENS, MOST_CHARS = 20_000, 200_000
 """Of a row whose tokens are looked at."""
 IDLE_SECONDS = 120
 """A process with nothing to do ends after so long."""
@@ -78,6 +78,11 @@ class Reader:
 
     def encoded(self, group: Mapping[str, Any]) -> list[Encoded]:
         """The members' sequences. Raises NoTokens."""
+        said = [turn["content"] for member in group["members"] for turn in member["turns"]]
+        if (length := sum(map(len, said))) > MOST_CHARS:
+            raise NoTokens(
+                f"this row has {length:,} characters, more than the {MOST_CHARS:,} whose tokens are looked at here"
+            )
         try:
             found = [
                 encode_turns(
