@@ -7,6 +7,7 @@ has a match, and reading stops at the limit, so that a corpus of any size can be
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -85,11 +86,16 @@ def run_uri_of(target: str) -> str:
 def graph_of_run(run_uri: str) -> Graph:
     """Of the config that a run's folder holds; where there is none, of any run."""
     uri = storage.join(run_uri, "config.yaml")
+    return _graph_of(storage.read_bytes(uri) if storage.exists(uri) else b"")
+
+
+@lru_cache(maxsize=64)
+def _graph_of(config: bytes) -> Graph:
     try:
-        config = yaml.safe_load(storage.read_bytes(uri)) if storage.exists(uri) else {}
+        found = yaml.safe_load(config)
     except yaml.YAMLError:
-        config = {}
-    return graph_of_record(config if isinstance(config, dict) else {})[0]
+        found = {}
+    return graph_of_record(found if isinstance(found, dict) else {})[0]
 
 
 def _stages(step: Step) -> list[str]:

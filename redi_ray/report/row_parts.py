@@ -94,9 +94,11 @@ class Scale:
     """Below this share of the end there is no colour."""
 
     @classmethod
-    def of(cls, values: Sequence[float], *, at_least: float = 0.0, faint: float = 0.0) -> Scale:
+    def of(
+        cls, values: Sequence[float], *, at_least: float = 0.0, at_most: float = math.inf, faint: float = 0.0
+    ) -> Scale:
         """A scale that the largest of these numbers fits into, its end a round number."""
-        largest = max([abs(value) for value in values] + [at_least])
+        largest = min(at_most, max([abs(value) for value in values] + [at_least]))
         return cls(next((end for end in NICE if end >= largest), largest), faint)
 
     def css(self, value: float | None) -> str:

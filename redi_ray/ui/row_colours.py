@@ -26,6 +26,8 @@ CHANGE, SECOND = "change", "logp2"
 MOST_MODELS = 2
 FAINT = 0.02
 """Share of the scale below which a log-prob or a change has no colour."""
+MOST_CHANGE, MOST_SURPRISE = 2.0, 5.0
+"""Nats from which on a change, and a log-prob, are as strong as can be: one token that is far off should not pale the others."""
 FORMATS = {LOGP: "log-prob {:.3f}", WEIGHT: "weight {:+.3g}", COLUMN: "{:+.3g}"}
 
 
@@ -269,11 +271,11 @@ def _values(colour: str, scored: Sequence[str], series: Mapping[str, Any]) -> li
 def scale_of(colour: str, scored: Sequence[str], values: Sequence[float]) -> tuple[Scale, Legend]:
     """The scale that suits a row's numbers, and what it means in words."""
     if colour == CHANGE:
-        scale = Scale.of(values, at_least=0.1, faint=FAINT)
+        scale = Scale.of(values, at_least=0.1, at_most=MOST_CHANGE, faint=FAINT)
         words = f"how far each token's log-prob is higher (blue) or lower (red) with {scored[1]} than with {scored[0]}, in nats"
         return scale, Legend(f"-{scale.end:g}", f"+{scale.end:g}", True, words)
     if colour in (LOGP, SECOND):
-        scale = Scale.of(values, at_least=1, faint=FAINT)
+        scale = Scale.of(values, at_least=1, at_most=MOST_SURPRISE, faint=FAINT)
         model = scored[colour == SECOND]
         words = f"the log-prob of each token with {model}, in nats: the stronger, the less likely it found it"
         return scale, Legend(f"-{scale.end:g}", "0", False, words)

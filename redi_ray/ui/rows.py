@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from redi_ray.report.beside import COLUMN
 from redi_ray.report.browse import graph_of_run
 from redi_ray.report.filters import BrowseError
 from redi_ray.report.row_pages import Page, Place, Row, find_row, page, read_places, read_rows
 from redi_ray.report.row_parts import RowView, texts_of, view_of, without_middle
 from redi_ray.report.row_tables import RowTable, has_rows, rows_of
+from redi_ray.report.token_series import WEIGHT
 from redi_ray.schemas import Verdict
 from redi_ray.store import storage
 from redi_ray.ui.row_colours import Coloured, column_row
@@ -64,7 +65,12 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
     steps = [step.name for step in graph if has_rows(step) and _is_begun(run, step.stage)]
     if not wanted.step:
         return {"steps": steps, "table": None, "query": query, "asked": asked}
-    table = rows_of(run, graph, wanted.step, wanted.table)
+    named = graph[wanted.step]
+    learnt = named.name if named.kind == "train" else ""
+    table = rows_of(run, graph, named.inputs["groups"] if learnt else named.name, wanted.table)
+    link = partial(
+        row_link, table, step=table.step if learnt else named.name, colour=f"{WEIGHT}:{learnt}" if learnt else ""
+    )
     found = page(table, wanted.wanted, after=wanted.after, before=wanted.before, seconds=wanted.seconds)
     first = 1 if wanted.after is None and wanted.before is None else wanted.first
     return {
@@ -73,9 +79,10 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
         "step": wanted.step,
         "page": found,
         "first": first,
-        "rows": [listed(row, table, row_link(table, row, wanted.step), wanted.wanted.text or "") for row in found.rows],
+        "rows": [listed(row, table, link(row), wanted.wanted.text or "") for row in found.rows],
         "links": _ways(found, asked, first, backwards=wanted.before is not None),
-        "fields": _fields(run, table, graph[wanted.step].gives == COLUMN, found.rows),
+        "learnt": learnt,
+        "fields": _fields(table, found.rows),
         "given": {name: value for name, value in asked if value.strip()},
         "verdicts": [value for name, value in asked if name == "verdict"],
         "filtered": _is_filtered(asked),
@@ -92,12 +99,12 @@ def _is_filtered(asked: Sequence[tuple[str, str]]) -> bool:
     return any(value.strip() and name not in ("step", "table", "after", "before", "n") for name, value in asked)
 
 
-def row_link(table: RowTable, row: Row, step: str) -> str:
-    """Parameters that name a row: its id, where it has one, and where it is."""
+def row_link(table: RowTable, row: Row, step: str, colour: str = "") -> str:
+    """Parameters that name a row: its id, where it has one, and where it is; and a colour that its tokens are shown in."""
     told = {"step": step, "table": table.table}
     if table.id_column is not None:
         told["id"] = str(row.values[table.id_column])
-    return urlencode({**told, "at": str(row.place)})
+    return urlencode({**told, "at": str(row.place), **({"colour": colour} if colour else {})})
 
 
 def _ways(found: Page, asked: Sequence[tuple[str, str]], first: int | None, *, backwards: bool) -> dict[str, str]:
@@ -117,7 +124,7 @@ def _ways(found: Page, asked: Sequence[tuple[str, str]], first: int | None, *, b
     return ways
 
 
-def _fields(run: str, table: RowTable, of_column: bool, rows: Sequence[Row]) -> dict[str, Any]:
+def _fields(table: RowTable, rows: Sequence[Row]) -> dict[str, Any]:
     """What the form offers for these rows: values that are known, or seen on the page."""
     names = table.schema.names
     seen = {

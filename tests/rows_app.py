@@ -1,0 +1,48 @@
+"""The pages of rows by themselves, of one run named `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader
+
+from redi_ray.errors import UserError
+from redi_ray.ui.rows import make_router
+from redi_ray.ui.token_jobs import TokenJobs
+
+BASE = (
+    '<!doctype html><meta charset="utf-8"><title>{% block title %}{% endblock %}</title>'
+    '<link rel="stylesheet" href="{{ static }}/rows.css">{% block head %}{% endblock %}{% block content %}{% endblock %}'
+)
+
+
+@contextmanager
+def rows_app(run: str) -> Iterator[FastAPI]:
+    loader = ChoiceLoader([PackageLoader("redi_ray.ui"), DictLoader({"base.html.j2": BASE})])
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    app, jobs = FastAPI(), TokenJobs()
+
+    def render(request: Request, template: str, **values: Any) -> HTMLResponse:
+        page = environment.get_template(template).render(static="/static", **values)
+        return HTMLResponse(page.encode("utf-8", "replace"))
+
+    app.include_router(make_router({"run": run}.__getitem__, render, jobs))
+
+    @app.exception_handler(UserError)
+    def told(request: Request, error: UserError) -> HTMLResponse:
+        return HTMLResponse(escape(str(error)), 400)
+
+    @app.get("/static/{name}")
+    def static(name: str) -> FileResponse:
+        return FileResponse(Path(__file__).parent.parent / "redi_ray" / "ui" / "static" / name)
+
+    try:
+        yield app
+    finally:
+        jobs.close()
