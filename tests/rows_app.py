@@ -16,10 +16,11 @@ from redi_ray.errors import UserError
 from redi_ray.ui.rows import make_router
 from redi_ray.ui.token_jobs import TokenJobs
 
-BASE = (
-    '<!doctype html><meta charset="utf-8"><title>{% block title %}{% endblock %}</title>'
-    '<link rel="stylesheet" href="{{ static }}/rows.css">{% block head %}{% endblock %}{% block content %}{% endblock %}'
-)
+CSP = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'"
+BASE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>{% block title %}{% endblock %}</title>
+<link rel="stylesheet" href="{{ static }}/rows.css">{% block head %}{% endblock %}</head>
+<body>{% block content %}{% endblock %}</body></html>"""
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def rows_app(run: str) -> Iterator[FastAPI]:
 
     def render(request: Request, template: str, **values: Any) -> HTMLResponse:
         page = environment.get_template(template).render(static="/static", **values)
-        return HTMLResponse(page.encode("utf-8", "replace"))
+        return HTMLResponse(page.encode("utf-8", "replace"), headers={"Content-Security-Policy": CSP})
 
     app.include_router(make_router({"run": run}.__getitem__, render, jobs))
 

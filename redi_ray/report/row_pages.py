@@ -35,7 +35,7 @@ from redi_ray.report.scan import (
 from redi_ray.store.storage import File
 
 PAGE_ROWS = 50
-SECONDS, TEXT_SECONDS, MOST_SECONDS = 0.5, 3.0, 60.0
+SECONDS, TEXT_SECONDS, MOST_SECONDS = 0.4, 3.0, 60.0
 """What a page may take to look through small columns, through texts, and at the most if asked to."""
 AT_A_TIME = Semaphore(4)
 """Pages that are looked for at a time, which bounds the memory."""
