@@ -6,23 +6,20 @@ whose statistics rule the filter out are not read at all. What is in memory is a
 
 from __future__ import annotations
 
-import os
-import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redi_ray.report.filters import TEXTS, BrowseError, TraceFilter
+from redi_ray.report.excerpts import excerpt
+from redi_ray.report.filters import BrowseError, TraceFilter
 from redi_ray.report.plain import plain_rows
 from redi_ray.store import storage
 from redi_ray.store.storage import File
@@ -31,17 +28,10 @@ UNIT_BYTES = 32 << 20
 """Of a file that one thread looks through at a time; smaller files are not cut."""
 BATCH_BYTES = 8 << 20
 """Of texts unpacked at a time, where a group of rows has more."""
-THREADS, REMOTE_THREADS = max(2, os.cpu_count() or 1), 16
-"""Files looked through at a time, on disk and on S3, where most of the time is waiting."""
 BATCH_ROWS = 64
 """Of rows unpacked at a time."""
-EXCERPT = 80
-"""Characters shown on each side of a text that was searched for."""
 VALUE = "value"
 """Of a column beside samples: its number."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -297,44 +287,3 @@ def _by_texts(
         if not mask[done:].any():
             break
     return kept
-
-
-def excerpt(row: Mapping[str, Any], text: str) -> str:
-    """Where a text stands in a row, with a little of what is around it."""
-    pattern = re.compile(re.escape(text), re.IGNORECASE)
-    for name in TEXTS:
-        for said in strings_in(row.get(name)):
-            if match := pattern.search(said):
-                start, stop = max(0, match.start() - EXCERPT), match.end() + EXCERPT
-                return f"{'…' if start else ''}{said[start:stop]}{'…' if stop < len(said) else ''}"
-    return ""
-
-
-def strings_in(value: Any) -> Iterator[str]:
-    """Every string in a value of lists and records."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from strings_in(item)
-
-
-@contextmanager
-def threads(uri: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads to read what lies at a place; what has not begun is not begun any more at the end."""
-    pool = ThreadPoolExecutor(REMOTE_THREADS if uri.startswith("s3://") else THREADS)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What the work makes of each item, in their order; a few items ahead are worked on."""
-    ahead, window = deque[Future[R]](), pool._max_workers + 1
-    for item in items:
-        ahead.append(pool.submit(work, item))
-        if len(ahead) > window:
-            yield ahead.popleft().result()
-    while ahead:
-        yield ahead.popleft().result()

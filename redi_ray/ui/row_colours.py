@@ -11,24 +11,19 @@ from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph
 from redi_ray.report.beside import KEY
 from redi_ray.report.filters import BrowseError
-from redi_ray.report.row_pages import find_row, read_rows
-from redi_ray.report.row_parts import MOST_MEMBERS, Part, Scale, answers_of, token_turns
+from redi_ray.report.row_pages import find_row
+from redi_ray.report.row_parts import MOST_MEMBERS, Part, answers_of, token_turns
+from redi_ray.report.row_places import read_rows
 from redi_ray.report.row_tables import TRACES, RowTable, rows_of
 from redi_ray.report.token_series import COLUMN, LOGP, TOKENS, WEIGHT
 from redi_ray.schemas import TOKEN_COLUMNS, TOKEN_WEIGHTS
 from redi_ray.stages.groups import TO_GROUP
 from redi_ray.store import storage
 from redi_ray.store.manifests import current_manifest
+from redi_ray.ui.row_scales import CHANGE, SECOND, Legend, failed, scale_of, sums_of, values_of, words_of
 from redi_ray.ui.token_jobs import Answer, TokenJobs, Wanted, require_room
 
-CHANGE, SECOND = "change", "logp2"
-"""Colours of two models: how far training moved a token's log-prob from the first to the second, and the second's own."""
 MOST_MODELS = 2
-FAINT = 0.02
-"""Share of the scale below which a log-prob or a change has no colour."""
-MOST_CHANGE, MOST_SURPRISE = 2.0, 5.0
-"""Nats from which on a change, and a log-prob, are as strong as can be: one token that is far off should not pale the others."""
-FORMATS = {LOGP: "log-prob {:.3f}", WEIGHT: "weight {:+.3g}", COLUMN: "{:+.3g}"}
 
 
 @dataclass(frozen=True)
@@ -39,16 +34,6 @@ class Choice:
     label: str
     needs: Sequence[str] = ()
     """Series."""
-
-
-@dataclass(frozen=True)
-class Legend:
-    """What a colour means."""
-
-    low: str
-    high: str
-    two_sided: bool
-    words: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +84,7 @@ class Coloured:
         except UserError as error:
             return Colours(choices, colour, scored, models, errors=[*self.problems, str(error)])
         errors = [
-            f"{name.partition(':')[2] or name}: {one['error']}" for name, one in answer.series.items() if _failed(one)
+            f"{name.partition(':')[2] or name}: {one['error']}" for name, one in answer.series.items() if failed(one)
         ]
         told = self._parts(colour, scored, answer) if answer.since is None else None
         parts, legend = told or ([], None)
@@ -217,8 +202,8 @@ class Coloured:
         return None
 
     def _parts(self, colour: str, scored: Sequence[str], answer: Answer) -> tuple[list[Part], Legend] | None:
-        series = {name: found for name, found in answer.series.items() if not _failed(found)}
-        if TOKENS not in series or (values := _values(colour, scored, series)) is None:
+        series = {name: found for name, found in answer.series.items() if not failed(found)}
+        if TOKENS not in series or (values := values_of(colour, scored, series)) is None:
             return None
         scale, legend = scale_of(colour, scored, [one for member in values for one in member if one is not None])
         parts = []
@@ -226,11 +211,11 @@ class Coloured:
             if number >= MOST_MEMBERS:
                 break
             mine = {series_name: found[number] for series_name, found in series.items() if series_name != TOKENS}
-            words = _words(mine, scored, len(told["places"]))
+            words = words_of(mine, scored, len(told["places"]))
             turns, over = token_turns(
                 told["turns"], [tuple(place) for place in told["places"]], values[number], words, scale
             )
-            facts = {"tokens": f"{len(told['places']):,}"} | _sums(mine, scored)
+            facts = {"tokens": f"{len(told['places']):,}"} | sums_of(mine, scored)
             if over:
                 facts["shown"] = f"the last {len(told['places']) - over:,} tokens"
             parts.append(Part(name, turns, side, facts, name, over > 0, "tokens"))
@@ -247,74 +232,3 @@ def column_row(table: RowTable, shard: str, row: int, column: str, trace: str) -
     if found[KEY] != trace:
         raise BrowseError(f"{uri}: row {row} is of {found[KEY]}, and beside it stands {trace}; make the column again")
     return said_in(found)
-
-
-def _failed(found: Any) -> bool:
-    return isinstance(found, dict) and "error" in found
-
-
-def _values(colour: str, scored: Sequence[str], series: Mapping[str, Any]) -> list[list[float | None]] | None:
-    """Member -> the number that colours each token; None where it is not there."""
-    if colour == CHANGE:
-        first, second = (series.get(f"{LOGP}:{model}") for model in scored)
-        if first is None or second is None:
-            return None
-        return [
-            [None if a is None or b is None else b - a for a, b in zip(one, other, strict=True)]
-            for one, other in zip(first, second, strict=True)
-        ]
-    if colour in (LOGP, SECOND):
-        return series.get(f"{LOGP}:{scored[colour == SECOND]}")
-    return series.get(colour)
-
-
-def scale_of(colour: str, scored: Sequence[str], values: Sequence[float]) -> tuple[Scale, Legend]:
-    """The scale that suits a row's numbers, and what it means in words."""
-    if colour == CHANGE:
-        scale = Scale.of(values, at_least=0.1, at_most=MOST_CHANGE, faint=FAINT)
-        words = f"how far each token's log-prob is higher (blue) or lower (red) with {scored[1]} than with {scored[0]}, in nats"
-        return scale, Legend(f"-{scale.end:g}", f"+{scale.end:g}", True, words)
-    if colour in (LOGP, SECOND):
-        scale = Scale.of(values, at_least=1, at_most=MOST_SURPRISE, faint=FAINT)
-        model = scored[colour == SECOND]
-        words = f"the log-prob of each token with {model}, in nats: the stronger, the less likely it found it"
-        return scale, Legend(f"-{scale.end:g}", "0", False, words)
-    if colour.startswith(WEIGHT):
-        scale = Scale.of(values, at_least=1)
-        words = "what each token weighs in the loss, by its side: blue is pushed up, red is pushed down, plain is not scored"
-    else:
-        scale, words = (
-            Scale.of(values, at_least=0.1),
-            f"what {colour.partition(':')[2].replace('_', ' ')} says of each token",
-        )
-    return scale, Legend(f"-{scale.end:g}", f"+{scale.end:g}", True, words)
-
-
-def _words(series: Mapping[str, Sequence[float | None]], scored: Sequence[str], count: int) -> list[str]:
-    """What is said of each token."""
-    found = []
-    for at in range(count):
-        said = [f"token {at + 1:,} of {count:,}"]
-        for name, values in series.items():
-            kind, _, step = name.partition(":")
-            if (value := values[at]) is not None:
-                said.append(f"{step.replace('_', ' ')} {FORMATS[kind].format(value)}")
-        logps = [series[f"{LOGP}:{model}"][at] for model in scored if f"{LOGP}:{model}" in series]
-        if len(logps) > 1 and logps[0] is not None and logps[1] is not None:
-            said.append(f"change {logps[1] - logps[0]:+.3f}")
-        found.append(", ".join(said))
-    return found
-
-
-def _sums(series: Mapping[str, Sequence[float | None]], scored: Sequence[str]) -> dict[str, str]:
-    """What is said of all tokens of a part."""
-    sums = {
-        model: sum(value for value in series[f"{LOGP}:{model}"] if value is not None)
-        for model in scored
-        if f"{LOGP}:{model}" in series
-    }
-    found = {f"log-prob, {model}": f"{total:.3f}" for model, total in sums.items()}
-    if len(sums) > 1:
-        first, second = sums.values()
-        found["change"] = f"{second - first:+.3f}"
-    return found

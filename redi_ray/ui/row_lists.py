@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redi_ray.report.marks import visible
-from redi_ray.report.row_pages import Row
 from redi_ray.report.row_parts import answers_of, asked_of
+from redi_ray.report.row_places import Row
 from redi_ray.report.row_tables import RowTable
 from redi_ray.schemas import votes_of
 

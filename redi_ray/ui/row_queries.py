@@ -8,7 +8,8 @@ from math import isfinite
 from urllib.parse import urlencode
 
 from redi_ray.report.filters import BrowseError, Range, TraceFilter
-from redi_ray.report.row_pages import MOST_SECONDS, Place
+from redi_ray.report.row_pages import MOST_SECONDS
+from redi_ray.report.row_places import Place
 
 AMONG = ("finish_reason", "model", "reason", "what")
 """Columns of words that a form offers beside verdict, source and problem."""

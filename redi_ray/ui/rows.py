@@ -12,8 +12,9 @@ from fastapi.responses import PlainTextResponse, Response
 
 from redi_ray.report.browse import graph_of_run
 from redi_ray.report.filters import BrowseError
-from redi_ray.report.row_pages import Page, Place, Row, find_row, page, read_places, read_rows
+from redi_ray.report.row_pages import Page, find_row, page
 from redi_ray.report.row_parts import RowView, texts_of, view_of, without_middle
+from redi_ray.report.row_places import Place, Row, read_places, read_rows
 from redi_ray.report.row_tables import RowTable, has_rows, rows_of
 from redi_ray.report.token_series import WEIGHT
 from redi_ray.schemas import Verdict

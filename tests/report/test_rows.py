@@ -13,7 +13,8 @@ import pytest
 from redi_ray.report import scan
 from redi_ray.report.browse import graph_of_run
 from redi_ray.report.filters import BrowseError, Range, TraceFilter
-from redi_ray.report.row_pages import Page, Place, find_row, page, read_rows
+from redi_ray.report.row_pages import Page, find_row, page
+from redi_ray.report.row_places import Place, read_rows
 from redi_ray.report.row_tables import RowTable, rows_of
 from redi_ray.schemas import GROUP, PAIR, REJECT, SCORE, VERIFIED_TRACE, stored_votes
 from redi_ray.store import parquet, storage

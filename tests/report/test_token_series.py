@@ -12,7 +12,8 @@ from rows_run import PAIRS, TEXTS, id_of, write_rows_run
 from transformers import AutoModelForCausalLM
 
 from redi_ray.report.browse import graph_of_run
-from redi_ray.report.row_pages import find_row, read_rows
+from redi_ray.report.row_pages import find_row
+from redi_ray.report.row_places import read_rows
 from redi_ray.report.row_tables import rows_of
 from redi_ray.report.token_series import Reader
 from redi_ray.store.manifests import current_manifest
