@@ -9,12 +9,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from redi_ray.errors import StorageError, UserError
-from redi_ray.ui import assets, runs
+from redi_ray.ui import assets, rows, runs
 from redi_ray.ui.guard import LOOPBACK, Guard
 from redi_ray.ui.places import NoSuchRun, Places
 from redi_ray.ui.render import page
+from redi_ray.ui.token_jobs import TokenJobs
 
-ROUTERS = (assets.router, runs.router)
+ROUTERS = (assets.router, runs.router, rows.router)
 """A router for each kind of page. A page of a run lies below `/run/{run_id}` and takes `place: RunPlace`."""
 
 
@@ -22,6 +23,7 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
     """The pages over the runs below `roots`. token, hosts: see `redi_ray.ui.guard.Guard`."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.places = Places(roots)
+    app.state.token_jobs = TokenJobs()
     app.add_middleware(Guard, token=token, hosts=hosts)
     for router in ROUTERS:
         app.include_router(router)

@@ -18,6 +18,8 @@ router = APIRouter()
 FILES = {
     "report.css": ("redi_ray.report", "templates/style.css"),
     "ui.css": ("redi_ray.ui", "static/ui.css"),
+    "rows.css": ("redi_ray.ui", "static/rows.css"),
+    "tokens.js": ("redi_ray.ui", "static/tokens.js"),
     "plotly.js": ("plotly", "package_data/plotly.min.js"),
 }
 """Name -> package and file."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from redi_ray.report.browse import graph_of_run
@@ -19,6 +19,8 @@ from redi_ray.report.row_tables import RowTable, has_rows, rows_of
 from redi_ray.report.token_series import WEIGHT
 from redi_ray.schemas import Verdict
 from redi_ray.store import storage
+from redi_ray.ui.asked import RunPlace
+from redi_ray.ui.render import page as render
 from redi_ray.ui.row_colours import Coloured, column_row
 from redi_ray.ui.row_lists import listed
 from redi_ray.ui.row_queries import AMONG, RowQuery, query
@@ -29,35 +31,54 @@ LONGER_SECONDS = 20
 FROM_ELSEWHERE = ("cross-site", "same-site")
 """What browsers call a request that another page has made: such a one starts no work."""
 
-Render = Callable[..., Response]
-"""(request, template, values by name) -> the page."""
+NAMES = (
+    "text",
+    "table",
+    "score",
+    "score_from",
+    "score_to",
+    "tokens_from",
+    "tokens_to",
+    "chars_from",
+    "chars_to",
+    "voter",
+    "vote",
+)
+"""What a form or a link may say once."""
+WAYS = ("previous", "next", "further", "first")
+
+router = APIRouter()
 
 
-def make_router(run_uri: Callable[[str], str], render: Render, jobs: TokenJobs) -> APIRouter:
-    """run_uri: the run that a page's address names -> where it lies; raises a UserError where there is none."""
-    router = APIRouter()
+def jobs_of(request: Request) -> TokenJobs:
+    """The work on tokens that was asked for."""
+    found: TokenJobs = request.app.state.token_jobs
+    return found
 
-    @router.get("/runs/{run}/rows")
-    def rows_page(request: Request, run: str) -> Response:
-        return render(request, "rows.html.j2", run=run, **list_page(run_uri(run), request.query_params.multi_items()))
 
-    @router.get("/runs/{run}/row")
-    def row_page(request: Request, run: str) -> Response:
-        asked = request.query_params.multi_items()
-        elsewhere = request.headers.get("sec-fetch-site") in FROM_ELSEWHERE
-        return render(request, "row.html.j2", run=run, **one_row(run_uri(run), asked, jobs, asked_for=not elsewhere))
+@router.get("/run/{run_id}/rows")
+def rows_page(place: RunPlace, request: Request) -> Response:
+    """The rows of a step, or the steps that have some."""
+    return render("rows.html.j2", place=place, **list_page(place.uri, request.query_params.multi_items()))
 
-    @router.get("/runs/{run}/row.txt")
-    def row_text(request: Request, run: str) -> Response:
-        """A text of a row as it is."""
-        asked = request.query_params.multi_items()
-        _, _, row = _found(run_uri(run), asked)
-        texts, name = texts_of(row), dict(asked).get("part", "")
-        if name not in texts:
-            raise BrowseError(f"this row has no text {name!r}; it has {', '.join(texts) or 'none'}")
-        return PlainTextResponse(texts[name].encode("utf-8", "replace"))
 
-    return router
+@router.get("/run/{run_id}/row")
+def row_page(place: RunPlace, request: Request, jobs: Annotated[TokenJobs, Depends(jobs_of)]) -> Response:
+    """One row."""
+    asked = request.query_params.multi_items()
+    elsewhere = request.headers.get("sec-fetch-site") in FROM_ELSEWHERE
+    return render("row.html.j2", place=place, **one_row(place.uri, asked, jobs, asked_for=not elsewhere))
+
+
+@router.get("/run/{run_id}/row.txt")
+def row_text(place: RunPlace, request: Request) -> Response:
+    """A text of a row as it is."""
+    asked = request.query_params.multi_items()
+    _, _, row = _found(place.uri, asked)
+    texts, name = texts_of(row), dict(asked).get("part", "")
+    if name not in texts:
+        raise BrowseError(f"this row has no text {name!r}; it has {', '.join(texts) or 'none'}")
+    return PlainTextResponse(texts[name].encode("utf-8", "replace"))
 
 
 def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -65,7 +86,7 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
     graph, wanted = graph_of_run(run), RowQuery.parse(asked)
     steps = [step.name for step in graph if has_rows(step) and _is_begun(run, step.stage)]
     if not wanted.step:
-        return {"steps": steps, "table": None, "query": query, "asked": asked}
+        return {"steps": steps, "table": None, "step": "", "query": query, "asked": asked}
     named = graph[wanted.step]
     learnt = named.name if named.kind == "train" else ""
     table = rows_of(run, graph, named.inputs["groups"] if learnt else named.name, wanted.table)
@@ -84,12 +105,16 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
         "links": _ways(found, asked, first, backwards=wanted.before is not None),
         "learnt": learnt,
         "fields": _fields(table, found.rows),
-        "given": {name: value for name, value in asked if value.strip()},
+        "given": dict.fromkeys(NAMES, "") | _given(asked),
         "verdicts": [value for name, value in asked if name == "verdict"],
         "filtered": _is_filtered(asked),
         "asked": asked,
         "query": query,
     }
+
+
+def _given(asked: Sequence[tuple[str, str]]) -> dict[str, str]:
+    return {name: value for name, value in asked if value.strip()}
 
 
 def _is_begun(run: str, stage: str) -> bool:
@@ -110,7 +135,7 @@ def row_link(table: RowTable, row: Row, step: str, colour: str = "") -> str:
 
 def _ways(found: Page, asked: Sequence[tuple[str, str]], first: int | None, *, backwards: bool) -> dict[str, str]:
     """The links to other pages."""
-    ways = dict[str, str]()
+    ways = dict.fromkeys(WAYS, "")
     moved = ("after", "before", "n", "seconds")
     if found.previous is not None:
         number = None if first is None else max(1, first - len(found.rows))
@@ -192,7 +217,7 @@ def one_row(run: str, asked: Sequence[tuple[str, str]], jobs: TokenJobs, *, aske
 
 def _neighbours(table: RowTable, place: Place, step: str) -> Mapping[str, str]:
     """The rows before and behind one, in its file."""
-    found = dict[str, str]()
+    found = {"previous": "", "next": ""}
     for name, row in (("previous", place.row - 1), ("next", place.row + 1)):
         try:
             near = read_places(table, [Place(place.shard, row)] if row >= 0 else [])

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
-from rows_app import rows_app
 from rows_run import HARM, PAIRS, TEXTS, id_of, write_rows_run
 
 from redi_ray.report.token_series import Reader
 from redi_ray.store.manifests import current_manifest
+from redi_ray.ui.app import create_app
 from redi_ray.ui.token_jobs import TokenJobs, TooLarge, Wanted, require_room
 
 PLAIN = PAIRS[0][0]
@@ -47,18 +47,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def client(run: str) -> Iterator[TestClient]:
-    with rows_app(run) as app:
-        yield TestClient(app)
+    app = create_app([run])
+    yield TestClient(app, base_url="http://localhost/run/" + app.state.places.all()[0].id)
+    app.state.token_jobs.close()
 
 
 def got(client: TestClient, place: str, *asked: tuple[str, str]) -> Found:
-    answer = client.get(f"/runs/run/{place}{'?' if asked else ''}{urlencode(asked)}")
+    answer = client.get(f"{place}{'?' if asked else ''}{urlencode(asked)}")
     assert answer.status_code == 200, answer.text
     return Found(answer.text)
 
 
 def followed(client: TestClient, link: str) -> Found:
-    answer = client.get(f"/runs/run/{link}")
+    answer = client.get(f"{link}")
     assert answer.status_code == 200, answer.text
     return Found(answer.text)
 
@@ -73,12 +74,12 @@ def test_every_row_of_every_step_has_a_link_that_holds(client: TestClient):
         for link in links:
             page = followed(client, link)
             for text in page.links("row.txt?"):
-                assert client.get(f"/runs/run/{text}").headers["content-type"] == "text/plain; charset=utf-8"
+                assert client.get(f"{text}").headers["content-type"] == "text/plain; charset=utf-8"
     for name, text in TEXTS.items():
         asked = [("step", "verified"), ("id", id_of(name))]
         page = got(client, "row", *asked)
         assert re.sub(r"\s", "", id_of(name).replace("\u202e", "\u2039U+202E\u203a")) in re.sub(r"\s", "", page.text)
-        whole = client.get(f"/runs/run/row.txt?{urlencode([*asked, ('part', 'completion')])}")
+        whole = client.get(f"row.txt?{urlencode([*asked, ('part', 'completion')])}")
         assert whole.content == text.encode()
 
 
@@ -113,7 +114,7 @@ def test_a_form_asks_for_what_comes(client: TestClient):
     ],
 )
 def test_what_cannot_be_asked_is_told(client: TestClient, asked: str, told: str):
-    answer = client.get(f"/runs/run/rows?{asked}")
+    answer = client.get(f"rows?{asked}")
     assert answer.status_code == 400
     assert told in Found(answer.text).text
 
@@ -124,7 +125,7 @@ def test_rows_that_are_not_there_are_told(client: TestClient):
         ("step=verified", "names its id, or its place"),
         ("step=verified&id=plain%230&score=gpt", "no finished model gpt; there are base, sft, redi"),
     ):
-        answer = client.get(f"/runs/run/row?{asked}")
+        answer = client.get(f"row?{asked}")
         assert (answer.status_code, told in Found(answer.text).text) == (400, True)
 
 
@@ -146,7 +147,7 @@ def test_no_text_does_anything(client: TestClient):
             for place in (of.get("src", ""), of.get("href", ""), of.get("action", "")):
                 assert not re.match(r"[a-z]+:|//", place), place
         scripts = [of for tag, of in page.elements if tag == "script"]
-        assert all(of.get("src", "").endswith("/tokens.js") for of in scripts)
+        assert all(of.get("src", "").startswith("/assets/tokens.js?v=") for of in scripts)
     shown = got(client, "row", ("step", "verified"), ("id", id_of("script"))).text
     assert TEXTS["script"] in shown
     nul, bidi = (got(client, "row", ("step", "verified"), ("id", id_of(name))).text for name in ("nul", "bidi"))
@@ -156,12 +157,12 @@ def test_no_text_does_anything(client: TestClient):
 
 def test_a_huge_text_is_cut_in_the_middle(client: TestClient):
     asked = [("step", "verified"), ("id", "huge#0")]
-    first = client.get(f"/runs/run/row?{urlencode(asked)}").text
+    first = client.get(f"row?{urlencode(asked)}").text
     assert len(first) < 40_000
     assert "start All work" in first
     assert "and no play.  finish" in first
     assert "characters left out" in first
-    more = client.get(f"/runs/run/row?{urlencode([*asked, ('whole', '1')])}").text
+    more = client.get(f"row?{urlencode([*asked, ('whole', '1')])}").text
     assert 400_000 < len(more) < 500_000
 
 
@@ -185,7 +186,7 @@ def test_a_pair_is_scored_by_two_models_and_its_tokens_are_coloured(client: Test
     asked = [("step", "curated"), ("id", PLAIN)]
     assert not tokens_of(got(client, "row", *asked))
     elsewhere = client.get(
-        f"/runs/run/row?{urlencode([*asked, ('score', 'sft')])}", headers={"sec-fetch-site": "cross-site"}
+        f"row?{urlencode([*asked, ('score', 'sft')])}", headers={"sec-fetch-site": "cross-site"}
     )
     assert "refresh" not in elsewhere.text, "another page's link starts no work"
     page = scored(client, *asked, ("score", "sft,redi"))
