@@ -31,19 +31,8 @@ LONGER_SECONDS = 20
 FROM_ELSEWHERE = ("cross-site", "same-site")
 """What browsers call a request that another page has made: such a one starts no work."""
 
-NAMES = (
-    "text",
-    "table",
-    "score",
-    "score_from",
-    "score_to",
-    "tokens_from",
-    "tokens_to",
-    "chars_from",
-    "chars_to",
-    "voter",
-    "vote",
-)
+RANGES = tuple(f"{name}_{end}" for name in ("score", "tokens", "chars") for end in ("from", "to"))
+NAMES = ("text", "table", "score", "voter", "vote", "problem", "source", "after", "before", *AMONG, *RANGES)
 """What a form or a link may say once."""
 WAYS = ("previous", "next", "further", "first")
 

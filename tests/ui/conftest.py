@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,45 +14,36 @@ import pytest
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """The browser, as Playwright drives it."""
-    place = shutil.which("chromium") or shutil.which("chromium-browser")
-    if place is None:
-        pytest.skip("no Chromium here (apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=place, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    """The browser, as Selenium drives it."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("no Chromium here (apt-get install chromium chromium-driver)")
+    selenium = pytest.importorskip("selenium.webdriver")
+    options = selenium.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    found = selenium.Chrome(options, selenium.ChromeService(driver))
+    yield found
+    found.quit()
 
 
 @pytest.fixture
-def opened(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Opens a page, `width` wide. In the end there was no request to anywhere but its server, no dialog and no error."""
-    contexts, asked, wrong = [], list[str](), list[str]()
-
-    def opened(url: str, width: int = 1200, height: int = 900, **options: Any) -> Any:
-        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
-        context.on("request", lambda request: asked.append(request.url))
-        page = context.new_page()
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("dialog", lambda dialog: wrong.append(dialog.message) or dialog.dismiss())
-        page.goto(url)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert [url for url in asked if not url.startswith("http://127.0.0.1:")] == []
-    assert wrong == []
+def browser(chromium: Any) -> Iterator[Any]:
+    """The same for one test. In the end no page has asked another place than its server, and none has had an error."""
+    for kind in ("performance", "browser"):
+        chromium.get_log(kind)
+    yield chromium
+    told = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))] == []
+    assert [entry["message"] for entry in chromium.get_log("browser")] == []
 
 
 @pytest.fixture(scope="session")
 def served() -> Iterator[Callable[[Any], str]]:
     """Serves an app; where."""
-    import socket
-
     import uvicorn
 
     servers = []
@@ -68,3 +61,16 @@ def served() -> Iterator[Callable[[Any], str]]:
     for server, thread in servers:
         server.should_exit = True
         thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def rows_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """A small run to look at (`rows_run`), and the pages over it, whose process for tokens all tests share."""
+    from rows_run import write_rows_run
+
+    from redi_ray.ui.app import create_app
+
+    run = write_rows_run(str(tmp_path_factory.mktemp("rows") / "run"))
+    app = create_app([run])
+    yield run, app
+    app.state.token_jobs.close()
