@@ -4,11 +4,10 @@
 
 A run is made first: verified traces of about 2,200 characters, each a number and one of 4,096 texts of random words, in
 shards as the verification writes them, with a column of numbers beside them; one trace in 100,000 has a verdict that no other
-has, and one of all holds a word that no other does. With `--s3` it lies on moto's server, a process of its own. Then a fresh
-process looks at it, each question once with nothing known and once again. `seconds` are those of
-`redi_ray.report.row_pages.page`, cold and warm, `processor` what of them it worked, on all its threads; `count` says how many
-rows it knew of by then, with a + where it was not all, and `looked` the share of the files that it got through. The last line
-is JSON.
+has, and one of all holds a word that no other does. With `--s3` it lies on moto's server, a process of its own. Then the pages
+of `redi-ray ui` are asked, of a process of their own: each question twice, and the page behind. `seconds` are from question to
+answer, `processor` what the server worked for it on all its threads, `said` what the page says of how many rows there are and how
+far it has looked, `peak_mib` the most memory that the server held. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
+import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
+import uvicorn
 
-from redi_ray.report.browse import graph_of_run
-from redi_ray.report.filters import Range, TraceFilter
-from redi_ray.report.row_pages import Page, find_row, page
-from redi_ray.report.row_tables import rows_of
 from redi_ray.schemas import SCORE, VERIFIED_TRACE
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Stage
+from redi_ray.ui.app import create_app
 
 TEXTS, WORDS, RARE, NEEDLE = 4096, 400, 100_000, "xylophone"
 CONFIG = """name: run
@@ -77,59 +76,74 @@ def make(run: str, rows: int, shard_rows: int) -> None:
         scores = pa.table([made["trace_id"], pa.array(rng.normal(size=count))], schema=SCORE)
         parquet.write_table(storage.join(column.uri, "column", name), scores)
     for one in (stage, column):
-        one.publish(counts={"in": rows, "out": rows})
+        one.publish(counts={"in": rows, "out": rows})  # verdicts are not said: they are counted by looking
 
 
-QUESTIONS: dict[str, TraceFilter] = {
-    "all": TraceFilter(),
-    "verdict": TraceFilter(verdicts=["wrong"]),
-    "verdict, 1 in 100,000": TraceFilter(verdicts=["timeout"]),
-    "source and length": TraceFilter(sources=["book"], tokens=Range(3990, None)),
-    "vote": TraceFilter(votes={"math_verify": "wrong"}),
-    "score": TraceFilter(scores={"scored": Range(3.5, None)}),
-    "text, common": TraceFilter(text="w17 w"),
-    "text, one in all": TraceFilter(text=NEEDLE),
+QUESTIONS = {
+    "all": "",
+    "verdict": "&verdict=wrong",
+    "verdict, 1 in 100,000": "&verdict=timeout",
+    "verdict and vote": "&verdict=wrong&voter=math_verify&vote=wrong",
+    "source and length": "&source=book&tokens_from=3990",
+    "score": "&score=scored&score_from=3.5",
+    "text, common": "&text=w17%20w",
+    "text, one in all": f"&text={NEEDLE}",
 }
+"""What is asked of the list of rows."""
 
 
-def looked_at(run: str) -> dict[str, Any]:
-    """What this process sees."""
-    graph, told = graph_of_run(run), dict[str, Any]()
+def looked_at(run: str, rows: int) -> dict[str, Any]:
+    """What pages say and cost, of a server that is started for them."""
+    port = free_port()
+    server = subprocess.Popen([sys.executable, __file__, "--serve", run, "--port", str(port)])
+    process, told = psutil.Process(server.pid), dict[str, Any]()
 
-    def timed(name: str, work: Callable[[], Page]) -> Page:
-        started, processor = time.monotonic(), time.process_time()
-        found = work()
-        seconds, processor = time.monotonic() - started, time.process_time() - processor
-        entry = {
-            "seconds": round(seconds, 3),
-            "processor": round(processor, 3),
-            "rows": len(found.rows),
-            "count": found.count,
-            "whole": found.whole,
-        }
-        told.setdefault(name, []).append(entry | {"looked": round(found.looked, 3)})
-        count = f"{found.count:,}{'' if found.whole else '+'}"
-        print(f"{name:<24} {seconds:7.3f} s, processor {processor:.3f} s  {len(found.rows):>3} rows of {count}")
-        return found
+    def asked(name: str, address: str) -> str:
+        started, processor = time.monotonic(), sum(process.cpu_times()[:2])
+        answer = httpx.get(f"http://127.0.0.1:{port}{address}", timeout=120)
+        seconds, processor = time.monotonic() - started, sum(process.cpu_times()[:2]) - processor
+        assert answer.status_code == 200, answer.text
+        count = re.search(r'<p class="count"[^>]*>(.*?)</p>', answer.text)
+        words = "" if count is None else re.sub("<[^>]*>", "", count[1])
+        told.setdefault(name, []).append(
+            {"seconds": round(seconds, 3), "processor": round(processor, 2), "said": words}
+        )
+        print(f"{name:<24} {seconds:7.3f} s, processor {processor:5.2f} s  {words}", flush=True)
+        return answer.text
 
-    for name, wanted in QUESTIONS.items():
-        first = timed(name, lambda wanted=wanted: page(rows_of(run, graph, "verified"), wanted))  # type: ignore[misc]
-        timed(name, lambda wanted=wanted: page(rows_of(run, graph, "verified"), wanted))  # type: ignore[misc]
-        if first.following is not None:
-            behind = first.following
-            timed(f"{name}, next", lambda w=wanted, b=behind: page(rows_of(run, graph, "verified"), w, after=b))  # type: ignore[misc]
-    total = sum(1 for _ in rows_of(run, graph, "verified").shards)
-    started = time.monotonic()
-    place = find_row(rows_of(run, graph, "verified"), first_of_last(run, graph))
-    told["a row by its id"] = {"seconds": round(time.monotonic() - started, 3), "place": str(place)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"shards": total, "questions": told, "peak_mib": round(peak)}
+    try:
+        home = started_page(port)
+        (path,) = set(re.findall(r'href="(/run/[^"/]+)"', home))
+        asked("the steps", f"{path}/rows")
+        for name, question in QUESTIONS.items():
+            for _ in range(2):
+                page = asked(name, f"{path}/rows?step=verified{question}")
+            if following := re.search(r'rel="next" href="(rows[?][^"]*)"', page):
+                asked(f"{name}, next", f"{path}/{following[1].replace('&amp;', '&')}")
+        trace = f"p{(rows - 1) // 8}%23{(rows - 1) % 8}"
+        page = asked("a row by its id", f"{path}/row?step=verified&id={trace}")
+        link = re.findall('row[?][^"]*at=[^"]*', page)[-1].replace("&amp;", "&")
+        asked("the row by its link", f"{path}/{link}")
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
+    finally:
+        server.terminate()
+    return {"rows": rows, "pages": told, "peak_mib": int(peak[1]) // 1024 if peak else None}
 
 
-def first_of_last(run: str, graph: Any) -> str:
-    """The id of a row in the last file."""
-    shard = rows_of(run, graph, "verified").shards[-1]
-    return str(next(iter(parquet.read_batches(shard.uri, ["trace_id"])))["trace_id"][0])
+def started_page(port: int) -> str:
+    """The first page, once the server answers."""
+    for _ in range(600):
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/", timeout=60).text
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise SystemExit("the server does not start")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def main() -> None:
@@ -139,10 +153,11 @@ def main() -> None:
     parser.add_argument("--shard-rows", type=int, default=2000)
     parser.add_argument("--s3", action="store_true")
     parser.add_argument("--keep", help="make the run here, or look at the one that is here already")
-    parser.add_argument("--look", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.look:
-        print(json.dumps(looked_at(arguments.look)))
+    if arguments.serve:
+        uvicorn.run(create_app([arguments.serve]), port=arguments.port, log_level="warning")
         return
     rows = 20_000 if arguments.quick else arguments.rows
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +168,7 @@ def main() -> None:
         try:
             if not storage.exists(storage.join(run, "verified/manifest.json")):
                 make(run, rows, arguments.shard_rows)
-            subprocess.run([sys.executable, __file__, "--look", run], check=True)
+            print(json.dumps(looked_at(run, rows)))
         finally:
             if server is not None:
                 server.terminate()
@@ -161,13 +176,9 @@ def main() -> None:
 
 def serve() -> subprocess.Popen[bytes]:
     """moto's server, with a bucket; this process and its children ask it."""
-    import socket
-
     import boto3
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     script = str(Path(sys.executable).with_name("moto_server"))
     server = subprocess.Popen([script, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.environ |= {

@@ -76,6 +76,8 @@ class _Search:
 
     def work(self, unit: Unit) -> Found | None:
         """Look through a unit; None where it was counted before and its rows are not needed."""
+        if self.full and self.counted is not None:
+            return None
         known = self.known.get(unit.key)
         if known is not None and (known == 0 or self.full or not self._is_ahead(unit)):
             return None
@@ -94,6 +96,7 @@ class _Search:
         return found
 
     def __post_init__(self) -> None:
+        self.counted = self.table.counted(self.wanted)
         self.known = _known(self.table.root, self.wanted.key)
         with threads(self.table.root) as pool:  # on S3 each takes a while
             list(pool.map(layout, [shard.file for shard in self.table.shards if shard.file.size > UNIT_BYTES]))
@@ -119,7 +122,7 @@ class _Search:
     def run(self) -> None:
         """Collect the page's rows, then count with the time that is left. Raises BrowseError."""
         ahead = {unit.key for unit in self.ahead}
-        behind = [unit for unit in self.units if unit.key not in ahead]
+        behind = [unit for unit in self.units if unit.key not in ahead] if self.counted is None else []
         with threads(self.table.root) as pool:
             for found in in_order(pool, self.work, self._while_time([*self.ahead, *behind])):
                 if found is not None and not self.full and self.further is None and self._is_ahead(found.unit):
@@ -129,6 +132,8 @@ class _Search:
 
     def _while_time(self, units: Sequence[Unit]) -> Iterator[Unit]:
         for number, unit in enumerate(units):
+            if self.full and self.counted is not None:
+                return
             if number and time.monotonic() > self.until:
                 if self._is_ahead(unit):
                     self.stopped_at = self._edge(unit)
@@ -152,6 +157,15 @@ class _Search:
                 self.excerpts[place] = found.excerpts[row]
         if not self.full and found.broken_off is not None:
             self.further = Place(name, found.broken_off)
+
+    def told(self) -> tuple[int, bool, float]:
+        """Rows that the filter lets through, as far as is known; whether that is all; the share of files looked through."""
+        if self.counted is not None:
+            return self.counted, True, 1.0
+        counted = [unit for unit in self.units if unit.key in self.known]
+        looked = sum(map(_size, counted)) / max(1, sum(map(_size, self.units)))
+        count = max(sum(self.known[unit.key] for unit in counted), len(self.places))
+        return count, len(counted) == len(self.units), looked
 
 
 def page(
@@ -177,16 +191,15 @@ def page(
             places.reverse()
         rows = read_places(table, places, search.excerpts)
     more = search.full or search.further is not None
-    counted = [unit for unit in search.units if unit.key in search.known]
-    sizes = {unit.key: _size(unit) for unit in search.units}
+    count, whole, looked = search.told()
     return Page(
         rows=rows,
         previous=places[0] if places and (more if search.backwards else after is not None) else None,
         following=places[-1] if places and (search.backwards or search.full) else None,
         further=search.further,
-        count=max(sum(search.known[unit.key] for unit in counted), len(search.places)),
-        whole=len(counted) == len(search.units),
-        looked=sum(sizes[unit.key] for unit in counted) / max(1, sum(sizes.values())),
+        count=count,
+        whole=whole,
+        looked=looked,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from redi_ray.errors import UserError
@@ -14,13 +14,14 @@ from redi_ray.report.filters import BrowseError
 from redi_ray.report.row_pages import find_row
 from redi_ray.report.row_parts import MOST_MEMBERS, Part, answers_of, token_turns
 from redi_ray.report.row_places import read_rows
-from redi_ray.report.row_tables import TRACES, RowTable, rows_of
+from redi_ray.report.row_tables import TRACES, RowTable
 from redi_ray.report.token_series import COLUMN, LOGP, TOKENS, WEIGHT
 from redi_ray.schemas import TOKEN_COLUMNS, TOKEN_WEIGHTS
 from redi_ray.stages.groups import TO_GROUP
 from redi_ray.store import storage
 from redi_ray.store.manifests import current_manifest
 from redi_ray.ui.row_scales import CHANGE, SECOND, Legend, failed, scale_of, sums_of, values_of, words_of
+from redi_ray.ui.run_rows import graph_of, models_of, table_of
 from redi_ray.ui.token_jobs import Answer, TokenJobs, Wanted, require_room
 
 MOST_MODELS = 2
@@ -58,13 +59,15 @@ class Coloured:
     """A row whose tokens may be asked for."""
 
     run: str
-    graph: Graph
     table: RowTable
     row: Mapping[str, Any]
     columns: Mapping[str, Any]
     """What steps say of it, by name."""
     jobs: TokenJobs
-    problems: list[str] = field(default_factory=list)
+
+    @property
+    def graph(self) -> Graph:
+        return graph_of(self.run)
 
     def shown(self, colour: str, scored: Sequence[str]) -> Colours:
         """The row in a colour. colour: a choice's value, empty for that which suits; scored: models to score it by."""
@@ -73,22 +76,22 @@ class Coloured:
         values = {choice.value for choice in choices}
         if colour not in values:
             colour = CHANGE if CHANGE in values else LOGP if LOGP in values else ""
-        models = self.models()
+        models = self.models
         if not colour:
-            return Colours(choices, "", scored, models, errors=self.problems)
+            return Colours(choices, "", scored, models)
         needs = [TOKENS, *next(choice.needs for choice in choices if choice.value == colour)]
         needs += [f"{LOGP}:{model}" for model in scored if f"{LOGP}:{model}" not in needs]
         try:
             wanted = {name: found for name in needs if (found := self.wanted(name)) is not None}
             answer = self.jobs.ask(self.run, self.row, self.table.table, wanted)
         except UserError as error:
-            return Colours(choices, colour, scored, models, errors=[*self.problems, str(error)])
+            return Colours(choices, colour, scored, models, errors=[str(error)])
         errors = [
             f"{name.partition(':')[2] or name}: {one['error']}" for name, one in answer.series.items() if failed(one)
         ]
         told = self._parts(colour, scored, answer) if answer.since is None else None
         parts, legend = told or ([], None)
-        return Colours(choices, colour, scored, models, parts, legend, answer.since, [*self.problems, *errors])
+        return Colours(choices, colour, scored, models, parts, legend, answer.since, errors)
 
     def weight_choices(self) -> list[Choice]:
         """The trainings that learn from the row."""
@@ -116,15 +119,10 @@ class Coloured:
         ]
         return [*found, Choice(CHANGE, f"change, {scored[0]} to {scored[1]}", names)] if len(scored) > 1 else found
 
+    @property
     def models(self) -> list[str]:
-        """The finished models that say text."""
-        from redi_ray.pipeline.asked import is_reward
-
-        names = [step.name for step in self.graph if step.gives == "model" and not is_reward(step)]
-        there = [
-            name for name in names if storage.exists(storage.join(self.run, self.graph[name].stage, "manifest.json"))
-        ]
-        return there if self.answers else []
+        """Those that the row can be scored by."""
+        return models_of(self.run) if self.answers else []
 
     @property
     def answers(self) -> bool:
@@ -186,7 +184,7 @@ class Coloured:
 
     def _table(self, samples: str) -> RowTable | None:
         try:
-            return rows_of(self.run, self.graph, samples)
+            return table_of(self.run, samples)
         except BrowseError:
             return None
 

@@ -10,20 +10,19 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from redi_ray.report.browse import graph_of_run
 from redi_ray.report.filters import BrowseError
 from redi_ray.report.row_pages import Page, find_row, page
 from redi_ray.report.row_parts import RowView, texts_of, view_of, without_middle
 from redi_ray.report.row_places import Place, Row, read_places, read_rows
-from redi_ray.report.row_tables import RowTable, has_rows, rows_of
+from redi_ray.report.row_tables import RowTable
 from redi_ray.report.token_series import WEIGHT
 from redi_ray.schemas import Verdict
-from redi_ray.store import storage
 from redi_ray.ui.asked import RunPlace
 from redi_ray.ui.render import page as render
 from redi_ray.ui.row_colours import Coloured, column_row
 from redi_ray.ui.row_lists import listed
 from redi_ray.ui.row_queries import AMONG, RowQuery, query
+from redi_ray.ui.run_rows import graph_of, steps_with_rows, table_of
 from redi_ray.ui.token_jobs import TokenJobs
 
 LONGER_SECONDS = 20
@@ -72,13 +71,12 @@ def row_text(place: RunPlace, request: Request) -> Response:
 
 def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """What the list of rows shows. Raises a UserError for what cannot be asked for."""
-    graph, wanted = graph_of_run(run), RowQuery.parse(asked)
-    steps = [step.name for step in graph if has_rows(step) and _is_begun(run, step.stage)]
+    graph, wanted, steps = graph_of(run), RowQuery.parse(asked), steps_with_rows(run)
     if not wanted.step:
         return {"steps": steps, "table": None, "step": "", "query": query, "asked": asked}
     named = graph[wanted.step]
     learnt = named.name if named.kind == "train" else ""
-    table = rows_of(run, graph, named.inputs["groups"] if learnt else named.name, wanted.table)
+    table = table_of(run, named.inputs["groups"] if learnt else named.name, wanted.table)
     link = partial(
         row_link, table, step=table.step if learnt else named.name, colour=f"{WEIGHT}:{learnt}" if learnt else ""
     )
@@ -104,10 +102,6 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 def _given(asked: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {name: value for name, value in asked if value.strip()}
-
-
-def _is_begun(run: str, stage: str) -> bool:
-    return storage.exists(storage.join(run, stage))
 
 
 def _is_filtered(asked: Sequence[tuple[str, str]]) -> bool:
@@ -163,7 +157,7 @@ def _fields(table: RowTable, rows: Sequence[Row]) -> dict[str, Any]:
 def _found(run: str, asked: Sequence[tuple[str, str]]) -> tuple[RowTable, Place, dict[str, Any]]:
     """The row that a link names. Raises a UserError where it is not there."""
     one = dict(asked)
-    table = rows_of(run, graph_of_run(run), one.get("step", ""), one.get("table"))
+    table = table_of(run, one.get("step", ""), one.get("table"))
     hint = Place.parse(one["at"]) if one.get("at") else None
     if hint is None and "id" not in one:
         raise BrowseError("a link to a row names its id, or its place")
@@ -175,13 +169,13 @@ def _found(run: str, asked: Sequence[tuple[str, str]]) -> tuple[RowTable, Place,
 def one_row(run: str, asked: Sequence[tuple[str, str]], jobs: TokenJobs, *, asked_for: bool = True) -> dict[str, Any]:
     """What the page of a row shows. asked_for: whether work may be begun for it. Raises a UserError."""
     table, place, row = _found(run, asked)
-    graph, one = graph_of_run(run), dict(asked)
+    one = dict(asked)
     trace = str(row.get("trace_id"))
     columns = {name: column_row(table, place.shard, place.row, name, trace) for name in table.beside}
-    coloured = Coloured(run, graph, table, row, columns, jobs)
+    coloured = Coloured(run, table, row, columns, jobs)
     scored = [name for key, value in asked if key == "score" for name in value.split(",") if name] if asked_for else []
-    if unknown := [name for name in scored if name not in coloured.models()]:
-        raise BrowseError(f"no finished model {unknown[0]}; there are {', '.join(coloured.models()) or 'none'}")
+    if unknown := [name for name in scored if name not in coloured.models]:
+        raise BrowseError(f"no finished model {unknown[0]}; there are {', '.join(coloured.models) or 'none'}")
     colours = coloured.shown(one.get("colour", "") if asked_for else "", scored)
     plain = {name: said for name, said in columns.items() if table.grain(name) != "token"}
     view: RowView = view_of(row, plain, whole=bool(one.get("whole")))
