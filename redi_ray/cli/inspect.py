@@ -12,7 +12,6 @@ from rich.rule import Rule
 from rich.text import Text
 
 from redi_ray.cli import marked
-from redi_ray.cli.marked import visible
 from redi_ray.pipeline.standard import step_named
 from redi_ray.report.beside import COLUMN, COLUMNS, beside, is_spans, read_beside, samples_of
 from redi_ray.report.browse import (
@@ -25,7 +24,7 @@ from redi_ray.report.browse import (
     read_traces,
     run_uri_of,
 )
-from redi_ray.report.marks import shown_turns, without_middles
+from redi_ray.report.marks import shown_turns, visible, without_middles
 from redi_ray.report.token_values import drawn
 from redi_ray.report.trained import Trained, trained_groups
 from redi_ray.schemas import turns_of

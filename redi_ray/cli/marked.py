@@ -8,12 +8,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from redi_ray.report.marks import DOWN, JUDGED, NEUTRAL, RIGHT, UNSEEN, UP, WRONG, Piece, Told
+from redi_ray.report.marks import DOWN, JUDGED, NEUTRAL, RIGHT, UNSEEN, UP, WRONG, Piece, Told, visible
 from redi_ray.text.templates import ASSISTANT
 
-CONTROL = {code: code + 0x2400 for code in range(0x20) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
-CONTROL |= {code: 0xFFFD for code in range(0x80, 0xA0)}
-"""Control characters as symbols: what a model wrote must not move the reader's cursor or colour the terminal."""
 STYLES = {
     UP: "green", DOWN: "red", RIGHT: "green", WRONG: "bold white on red", NEUTRAL: "black on yellow", UNSEEN: "dim",
 }  # fmt: skip
@@ -22,11 +19,6 @@ STRONG = 0.67
 SIDES = {1: ("chosen", "bold green"), -1: ("rejected", "bold red")}
 MARK = "\u25b6 "
 """Before the first wrong step."""
-
-
-def visible(value: object) -> str:
-    """Text with control characters made visible."""
-    return str(value).translate(CONTROL)
 
 
 def in_colour(pieces: Iterable[Piece], console: Console) -> Text:

@@ -88,7 +88,7 @@ def read_beside(shards: Sequence[Shard], wanted: TraceFilter, limit: int | None 
     """The first `limit` samples that `wanted` lets through, what the columns say of each under COLUMNS."""
     left = limit
     for shard, columns in shards:
-        matches = read_traces([shard], wanted, left)
+        matches = read_traces([shard], wanted, left, columns)
         while rows := list(islice(matches, ROWS_AT_A_TIME)):
             found = {name: _values(uri, [row[KEY] for row in rows]) for name, uri in columns.items()}
             for row in rows:

@@ -6,22 +6,23 @@ has a match, and reading stops at the limit, so that a corpus of any size can be
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
 from redi_ray.config.load import load_config
-from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import step_named
+from redi_ray.report.filters import BrowseError, TraceFilter
 from redi_ray.report.lineage import graph_of_record
-from redi_ray.schemas import UNFINISHED, Verdict, votes_of
+from redi_ray.report.scan import Shard, matches
+from redi_ray.schemas import UNFINISHED, votes_of
 from redi_ray.store import storage
+from redi_ray.store.storage import File
 
 TABLES = ("verified", "verdicts", "traces")
 """Tables that hold traces, the one that says most first."""
@@ -30,71 +31,6 @@ TRACES = ("verified", "traces")
 VOTED = ("votes", "verdict_by")
 """Columns of votes, which rows to look at hold by the verifiers' names."""
 ROWS_AT_A_TIME = 64
-
-
-class BrowseError(UserError):
-    """There is nothing to look at, or it lacks what a filter asks for."""
-
-
-@dataclass(frozen=True)
-class TraceFilter:
-    """Which traces to show; empty fields let everything through."""
-
-    verdicts: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    problem_ids: list[str] = field(default_factory=list)
-    min_length: int | None = None
-    """Length of the completion in characters."""
-    max_length: int | None = None
-    text: str | None = None
-    """Must occur in the problem, the completion or the extracted answer, in any case of letters."""
-
-    def __post_init__(self) -> None:
-        known = [str(verdict) for verdict in Verdict]
-        if unknown := [name for name in self.verdicts if name not in known]:
-            raise BrowseError(f"no verdict {', '.join(unknown)}; they are {', '.join(known)}")
-
-    def small(self, schema: pa.Schema) -> pc.Expression | None:
-        """The part that small columns decide. Raises BrowseError if a column is missing."""
-        found: pc.Expression | None = None
-        for column, values in (
-            ("verdict", self.verdicts),
-            ("source", self.sources),
-            ("problem_id", self.problem_ids),
-        ):
-            if values:
-                require_column(schema, column)
-                found = _both(found, pc.field(column).isin(values))
-        return found
-
-    def whole(self, schema: pa.Schema) -> pc.Expression | None:
-        """All of it. Raises BrowseError if a column is missing."""
-        found = self.small(schema)
-        if self.min_length is not None or self.max_length is not None:
-            require_column(schema, "completion")
-            length = pc.utf8_length(pc.field("completion"))
-            found = found if self.min_length is None else _both(found, length >= self.min_length)
-            found = found if self.max_length is None else _both(found, length <= self.max_length)
-        if self.text:
-            columns = [name for name in ("problem", "completion", "extracted_answer") if name in schema.names]
-            matches: pc.Expression | None = None
-            for column in columns:
-                match = pc.match_substring(pc.field(column), self.text, ignore_case=True)
-                matches = match if matches is None else matches | match
-            found = found if matches is None else _both(found, matches)
-        return found
-
-
-def _both(one: pc.Expression | None, other: pc.Expression) -> pc.Expression:
-    return other if one is None else one & other
-
-
-def require_column(schema: pa.Schema, column: str) -> None:
-    """Raise BrowseError, with the columns that are there, unless `column` is among them."""
-    if column not in schema.names:
-        raise BrowseError(
-            f"these traces have no `{column}`, so it cannot be filtered by; they have {', '.join(schema.names)}"
-        )
 
 
 def find_traces(target: str, step: str | None = None) -> list[str]:
@@ -150,11 +86,16 @@ def run_uri_of(target: str) -> str:
 def graph_of_run(run_uri: str) -> Graph:
     """Of the config that a run's folder holds; where there is none, of any run."""
     uri = storage.join(run_uri, "config.yaml")
+    return _graph_of(storage.read_bytes(uri) if storage.exists(uri) else b"")
+
+
+@lru_cache(maxsize=64)
+def _graph_of(config: bytes) -> Graph:
     try:
-        config = yaml.safe_load(storage.read_bytes(uri)) if storage.exists(uri) else {}
+        found = yaml.safe_load(config)
     except yaml.YAMLError:
-        config = {}
-    return graph_of_record(config if isinstance(config, dict) else {})[0]
+        found = {}
+    return graph_of_record(found if isinstance(found, dict) else {})[0]
 
 
 def _stages(step: Step) -> list[str]:
@@ -171,38 +112,22 @@ def _tables(graph: Graph, step: str) -> tuple[str, ...]:
     return kind.tables
 
 
-def read_traces(shards: list[str], wanted: TraceFilter, limit: int | None = None) -> Iterator[dict[str, Any]]:
+def read_traces(
+    shards: list[str], wanted: TraceFilter, limit: int | None = None, columns: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
     """The first `limit` traces that `wanted` lets through, in the order of the shards; all their columns.
 
-    Raises BrowseError if a shard cannot be read or lacks a column that is filtered by.
+    columns: shards of numbers beside a shard that is looked at alone. Raises BrowseError if a shard cannot be read or lacks a
+    column that is filtered by.
     """
-    import pyarrow.dataset as ds  # which loads pandas
-
-    shown = 0
+    left = limit
     for uri in shards:
-        fs, path = storage.filesystem(uri)
-        try:
-            fragments = list(ds.dataset(path, filesystem=fs, format="parquet").get_fragments())
-            for fragment in fragments:
-                for row in _matches(fragment, wanted):
-                    yield row
-                    shown += 1
-                    if limit is not None and shown >= limit:
-                        return
-        except (pa.ArrowException, OSError) as error:
-            raise BrowseError(f"{uri}: cannot be read as Parquet ({error})") from error
-
-
-def _matches(fragment: Any, wanted: TraceFilter) -> Iterator[dict[str, Any]]:
-    schema = fragment.physical_schema
-    small, whole = wanted.small(schema), wanted.whole(schema)
-    if small is not None and not fragment.count_rows(filter=small):
-        return
-    for batch in fragment.to_batches(
-        filter=whole, batch_size=ROWS_AT_A_TIME, batch_readahead=0, fragment_readahead=0, use_threads=False
-    ):
-        for row in batch.to_pylist():
-            yield row | {name: votes_of(row[name]) for name in VOTED if name in row}
+        for rows in matches(Shard(File(uri, 0, 0), columns), wanted, left):
+            for row in rows:
+                yield row | {name: votes_of(row[name]) for name in VOTED if name in row}
+            left = None if left is None else left - len(rows)
+            if left == 0:
+                return
 
 
 def details(row: dict[str, Any]) -> dict[str, str]:

@@ -15,6 +15,21 @@ JUDGED = (RIGHT, WRONG, NEUTRAL, UNSEEN)
 UP, DOWN = "up", "down"
 """What training does with tokens of a positive weight, and of a negative one."""
 
+BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that turn the direction of what stands behind them."""
+UNSEEN_CHARACTERS: dict[int, int | str] = {
+    **{code: code + 0x2400 for code in range(0x20) if chr(code) not in "\n\t"}, 0x7F: 0x2421,
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD),
+    **{code: f"\u2039U+{code:04X}\u203a" for code in BIDI},
+}  # fmt: skip
+"""Control characters as symbols, lone surrogates as what stands for no character: what a model wrote must not move the reader's
+cursor, colour the terminal, or be read in another order than it stands in."""
+
+
+def visible(value: object) -> str:
+    """Text with control characters made visible."""
+    return str(value).translate(UNSEEN_CHARACTERS)
+
 
 @dataclass(frozen=True)
 class Piece:

@@ -18,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -137,16 +138,33 @@ def write_json(uri: str, value: Any) -> None:
     write_bytes(uri, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
-def list_files(uri: str, suffix: str = "") -> list[str]:
-    """URIs of all files below `uri` (none if it is not there), sorted, half-written ones and locks left out."""
+@dataclass(frozen=True)
+class File:
+    """A file as it was when it was listed."""
+
+    uri: str
+    size: int
+    modified: int
+    """Nanoseconds since 1970."""
+
+
+def list_infos(uri: str, suffix: str = "") -> list[File]:
+    """All files below `uri` (none if it is not there), sorted, half-written ones and locks left out."""
     fs, path = filesystem(uri)
     prefix = "s3://" if uri.startswith("s3://") else ""
     with storage_errors("listed", uri):
-        if fs.get_file_info(path).type == pafs.FileType.File:
-            return [prefix + path] if path.endswith(suffix) else []
-        infos = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
-    files = [info.path for info in infos if info.type == pafs.FileType.File and info.path.endswith(suffix)]
-    return sorted(prefix + file for file in files if not file.endswith((".tmp", f"/{LOCK}")))
+        infos = [fs.get_file_info(path)]
+        if infos[0].type != pafs.FileType.File:
+            below = fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+            infos = [info for info in below if not info.path.endswith((".tmp", f"/{LOCK}"))]
+    files = [info for info in infos if info.type == pafs.FileType.File and info.path.endswith(suffix)]
+    listed = [File(prefix + info.path, info.size or 0, info.mtime_ns or 0) for info in files]
+    return sorted(listed, key=lambda file: file.uri)
+
+
+def list_files(uri: str, suffix: str = "") -> list[str]:
+    """URIs of the same files."""
+    return [file.uri for file in list_infos(uri, suffix)]
 
 
 def file_sizes(uris: list[str]) -> list[int]:

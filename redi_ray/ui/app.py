@@ -9,15 +9,16 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from redi_ray.errors import StorageError, UserError
-from redi_ray.ui import assets, compare, curves, overview, runs, search, spent
+from redi_ray.ui import assets, compare, curves, overview, rows, runs, search, spent
 from redi_ray.ui.guard import LOOPBACK, Guard
 from redi_ray.ui.places import NoSuchRun, Places
 from redi_ray.ui.render import page
 from redi_ray.ui.series import AllSeries
 from redi_ray.ui.snapshots import Snapshots
+from redi_ray.ui.token_jobs import TokenJobs
 
 ROUTERS = (
-    assets.router, runs.router, overview.router, curves.router, search.router, spent.router, compare.router,
+    assets.router, runs.router, overview.router, curves.router, search.router, spent.router, compare.router, rows.router,
 )  # fmt: skip
 """A router for each kind of page. A page of a run lies below `/run/{run_id}` and takes `place: RunPlace`."""
 
@@ -30,6 +31,7 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
     app.state.extents = runs.make_extents(app.state.snapshots)
     app.state.series = AllSeries()
     app.state.plans = spent.make_plans(app.state.snapshots)
+    app.state.token_jobs = TokenJobs()
     app.add_middleware(Guard, token=token, hosts=hosts)
     for router in ROUTERS:
         app.include_router(router)

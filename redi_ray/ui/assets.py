@@ -22,6 +22,8 @@ FILES = {
     "runs.js": ("redi_ray.ui", "static/runs.js"),
     "parts.js": ("redi_ray.ui", "static/parts.js"),
     "charts.js": ("redi_ray.ui", "static/charts.js"),
+    "rows.css": ("redi_ray.ui", "static/rows.css"),
+    "tokens.js": ("redi_ray.ui", "static/tokens.js"),
     "plotly.js": ("plotly", "package_data/plotly.min.js"),
 }
 """Name -> package and file."""

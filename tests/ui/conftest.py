@@ -1,0 +1,76 @@
+"""A real browser, Debian's Chromium without a window, and a server for it; tests that need it skip where it is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser, as Selenium drives it."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("no Chromium here (apt-get install chromium chromium-driver)")
+    selenium = pytest.importorskip("selenium.webdriver")
+    options = selenium.ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    found = selenium.Chrome(options, selenium.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """The same for one test. In the end no page has asked another place than its server, and none has had an error."""
+    for kind in ("performance", "browser"):
+        chromium.get_log(kind)
+    yield chromium
+    told = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))] == []
+    assert [entry["message"] for entry in chromium.get_log("browser")] == []
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Callable[[Any], str]]:
+    """Serves an app; where."""
+    import uvicorn
+
+    servers = []
+
+    def served(app: Any) -> str:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+    yield served
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def rows_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
+    """A small run to look at (`rows_run`), and the pages over it, whose process for tokens all tests share."""
+    from rows_run import write_rows_run
+
+    from redi_ray.ui.app import create_app
+
+    run = write_rows_run(str(tmp_path_factory.mktemp("rows") / "run"))
+    app = create_app([run])
+    yield run, app
+    app.state.token_jobs.close()
