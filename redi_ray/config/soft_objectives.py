@@ -85,7 +85,8 @@ class JsObjective(_Distilled):
 
     name: Literal["js"] = "js"
     beta: float = 0.5
-    """Share of the teacher in the mixture: towards 0 it is beta times the forward KL, towards 1 1 - beta times the reverse one."""
+    """Share of the teacher in the mixture: towards 0 it is `beta` times the forward KL, towards 1 `1 - beta` times the reverse
+    one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,8 +95,8 @@ class JsObjective(_Distilled):
 
 @dataclass(frozen=True, kw_only=True)
 class SoftRediObjective(Outcomes):
-    """REDI (arXiv 2505.24850) with soft positives: a divergence from the teacher on the chosen side, in place of its log-prob, and
-    the same signed term on the rejected one. Needs the column `soft_targets` on the chosen side. Derived, in no paper."""
+    """REDI (arXiv 2505.24850) with soft positives: a divergence from the teacher on the chosen side, in place of its log-prob,
+    and the same signed term on the rejected one. Needs the column `soft_targets` on the chosen side. Derived, in no paper."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

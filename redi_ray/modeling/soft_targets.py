@@ -1,8 +1,8 @@
-"""Soft targets in the fused head: a divergence from a teacher's distribution at each scored token, in the pass that has the logits.
+"""Soft targets in the fused head: a divergence from a teacher's distribution at each scored token, in the one pass over logits.
 
 The teacher's distribution is known by its k likeliest tokens S and, as one outcome more, all others together
-(`redi_ray.modeling.soft_columns`). The student's over the same outcomes has the logits `z_v` of S and `r = log sum_{v not in S} exp
-z_v`, so that a chunk of logits is read once for r and written once for the gradient, as with a single target:
+(`redi_ray.modeling.soft_columns`). The student's over the same outcomes has the logits `z_v` of S and `r = log sum_{v not in S}
+exp z_v`, so that a chunk of logits is read once for r and written once for the gradient, as with a single target:
 
     a = (z_S, r) [k + 1]     g = d loss / d a     d loss / d z_v = g_v in S,  g_r exp(z_v - r) elsewhere
 
@@ -27,7 +27,7 @@ class SoftTargets:
     def __init__(self, ids: Tensor, logps: Tensor, coefficients: Tensor, how: Divergence) -> None:
         """
         Args:
-            ids: `[N, k]` the teacher's likeliest tokens, none twice in a row.
+            ids: `[N, k]` of any integer type: the teacher's likeliest tokens, none twice in a row.
             logps: `[N, k + 1]` their log-probs and that of all others together, up to a constant in each row.
             coefficients: `[N]` d loss / d divergence.
             how: which one.
@@ -51,7 +51,7 @@ class SoftTargets:
 
         coefficients: logps -> c. rows: which of the N these are. scale, softcap: as in `HeadShape`.
         """
-        ids = self.ids[rows]
+        ids = self.ids[rows].long()
         passes = (_Fused if logits.is_cuda else _InPlace)(logits, scale, softcap)
         picked, aimed = passes.shaped.gather(1, ids), passes.shaped.gather(1, targets[:, None])
         rest = passes.rest(ids)

@@ -47,8 +47,8 @@ class Divergence:
 def divergence(logits: Tensor, targets: Tensor, how: Divergence) -> tuple[Tensor, Tensor]:
     """Value `[B]` (nats) of each row's term, and its gradient `[B, K]` with respect to the logits.
 
-    logits: `[B, K]` the student's of K outcomes, -inf where there is no such outcome. targets: `[B, K]` the teacher's log-shares of
-    them. Either may lack a constant in each row.
+    logits: `[B, K]` the student's of K outcomes, -inf where there is no such outcome. targets: `[B, K]` the teacher's log-shares
+    of them. Either may lack a constant in each row.
     """
     ours, theirs = (x.div(how.temperature).log_softmax(1) for x in (logits, targets))
     p, q = ours.exp(), theirs.exp()

@@ -1,8 +1,8 @@
 """Distillation from what a teacher says of each token: its distribution, or its log-prob of the token that is there.
 
-A divergence from the teacher's distribution is taken in the head's kernel, where the student's is (`redi_ray.modeling.soft_targets`,
-`redi_ray.objectives.divergences`). An objective says what the divergences of a unit's tokens count, `soft`: with w_t the tokens'
-weights, the loss is `psi + sum_u soft_u sum_{t in u} w_t D_t`.
+A divergence from the teacher's distribution (`redi_ray.objectives.divergences`) is taken in the head's kernel, which has the
+student's (`redi_ray.modeling.soft_targets`). An objective says what the divergences of a unit's tokens count, `soft`: with w_t
+the tokens' weights, the loss is `psi + sum_u soft_u sum_{t in u} w_t D_t`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is stored of a teacher comes back: ids of small and large vocabularies, log-probs to half precision, the likeliest of more."""
+"""What is stored of a teacher comes back: ids of any vocabulary, log-probs to half precision, the likeliest of more."""
 
 from __future__ import annotations
 

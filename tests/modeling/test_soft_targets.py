@@ -1,5 +1,5 @@
-"""Soft targets in the fused head: divergences from a teacher's top k and the rest, their gradients those of plain autograd over the
-whole vocabulary; where the teacher is sure of one token it is SFT, and towards oneself there is nothing to learn.
+"""Soft targets in the fused head: divergences from a teacher's top k and the rest, their gradients those of plain autograd over
+the whole vocabulary; where the teacher is sure of one token it is SFT, and towards oneself there is nothing to learn.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def test_by_hand():
 @pytest.mark.parametrize("how", EVERY[:3], ids=NAMES[:3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_half_precision_keeps_what_a_sure_student_has_left(how, dtype):
-    """p near 1 in a large vocabulary: the rest is summed, not subtracted, so that what is left is right to rounding of the products."""
+    """p near 1 in a large vocabulary: the rest is summed, not subtracted, and so right to the rounding of the products."""
     torch.manual_seed(0)
     hidden, weight = torch.randn(7, 16).to(dtype), (0.5 * torch.randn(3000, 16)).to(dtype)
     targets = torch.randint(0, 3000, (7,))
