@@ -75,7 +75,8 @@ def tiny_store(
     """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out, a reward for each side.
 
     With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences, and for the pairs those
-    of a sampler and of a teacher, its distributions and the means of a token reward model. `weighted`: tokens weigh between 0.5 and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
+    of a sampler and of a teacher, its distributions and the means of a token reward model. `weighted`: tokens weigh between 0.5
+    and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
     """
     rng, more, beside, taught = (np.random.default_rng(key) for key in (seed, [seed, 1], [seed, 2], [seed, 3]))
     records = []

@@ -39,7 +39,11 @@ def units_of(store, groups, scored, sides_of) -> list[list[Unit]]:
             for t in range(int(store.lengths[i]) - 1):
                 if w[row, t] != 0:
                     number = 0 if store.unit is None else int(store.unit[start + t + 1])
-                    columns = {name: float(column[start + t + 1]) for name, column in store.columns.items() if not is_soft(column)}
+                    columns = {
+                        name: float(column[start + t + 1])
+                        for name, column in store.columns.items()
+                        if not is_soft(column)
+                    }
                     units[number].tokens.append({"l": lp[row, t], "r": r[row, t], "w": w[row, t], **columns})
             mine += units
         found.append(mine)
@@ -134,4 +138,10 @@ def dph_of(o, _group, unit, t, _n, units):
 
 
 UNIT_TERMS = {"s2r": s2r_of, "topr": topr_of, "glow": glow_of}
-TOKEN_TERMS = {"oreal": oreal_of, "nft": nft_of, "ppo_clip": ppo_of, "dph": dph_of, "on_policy_distillation": on_policy_of}
+TOKEN_TERMS = {
+    "oreal": oreal_of,
+    "nft": nft_of,
+    "ppo_clip": ppo_of,
+    "dph": dph_of,
+    "on_policy_distillation": on_policy_of,
+}
