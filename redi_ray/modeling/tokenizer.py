@@ -214,8 +214,8 @@ def another_tokenizer(name: str, model: str, base: str) -> str:
     """Why a model cannot say anything of the tokens that are trained, and what would fit. name: what the config calls it."""
     return (
         f"the model `{name}` ({model}) has another tokenizer than the base model ({base}), so that it speaks of other tokens "
-        "than are trained. What would fit: a model that is trained from the base model, or another size of its family with the same "
-        "vocabulary and end of turn; of any other model learn the texts alone, as a step `sample` draws them"
+        "than are trained. What would fit: a model that is trained from the base model, or another size of its family with the "
+        "same vocabulary and end of turn; of any other model learn the texts alone, as a step `sample` draws them"
     )
 
 

@@ -12,7 +12,14 @@ from redi_ray.pipeline.kinds.groups import TOKENS
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
 from redi_ray.plan.derived import workload_of
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
-from redi_ray.plan.trainings import MISMATCHED, REFERENCES, PlannedTraining, training_of, trainings
+from redi_ray.plan.trainings import (
+    MISMATCHED,
+    REFERENCES,
+    PlannedTraining,
+    read_by_verdict,
+    training_of,
+    trainings,
+)
 from redi_ray.plan.workload import Workload, groups_read, sides_of
 
 TOKEN_BYTES = 5.0
@@ -63,6 +70,9 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
     found: dict[str, float] = {}
     for step in inputs.graph:
         found |= data_bytes(inputs, whole, step, text)
+        if step.kind == "soft_targets":
+            traces, tokens = read_by_verdict(workload_of(inputs.graph, step.name, whole), step)
+            found[f"steps/{step.name}/column"] = (tokens - traces * whole.prompt) * bytes_of_record(inputs, step)
     for stage in stages:
         if stage.name.startswith(REFERENCES):
             own = (
@@ -86,9 +96,6 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
 def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict[str, float]:
     """Bytes of a data step's tables, and of a named training's own token arrays. text: of a token of them."""
     place = f"steps/{step.name}/" if step.own else ""
-    if step.kind == "soft_targets":
-        work = workload_of(inputs.graph, step.name, whole)
-        return {f"{place}column": work.traces * work.trace_tokens * bytes_of_record(inputs, step)}
     if step.gives not in ("traces", "verified", "groups") and not (step.kind == "train" and step.own):
         return {}
     if step.kind == "train":

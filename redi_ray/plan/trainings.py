@@ -187,16 +187,25 @@ def valued_cost(
 
 def logps_cost(inputs: Inputs, work: Workload, step: Step, note: str = "") -> StageCost:
     """Traces as a model sees them. work: of these."""
-    judged, shape = step.settings.verdicts, inputs.shape_of(step.inputs["model"])
-    shares = {"correct": work.share("correct"), "wrong": 1 - work.share("correct")}
-    flops, traces, tokens = Flops(0, 0), 0.0, 0.0
-    for verdict, lengths in (("correct", work.correct), ("wrong", work.wrong)):
-        if judged is None or verdict in judged:
-            side, many = Side(work.prompt, lengths), work.traces * shares[verdict]
-            flops += scoring(shape, side.lengths, side.scored).times(many)
-            traces, tokens = traces + many, tokens + many * side.tokens
+    shape, flops = inputs.shape_of(step.inputs["model"]), Flops(0, 0)
+    for side, many in _sides_by_verdict(work, step):
+        flops += scoring(shape, side.lengths, side.scored).times(many)
+    traces, tokens = read_by_verdict(work, step)
     trainer = inputs.config.resources.trainer
     return _trained(inputs, work, step.name, [step.name], traces, tokens, flops, trainer, note)
+
+
+def read_by_verdict(work: Workload, step: Step) -> tuple[float, float]:
+    """How many traces such a step reads, and their tokens, prompts among them. work: of the traces."""
+    read = list(_sides_by_verdict(work, step))
+    return sum(many for _, many in read), sum(many * side.tokens for side, many in read)
+
+
+def _sides_by_verdict(work: Workload, step: Step) -> Iterator[tuple[Side, float]]:
+    judged, right = step.settings.verdicts, work.share("correct")
+    for verdict, lengths, share in (("correct", work.correct, right), ("wrong", work.wrong, 1 - right)):
+        if judged is None or verdict in judged:
+            yield Side(work.prompt, lengths), work.traces * share
 
 
 def _needs(recipe: Recipe, title: str) -> bool:

@@ -123,8 +123,8 @@ def test_no_field_is_left_out() -> None:
         "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep), "check": paths(CheckStep),
         "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep), "pose": paths(PoseStep),
         "openings": paths(OpeningsStep), "hand_over": paths(HandOverStep),
-        "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep), "model": paths(ModelStep),
-        "pairs": paths(PairsStep), "merge": paths(MergeStep),
+        "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep),
+        "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip
@@ -193,7 +193,9 @@ def test_of_the_model_section_counts_what_a_step_reads(
     assert [model for model in read if key(**model) == key()] == []
 
 
-@pytest.mark.parametrize("case", ["score, imported", "score, retrieval", "locate, imported", "locate, judge here", "model"])
+@pytest.mark.parametrize(
+    "case", ["score, imported", "score, retrieval", "locate, imported", "locate, judge here", "model"]
+)
 def test_what_a_step_reads_counts_by_its_content(case: str, folder: Path) -> None:
     step, read = CASES[case][0], (folder / "FILE.jsonl", folder / "FOLDER" / "config.json")
     before = graph_and_keys(folder, step)[1]

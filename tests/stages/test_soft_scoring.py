@@ -116,7 +116,9 @@ def test_the_column_on_ray_and_again_after_it_was_cut_off(ray_session: None, how
 
 def test_another_tokenizer_and_too_many_tokens_are_refused(how: TokenScoring, tmp_path: Path):
     other = tiny(tmp_path / "other", 2, "0123456789+=*")
-    with pytest.raises(UserError, match=r"`model` .*/other\) has another tokenizer .*What would fit: .* same vocabulary"):
+    with pytest.raises(
+        UserError, match=r"`model` .*/other\) has another tokenizer .*What would fit: .* same vocabulary"
+    ):
         require_one_tokenizer(replace(how, models={"model": other}))
     assert format_of(SoftTargetSettings(top_k=3), tokens=151_665, rows=152_064) == SoftFormat(3, 151_665)
     assert format_of(SoftTargetSettings(top_k=3), tokens=20, rows=16) == SoftFormat(3, 16)
@@ -125,7 +127,8 @@ def test_another_tokenizer_and_too_many_tokens_are_refused(how: TokenScoring, tm
 
 
 SUMS: Rows = [
-    {**BARE, **row, "problem": "1", "problem_id": "p", "completion": text, "verdict": verdict, "trace_id": f"p#{n}", "sample_index": n}
+    {**BARE, **row, "problem": "1", "problem_id": "p", "completion": text, "verdict": verdict, "trace_id": f"p#{n}",
+     "sample_index": n}
     for n, (row, text, verdict) in enumerate(
         zip(SHARDS[0], ("12", "3", "45+6"), ("correct", "wrong", "correct"), strict=False)
     )
