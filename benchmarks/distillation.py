@@ -3,11 +3,11 @@
     python benchmarks/distillation.py [--quick] [--out DIR] [--seeds N] [--tuning N] [--rates R ...]
 
 A seed decides a world of `reproduction.py` with its problems, a student that all arms start from, a larger teacher, and 4 samples
-of each problem by either. Every step of every arm reads 16 sequences that the teacher has written, or has scored where the student
-wrote them, so that arms are compared at equal tokens of the teacher. Learning rates: the best mean development pass@1 in the
-tuning worlds; where the best is at an end of the rates, further ones are tried, at most two. Reporting worlds are others, their
-test problems are asked once. Arms are compared world by world (Student's t, two-sided, 95 % intervals). What is finished in DIR is
-not computed again. The last line is JSON; table and figure (`distillation.md`, `.png`) are written to DIR.
+of each problem by either. Every step of every arm reads 16 sequences that the teacher has written, or has scored where the
+student wrote them, so that arms are compared at equal tokens of the teacher. Learning rates: the best mean development pass@1 in
+the tuning worlds; where the best is at an end of the rates, further ones are tried, at most two. Reporting worlds are others,
+their test problems are asked once. Arms are compared world by world (Student's t, two-sided, 95 % intervals). What is finished in
+DIR is not computed again. The last line is JSON; table and figure (`distillation.md`, `.png`) are written to DIR.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The world of `distillation.py`: a larger teacher, a smaller student, and what the one says of its own texts and of the other's.
 
-Facts, misconceptions and chains are those of `reproduction.py`. Teacher and student learn the world from one corpus, misconceptions
-and all, the teacher from more of it; then the teacher learns from its own right answers. The student is what all arms start from.
+Facts, misconceptions and chains are those of `reproduction.py`. Teacher and student learn the world from one corpus,
+misconceptions and all, the teacher from more of it; then the teacher learns from its own right answers. The student is what all
+arms start from.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class SoftTargets:
         """
         self.ids, self.logps, self.coefficients, self.how = ids, logps, coefficients, how
         self.values = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
-        """`[N]` divergences (nats), once their gradient has been taken."""
+        """`[N]` divergences (nats), once their gradient has been taken; 0 where they do not count."""
 
     def weigh(
         self,

@@ -61,6 +61,11 @@ def require_distributions(store: SequenceStore, objective: Objective) -> None:
             f"{objective.name}: top_k {wanted} is more than the {stored} tokens that the column has of each: store more "
             "(`top_k` of the step `soft_targets`), or ask for fewer"
         )
+    if stored == 1 and getattr(objective, "rest", "") == "renormalise":
+        raise ValueError(
+            f"{objective.name}: the column has one token of each, of which `rest: renormalise` leaves nothing to learn: set "
+            "`rest: bucket`, or store more"
+        )
 
 
 def require_rewards(store: SequenceStore, objective: Objective) -> None:

@@ -46,9 +46,8 @@ class SoftTerms:
     def add(self, soft: SoftTargets | None) -> None:
         """What the pass has found."""
         if soft is not None:
-            counts = soft.coefficients != 0
             loss = (soft.coefficients * soft.values).sum() / self.world_size
-            self.sums += torch.stack([loss, soft.values[counts].sum(), counts.sum()])
+            self.sums += torch.stack([loss, soft.values.sum(), (soft.coefficients != 0).sum()])
 
     def added_to(self, result: StepResult) -> StepResult:
         """The step with its divergences: `divergence` is their mean over tokens (nats). A collective call where there are any."""

@@ -1,5 +1,5 @@
-"""Distillation for real, in a small world: a larger teacher scores a student's own answers, once for all that learn from them, with
-other settings too; killed while it scores, the same bytes come."""
+"""Distillation for real, in a small world: a larger teacher scores a student's own answers, once for all that learn from them,
+with other settings too; killed while it scores, the same bytes come."""
 
 from __future__ import annotations
 

@@ -139,6 +139,9 @@ def test_what_the_data_lack_is_refused_by_name():
         plan_batches(bare, settings, 1, OnPolicyDistillationObjective())
     with pytest.raises(ValueError, match="top_k 9 is more than the 4 tokens"):
         plan_batches(MASKS, settings, 1, ReverseKlObjective(top_k=9))
+    one = bare.with_column("soft_targets", blanks(len(bare.tokens), SoftFormat(1, VOCABULARY).dtype))
+    with pytest.raises(ValueError, match="leaves nothing to learn"):
+        plan_batches(one, settings, 1, JsObjective(rest="renormalise"))
     nothing = bare.with_column("soft_targets", np.zeros(len(bare.tokens), FORM.dtype))
     with pytest.raises(ValueError, match="was not scored by the teacher"):
         run(tiny_policy(), nothing, ForwardKlObjective())
