@@ -35,7 +35,7 @@ from redi_ray.data.sources.world import corpus
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.objectives import SOFT_TARGETS
-from redi_ray.objectives.soft import TEACHER
+from redi_ray.objectives.needs import TEACHER
 from redi_ray.schemas import Verdict
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.text.prompts import to_messages

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from redi_ray.config.objectives import DpoObjective
 from redi_ray.config.soft_objectives import SOFT
-from redi_ray.objectives import alpha_at
+from redi_ray.objectives.redi import alpha_at
 
 PROGRESS = 0.4
 """Of the step that is compared."""
