@@ -137,11 +137,14 @@ GRAIN, TOKENIZER, MODEL = "grain", "tokenizer", "model"
 """Metadata of a column's schema; the latter two, where there are any, are fingerprints."""
 
 
-def column(grain: Literal["row", "span", "token"], *values: pa.Field, tokenizer: str | None = None) -> pa.Schema:
+def column(
+    grain: Literal["row", "span", "token", "distribution"], *values: pa.Field, tokenizer: str | None = None
+) -> pa.Schema:
     """Schema of a column (`redi_ray.data.columns`): a row for each sample.
 
     grain: what of a sample the values say something about. `row`: all of it; `span`: parts of its turns, in characters, whatever
-    the tokenizer; `token`: each token of its turns, by the tokenizer with this fingerprint.
+    the tokenizer; `token`: each token of its turns, by the tokenizer with this fingerprint; `distribution`: what may follow at
+    each of them.
     """
     told = {GRAIN: grain} | ({} if tokenizer is None else {TOKENIZER: tokenizer})
     return pa.schema([pa.field("trace_id", pa.string(), nullable=False), *values], metadata=told)
@@ -173,6 +176,27 @@ def token_scores(tokenizer: str, model: str | None = None) -> pa.Schema:
     return schema if model is None else schema.with_metadata({**schema.metadata, MODEL.encode(): model.encode()})
 
 
+SOFT_FORMAT = "soft_targets"
+"""Metadata of a schema: how a token's record is laid out (`redi_ray.modeling.soft_columns`, which reads it)."""
+
+
+def token_distributions(tokenizer: str, model: str, soft_format: str) -> pa.Schema:
+    """A teacher's distribution at each token of the model's own turns: as `token_scores`, a record for a number, those of a
+    sample end to end. model: the teacher's fingerprint."""
+    schema = column("distribution", pa.field("values", pa.binary()), tokenizer=tokenizer)
+    return schema.with_metadata({**schema.metadata, MODEL: model, SOFT_FORMAT: soft_format})
+
+
+TOKEN_DISTRIBUTIONS = "soft_targets"
+"""Column of rows to train on: for each of their members, in order, the records of its tokens end to end, or null."""
+
+
+def with_distributions(schema: pa.Schema, tokenizer: str, soft_format: str) -> pa.Schema:
+    """A schema of rows to train on with `soft_targets`, by the tokenizer with this fingerprint."""
+    named = schema.append(pa.field(TOKEN_DISTRIBUTIONS, pa.list_(pa.binary())))
+    return named.with_metadata({**(schema.metadata or {}), TOKENIZER: tokenizer, SOFT_FORMAT: soft_format})
+
+
 TOKEN_WEIGHTS = "token_weights"
 """Column of rows to train on: for each of their members, in order, what each token of the model's own turns weighs."""
 
@@ -185,7 +209,7 @@ def with_token_columns(schema: pa.Schema, tokenizer: str) -> pa.Schema:
     """A schema of rows to train on with `token_columns`, by the tokenizer with this fingerprint."""
     values = pa.field("values", pa.list_(pa.list_(pa.float32())))
     named = pa.field(TOKEN_COLUMNS, pa.list_(pa.struct([pa.field("name", pa.string()), values])))
-    return schema.append(named).with_metadata({TOKENIZER: tokenizer})
+    return schema.append(named).with_metadata({**(schema.metadata or {}), TOKENIZER: tokenizer})
 
 
 def weighted(schema: pa.Schema, tokenizer: str) -> pa.Schema:

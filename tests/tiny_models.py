@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 
 from redi_ray.modeling.attention import NAME
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.soft_columns import SoftFormat, pack
 from redi_ray.train.mismatched import mismatched_sequences
 from redi_ray.train.records import SequenceRecord
 from redi_ray.train.sequences import SequenceStore
@@ -74,10 +75,10 @@ def tiny_store(
     """Pairs with a shared prompt, lengths of both sides unrelated, some completion tokens masked out, a reward for each side.
 
     With a reference, made-up log-probs of it are there for the pairs and for their mismatched sequences, and for the pairs those
-    of a sampler and the means of a token reward model. `weighted`: tokens
-    weigh between 0.5 and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
+    of a sampler and of a teacher, its distributions and the means of a token reward model. `weighted`: tokens weigh between 0.5
+    and 1.5 where they are scored. `units`: completions have one to four units, a reward for each.
     """
-    rng, more, beside = (np.random.default_rng(key) for key in (seed, [seed, 1], [seed, 2]))
+    rng, more, beside, taught = (np.random.default_rng(key) for key in (seed, [seed, 1], [seed, 2], [seed, 3]))
     records = []
     for group in range(num_pairs):
         prompt = rng.integers(0, VOCABULARY, rng.integers(1, 6)).tolist()
@@ -95,6 +96,7 @@ def tiny_store(
                 unit[scored] = np.arange(len(scored)) * min(1 + len(records) % 4, len(scored)) // len(scored)
             reward = more.normal(0.5 if side > 0 else 0, 0.2, unit.max() + 1).tolist()
             columns = {"ref_logps": logps, **sampled_columns(logps, beside)} if reference else {}
+            columns |= taught_columns(logps, taught) if reference else {}
             records.append(
                 SequenceRecord(
                     group, side, ids, len(prompt), weights.tolist(), unit.tolist(), reward=reward, columns=columns
@@ -106,6 +108,16 @@ def tiny_store(
     mismatched = mismatched_sequences(store)
     column = rng.normal(-8, 0.3, len(mismatched.tokens)).astype(np.float32)
     return store.with_mismatched(mismatched.with_column("ref_logps", column))
+
+
+def taught_columns(logps: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A teacher's log-probs, and its distributions over the next token: four tokens and the rest."""
+    ids = np.stack([rng.permutation(VOCABULARY)[:4] for _ in logps])
+    shares = np.log(rng.dirichlet(np.full(5, 0.5), len(logps)) + 1e-6)
+    return {
+        "teacher_logps": logps / 2 + rng.normal(0, 1, len(logps)),
+        "soft_targets": pack(ids, shares, SoftFormat(4, VOCABULARY)),
+    }
 
 
 def sampled_columns(logps: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:

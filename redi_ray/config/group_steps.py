@@ -12,6 +12,8 @@ from redi_ray.config.scorer_base import Grain
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.section import Strict
 
+SOFT_TARGETS = "soft_targets"
+"""The token column that holds a teacher's distributions, as objectives call it."""
 Judged = Literal["correct", "wrong", "no_answer", "timeout", "gold_unparseable", "error"]
 """A verdict."""
 
@@ -45,10 +47,16 @@ class TokenWeights(Strict):
 
 
 class TokenColumn(Strict):
-    """A number for each token of a sample, for objectives that read it by name."""
+    """A number for each token of a sample, or a teacher's distribution, for objectives that read it by name."""
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"side"})
+    """See `redi_ray.config.identity`."""
 
     column: str
     """The column."""
+    side: Literal["both", "chosen"] = "both"
+    """Of `soft_targets`: whose. `chosen` leaves those of side -1 without, as `soft_redi` asks, so that no teacher has to score
+    them."""
     use: Literal["value", "running mean"] = "value"
     """The numbers themselves, or at each token the mean of those from the sample's first to its own: OREAL's, of a token reward
     model's logits."""
@@ -110,7 +118,8 @@ class GroupSettings(Strict):
     """What each token of a member weighs; null weighs them alike."""
     token_columns: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TokenColumn] = {}
     """What an objective reads of each token, by the name that it reads it by (`sampler_logps`, `reward_mean`) -> the column, as a
-    name or with what becomes of its numbers. A sample without numbers is left out."""
+    name or with what becomes of its numbers. `soft_targets` is that of a step `soft_targets`. A sample without numbers is left
+    out."""
     frequent_answers: float | None = Field(None, gt=0, le=1)
     """Of the samples that have a reward one stays of each of the most frequent answers, until these are the answers of so large a
     share of them; after the first, an answer counts that several samples give. Null keeps all samples."""
@@ -150,6 +159,16 @@ class GroupSettings(Strict):
         if "ref_logps" in value:
             raise ValueError("ref_logps are made by the training itself, of the model that it starts from")
         return {name: {"column": of} if isinstance(of, str) else of for name, of in value.items()}
+
+    @field_validator("token_columns")
+    @classmethod
+    def _numbers_of_all(cls, value: dict[str, TokenColumn]) -> dict[str, TokenColumn]:
+        for name, column in value.items():
+            if name != SOFT_TARGETS and column.side != "both":
+                raise ValueError(f"{name}: objectives read it on both sides, so `side` is for {SOFT_TARGETS} alone")
+            if name == SOFT_TARGETS and column.use != "value":
+                raise ValueError(f"{name} holds distributions, of which there is no {column.use}: leave `use` out")
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> GroupSettings:

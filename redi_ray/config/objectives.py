@@ -27,6 +27,14 @@ from redi_ray.config.rollout_objectives import (
     S2rObjective,
     ToprObjective,
 )
+from redi_ray.config.schedules import AlphaSchedule
+from redi_ray.config.soft_objectives import (
+    ForwardKlObjective,
+    JsObjective,
+    OnPolicyDistillationObjective,
+    ReverseKlObjective,
+    SoftRediObjective,
+)
 from redi_ray.config.strict import STRICT, require
 
 
@@ -48,23 +56,6 @@ class SftObjective:
 
     def __post_init__(self) -> None:
         require(self.kl_vocabulary >= 0, f"kl_vocabulary must be >= 0, got {self.kl_vocabulary}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlphaSchedule:
-    """How the negative weight moves from `start` to the objective's `alpha` over the run."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    kind: Literal["constant", "linear", "cosine", "step"] = "constant"
-    start: float = 0.0
-    """Weight at the first step (unused for `constant`)."""
-    until: float = 1.0
-    """Share of the run's steps, in (0, 1], after which the weight is `alpha`; for `step`, where it jumps."""
-
-    def __post_init__(self) -> None:
-        require(self.start >= 0, f"start must be >= 0, got {self.start}")
-        require(0 < self.until <= 1, f"until must be in (0, 1], got {self.until}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,13 +274,18 @@ Objective = (
     | NftObjective
     | PpoClipObjective
     | GlowObjective
+    | ForwardKlObjective
+    | ReverseKlObjective
+    | JsObjective
+    | SoftRediObjective
+    | OnPolicyDistillationObjective
 )
 
-IMITATING = frozenset({"sft", "dph"})
+IMITATING = frozenset({"sft", "dph", "forward_kl", "reverse_kl", "js"})
 """Names of those that learn from right answers alone (`sides` in `redi_ray.objectives.OBJECTIVES`)."""
 UNPAIRED = frozenset(
     {"kto", "asymre", "advantage", "redi_groups", "s2r", "glow", "topr", "oreal", "nft", "ppo_clip"}
-    | {"outcome_bce", "oreal_rm", "step_bce", "step_mse"}
+    | {"outcome_bce", "oreal_rm", "step_bce", "step_mse", "on_policy_distillation"}
 )
 """Names of those that read every sequence, paired or not (the same)."""
 REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip", "step_bce", "step_mse"})
@@ -298,5 +294,5 @@ COMPARING = frozenset({"oreal", "nft"})
 """Names of those that learn from groups with both sides alone, paired or not."""
 SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
 """Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
-BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} | {"sft", "dph"}
+BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} | IMITATING
 """Names of those whose sequences may have several units."""

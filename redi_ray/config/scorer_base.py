@@ -9,7 +9,7 @@ from redi_ray.config.section import Strict
 REWARD, MODEL, COLUMN, RIGHT = "reward", "model", "column ", "right"
 """What a step `score` calls what it takes beside samples: a reward model, a language model, a column (before its name), and
 verified traces that say how often samples lead to the right answer."""
-Grain = Literal["row", "span", "token"]
+Grain = Literal["row", "span", "token", "distribution"]
 Form = Literal["headers", "equations", "numbered", "paragraphs", "sentences"]
 """Of a text with steps; what each means is said in `redi_ray.text.steps`."""
 

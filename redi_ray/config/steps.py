@@ -20,8 +20,15 @@ from redi_ray.config.section import Strict
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
-from redi_ray.config.token_steps import CheckStep, ContrastStep, CriticalSettings, LogpsStep, RectifySettings
-from redi_ray.config.training_steps import MergeStep, TrainStep
+from redi_ray.config.token_steps import (
+    CheckStep,
+    ContrastStep,
+    CriticalSettings,
+    LogpsStep,
+    RectifySettings,
+    SoftTargetsStep,
+)
+from redi_ray.config.training_steps import MergeStep, ModelStep, TrainStep
 
 BY_COLUMN = "scores"
 """What the kind `select` calls its column."""
@@ -227,6 +234,7 @@ AnyStep = Annotated[
     | PairsStep
     | TrainStep
     | MergeStep
+    | ModelStep
     | ScoreStep
     | LocateStep
     | GroupsStep
@@ -236,6 +244,7 @@ AnyStep = Annotated[
     | CriticalStep
     | ContrastStep
     | LogpsStep
+    | SoftTargetsStep
     | CheckStep
     | AskStep
     | StateStep

@@ -83,6 +83,38 @@ class LogpsStep(LogpsSettings):
         return LogpsSettings(verdicts=self.verdicts)
 
 
+class SoftTargetSettings(Strict):
+    """What is kept of a teacher's distributions over the next token, and of which samples."""
+
+    top_k: int = Field(64, ge=1)
+    """The teacher's likeliest tokens, each with its log-prob; all others together are one number more. A token takes 4 top_k + 2
+    bytes, 1 more for each further 65,536 tokens of the vocabulary."""
+    verdicts: list[Judged] | None = None
+    """Samples with one of these verdicts; null: all."""
+
+
+class SoftTargetsStep(SoftTargetSettings):
+    """A column of a teacher's distributions over the next token, at each token of samples, at temperature 1: what `forward_kl`,
+    `reverse_kl`, `js` and `soft_redi` learn from, as `token_columns: {soft_targets: STEP}` of a step `groups`."""
+
+    do: Literal["soft_targets"]
+    """The kind of step."""
+    of: str
+    """Traces, with verdicts or without."""
+    model: str
+    """The teacher: a model of the graph, such as that of a step `model`."""
+
+    @property
+    def grain(self) -> Grain:
+        """Of the column."""
+        return "distribution"
+
+    @property
+    def settings(self) -> SoftTargetSettings:
+        """What of it decides the values, beside the model."""
+        return SoftTargetSettings(top_k=self.top_k, verdicts=self.verdicts)
+
+
 class CheckSettings(Strict):
     """How far the numbers of two columns may be apart (nats a token)."""
 

@@ -1,4 +1,4 @@
-"""Named steps that make models: trainings, with what they rehearse, and merges."""
+"""Named steps that make models: trainings, with what they rehearse, merges, and models that are there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from redi_ray.config.objectives import Objective
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.config.section import Strict
+from redi_ray.config.student import ArithmeticModel, PretrainedModel
 
 
 class RehearsedStep(Strict):
@@ -48,6 +49,16 @@ class TrainStep(Strict):
         if self.rehearse is not None and self.objective.name in VALUED:
             raise ValueError(f"rehearse: {self.objective.name} trains a reward model, which has no text to rehearse")
         return self
+
+
+class ModelStep(Strict):
+    """A model beside the student's, such as a teacher: one that exists, or one of the built-in world's of another size. It
+    samples, scores, is trained and evaluated like any other."""
+
+    do: Literal["model"]
+    """The kind of step."""
+    init: Annotated[PretrainedModel | ArithmeticModel, Field(discriminator="kind")]
+    """As `model.init`: `pretrained` or `arithmetic`."""
 
 
 class MergeStep(Strict):

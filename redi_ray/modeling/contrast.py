@@ -9,13 +9,12 @@ cancels. From Critical Tokens Matter (cDPO, arXiv 2411.19943), with beta 1.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from redi_ray.errors import UserError
 from redi_ray.modeling.attention import PackLayout
-from redi_ray.modeling.fused_softmax import shaped
 from redi_ray.modeling.policy import Policy
+from redi_ray.modeling.top_logps import head_logits
 
 LEAST, MOST = float(torch.finfo(torch.float32).tiny), 1 - 2.0**-24
 """Ends of the open interval (0, 1) in float32: a token that weighs 1 - s has a weight that is not 0, and stays scored."""
@@ -51,14 +50,8 @@ class Contrast:
         for start in range(0, len(rows), self.chunk_tokens):
             part = slice(start, start + self.chunk_tokens)
             right, wrong = (
-                _logits(policy, states[part]) for policy, states in zip((self.right, self.wrong), hidden, strict=True)
+                head_logits(policy, states[part])
+                for policy, states in zip((self.right, self.wrong), hidden, strict=True)
             )
             found.append(contrast_scores(right, wrong, targets[part], self.beta))
         return torch.cat(found)
-
-
-def _logits(policy: Policy, hidden: Tensor) -> Tensor:
-    """`[N, V]`, at least float32."""
-    weight, bias = policy.head_weight, policy.head_bias
-    logits = F.linear(hidden.to(weight.dtype), weight, bias)
-    return shaped(logits.to(torch.promote_types(logits.dtype, torch.float32)), policy.head_scale, policy.head_softcap)

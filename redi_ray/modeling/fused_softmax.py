@@ -63,6 +63,34 @@ def gradient(
     out.scatter_(1, targets, own)
 
 
+def shape(logits: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """`shaped`, in the memory of `logits`."""
+    return logits.copy_(shaped(logits, scale, softcap))
+
+
+def rest_sums(shaped: Tensor) -> Tensor:
+    """`[B, 1]` log of the sum of the exponentials of what is not -inf."""
+    return shaped.logsumexp(1, keepdim=True)
+
+
+def spread(shaped: Tensor, sums: Tensor, factors: Tensor, out: Tensor, scale: float, softcap: float | None) -> None:
+    """Write `factors[B, 1]` times the exponentials over their sums `[B, 1]`, times d shaped / d logit, into `out[B, V]`; anything
+    where `shaped` is -inf. `out` may be the same tensor, or of a narrower type."""
+    found = factors * (shaped - sums.clamp(min=torch.finfo(sums.dtype).min)).exp()
+    if softcap is not None:
+        found = found * (1 - (shaped / softcap) ** 2)
+    out.copy_(found if scale == 1.0 else found * scale)
+
+
+@cache
+def spread_kernels(device: torch.device) -> tuple[Callable[..., Tensor], Callable[..., None], Callable[..., Tensor]]:
+    """`rest_sums`, `spread` and `shape`, compiled if that works here."""
+    plain = rest_sums, spread, shape
+    if kernels(device)[0] is log_sums:
+        return plain
+    return torch.compile(rest_sums), torch.compile(spread), torch.compile(shape)
+
+
 @cache
 def kernels(device: torch.device) -> tuple[Callable[..., Tensor], Callable[..., None]]:
     """`log_sums` and `gradient`, compiled if that works here."""

@@ -24,6 +24,7 @@ from torch import Tensor
 from redi_ray.modeling.fused_softmax import kernels, shaped
 from redi_ray.modeling.products import by_float32, by_onednn, matmul
 from redi_ray.modeling.pull import Pull
+from redi_ray.modeling.soft_targets import SoftTargets
 
 BLOCK_BYTES = 4 << 20
 """Logits that are worked on at a time on a CPU: what its cores keep in their caches."""
@@ -158,18 +159,26 @@ def _weigh(
     local: Local | None,
     rows: slice,
     out: Tensor,
+    soft: SoftTargets | None,
 ) -> Tensor:
     """Write the gradient of `sum c[B] * logps[B]` with respect to `logits[B, V]`, which are used up, into `out[B, V]`; c are the
-    coefficients and what `local` adds to those of these rows. Returns logps`[B]`."""
+    coefficients and what `local` adds to those of these rows. That of the divergences from `soft` targets is in it. Returns
+    logps`[B]`."""
+
+    def summed(logps: Tensor) -> Tensor:
+        return coefficients if local is None else coefficients + local(rows, logps)
+
+    if soft is not None:
+        return soft.weigh(logits, targets, summed, rows, out, head.scale, head.softcap)
     if logits.is_cuda:
         log_sums, gradient = kernels(logits.device)
         sums, picked = log_sums(logits, head.scale, head.softcap), logits.gather(1, targets[:, None])
         logps = (shaped(picked, head.scale, head.softcap) - sums)[:, 0]
-        c = coefficients if local is None else coefficients + local(rows, logps)
+        c = summed(logps)
         gradient(logits, sums, picked, targets[:, None], c[:, None], out, head.scale, head.softcap)
         return logps
     logps, total, slope = _softmax_terms(logits, targets, head)
-    c = (coefficients if local is None else coefficients + local(rows, logps))[:, None]
+    c = summed(logps)[:, None]
     logits.mul_(-c / total).scatter_add_(1, targets[:, None], c)
     if slope is not None:
         logits.mul_(slope)
@@ -209,6 +218,7 @@ class _WeightedLogps(torch.autograd.Function):
         bias: Tensor | None,
         local: Local | None,
         pull: Pull | None,
+        soft: SoftTargets | None,
     ) -> tuple[Tensor, Tensor]:
         buffer = _Logits(hidden, weight, bias, head)
         logps = hidden.new_empty(len(targets), dtype=buffer.wide)
@@ -224,7 +234,7 @@ class _WeightedLogps(torch.autograd.Function):
                 c, out = coefficients[part][rows], buffer.place(rows, logits)
                 whole = slice(start + rows.start, start + rows.stop)
                 pulled = None if pull is None else pull.gradient(logits, whole, head.scale, head.softcap)
-                logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole, out)
+                logps[part][rows] = _weigh(logits, targets[part][rows], c, head, local, whole, out, soft)
                 if grad_bias is not None:
                     grad_bias.add_((out if logits.is_cuda else logits).sum(0, dtype=grad_bias.dtype))
                 if pulled is not None:
@@ -242,12 +252,13 @@ class _WeightedLogps(torch.autograd.Function):
         scale = grad_outputs[0]
         if ctx.in_place:
             assert float(scale) == 1.0, f"the weight's gradient is already taken; the loss cannot be scaled by {scale}"
-            return grad_hidden, None, None, None, None, None, grad_bias, None, None
+            return grad_hidden, None, None, None, None, None, grad_bias, None, None, None
         if grad_weight is not None:
             grad_weight = grad_weight.mul_(scale)
         if grad_bias is not None:
             grad_bias = grad_bias.mul_(scale)
-        return grad_hidden.mul_(scale.to(grad_hidden.dtype)), grad_weight, None, None, None, None, grad_bias, None, None
+        grad_hidden.mul_(scale.to(grad_hidden.dtype))
+        return grad_hidden, grad_weight, None, None, None, None, grad_bias, None, None, None
 
 
 def weighted_logps(
@@ -261,6 +272,7 @@ def weighted_logps(
     bias: Tensor | None = None,
     local: Local | None = None,
     pull: Pull | None = None,
+    soft: SoftTargets | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of log-probs, ready for one `backward()`, and the log-probs themselves.
 
@@ -275,9 +287,10 @@ def weighted_logps(
         bias: `[V]` the head's, or None.
         local: derivatives of a sum of terms that read one log-prob each; called once for every row, some at a time.
         pull: a divergence from another model over the whole vocabulary, whose gradient is added.
+        soft: divergences from a teacher's distributions, whose gradient is added.
 
     Returns: `sum_n coefficients[n] logps[n]` (a scalar with gradient, that of the local terms in it) and `logps[N]`
     (without). The local terms themselves are not in the scalar's value: whoever has them takes them of `logps`; those of
-    `pull` are left there.
+    `pull` and `soft` are left there.
     """
-    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias, local, pull)
+    return _WeightedLogps.apply(hidden, weight, targets, coefficients, head, grad_weight, bias, local, pull, soft)

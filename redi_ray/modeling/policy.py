@@ -26,6 +26,7 @@ from redi_ray.modeling.logps import HeadShape, Local, per_token_logps, weighted_
 from redi_ray.modeling.lora import add_lora
 from redi_ray.modeling.products import use_fast_products
 from redi_ray.modeling.pull import Pull
+from redi_ray.modeling.soft_targets import SoftTargets
 
 Coefficients = Tensor | Callable[[Tensor], Tensor]
 
@@ -127,6 +128,7 @@ class Policy(nn.Module):
         chunk_tokens: int = 512,
         local: Local | None = None,
         pull: Pull | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probs of a pack's scored tokens, and their weighted sum.
 
@@ -141,6 +143,7 @@ class Policy(nn.Module):
             chunk_tokens: rows whose logits are held at a time.
             local: derivatives of terms of single log-probs, added to the coefficients (`weighted_logps`).
             pull: a divergence from another model, whose gradient is added (the same).
+            soft: divergences from a teacher's distributions (the same).
 
         Returns: `(sum coefficients * logps [], logps [N])`; only the first carries gradient, with that of `local`.
         """
@@ -154,7 +157,7 @@ class Policy(nn.Module):
         if callable(coefficients):
             coefficients = coefficients(per_token_logps(hidden, weight, targets, head, bias))
         buffer = self._grad_buffer(weight)
-        more: Any = {"grad_weight": buffer, "bias": bias, "local": local, "pull": pull}
+        more: Any = {"grad_weight": buffer, "bias": bias, "local": local, "pull": pull, "soft": soft}
         return weighted_logps(hidden, weight, targets, coefficients, head, **more)
 
     @torch.no_grad()

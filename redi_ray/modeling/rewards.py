@@ -33,6 +33,7 @@ from redi_ray.modeling.policy import (
     set_up,
 )
 from redi_ray.modeling.pull import Pull
+from redi_ray.modeling.soft_targets import SoftTargets
 from redi_ray.text.templates import closing_id
 
 log = logging.getLogger("redi_ray")
@@ -79,11 +80,12 @@ class RewardPolicy(Policy):
         chunk_tokens: int = 512,
         local: Local | None = None,
         pull: Pull | None = None,
+        soft: SoftTargets | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Values of a pack's scored tokens, and their weighted sum: as `Policy.forward`, with values for log-probs.
 
-        rows: `[N]` positions in front of the scored tokens, as there; the values are those at the tokens. `targets`, `pull`
-        and `chunk_tokens` have no say.
+        rows: `[N]` positions in front of the scored tokens, as there; the values are those at the tokens. `targets`, `pull`,
+        `soft` and `chunk_tokens` have no say.
         """
         hidden = self.hidden_states(input_ids, position_ids, layout)[rows + 1]
         wide = torch.promote_types(hidden.dtype, torch.float32)

@@ -210,6 +210,15 @@ def tokenizer_fingerprints(tokenizer: Any) -> dict[str, str]:
     return {"tokenizer": vocabulary, "template": template_fingerprint(tokenizer)}
 
 
+def another_tokenizer(name: str, model: str, base: str) -> str:
+    """Why a model cannot say anything of the tokens that are trained, and what would fit. name: what the config calls it."""
+    return (
+        f"the model `{name}` ({model}) has another tokenizer than the base model ({base}), so that it speaks of other tokens "
+        "than are trained. What would fit: a model that is trained from the base model, or another size of its family with the "
+        "same vocabulary and end of turn; of any other model learn the texts alone, as a step `sample` draws them"
+    )
+
+
 def probe_text(tokenizer: Any) -> str:
     """White space, cases, accents composed and not, digits, other scripts, and the added tokens with space around them."""
     added = [str(token) for _, token in sorted(tokenizer.added_tokens_decoder.items())[:200]]

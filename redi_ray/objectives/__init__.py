@@ -13,10 +13,13 @@ a token's log-prob is known and before its gradient is needed:
 
     coefficient of a token = weight * d psi / d score of its unit + d phi / d its log-prob
 
+What another model says of the whole vocabulary has its gradient in the kernel, too: `soft` says what the divergence from a
+teacher's distribution at each token counts (`redi_ray.objectives.soft`).
+
 How to add one
-1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, or beside its family in `rollout_objectives.py`, its `name` a
-   new tag, each hyper-parameter with a default and a docstring, its range checked in `__post_init__`; add it to the `Objective`
-   union.
+1. Settings: a frozen dataclass in `redi_ray/config/objectives.py`, or beside its family in `rollout_objectives.py` or
+   `soft_objectives.py`, its `name` a new tag, each hyper-parameter with a default and a docstring, its range checked in
+   `__post_init__`; add it to the `Objective` union.
 2. The function, here, beside its family or in a new file: `def mine(scores, settings, progress)`. Its docstring gives
    the paper, the formula, the symbols and the denominator. `scores.mean_logps()` are per-token, `scores.logps` summed,
    `scores.log_ratios()` against the reference, `scores.pairs(x)` splits any of them into chosen and rejected,
@@ -45,9 +48,11 @@ from __future__ import annotations
 
 from redi_ray.objectives.needs import (
     SAMPLER,
+    SOFT_TARGETS,
     advantage_compares,
     asymre_compares,
     kto_is_mismatched,
+    on_policy_columns,
     oreal_columns,
     oreal_needs_rewards,
     ppo_compares,
@@ -200,7 +205,34 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         compares_rewards=ppo_compares,
         several_units=True,
     ),
+    **{
+        name: ObjectiveSpec(
+            Function("soft", "distilled"),
+            sides="chosen",
+            needs_reference=False,
+            linear=always,
+            soft=Function("soft", "distilled_weights"),
+            several_units=True,
+        )
+        for name in ("forward_kl", "reverse_kl", "js")
+    },
+    "soft_redi": ObjectiveSpec(
+        Function("soft", "soft_redi"),
+        sides="pairs",
+        needs_reference=False,
+        linear=always,
+        soft=Function("soft", "soft_redi_weights"),
+    ),
+    "on_policy_distillation": ObjectiveSpec(
+        Function("base", "nothing"),
+        sides="any",
+        needs_reference=False,
+        linear=always,
+        pointwise=Function("soft", "on_policy_distillation"),
+        columns=on_policy_columns,
+        several_units=True,
+    ),
 }
 """Every objective by the name it has in the config."""
 
-__all__ = ["OBJECTIVES", "SAMPLER", "ObjectiveSpec"]
+__all__ = ["OBJECTIVES", "SAMPLER", "SOFT_TARGETS", "ObjectiveSpec"]

@@ -10,9 +10,14 @@ from redi_ray.config.rollout_objectives import (
     OrealObjective,
     PpoClipObjective,
 )
+from redi_ray.config.soft_objectives import OnPolicyDistillationObjective
 
 SAMPLER = "sampler_logps"
 """Token column: log-probs of the model that sampled, at temperature 1."""
+TEACHER = "teacher_logps"
+"""Token column: log-probs of the teacher."""
+SOFT_TARGETS = "soft_targets"
+"""Token column: a teacher's distributions over the next token (`redi_ray.modeling.soft_columns`)."""
 REWARD_MEAN = "reward_mean"
 """Token column: the mean of a token reward model's logits from a sample's first token to this one."""
 
@@ -43,6 +48,10 @@ def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:
 
 def sampler_column(_settings: NftObjective | PpoClipObjective) -> tuple[str, ...]:
     return (SAMPLER,)
+
+
+def on_policy_columns(settings: OnPolicyDistillationObjective) -> tuple[str, ...]:
+    return (TEACHER,) if settings.student == "policy" else (TEACHER, SAMPLER)
 
 
 def ppo_compares(settings: PpoClipObjective) -> bool:

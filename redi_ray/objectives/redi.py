@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from redi_ray.config.objectives import AlphaSchedule, RediGroupsObjective, RediObjective
+from redi_ray.config.objectives import RediGroupsObjective, RediObjective
+from redi_ray.config.schedules import AlphaSchedule
 from redi_ray.objectives.base import Metrics, Scores, detached
 
 

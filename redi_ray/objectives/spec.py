@@ -64,6 +64,9 @@ class ObjectiveSpec:
     per_unit: Callable[[Scores, Any], Tensor] | None = None
     """`(scores, settings) -> [U]`: a number for each unit that the pointwise part reads, such as an advantage; of what the
     data say of the batch, since no log-prob is known yet."""
+    soft: Callable[[Scores, Any], Tensor] | None = None
+    """`(scores, settings) -> [U]`: what the loss has of the divergences of each unit's tokens from the teacher's distributions,
+    which are the token column `soft_targets`; of what the data say of the batch. None where none are read."""
     sums: tuple[str, ...] = ()
     """Token columns whose weighted sums psi reads (`Scores.sums`)."""
     tail: Callable[[Any], float] | None = None

@@ -15,12 +15,12 @@ from redi_ray.pipeline.graph import MISFITS, Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
-from redi_ray.pipeline.learnt import SAMPLER, misfits
+from redi_ray.pipeline.learnt import SAMPLER, TEACHER, misfits
 from redi_ray.stages.guided import GUIDE
 
 AT = "at"
 """What the first step of a rectification, and questions about steps, call their column."""
-SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "token_starts")
+SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "soft_targets", "token_starts")
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
@@ -82,14 +82,16 @@ def _wrong_heads(graph: Graph, step: Step) -> Iterator[str]:
 
 def _other_samplers(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
     """Log-probs that are to be the sampler's, and are another model's."""
+    for name in (SAMPLER, TEACHER):
+        column = graph[step.inputs[TOKENS + name]] if TOKENS + name in step.inputs else None
+        if column is not None and (column.kind != "logps" or step.settings.token_columns[name].use != "value"):
+            yield (
+                f"{step.name}: `token_columns.{name}: {column.name}` holds no log-probs as they are: take a column of a step "
+                "`logps`, with `use: value`"
+            )
+            return
     column = graph[step.inputs[TOKENS + SAMPLER]] if TOKENS + SAMPLER in step.inputs else None
     if column is None:
-        return
-    if column.kind != "logps" or step.settings.token_columns[SAMPLER].use != "value":
-        yield (
-            f"{step.name}: `token_columns.{SAMPLER}: {column.name}` holds no log-probs as they are: take a column of a step "
-            "`logps`, with `use: value`"
-        )
         return
     samples = column
     while "of" in samples.inputs:

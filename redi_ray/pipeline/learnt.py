@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from redi_ray.config.group_steps import GroupSettings
+from redi_ray.config.group_steps import SOFT_TARGETS, GroupSettings
 from redi_ray.config.objectives import BY_UNIT, COMPARING, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import SHARES, VALUED
+from redi_ray.config.soft_objectives import SOFT, OnPolicyDistillationObjective
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
 from redi_ray.stages.training import REHEARSED
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SAMPLER = "sampler_logps"
 """The token column of the sampler's log-probs, as objectives call it."""
+TEACHER = "teacher_logps"
+"""That of a teacher's."""
 REWARD_MEAN = "reward_mean"
 """That of a token reward model's running means."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
@@ -37,17 +40,23 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
             f"{step.name}: {name} learns from the positives of {source.name}, whose tokens are not weighed: its weights are for "
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
         )
-    needed = [SAMPLER] if name in SAMPLED else []
-    needed += [REWARD_MEAN] if getattr(step.settings.objective, "token_rewards", False) else []
+    objective = step.settings.objective
+    needed = [SAMPLER] if name in SAMPLED or getattr(objective, "student", "") == "sampler" else []
+    needed += [SOFT_TARGETS] if name in SOFT else []
+    needed += [TEACHER] if isinstance(objective, OnPolicyDistillationObjective) else []
+    needed += [REWARD_MEAN] if getattr(objective, "token_rewards", False) else []
     if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
         made = {
             SAMPLER: "a step `logps`",
+            TEACHER: "a step `logps` whose `model` is the teacher",
+            SOFT_TARGETS: "a step `soft_targets`",
             REWARD_MEAN: "a step `score` (scorer `reward`, `at: tokens`; `use: running mean`)",
         }
         yield (
             f"{step.name}: {name} reads {', '.join(lacking)} of each token, and {source.name} has none: name a column of "
             f"{made[lacking[0]]} in a step `groups` (`token_columns: {{{lacking[0]}: COLUMN}}`)"
         )
+    yield from _too_few_kept(graph, step, source)
     if source.kind == "groups":
         yield from _odd_groups(step, source)
     if source.kind == "self_verify" and name not in IMITATING:
@@ -69,6 +78,24 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
         yield (
             f"{step.name}: {name} has one score per sequence, and `units: {settings.units}` makes several; leave `units` out, "
             f"or take one of {', '.join(sorted(BY_UNIT))}"
+        )
+
+
+def _too_few_kept(graph: Graph, step: Step, source: Step) -> Iterator[str]:
+    """Outcomes that an objective asks for and its column lacks."""
+    objective, role = step.settings.objective, TOKENS + SOFT_TARGETS
+    if objective.name not in SOFT or role not in source.inputs:
+        return
+    column = graph[source.inputs[role]]
+    kept = column.settings.top_k if column.kind == "soft_targets" else None
+    if kept is None:
+        return
+    if objective.top_k is not None and objective.top_k > kept:
+        yield f"{step.name}: `objective.top_k: {objective.top_k}` is more than the {kept} that {column.name} keeps (its `top_k`)"
+    elif kept == 1 and objective.rest == "renormalise":
+        yield (
+            f"{step.name}: `rest: renormalise` of the one token that {column.name} keeps leaves nothing to learn: set "
+            f"`rest: bucket`, or a larger `top_k` of {column.name}"
         )
 
 

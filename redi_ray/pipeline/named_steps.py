@@ -25,8 +25,10 @@ from redi_ray.config.steps import (
     SelectStep,
     VerifyStep,
 )
-from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
-from redi_ray.config.training_steps import MergeStep, TrainStep
+from redi_ray.config.student import ArithmeticModel
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep, SoftTargetsStep
+from redi_ray.config.training_steps import MergeStep, ModelStep, TrainStep
+from redi_ray.config.worlds import BuiltInSource
 from redi_ray.errors import Gathered, listed
 from redi_ray.pipeline.dialogue_steps import handing_over, opening
 from redi_ray.pipeline.graph import GraphError, Step, Wording
@@ -130,6 +132,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     LocateStep: lambda step: {"of": step.of, "model": step.model},
     ContrastStep: lambda step: {"of": step.of, "right": step.right, "wrong": step.wrong},
     LogpsStep: lambda step: {"of": step.of, "model": step.model},
+    SoftTargetsStep: lambda step: {"of": step.of, "model": step.model},
     CheckStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     GroupsStep: lambda step: {
         "of": step.of,
@@ -154,6 +157,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
         REHEARSED: step.rehearse.on if step.rehearse is not None else None,
     },
     MergeStep: lambda step: {name: name for name in step.of},
+    ModelStep: lambda step: {},
 }
 """What steps of each class take; what is null is not taken."""
 
@@ -188,6 +192,16 @@ def _sampling(config: ExperimentConfig, name: str, settings: SampleStep, inputs:
 
 def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs: Inputs) -> Iterator[Step]:
     yield Step(name, "verify", inputs, {"verify": section_for(config, name, settings)}, own=True)
+
+
+def _having(config: ExperimentConfig, name: str, settings: ModelStep, inputs: Inputs) -> Iterator[Step]:
+    """Raises GraphError for the built-in world's model where problems come from elsewhere."""
+    if isinstance(settings.init, ArithmeticModel) and not isinstance(config.problems.source, BuiltInSource):
+        raise GraphError(
+            f"{name}: init.kind is `arithmetic`, which needs problems.source.kind: arithmetic or another world"
+        )
+    problems = {"problems": "problems"} if config.has_problems else {}
+    yield Step(name, "model", {**inputs, **problems}, settings=settings, own=True)
 
 
 def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
@@ -233,6 +247,8 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     LocateStep: locating,
     ContrastStep: scoring_tokens,
     LogpsStep: _logps,
+    SoftTargetsStep: scoring_tokens,
+    ModelStep: _having,
     CheckStep: checking_tokens,
     GroupsStep: grouping,
     ExamineStep: _examining,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
-from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights
+from redi_ray.config.group_steps import SOFT_TARGETS, GroupsStep, ScoreStep, TokenWeights
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE
 from redi_ray.config.posed import PoseStep
@@ -15,7 +15,7 @@ from redi_ray.config.scorer_base import COLUMN, MODEL, REWARD, RIGHT, Grain
 from redi_ray.config.scorers import RewardScorer, SelfVerificationScorer
 from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, StateStep
 from redi_ray.config.steps import BY_COLUMN, AnyStep, CriticalStep, RectifyStep, SelectStep
-from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep, SoftTargetsStep
 from redi_ray.config.trace_rewards import STEP, TRAJECTORY, StepRewardsScorer, TraceRewardScorer
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
@@ -89,7 +89,10 @@ def scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Ma
 
 
 def scoring_tokens(
-    config: ExperimentConfig, name: str, settings: ContrastStep | LogpsStep, inputs: Mapping[str, str]
+    config: ExperimentConfig,
+    name: str,
+    settings: ContrastStep | LogpsStep | SoftTargetsStep,
+    inputs: Mapping[str, str],
 ) -> Iterator[Step]:
     """A step in which models say something of each token."""
     yield Step(name, settings.do, {**inputs, "base": BASE}, settings=settings.settings, own=True)
@@ -126,7 +129,8 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
             _check_labels(config, f"{name}: `{field}`", settings.spans, getattr(settings, field) or ())
     check_weights(config, name, settings.weights)
     for read, of in settings.token_columns.items():
-        _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, "token")
+        said: Grain = "distribution" if read == SOFT_TARGETS else "token"
+        _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, said)
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
@@ -153,7 +157,7 @@ def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | N
 def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
     """Raise GraphError where a step makes a column at another grain."""
     step = config.steps.get(written(column))
-    if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep):
+    if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep | SoftTargetsStep):
         return
     if step.grain != grain:
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")

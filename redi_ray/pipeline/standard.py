@@ -83,7 +83,7 @@ def _scored(config: ExperimentConfig, steps: Sequence[Step]) -> list[str]:
     """The models that the config wants scored. Raises GraphError for one that it names twice."""
     named = config.evaluate.models
     if named is None:
-        says_text = [step for step in steps if step.kind in ("base", "train", "merge") and not is_reward(step)]
+        says_text = [step for step in steps if step.kind in ("base", "model", "train", "merge") and not is_reward(step)]
         named = list(dict.fromkeys(written(step.name) for step in says_text))
     found = [last_round(config, name) for name in named]
     if twice := [name for name, model in zip(named, found, strict=True) if found.count(model) > 1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from redi_ray.config.experiment import ExperimentConfig
@@ -26,6 +27,20 @@ class Inputs:
     """Of the teacher or the judge that vLLM runs here, by step."""
     benchmark_problems: dict[str, int]
     """Problems evaluated, by benchmark."""
+    others: dict[str, ModelShape] = field(default_factory=dict)
+    """Of the models beside the student, by the step `model`."""
+
+    def shape_of(self, name: str) -> ModelShape:
+        """Of a model of the graph: that of the one that it is made from."""
+        return shape_in(self.graph, name, self.others, self.student)
+
+
+def shape_in(graph: Graph, name: str, others: Mapping[str, ModelShape], student: ModelShape) -> ModelShape:
+    """The same, of what is not yet an `Inputs`."""
+    step = graph[name]
+    while step.kind in ("train", "merge"):
+        step = graph[step.inputs["start"] if step.kind == "train" else next(iter(step.inputs.values()))]
+    return others.get(step.name, student)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.derived import workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
-from redi_ray.plan.footprint import stage_memory, storage
+from redi_ray.plan.footprint import bytes_of_record, stage_memory, storage
 from redi_ray.plan.grouped import KeptWorkload
 from redi_ray.plan.trainings import (
     contrast_cost,
@@ -85,6 +85,7 @@ class _Estimate:
             ),
             "compare": lambda step: self._beside(step, "two columns of steps"),
             "logps": self._logps,
+            "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
             "self_verify": lambda step: self._beside(
                 step, "one text a problem, of several attempts; its trainings are priced as if of one"
@@ -99,6 +100,7 @@ class _Estimate:
             "rectify": lambda step: self._beside(step, "pairs of one step each; how many is not known"),
             "train": self._train,
             "merge": self._merge,
+            "model": self._model,
             "evaluate": self._evaluate,
         }
 
@@ -227,6 +229,17 @@ class _Estimate:
             yield from self._beside(step, "the engine's own numbers, stored as it sampled")
         else:
             yield logps_cost(self.inputs, self._work(step), step)
+
+    def _soft_targets(self, step: Step) -> Lines:
+        teacher, size = self.inputs.shape_of(step.inputs["model"]), bytes_of_record(self.inputs, step)
+        yield logps_cost(self.inputs, self._work(step), step, f"{teacher.name}; {size} bytes a token on disk")
+
+    def _model(self, step: Step) -> Lines:
+        init = step.settings.init
+        if isinstance(init, ArithmeticModel):
+            yield corpus_cost(self.inputs, self.whole, step.name, init)
+        else:
+            yield from self._beside(step, f"{self.inputs.shape_of(step.name).name}, as it is")
 
     def _merge(self, step: Step) -> Lines:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import math
 
+from redi_ray.config.group_steps import SOFT_TARGETS
+from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.kinds import KINDS
+from redi_ray.pipeline.kinds.groups import TOKENS
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
 from redi_ray.plan.derived import workload_of
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
-from redi_ray.plan.trainings import MISMATCHED, REFERENCES, PlannedTraining, training_of, trainings
+from redi_ray.plan.trainings import (
+    MISMATCHED,
+    REFERENCES,
+    PlannedTraining,
+    read_by_verdict,
+    training_of,
+    trainings,
+)
 from redi_ray.plan.workload import Workload, groups_read, sides_of
 
 TOKEN_BYTES = 5.0
@@ -25,7 +35,8 @@ def stage_memory(inputs: Inputs, work: Workload, stage: PlannedTraining) -> Stag
     """
     assume = work.assume
     assume.used.clear()
-    settings, setup, ranks = stage.settings, stage.setup(inputs.student), stage.recipe.trainer.pool[0]
+    shape = inputs.shape_of(stage.name)
+    settings, setup, ranks = stage.settings, stage.setup(shape), stage.recipe.trainer.pool[0]
     sides = stage.sides(work)
     longest = min(settings.max_length, math.ceil(max(float(side.lengths.max()) for side in sides)))
     pack = max(settings.tokens_per_pack, longest)
@@ -59,6 +70,9 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
     found: dict[str, float] = {}
     for step in inputs.graph:
         found |= data_bytes(inputs, whole, step, text)
+        if step.kind == "soft_targets":
+            traces, tokens = read_by_verdict(workload_of(inputs.graph, step.name, whole), step)
+            found[f"steps/{step.name}/column"] = (tokens - traces * whole.prompt) * bytes_of_record(inputs, step)
     for stage in stages:
         if stage.name.startswith(REFERENCES):
             own = (
@@ -69,12 +83,13 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
             found["eval"] = stage.tokens * text
     for training in trainings(inputs):
         kept = training.settings.keep_last if training.settings.checkpoint_every else 1
-        weights = kept * 12.0 * training.setup(inputs.student).trained
+        shape = inputs.shape_of(training.name)
+        weights = kept * 12.0 * training.setup(shape).trained
         exported = export_bytes(inputs, training) + (4 if is_kept_exact(inputs, training) else 0)
-        found[f"checkpoints/{training.name}"] = weights + float(exported) * inputs.student.parameters
+        found[f"checkpoints/{training.name}"] = weights + float(exported) * shape.parameters
     for step in inputs.graph:
         if step.kind == "merge":
-            found[f"checkpoints/{step.name}"] = merged_bytes(inputs, step) * inputs.student.parameters
+            found[f"checkpoints/{step.name}"] = merged_bytes(inputs, step) * inputs.shape_of(step.name).parameters
     return found
 
 
@@ -86,14 +101,14 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
     if step.kind == "train":
         work = workload_of(inputs.graph, step.inputs["groups"], whole)
         tokens = groups_read(work, step.settings) * sum(s.tokens * s.each for s in sides_of(work, step.settings))
-        return {f"{place}sequences": tokens * TOKEN_BYTES}
+        return {f"{place}sequences": tokens * (TOKEN_BYTES + taught_bytes(inputs, inputs.graph[step.inputs["groups"]]))}
     work = workload_of(inputs.graph, step.name, whole)
     if step.kind == "rectify":  # a bound: its texts are beginnings of traces
         return {f"{place}groups": work.traces * work.trace_tokens * text}
     both = work.chosen.tokens + work.rejected.tokens
     if step.kind in ("import", "groups"):
         tokens = work.groups * sum(side.tokens * side.each for side in work.members)
-        return {f"{place}{KINDS[step.kind].stage}": tokens * text}
+        return {f"{place}{KINDS[step.kind].stage}": tokens * (text + taught_bytes(inputs, step))}
     if step.gives == "groups":
         tokens = work.positives * work.chosen.tokens + work.pairs * both
         arrays = {} if step.own else {"sequences": tokens * TOKEN_BYTES}  # one set, of all trainings on them
@@ -101,9 +116,21 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
     return {f"{place}{step.gives}": work.traces * (work.trace_tokens + work.prompt) * text}
 
 
+def bytes_of_record(inputs: Inputs, step: Step) -> int:
+    """What a step `soft_targets` keeps of a token."""
+    return SoftFormat(step.settings.top_k, inputs.student.vocab_size).bytes_per_token
+
+
+def taught_bytes(inputs: Inputs, groups: Step) -> int:
+    """Of a teacher's distribution at a token of these groups."""
+    column = groups.inputs.get(TOKENS + SOFT_TARGETS)
+    step = inputs.graph[column] if column is not None else None
+    return bytes_of_record(inputs, step) if step is not None and step.kind == "soft_targets" else 0
+
+
 def export_bytes(inputs: Inputs, training: PlannedTraining) -> int:
     """Of a parameter in the exported model."""
-    value = training.setup(inputs.student).value_bytes
+    value = training.setup(inputs.shape_of(training.name)).value_bytes
     return {"auto": value, "float32": 4, "bfloat16": 2}[training.settings.export_dtype]
 
 

@@ -10,36 +10,46 @@ from redi_ray.config.locators import StepJudge
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, Assumptions
-from redi_ray.plan.costs import Inputs
+from redi_ray.plan.costs import Inputs, shape_in
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.estimate import benchmark_size
 from redi_ray.plan.hardware import find_gpu
 from redi_ray.plan.sample import DataSample, sample_data
-from redi_ray.plan.shapes import ModelShape, shape_of, student_shape
+from redi_ray.plan.shapes import ModelShape, init_shape, shape_of, student_shape
 
 
 def make_inputs(config: ExperimentConfig, gpu: str, shapes: list[ModelShape], sample_rows: int) -> Inputs:
     """Everything but the assumptions: GPU, data, model sizes, benchmark sizes."""
     known, graph = {shape.name: shape for shape in shapes}, graph_of(config)
     student = student_shape(config, known)
+    others = {
+        step.name: init_shape(config, f"steps.{step.name}.init", step.settings.init, known)
+        for step in graph
+        if step.kind == "model"
+    }
     return Inputs(
         config=config,
         sample=sample_data(config, sample_rows),
         gpu=find_gpu(gpu),
         graph=graph,
         student=student,
-        engines=engine_shapes(config, graph, student, known),
+        engines=engine_shapes(config, graph, student, known, others),
         benchmark_problems={
             benchmark.name: benchmark_size(benchmark, config.problems.source)
             for benchmark in config.evaluate.benchmarks
         },
+        others=others,
     )
 
 
 def engine_shapes(
-    config: ExperimentConfig, graph: Graph, student: ModelShape, known: Mapping[str, ModelShape]
+    config: ExperimentConfig,
+    graph: Graph,
+    student: ModelShape,
+    known: Mapping[str, ModelShape],
+    others: Mapping[str, ModelShape],
 ) -> dict[str, ModelShape]:
-    """Of the model that vLLM runs here for a step, by step: a model of the graph has the student's. Raises PlanError."""
+    """Of the model that vLLM runs here for a step, by step. others: of the steps `model`. Raises PlanError."""
     found = {}
     for step in graph:
         here = config.model_copy(update=dict(step.sections))
@@ -47,7 +57,7 @@ def engine_shapes(
         where = f"steps.{step.name}" if step.own else ""
         locator = step.settings.locator if step.kind == "locate" else None
         if "model" in step.inputs and (step.gives == "traces" or step.kind == "locate"):
-            found[step.name] = student
+            found[step.name] = shape_in(graph, step.inputs["model"], others, student)
         elif isinstance(locator, StepJudge) and locator.model is not None:
             trusted = (locator.engine or shared).trusts_code
             found[step.name] = shape_of(f"{where}.locator.model", locator.model, known, trusted)

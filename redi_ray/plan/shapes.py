@@ -242,9 +242,13 @@ def scratch_shape(name: str, architecture: Any, vocab_size: int) -> ModelShape:
 
 def student_shape(config: ExperimentConfig, known: Mapping[str, ModelShape]) -> ModelShape:
     """The shape of the model that is trained."""
-    init: Any = config.model.init
+    return init_shape(config, "model.init", config.model.init, known)
+
+
+def init_shape(config: ExperimentConfig, field: str, init: Any, known: Mapping[str, ModelShape]) -> ModelShape:
+    """The shape of a model that a field of the config describes."""
     if isinstance(init, PretrainedModel):
-        return shape_of("model.init.path", init.path, known, config.model.overrides.trust_remote_code)
+        return shape_of(f"{field}.path", init.path, known, config.model.overrides.trust_remote_code)
     if isinstance(init, ArithmeticModel):
         from redi_ray.data.sources.built_in import alphabet_of
         from redi_ray.modeling.tokenizer import character_tokenizer

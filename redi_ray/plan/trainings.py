@@ -51,8 +51,8 @@ class PlannedTraining:
 
 def training_of(config: ExperimentConfig, step: Step) -> PlannedTraining | None:
     """The training that a step is, None if it is none."""
-    init = config.model.init
-    if step.kind == "base" and isinstance(init, ArithmeticModel):
+    init = step.settings.init if step.kind == "model" else config.model.init
+    if step.kind in ("base", "model") and isinstance(init, ArithmeticModel):
         trainer = config.resources.trainer
         recipe = Recipe(SftObjective(), init.train, trainer, "examples", starts_others=True)
         return PlannedTraining(step.name, recipe, ModelOverrides(), None)
@@ -70,7 +70,8 @@ def trainings(inputs: Inputs) -> list[PlannedTraining]:
 def corpus_cost(inputs: Inputs, work: Workload, name: str, init: ArithmeticModel) -> StageCost:
     """Of the built-in world's base model."""
     side, groups = work.chosen, groups_trained(init.corpus_size, init.train)
-    flops = training(inputs.student, side.lengths, side.scored, checkpointing=init.train.gradient_checkpointing)
+    shape = inputs.shape_of(name)
+    flops = training(shape, side.lengths, side.scored, checkpointing=init.train.gradient_checkpointing)
     trainer, tokens = inputs.config.resources.trainer, groups * side.tokens
     return _trained(inputs, work, name, [name], groups, tokens, flops.times(groups), trainer)
 
@@ -78,6 +79,7 @@ def corpus_cost(inputs: Inputs, work: Workload, name: str, init: ArithmeticModel
 def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> StageCost:
     """Of a training on positives, pairs or groups. work: of its data."""
     settings, objective, trainer = each.settings, each.recipe.objective, each.recipe.trainer
+    shape = inputs.shape_of(each.name)
     available = groups_read(work, each.recipe)
     groups = groups_trained(available, settings)
     sides, spec = each.sides(work), OBJECTIVES[objective.name]
@@ -87,8 +89,8 @@ def training_cost(inputs: Inputs, work: Workload, each: PlannedTraining) -> Stag
     passes = math.ceil(step_tokens / (settings.tokens_per_pack * trainer.pool[1]))
     adapters = each.overrides.lora is not None
     for side in sides:
-        once = scoring(inputs.student, side.lengths, side.scored).times(side.each)
-        trained = training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters)
+        once = scoring(shape, side.lengths, side.scored).times(side.each)
+        trained = training(shape, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters)
         flops += trained.times(side.each)
         if not spec.linear(objective) and passes > 1:
             flops += Flops(0, once.hardware)  # scores are needed before coefficients
@@ -109,11 +111,10 @@ def rehearsal_cost(
     """Of what a training of so many steps rehearses, its log-probs by the first model among it. work: of what is rehearsed."""
     side, known = work.chosen.within(each.settings.max_length), work.positives
     checkpointing, adapters = each.settings.gradient_checkpointing, each.overrides.lora is not None
+    shape = inputs.shape_of(each.name)
     again = rehearsal.batch_size * steps if known else 0
-    flops = training(inputs.student, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters).times(
-        again
-    )
-    flops += scoring(inputs.student, side.lengths, side.scored).times(known)
+    flops = training(shape, side.lengths, side.scored, checkpointing=checkpointing, adapters=adapters).times(again)
+    flops += scoring(shape, side.lengths, side.scored).times(known)
     name, note = f"{each.name} (rehearsal)", f"{rehearsal.batch_size} a step, of {known:,}"
     tokens, trainer = again * side.tokens, each.recipe.trainer
     return _trained(inputs, work, name, [each.name], again, tokens, flops, trainer, note)
@@ -139,7 +140,7 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
             continue
         flops, sides = Flops(0, 0), sides_of(work, step.settings)
         for side in sides:
-            flops += scoring(inputs.student, side.lengths, side.scored).times(side.each)
+            flops += scoring(inputs.shape_of(step.inputs["start"]), side.lengths, side.scored).times(side.each)
         groups, names = groups_read(work, step.settings), [other.name for other in users]
         whose = f" ({step.inputs['start']} on {step.inputs['groups']})" if all(other.own for other in users) else ""
         tokens, sequences = (
@@ -153,7 +154,7 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
 def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     """Wrong traces as two models see them. work: of the traces."""
     side, traces = Side(work.prompt, work.wrong), work.traces * (1 - work.share("correct"))
-    flops = scoring(inputs.student, side.lengths, side.scored).times(2 * traces)
+    flops = scoring(inputs.shape_of(step.inputs["right"]), side.lengths, side.scored).times(2 * traces)
     trainer = inputs.config.resources.trainer
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
@@ -184,18 +185,27 @@ def valued_cost(
     return _trained(inputs, work, name, steps, many, tokens, flops, trainer, note)
 
 
-def logps_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
+def logps_cost(inputs: Inputs, work: Workload, step: Step, note: str = "") -> StageCost:
     """Traces as a model sees them. work: of these."""
-    judged = step.settings.verdicts
-    shares = {"correct": work.share("correct"), "wrong": 1 - work.share("correct")}
-    flops, traces, tokens = Flops(0, 0), 0.0, 0.0
-    for verdict, lengths in (("correct", work.correct), ("wrong", work.wrong)):
-        if judged is None or verdict in judged:
-            side, many = Side(work.prompt, lengths), work.traces * shares[verdict]
-            flops += scoring(inputs.student, side.lengths, side.scored).times(many)
-            traces, tokens = traces + many, tokens + many * side.tokens
+    shape, flops = inputs.shape_of(step.inputs["model"]), Flops(0, 0)
+    for side, many in _sides_by_verdict(work, step):
+        flops += scoring(shape, side.lengths, side.scored).times(many)
+    traces, tokens = read_by_verdict(work, step)
     trainer = inputs.config.resources.trainer
-    return _trained(inputs, work, step.name, [step.name], traces, tokens, flops, trainer)
+    return _trained(inputs, work, step.name, [step.name], traces, tokens, flops, trainer, note)
+
+
+def read_by_verdict(work: Workload, step: Step) -> tuple[float, float]:
+    """How many traces such a step reads, and their tokens, prompts among them. work: of the traces."""
+    read = list(_sides_by_verdict(work, step))
+    return sum(many for _, many in read), sum(many * side.tokens for side, many in read)
+
+
+def _sides_by_verdict(work: Workload, step: Step) -> Iterator[tuple[Side, float]]:
+    judged, right = step.settings.verdicts, work.share("correct")
+    for verdict, lengths, share in (("correct", work.correct, right), ("wrong", work.wrong, 1 - right)):
+        if judged is None or verdict in judged:
+            yield Side(work.prompt, lengths), work.traces * share
 
 
 def _needs(recipe: Recipe, title: str) -> bool:

@@ -80,6 +80,8 @@ def drawn(rows: Iterable[dict[str, Any]], run: str) -> Iterator[dict[str, Any]]:
     for row in rows:
         columns = dict(row.get(COLUMNS, {}))
         for name, said in columns.items():
+            if isinstance(said, bytes):  # a teacher's distributions
+                columns[name] = f"{len(said):,} bytes"
             if isinstance(said, list) and said and isinstance(said[0], float) and (read := reader()) is not None:
                 with suppress(ValueError):
                     columns[name] = read(name, turns_of(row), said)

@@ -11,7 +11,9 @@ import numpy as np
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import AT_LAST, VALUED
 from redi_ray.config.training import TrainSettings
-from redi_ray.stages.groups import COLUMNS, WEIGHTS, Group
+from redi_ray.modeling.soft_columns import SoftFormat, blanks
+from redi_ray.schemas import TOKEN_DISTRIBUTIONS
+from redi_ray.stages.groups import COLUMNS, SOFT, WEIGHTS, Group
 from redi_ray.text.spans import Span, own_weights, require_offsets, span_of_tokens
 from redi_ray.text.templates import closing_id
 from redi_ray.text.thoughts import THINK_TAGS
@@ -64,7 +66,8 @@ class Sequence:
     cut_off: bool
     """Whether it does not end with a closed turn."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """`[T]` float32 each: what objectives read by name; 0 where a token is not the model's own."""
+    """`[T]` each: what objectives read by name. Numbers are float32, 0 where a token is not the model's own; a teacher's
+    distributions are records (`redi_ray.modeling.soft_columns`)."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Encoder:
     tokenizer: Any
     prompt: PromptSettings
     weighting: Weighting
+    soft: SoftFormat | None = None
+    """Of the distributions that the groups have."""
 
     def check(self) -> None:
         """Raise UserError where the tokenizer cannot tell which tokens are meant."""
@@ -125,8 +130,22 @@ class Encoder:
             rewards=np.array([np.nan if reward is None else reward for reward in rewards], np.float32),
             units=None if units is None else units.astype(np.int16),
             cut_off=encoded.input_ids[-1] != closing_id(self.tokenizer),
-            columns={name: _by_token(encoded, values, name) for name, values in member.get(COLUMNS, {}).items()},
+            columns=self._columns(encoded, member),
         )
+
+    def _columns(self, encoded: Encoded, member: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        found = {name: _by_token(encoded, values, name) for name, values in member.get(COLUMNS, {}).items()}
+        if self.soft is not None:
+            records = blanks(len(encoded.input_ids), self.soft.dtype)
+            if (told := member[SOFT]) is not None:
+                own = np.flatnonzero(own_weights(encoded))
+                if len(told) != len(own) * records.itemsize:
+                    raise ValueError(
+                        f"{len(told)} bytes of {TOKEN_DISTRIBUTIONS} for {len(own)} tokens of the model's own turns"
+                    )
+                records[own] = np.frombuffer(told, records.dtype)
+            found[TOKEN_DISTRIBUTIONS] = records
+        return found
 
     def _spare(self, encoded: Encoded, turns: list[dict[str, str]], weights: np.ndarray) -> None:
         """Do not score what is masked of a rejected member."""

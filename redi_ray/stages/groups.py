@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_COLUMNS, TOKEN_WEIGHTS
+from redi_ray.schemas import EXAMPLE, GROUP, PAIR, TOKEN_COLUMNS, TOKEN_DISTRIBUTIONS, TOKEN_WEIGHTS
 from redi_ray.text.templates import Message
 
 Learnt = Literal["examples", "pairs", "groups"]
@@ -31,6 +31,8 @@ WEIGHTS = "weights"
 """Of a member: its part of the row's `token_weights`, where there are any."""
 COLUMNS = "columns"
 """Of a member: its part of the row's `token_columns`, by name."""
+SOFT = "soft"
+"""Of a member: its part of the row's `soft_targets`, or None where no teacher has scored it."""
 NO_POSITIVE, UNPAIRED = "no_positive", "unpaired"
 """Why a group gives nothing: none of its members is of side +1; they are not one of +1 and one of -1."""
 
@@ -49,6 +51,8 @@ def groups_of(row: Row, table: Learnt, kind: Learnt) -> list[Group] | str:
     if (columns := row.get(TOKEN_COLUMNS)) is not None:
         of_each = [{one["name"]: one["values"][at] for one in columns} for at in range(len(group["members"]))]
         group["members"] = [{**member, COLUMNS: mine} for member, mine in zip(group["members"], of_each, strict=True)]
+    if (soft := row.get(TOKEN_DISTRIBUTIONS)) is not None:
+        group["members"] = [{**member, SOFT: mine} for member, mine in zip(group["members"], soft, strict=True)]
     sides = [member["side"] for member in group["members"]]
     if kind == "examples" and table != "examples":
         chosen = [member for member in group["members"] if member["side"] == 1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from redi_ray.data.sources.readers import DataError
+from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.schemas import TOKEN_DISTRIBUTIONS
 from redi_ray.stages.arrays import writing
 from redi_ray.stages.groups import UNPAIRED
 from redi_ray.stages.parts import Part
@@ -53,9 +55,13 @@ def join_parts(parts: Sequence[Part], how: Tokenising) -> dict[str, Any]:
     return {"counts": counts, "dropped": dropped, "rejected": rejected, "facts": {"prompt": recorded}}
 
 
-def columns_of(told: Sequence[dict[str, Any]]) -> list[str]:
-    """What objectives read by name, of parts that have any group."""
-    return next((one.get("columns", []) for one in told if one["out"]), [])
+def columns_of(told: Sequence[dict[str, Any]]) -> dict[str, np.dtype]:
+    """What objectives read by name, and its type, of parts that have any group."""
+    one = next((one for one in told if one["out"]), {})
+    kinds = {name: np.dtype(np.float32) for name in one.get("columns", [])}
+    if one.get("soft") is not None:
+        kinds[TOKEN_DISTRIBUTIONS] = SoftFormat.from_json(one["soft"]).dtype
+    return kinds
 
 
 def _nothing_left(
@@ -146,7 +152,7 @@ def _write_small(made: _Made, folder: Path) -> dict[str, int]:
     return counts | ({"units_without_reward": int(without.sum())} if some else {})
 
 
-def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path, columns: Sequence[str]) -> None:
+def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path, columns: Mapping[str, np.dtype]) -> None:
     """`tokens.npy`, `weights.npy`, where there are units `unit.npy`, and the columns."""
     lengths = made.flat("lengths")
     ends = np.cumsum(made.sizes("lengths"))
@@ -166,9 +172,9 @@ def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path, columns:
         if made.column("units").any():
             write_units = stack.enter_context(writing(folder / "unit.npy", np.int16, tokens_of_all))
         write_columns = []
-        for name in columns:
+        for name, dtype in columns.items():
             column_path(folder, name).parent.mkdir(exist_ok=True)
-            write_columns.append(stack.enter_context(writing(column_path(folder, name), np.float32, tokens_of_all)))
+            write_columns.append(stack.enter_context(writing(column_path(folder, name), dtype, tokens_of_all)))
         for part, at, size, total, is_float, with_units in places:
             data = os.pread(files[part], size, at)
             own = np.dtype(np.float32 if is_float else np.uint8)
@@ -179,5 +185,6 @@ def _write_by_token(made: _Made, folders: Sequence[Path], folder: Path, columns:
             if write_units is not None:
                 write_units(np.frombuffer(data, np.int16, total, behind) if with_units else np.zeros(total, np.int16))
             behind += total * 2 if with_units else 0
-            for number, write in enumerate(write_columns):
-                write(np.frombuffer(data, np.float32, total, behind + number * total * 4))
+            for dtype, write in zip(columns.values(), write_columns, strict=True):
+                write(np.frombuffer(data, dtype, total, behind))
+                behind += total * dtype.itemsize

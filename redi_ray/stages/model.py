@@ -12,7 +12,7 @@ from typing import Any
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import SftObjective
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.student import ArithmeticModel, PretrainedModel, ScratchModel
+from redi_ray.config.student import ArithmeticModel, ModelInit, PretrainedModel, ScratchModel
 from redi_ray.config.training import ModelOverrides
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import alphabet_of, corpus_of
@@ -47,13 +47,21 @@ SOME_PROBLEM = "What is 1 + 1?"
 """Whose prompt is recorded where a run has no problems."""
 
 
-def base(run: Run, problems: Manifest | None, texts: Mapping[str, Manifest]) -> Manifest:
+def base(
+    run: Run,
+    problems: Manifest | None,
+    texts: Mapping[str, Manifest],
+    init: ModelInit | None = None,
+    name: str = BASE,
+) -> Manifest:
     """The model before stage 1; `facts["export"]` is its Hugging Face folder (or hub name), `facts["prompt"]` a record of
     the prompts that it makes of some problems.
 
-    texts: traces or imported sets, needed for random weights, whose tokenizer is learnt from them.
+    texts: traces or imported sets, needed for random weights, whose tokenizer is learnt from them. init, name: of another model
+    than the student, such as a teacher.
     """
-    init, prompt, stage = run.config.model.init, run.config.model.prompt, base_stage(run, texts)
+    prompt, stage = run.config.model.prompt, base_stage(run, texts, init, name)
+    init = init or run.config.model.init
     if isinstance(init, PretrainedModel):
         export = storage.resolve(init.path) if is_folder(init.path) else init.path
         if found := run.reuse(stage):
@@ -70,15 +78,17 @@ def base(run: Run, problems: Manifest | None, texts: Mapping[str, Manifest]) -> 
     return _scratch(run, init, texts, stage)
 
 
-def base_stage(run: Run, texts: Mapping[str, Manifest | Stage]) -> Stage:
-    init = run.config.model.init
+def base_stage(
+    run: Run, texts: Mapping[str, Manifest | Stage], init: ModelInit | None = None, name: str = BASE
+) -> Stage:
+    init = init or run.config.model.init
     deciding: dict[str, Any] = {"model": init, "prompt": run.config.model.prompt}
     if isinstance(init, PretrainedModel):
         deciding["content"] = content_of_model(init.path)
     if isinstance(init, ArithmeticModel):
         deciding["source"] = run.config.problems.source
     inputs = texts if isinstance(init, ScratchModel) else {}
-    return run.stage(f"checkpoints/{BASE}", deciding, inputs)
+    return run.stage(f"checkpoints/{name}", deciding, inputs)
 
 
 def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
@@ -93,7 +103,7 @@ def _arithmetic(run: Run, init: ArithmeticModel, stage: Stage) -> Manifest:
     prepare = ray.remote(num_cpus=1, max_retries=2)(_prepare_world_training)
     parameters, recorded = ray.get(prepare.remote(init, source, run.config.model.prompt, initial, arrays))
     outcome = train_with_progress(
-        label=f"train {BASE}",
+        label=f"train {stage.name.removeprefix('checkpoints/')}",
         model=initial,
         overrides=ModelOverrides(),
         arrays=arrays,

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
-from redi_ray.config.token_steps import ContrastSettings, LogpsSettings
+from redi_ray.config.token_steps import ContrastSettings, LogpsSettings, SoftTargetSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import write_column
 from redi_ray.data.curate.work import DROPPED, Drops, finish, finished
 from redi_ray.errors import UserError
 from redi_ray.modeling.limits import longest_sequence
-from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.modeling.tokenizer import another_tokenizer, load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import token_scores
 from redi_ray.stages.model_shards import SampleEncoder, at_hand, call_shards, each_model_shard
 from redi_ray.stages.remote import remotely
@@ -49,18 +49,21 @@ class TokenScoring:
     """Role -> the model's folder."""
     tokenizer: str
     """The base model's folder."""
-    settings: ContrastSettings | LogpsSettings
+    settings: ContrastSettings | LogpsSettings | SoftTargetSettings
     prompt: PromptSettings
     overrides: ModelOverrides
     train: TrainSettings
     """Its precision, and what is held at a time."""
 
 
-def score_samples_tokens(names: list[str], how: TokenScoring, trainer: TrainerSettings) -> Counter[str]:
+def score_samples_tokens(
+    names: list[str], how: TokenScoring, trainer: TrainerSettings, actor: type[TokenScoringShard] | None = None
+) -> Counter[str]:
     """Write `<out_uri>/column/<name>` for every shard of samples, and `dropped`; the counts: `in`, `scored`, `tokens` and of a
     contrast `critical` (tokens below a half), and the samples without values by reason.
 
-    Raises UserError where a model has another tokenizer than the base model, or does not fit.
+    actor: what scores a shard, if it is another than `TokenScoringShard`. Raises UserError where a model has another tokenizer
+    than the base model, or does not fit.
     """
     counts: Counter[str] = Counter()
     left = []
@@ -72,7 +75,7 @@ def score_samples_tokens(names: list[str], how: TokenScoring, trainer: TrainerSe
         remotely(require_one_tokenizer, how)
         models, what = [*how.models.values()], f"the scoring of {how.step}"
         for found in each_model_shard(
-            left, TokenScoringShard, how, what=what, models=models, train=how.train, trainer=trainer
+            left, actor or TokenScoringShard, how, what=what, models=models, train=how.train, trainer=trainer
         ):
             counts.update(found)
     return counts
@@ -84,9 +87,7 @@ def require_one_tokenizer(how: TokenScoring) -> None:
     ours = tokenizer_fingerprints(load_tokenizer(how.tokenizer, trusted))["tokenizer"]
     for role, model in how.models.items():
         if tokenizer_fingerprints(load_tokenizer(model, trusted))["tokenizer"] != ours:
-            raise UserError(
-                f"{how.step}: the model `{role}` ({model}) has another tokenizer than the base model: train it from that one"
-            )
+            raise UserError(f"{how.step}: {another_tokenizer(role, model, how.tokenizer)}")
 
 
 def _mark(how: TokenScoring, name: str) -> str:
@@ -105,16 +106,18 @@ class TokenScoringShard:
         self.how, self.folder = how, tempfile.TemporaryDirectory()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = compute_dtype(how.train.precision, self.device) or torch.float32
-        folders = {role: at_hand(model, f"{self.folder.name}/{role}") for role, model in how.models.items()}
-        policies = {
-            role: load_policy(of, how.overrides, dtype=dtype).to(self.device).eval() for role, of in folders.items()
+        self.folders = {role: at_hand(model, f"{self.folder.name}/{role}") for role, model in how.models.items()}
+        self.policies = {
+            role: load_policy(of, how.overrides, dtype=dtype).to(self.device).eval()
+            for role, of in self.folders.items()
         }
-        self.scorer, self.unscored = scorer_of(how, policies)
-        tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
-        whose = model_fingerprint(folders["model"], how.overrides) if isinstance(how.settings, LogpsSettings) else None
-        self.schema = token_scores(tokenizer_fingerprints(tokenizer)["tokenizer"], whose)
-        reaches = (longest_sequence(policy.model.config) for policy in policies.values())
-        self.encoder = SampleEncoder(tokenizer, how.prompt, min((reach for reach in reaches if reach), default=None))
+        self.tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
+        self.fingerprint = tokenizer_fingerprints(self.tokenizer)["tokenizer"]
+        whose = model_fingerprint(self.folders["model"], how.overrides) if "model" in self.folders else None
+        self.schema = token_scores(self.fingerprint, whose)
+        reaches = (longest_sequence(policy.model.config) for policy in self.policies.values())
+        reach = min((reach for reach in reaches if reach), default=None)
+        self.encoder = SampleEncoder(self.tokenizer, how.prompt, reach)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return call_shards(self, batch)
@@ -135,8 +138,8 @@ class TokenScoringShard:
             )
         return finish(_mark(how, name), counts)
 
-    def values(self, rows: list[dict[str, Any]], counts: Counter[str], drops: Drops) -> list[np.ndarray | None]:
-        """Of each sample the numbers `[own tokens]`, or None."""
+    def values(self, rows: list[dict[str, Any]], counts: Counter[str], drops: Drops) -> list[Any]:
+        """Of each sample what `score` says of it, or None."""
         wanted = self.how.settings.verdicts
         encoded: dict[int, Encoded] = {}
         for place, row in enumerate(rows):
@@ -153,20 +156,25 @@ class TokenScoringShard:
             encoded[place] = found
         scored = dict(zip(encoded, self.score(list(encoded.values())), strict=True)) if encoded else {}
         for scores in scored.values():
-            counts.update(scored=1, tokens=len(scores))
+            counts.update(scored=1, tokens=self.tokens_of(scores))
             if isinstance(self.how.settings, ContrastSettings):
                 counts["critical"] += int(np.count_nonzero(scores < 0.5))
         return [scored.get(place) for place in range(len(rows))]
 
-    def score(self, sequences: list[Encoded]) -> Iterator[np.ndarray]:
+    def tokens_of(self, scored: Any) -> int:
+        """Of a sample that has been scored."""
+        return len(scored)
+
+    def score(self, sequences: list[Encoded]) -> Iterator[Any]:
         """The numbers of the own tokens of each, in order, float32."""
         from redi_ray.train.token_scores import score_tokens
 
+        scorer, unscored = scorer_of(self.how, self.policies)
         own = [own_weights(one) for one in sequences]
         scores = score_tokens(
-            self.scorer,
+            scorer,
             [(one.input_ids, one.prompt_length, weights) for one, weights in zip(sequences, own, strict=True)],
-            unscored=self.unscored,
+            unscored=unscored,
             tokens_per_pack=self.how.train.tokens_per_pack,
             device=self.device,
         )

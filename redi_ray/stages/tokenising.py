@@ -4,7 +4,7 @@ A part is whole or not there: `done.json` is written last, and a rerun does not 
 a batch at a time, so neither the size of a part nor that of a row group matters.
 
     <stage>/parts/00003-<hash>/tokens.bin      of each group its tokens (int32), weights (uint8, or float32), units (int16) and
-                                               what objectives read by name (float32 each, by name)
+                                               what objectives read by name (float32 each, or records; by name)
                                groups.parquet  MADE: one row per group, in the order of the table
                                done.json       counts, and the first prompts in the order of the ids
     <stage>/rejects/00003-<hash>.parquet       REJECT: rows that could not be encoded
@@ -27,8 +27,9 @@ import pyarrow.parquet as pq
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.shards import reject_row
 from redi_ray.errors import UserError
+from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
-from redi_ray.schemas import REJECT, TOKEN_COLUMNS, TOKEN_WEIGHTS, TOKENIZER
+from redi_ray.schemas import REJECT, SOFT_FORMAT, TOKEN_COLUMNS, TOKEN_DISTRIBUTIONS, TOKEN_WEIGHTS, TOKENIZER
 from redi_ray.stages import encoding
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.stages.groups import IDS, SCHEMAS, Group, Learnt, groups_of
@@ -41,6 +42,8 @@ NOTHING_SCORED = "nothing_scored"
 """Why a group is dropped: the weights leave one side of it nothing."""
 NOT_ENCODABLE, REFUSED = "not_encodable", "refused_by_template"
 """Why a row is rejected."""
+BY_TOKEN = (TOKEN_WEIGHTS, TOKEN_COLUMNS, TOKEN_DISTRIBUTIONS)
+"""What a table may say of tokens, by one tokenizer."""
 DONE = "done.json"
 
 MADE = pa.schema(
@@ -86,10 +89,11 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
     if storage.exists(done := storage.join(place, DONE)):
         return storage.read_json(done)
     tokenizer = load_tokenizer(how.tokenizer, how.trust_remote_code)
-    encoder = Encoder(tokenizer, how.prompt, how.weighting)
-    encoder.check()
-    for uri in {piece.uri for piece in part.pieces}:
+    uris = {piece.uri for piece in part.pieces}
+    for uri in uris:
         require_same_tokenizer(uri, tokenizer)
+    encoder = Encoder(tokenizer, how.prompt, how.weighting, next(map(soft_format, uris), None))
+    encoder.check()
     with tempfile.TemporaryDirectory() as folder:
         with (
             open(Path(folder) / "tokens.bin", "wb") as file,
@@ -97,7 +101,7 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
         ):
             written = _Written(encoder, file, table)
             for piece in part.pieces:
-                for number, row in read_piece(piece, [*SCHEMAS[how.table].names, TOKEN_WEIGHTS, TOKEN_COLUMNS]):
+                for number, row in read_piece(piece, [*SCHEMAS[how.table].names, *BY_TOKEN]):
                     written.add_row(row, how, f"{piece.uri.rsplit('/', 1)[-1]}:{piece.row_group}:{number}")
             written.flush()
         storage.upload(folder, place)
@@ -112,7 +116,7 @@ def tokenise_part(part: Part, how: Tokenising) -> dict[str, Any]:
 def require_same_tokenizer(uri: str, tokenizer: Any) -> None:
     """Raise UserError where a table weighs the tokens of another tokenizer, or has numbers for them."""
     schema = parquet.read_schema(uri)
-    if not {TOKEN_WEIGHTS, TOKEN_COLUMNS} & {*schema.names}:
+    if not {*BY_TOKEN} & {*schema.names}:
         return
     theirs = (schema.metadata or {}).get(TOKENIZER.encode(), b"").decode()
     if theirs != (ours := tokenizer_fingerprints(tokenizer)["tokenizer"]):
@@ -120,6 +124,12 @@ def require_same_tokenizer(uri: str, tokenizer: Any) -> None:
             f"{uri}: it weighs the tokens of another tokenizer ({theirs}, not {ours}): make the columns of its `weights` and "
             "`token_columns` with the tokenizer of the model that is trained"
         )
+
+
+def soft_format(uri: str) -> SoftFormat | None:
+    """Of the distributions that a table has, if there are any; the same in all of its files."""
+    told = (parquet.read_schema(uri).metadata or {}).get(SOFT_FORMAT.encode())
+    return None if told is None else SoftFormat.from_json(told)
 
 
 class _Written:
@@ -222,6 +232,7 @@ class _Written:
             "rejected": dict(rejected),
             "first_reject": f"{self.rejects[0]['where']}: {self.rejects[0]['detail']}" if self.rejects else "",
             "columns": self.columns or [],
+            "soft": None if self.encoder.soft is None else self.encoder.soft.to_json(),
             "prompts": [{"id": name, "messages": messages} for name, _, messages in self.prompts],
         }
 

@@ -13,6 +13,10 @@ from redi_ray.modeling.attention import PackLayout, pack_layout
 from redi_ray.modeling.logps import Local
 from redi_ray.modeling.policy import Coefficients, Policy
 from redi_ray.modeling.pull import Pull
+from redi_ray.modeling.soft_columns import likeliest, unpack
+from redi_ray.modeling.soft_targets import SoftTargets
+from redi_ray.objectives import SOFT_TARGETS
+from redi_ray.objectives.divergences import Divergence
 from redi_ray.train.batches import Pack
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.tails import Tails
@@ -40,6 +44,8 @@ class PackTensors:
     """`[N]` float64; None where all are 1."""
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     """`[N]` each, of those that were asked for."""
+    soft: tuple[Tensor, Tensor] | None = None
+    """A teacher's `ids[N, k]` int32 and `logps[N, k + 1]` float32, where they were asked for."""
 
     def weighted(self, values: Tensor) -> Tensor:
         """`values[N]` times the tokens' weights."""
@@ -59,11 +65,12 @@ def pack_tensors(
     calls: int = 0,
     columns: Sequence[str] = (),
     tails: Tails | None = None,
+    soft: Divergence | None = None,
 ) -> PackTensors:
     """Read a pack's tokens. A dummy pack is one unscored token, so that its rank takes part in the collectives.
 
     slots: None where nothing is added up. calls: the most sequences of any rank's pack at this time, see `PackLayout`.
-    columns: those to read. tails: of the sequences, where some weigh less.
+    columns: those to read. tails: of the sequences, where some weigh less. soft: what is taken from a teacher's distributions.
     """
     spans = [store.span(i) for i in pack.sequences]
     ids = np.concatenate([store.tokens[s] for s in spans]) if spans else np.zeros(1, dtype=np.int32)
@@ -80,7 +87,13 @@ def pack_tensors(
         return torch.from_numpy(array.astype(np.float64)).to(device, non_blocking=True)
 
     def column(name: str) -> np.ndarray:
-        return np.concatenate([store.columns[name][s] for s in spans])[scored] if spans else np.zeros(0)
+        values = store.columns[name]
+        return np.concatenate([values[s] for s in spans])[scored] if spans else np.zeros(0, values.dtype)
+
+    def distributions(how: Divergence) -> tuple[Tensor, Tensor]:
+        ids, logps = likeliest(*unpack(column(SOFT_TARGETS)), how.top_k)
+        found = torch.from_numpy(ids.astype(np.int32)), torch.from_numpy(logps.astype(np.float32))
+        return found[0].to(device, non_blocking=True), found[1].to(device, non_blocking=True)
 
     return PackTensors(
         input_ids=on_device(ids),
@@ -91,6 +104,7 @@ def pack_tensors(
         slots=on_device(_slots(store, pack, slots, lengths, scored)),
         weights=None if weights.dtype == np.uint8 else numbers(weights[scored]),
         columns={name: numbers(column(name)) for name in columns},
+        soft=None if soft is None else distributions(soft),
     )
 
 
@@ -118,11 +132,12 @@ def packs_of(
     device: torch.device,
     columns: Sequence[str] = (),
     tails: Tails | None = None,
+    soft: Divergence | None = None,
 ) -> Iterator[PackTensors]:
     """A rank's packs of a step, which know how many sequences the other ranks have at the same time."""
     for at_once in zip(*packs_of_rank, strict=True):
         calls = max(len(pack.sequences) for pack in at_once)
-        yield pack_tensors(store, at_once[rank], slots, device, calls=calls, columns=columns, tails=tails)
+        yield pack_tensors(store, at_once[rank], slots, device, calls=calls, columns=columns, tails=tails, soft=soft)
 
 
 def run_pack(
@@ -132,6 +147,7 @@ def run_pack(
     chunk_tokens: int,
     local: Local | None = None,
     pull: Pull | None = None,
+    soft: SoftTargets | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`Policy.forward` on a pack."""
     return policy(
@@ -144,4 +160,5 @@ def run_pack(
         chunk_tokens=chunk_tokens,
         local=local,
         pull=pull,
+        soft=soft,
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from redi_ray.modeling.soft_columns import is_soft
+
 
 def smallest_weights(weights: np.ndarray) -> np.ndarray:
     """`weights[T]` as they are stored: a byte each where all are 0 or 1, float32 otherwise."""
@@ -33,8 +35,9 @@ class SequenceRecord:
     makes it a single one."""
     reward: Sequence[float] | None = None
     """Reward of each unit."""
-    columns: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """One number per token of `input_ids` by name (anything where it is not scored), such as `ref_logps`."""
+    columns: Mapping[str, Sequence[float] | np.ndarray] = field(default_factory=dict)
+    """One number per token of `input_ids` by name (anything where it is not scored), such as `ref_logps`; or one record of
+    `redi_ray.modeling.soft_columns`."""
 
 
 def lay_out(rows: Sequence[SequenceRecord]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -65,11 +68,14 @@ def lay_out(rows: Sequence[SequenceRecord]) -> tuple[dict[str, np.ndarray], dict
         arrays["unit_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     if rows[0].reward is not None:
         arrays["reward"] = np.concatenate([np.asarray(row.reward, dtype=np.float32) for row in rows])
-    columns = {
-        name: np.concatenate([np.asarray(row.columns[name], dtype=np.float32) for row in rows])
-        for name in rows[0].columns
-    }
+    columns = {name: np.concatenate([_column(row.columns[name]) for row in rows]) for name in rows[0].columns}
     return arrays, columns
+
+
+def _column(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """As it is stored."""
+    column = np.asarray(values)
+    return column if is_soft(column) else column.astype(np.float32)
 
 
 def weights_of(number: int, row: SequenceRecord) -> np.ndarray:

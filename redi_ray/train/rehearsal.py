@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from redi_ray.config.rollout_objectives import DphObjective
 from redi_ray.config.training import TrainSettings
 from redi_ray.train.batches import BatchPlan, plan_batches
+from redi_ray.train.results import StepResult
 from redi_ray.train.sequences import SequenceStore
-from redi_ray.train.step import StepResult
 
 LOSS = "rehearsal_loss"
 """Metric: the part of the loss that is rehearsal's."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from redi_ray.config.objectives import Objective
-from redi_ray.objectives import OBJECTIVES
+from redi_ray.modeling.soft_columns import is_soft
+from redi_ray.objectives import OBJECTIVES, SOFT_TARGETS
 from redi_ray.train.sequences import SequenceStore
 
 
@@ -18,6 +19,8 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
             "starts from, in the step before it (references)"
         )
     read = dict.fromkeys([*spec.columns(objective), *spec.sums])
+    if spec.soft is not None:
+        require_distributions(store, objective)
     if missing := [column for column in read if column not in store.columns]:
         raise ValueError(
             f"{name} needs the token columns {', '.join(missing)}, and the sequences have "
@@ -41,6 +44,28 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
         require_both_sides(store, name)
     if spec.sides == "pairs":
         require_pairs(store, name)
+
+
+def require_distributions(store: SequenceStore, objective: Objective) -> None:
+    """Raise ValueError unless the sequences have a teacher's distributions, of as many tokens as the objective asks for."""
+    column, wanted = store.columns.get(SOFT_TARGETS), getattr(objective, "top_k", None)
+    if column is None or not is_soft(column):
+        raise ValueError(
+            f"{objective.name} needs a teacher's distributions, the token column {SOFT_TARGETS}, and the sequences have "
+            f"{', '.join(sorted(store.columns)) or 'none'}: a step `soft_targets` makes them, and a step `groups` names it in "
+            f"`token_columns: {{{SOFT_TARGETS}: STEP}}`"
+        )
+    stored = column.dtype["ids"].shape[0]
+    if wanted is not None and wanted > stored:
+        raise ValueError(
+            f"{objective.name}: top_k {wanted} is more than the {stored} tokens that the column has of each: store more "
+            "(`top_k` of the step `soft_targets`), or ask for fewer"
+        )
+    if stored == 1 and getattr(objective, "rest", "") == "renormalise":
+        raise ValueError(
+            f"{objective.name}: the column has one token of each, of which `rest: renormalise` leaves nothing to learn: set "
+            "`rest: bucket`, or store more"
+        )
 
 
 def require_rewards(store: SequenceStore, objective: Objective) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from redi_ray.modeling.soft_columns import is_soft
 from redi_ray.train.records import SequenceRecord, lay_out, smallest_weights
 from redi_ray.train.tails import Tails
 
@@ -95,7 +96,7 @@ class SequenceStore:
     reward: np.ndarray | None = None
     """`[units]`"""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """`[T]` each, by name."""
+    """`[T]` each, by name: numbers, or records of a teacher's distributions (`redi_ray.modeling.soft_columns`)."""
     mismatched: SequenceStore | None = None
     """Sequence k there is the prompt of sequence k here with a completion of another group
     (`redi_ray.train.mismatched`)."""
@@ -244,7 +245,8 @@ class SequenceStore:
         for name, column in self.columns.items():
             path = column_path(folder, name)
             path.parent.mkdir(exist_ok=True)
-            np.save(path, column if column.dtype == np.float16 else np.asarray(column, dtype=np.float32))
+            kept = column.dtype == np.float16 or is_soft(column)
+            np.save(path, column if kept else np.asarray(column, dtype=np.float32))
 
     @classmethod
     def load(cls, folder: str | Path, mmap: bool = True, mismatched: str | Path | None = None) -> SequenceStore:

@@ -6,6 +6,7 @@
     mismatched baseline     before all that, a scoring pass over the mismatched sequences' packs
     pointwise part          its derivatives are taken inside the fused pass: no further one
     KL over the vocabulary  a forward pass of the frozen model before the fused pass of each pack
+    soft targets            inside the fused pass, in place of the single target's softmax
 
 Normalisation happens once, in the objective, over the global batch; ranks merely contribute terms of one sum. FSDP2
 averages gradients over ranks, so coefficients are multiplied by the number of ranks.
@@ -16,12 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from redi_ray.config.objectives import Objective
@@ -32,22 +32,10 @@ from redi_ray.objectives import OBJECTIVES
 from redi_ray.train.batches import StepPlan
 from redi_ray.train.bound import BoundObjective, batch_units, columns_of, mismatched_scores
 from redi_ray.train.packs import PackTensors, packs_of, run_pack
+from redi_ray.train.results import StepResult, sum_over_ranks
 from redi_ray.train.sequences import SequenceStore
 from redi_ray.train.shard import begin_pack
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step measured; the same on every rank."""
-
-    loss: float
-    """Loss of the global batch."""
-    metrics: dict[str, float]
-    """`chosen_logp` and `rejected_logp`: weighted log-prob per scored token, averaged over units; `margin`: their
-    difference over pairs; `pair_accuracy`: share of pairs with a positive one; `scored_tokens`, `total_tokens` of the global
-    batch; `pack_fill`; `pointwise`, that part of the loss; and the objective's own."""
-    finite: bool
-    """Whether the loss and all coefficients are finite. Every rank has the same answer."""
+from redi_ray.train.soft import SoftTerms, divergence_of
 
 
 @contextmanager
@@ -60,13 +48,6 @@ def same_masks(policy: Policy, seed: int, *place: int) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(int(np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0]))
         yield
-
-
-def sum_over_ranks(sums: Tensor, world_size: int) -> Tensor:
-    """Add up `sums[U]`; every unit lives on one rank and is zero on the others."""
-    if world_size > 1:
-        dist.all_reduce(sums)
-    return sums
 
 
 def forward_backward(
@@ -89,7 +70,8 @@ def forward_backward(
     """
     device = torch.device(device)
     units, spec = batch_units(store, plan.sequences), OBJECTIVES[objective.name]
-    packs = list(packs_of(store, plan.packs_of_rank, rank, units.slots, device, columns_of(objective), plan.tails))
+    read: Any = {"columns": columns_of(objective), "soft": divergence_of(objective)}
+    packs = list(packs_of(store, plan.packs_of_rank, rank, units.slots, device, tails=plan.tails, **read))
     chunk, masks = settings.head_chunk_tokens, partial(same_masks, policy, settings.seed, plan.step, rank)
 
     def new_sums() -> Tensor:
@@ -119,6 +101,7 @@ def forward_backward(
 
     sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
     pulls = _Pulls(anchor, kl_weight(objective), world_size / bound.num_tokens)
+    softs = SoftTerms(bound, world_size, device)
     for number, tensors in enumerate(packs):
         begin_pack(policy, last=number == len(packs) - 1)
         weights: Coefficients = (
@@ -126,17 +109,18 @@ def forward_backward(
             if coefficients is None
             else per_token(tensors, coefficients)
         )
-        pull = pulls.of(tensors)
+        pull, soft = pulls.of(tensors), softs.of(tensors)
         with masks(number):
-            total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size), pull)
+            total, logps = run_pack(policy, tensors, weights, chunk, bound.local(tensors, world_size), pull, soft)
         total.backward()
         pulls.add(tensors, pull)
+        softs.add(soft)
         tensors.add_to(sums, logps)
         local_sum += bound.local_sum(tensors, logps)
     if spec.pointwise is not None:
         local_sum = sum_over_ranks(local_sum, world_size)
     result = _result(bound, sum_over_ranks(sums, world_size), float(local_sum), store, plan)
-    return pulls.added_to(result, bound.num_tokens, world_size)
+    return softs.added_to(pulls.added_to(result, bound.num_tokens, world_size))
 
 
 def kl_weight(objective: Objective) -> float:

@@ -139,6 +139,27 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "logps, stored": (
         {"do": "logps", "of": "drawn"}, {"of": "drawn_math", "model": "base", "verdicts": ["correct"]},
     ),
+    "soft_targets": (
+        {"do": "soft_targets", "of": "verified", "model": "teacher"},
+        {"of": "own_math", "model": "sft", "top_k": 8, "verdicts": ["correct"]},
+    ),
+    "groups, with a teacher's distributions": (
+        {"do": "groups", "of": "verified", "token_columns": {"soft_targets": "taught"}},
+        {"token_columns": {"soft_targets": {"column": "taught", "side": "chosen"}}},
+    ),
+    "model": (
+        {"do": "model", "init": {"kind": "pretrained", "path": "FOLDER"}},
+        {"init": {"kind": "pretrained", "path": "OTHER_FOLDER"}},
+    ),
+    "model, of the built-in world": (
+        {"do": "model", "init": {"kind": "arithmetic"}},
+        {"init.architecture": {"hidden_size": 64}, "init.corpus_size": 7, "init.train": {"epochs": 3}},
+    ),
+    "train, on distributions": (
+        {"do": "train", "from": "base", "on": "taught_groups", "objective": {"name": "js"}},
+        {"objective.beta": 0.1, "objective.temperature": 2, "objective.rest": "renormalise", "objective.top_k": 3,
+         "objective.normalization": "sequence_mean", "objective.nll_weight": 0.5},
+    ),
     "check": (
         {"do": "check", "of": "verified", "column": "tokens", "to": "others"},
         {"column": "others", "to": "tokens", "max_difference": 0.1, "mean_difference": 0.1},
@@ -208,6 +229,9 @@ BESIDE: dict[str, Any] = {
     "marked": {"do": "locate", "of": "verified", "locator": {"kind": "exact"}},
     "judged": {"do": "locate", "of": "verified", "locator": JUDGE},
     "tokens": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "base"},
+    "teacher": {"do": "model", "init": {"kind": "arithmetic"}},
+    "taught": {"do": "soft_targets", "of": "verified", "model": "teacher"},
+    "taught_groups": {"do": "groups", "of": "verified", "token_columns": {"soft_targets": "taught"}},
     "others": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "redi"},
 }
 """What the steps above take."""

@@ -24,8 +24,8 @@ from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Roun
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import AnyStep, CriticalStep, PairsStep, RectifyStep, SampleStep, SelectStep, VerifyStep
-from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep
-from redi_ray.config.training_steps import MergeStep, RehearsedStep, TrainStep
+from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep, SoftTargetsStep
+from redi_ray.config.training_steps import MergeStep, ModelStep, RehearsedStep, TrainStep
 from redi_ray.pipeline.graph import Graph
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import graph_of
@@ -123,7 +123,8 @@ def test_no_field_is_left_out() -> None:
         "ask": paths(AskStep), "state": paths(StateStep), "compare": paths(CompareStep), "check": paths(CheckStep),
         "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep), "pose": paths(PoseStep),
         "openings": paths(OpeningsStep), "hand_over": paths(HandOverStep),
-        "critical": paths(CriticalStep), "logps": paths(LogpsStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
+        "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep),
+        "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
     }  # fmt: skip
@@ -171,6 +172,7 @@ FORM = {"do": "score", "of": "verified", "scorer": {"name": "rule", "format": {}
         (CASES["score, reward"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
         (CASES["contrast"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
         (CASES["logps"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
+        (CASES["soft_targets"][0], [ADAPTERS, DROPOUT], [SYSTEM, ROPE]),
     ],
 )
 def test_of_the_model_section_counts_what_a_step_reads(
@@ -191,7 +193,9 @@ def test_of_the_model_section_counts_what_a_step_reads(
     assert [model for model in read if key(**model) == key()] == []
 
 
-@pytest.mark.parametrize("case", ["score, imported", "score, retrieval", "locate, imported", "locate, judge here"])
+@pytest.mark.parametrize(
+    "case", ["score, imported", "score, retrieval", "locate, imported", "locate, judge here", "model"]
+)
 def test_what_a_step_reads_counts_by_its_content(case: str, folder: Path) -> None:
     step, read = CASES[case][0], (folder / "FILE.jsonl", folder / "FOLDER" / "config.json")
     before = graph_and_keys(folder, step)[1]

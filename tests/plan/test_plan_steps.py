@@ -239,3 +239,45 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     stored = found.storage
     assert stored["steps/on_all/sequences"] == pytest.approx(600 / 160 * stored["steps/on_few/sequences"])
     assert stored["steps/all/groups"] == pytest.approx(600 / 160 * stored["steps/few/groups"])
+
+
+def test_a_teacher_is_priced_by_its_own_size(tmp_path: Path):
+    """What it samples and scores, against a student of a fifth of its size; its column, by tokens of the verdicts that it has."""
+    path = tmp_path / "teacher.yaml"
+    path.write_text(
+        """
+name: taught
+problems: {source: {kind: arithmetic, num_problems: 100}}
+generate: {kind: none}
+model: {init: {kind: pretrained, path: Qwen/Qwen2.5-1.5B-Instruct}}
+steps:
+  teacher: {do: model, init: {kind: pretrained, path: Qwen/Qwen2.5-7B-Instruct}}
+  taught: {do: sample, model: teacher, samples_per_round: 4}
+  own: {do: sample, model: base, samples_per_round: 4}
+  math: {do: verify, of: taught}
+  right: {do: soft_targets, of: math, model: teacher, verdicts: [correct]}
+  all: {do: soft_targets, of: math, model: teacher, top_k: 16}
+  ours: {do: logps, of: math, model: base}
+  theirs: {do: logps, of: math, model: teacher}
+  groups: {do: groups, of: math, rewards: {correct: 1}, least: 1, token_columns: {soft_targets: right}}
+  kd: {do: train, from: base, on: groups, objective: {name: forward_kl}}
+  tuned: {do: train, from: teacher, on: groups, objective: {name: sft}}
+evaluate: {benchmarks: []}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true, num_workers: 4}}
+"""
+    )
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    plan = planned(inputs, {"own_correct_share": 0.6, "completion_tokens": 500, "prompt_tokens": 100})
+    stages = {stage.name: stage for stage in plan.stages}
+    assert inputs.shape_of("tuned").parameters > 4 * inputs.shape_of("kd").parameters
+    for name, other in (("taught", "own"), ("theirs", "ours"), ("all", "ours"), ("tuned", "kd")):
+        assert 2 < stages[name].gpu_hours / stages[other].gpu_hours < 7, name
+    assert stages["right"].sequences == pytest.approx(0.6 * stages["all"].sequences)
+    assert "260 bytes a token" in stages["right"].note
+    memory = {one.name: one.memory.weights for one in plan.memory}
+    assert memory["tuned"] > 4 * memory["kd"]
+    right, everything = (plan.storage[f"steps/{name}/column"] for name in ("right", "all"))
+    assert right / 260 == pytest.approx(stages["right"].tokens - 100 * stages["right"].sequences, rel=1e-6)
+    assert everything / 68 == pytest.approx(stages["all"].tokens - 100 * stages["all"].sequences, rel=1e-6)
+    assert plan.storage["steps/kd/sequences"] > 260 * stages["right"].tokens * 0.9
+    assert plan.gpu_hours == pytest.approx(sum(stage.gpu_hours for stage in plan.stages))

@@ -13,21 +13,26 @@ from redi_ray.config.objectives import (
     CpoObjective,
     DphObjective,
     DpoObjective,
+    ForwardKlObjective,
     GlowObjective,
     IpoObjective,
+    JsObjective,
     KtoObjective,
     LdDpoObjective,
     NcaObjective,
     NftObjective,
+    OnPolicyDistillationObjective,
     OrealObjective,
     OrpoObjective,
     PpoClipObjective,
     RediGroupsObjective,
     RediObjective,
+    ReverseKlObjective,
     RpoObjective,
     S2rObjective,
     SftObjective,
     SimpoObjective,
+    SoftRediObjective,
     ToprObjective,
 )
 from redi_ray.objectives import OBJECTIVES as SPECS
@@ -48,6 +53,15 @@ def both_pointwise(tokens, settings, _progress):
     return factor * torch.sin(tokens.log_ratios()) + tokens.logps.square() / (tokens.num_groups * tokens.num_tokens)
 
 
+SOFT = [
+    ForwardKlObjective(),
+    ForwardKlObjective(rest="renormalise", temperature=2.0, normalization="sequence_mean"),
+    ReverseKlObjective(nll_weight=0.3, top_k=2),
+    JsObjective(beta=0.2, temperature=0.7),
+    SoftRediObjective(),
+    SoftRediObjective(divergence="js", nll_weight=0.5, schedule=AlphaSchedule(kind="cosine", until=0.8)),
+]
+"""Those on a teacher's distributions."""
 BOTH = replace(SPECS["dpo"], pointwise=both_pointwise, needs_rewards=always)
 OBJECTIVES = [
     SftObjective(),
@@ -89,5 +103,8 @@ OBJECTIVES = [
     NftObjective(prompt_weight="scaled", epsilon=0.3),
     PpoClipObjective(),
     GlowObjective(beta=0.3, alpha=2.0, least=0.1),
+    *SOFT,
+    OnPolicyDistillationObjective(),
+    OnPolicyDistillationObjective(student="sampler", most=1.5),
     BothParts(),
 ]

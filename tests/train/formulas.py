@@ -7,9 +7,12 @@ import math
 import numpy as np
 import torch
 from rollout_formulas import TOKEN_TERMS, UNIT_TERMS, rollout_formula, units_of
+from soft_formulas import soft_formula
 from torch.nn.functional import logsigmoid
 
 from redi_ray.config.objectives import DpoObjective
+from redi_ray.config.soft_objectives import SOFT
+from redi_ray.objectives.redi import alpha_at
 
 PROGRESS = 0.4
 """Of the step that is compared."""
@@ -39,6 +42,9 @@ def padded_logps(model, store, group):
 
 def formula(model, store, groups, o):
     """The loss as OBJECTIVES' papers write it, one pair or one unit after the other."""
+    if o.name in SOFT:
+        alpha = alpha_at(o.alpha, o.schedule, PROGRESS) if o.name == "soft_redi" else None
+        return soft_formula(model, store, groups, o, alpha)
     scored = [padded_logps(model, store, g) for g in groups]
     if o.name in ("sft", "asymre", "advantage"):
         return unit_formula(store, groups, scored, o)

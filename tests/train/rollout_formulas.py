@@ -8,6 +8,7 @@ from statistics import fmean, pstdev
 
 import torch
 
+from redi_ray.modeling.soft_columns import is_soft
 from redi_ray.objectives.dph import divergence
 
 
@@ -38,7 +39,11 @@ def units_of(store, groups, scored, sides_of) -> list[list[Unit]]:
             for t in range(int(store.lengths[i]) - 1):
                 if w[row, t] != 0:
                     number = 0 if store.unit is None else int(store.unit[start + t + 1])
-                    columns = {name: float(column[start + t + 1]) for name, column in store.columns.items()}
+                    columns = {
+                        name: float(column[start + t + 1])
+                        for name, column in store.columns.items()
+                        if not is_soft(column)
+                    }
                     units[number].tokens.append({"l": lp[row, t], "r": r[row, t], "w": w[row, t], **columns})
             mine += units
         found.append(mine)
@@ -117,10 +122,26 @@ def ppo_of(o, group, unit, t, n, _units):
     return -(term if a >= 0 else torch.maximum(term, torch.tensor(a * o.dual))) / n
 
 
+def on_policy_of(o, _group, _unit, t, n, _units):
+    student = t["l"].item() if o.student == "policy" else t["sampler_logps"]
+    a = t["teacher_logps"] - student
+    a = a if o.most is None else max(-o.most, min(o.most, a))
+    if o.student == "policy":
+        return -a * t["l"] / n
+    ratio = torch.exp(t["l"] - t["sampler_logps"])
+    return -torch.minimum(a * ratio, a * ratio.clamp(1 - o.clip, 1 + o.clip)) / n
+
+
 def dph_of(o, _group, unit, t, _n, units):
     n = sum(len(one.tokens) for one in units if one.side > 0)
     return o.coefficient * divergence(t["l"] - t["r"], o) / n if unit.side > 0 else 0 * t["l"]
 
 
 UNIT_TERMS = {"s2r": s2r_of, "topr": topr_of, "glow": glow_of}
-TOKEN_TERMS = {"oreal": oreal_of, "nft": nft_of, "ppo_clip": ppo_of, "dph": dph_of}
+TOKEN_TERMS = {
+    "oreal": oreal_of,
+    "nft": nft_of,
+    "ppo_clip": ppo_of,
+    "dph": dph_of,
+    "on_policy_distillation": on_policy_of,
+}

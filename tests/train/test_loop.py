@@ -28,8 +28,8 @@ from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import STEP_METRICS, Monitors, read_metrics
 from redi_ray.train.progress import TrainResult
 from redi_ray.train.records import SequenceRecord
+from redi_ray.train.results import StepResult
 from redi_ray.train.sequences import SequenceStore
-from redi_ray.train.step import StepResult
 from redi_ray.train.stores import LocalStore
 
 SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=4, epochs=2, tokens_per_pack=64, checkpoint_every=3)

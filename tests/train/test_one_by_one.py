@@ -21,8 +21,9 @@ from redi_ray.modeling.policy import Policy, load_policy
 from redi_ray.train import step as step_module
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.references import reference_logps
+from redi_ray.train.results import StepResult
 from redi_ray.train.shard import shard_policy
-from redi_ray.train.step import StepResult, forward_backward
+from redi_ray.train.step import forward_backward
 
 STORE = tiny_store(num_pairs=7)
 SETTINGS = TrainSettings(batch_size=7, tokens_per_pack=64)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 import torch.distributed as dist
+from every_objective import SOFT
 from formulas import PROGRESS
 from ranks import run_on_ranks
 from test_step import BOTH, MASKS, OBJECTIVES, SPECS, BothParts, flat_grad, relative, with_weights
 from tiny_models import tiny_policy, tiny_store
 from torch.distributed.tensor import DTensor
 
-from redi_ray.config.objectives import KtoObjective, RediObjective, SimpoObjective
+from redi_ray.config.objectives import ForwardKlObjective, KtoObjective, RediObjective, SimpoObjective
 from redi_ray.config.training import TrainSettings
 from redi_ray.train.batches import plan_batches
 from redi_ray.train.shard import shard_policy
@@ -23,13 +27,19 @@ def full_grad(policy) -> torch.Tensor:
     return torch.cat([(g.full_tensor() if isinstance(g, DTensor) else g).flatten() for g in grads])
 
 
-EVERY_PATH = (RediObjective(), SimpoObjective(), KtoObjective(), BothParts())
+EVERY_PATH = (RediObjective(), SimpoObjective(), KtoObjective(), BothParts(), ForwardKlObjective())
 """One objective for each way through a step: known coefficients, a scoring pass, a mismatched baseline before it, a
-pointwise part beside it."""
+pointwise part beside it, a teacher's distributions."""
 
 
 def compare(
-    rank: int, world_size: int, tied: bool, weighted: bool, all_budgets: bool, keep_gathered: bool = False
+    rank: int,
+    world_size: int,
+    tied: bool,
+    weighted: bool,
+    all_budgets: bool,
+    keep_gathered: bool = False,
+    objectives: Sequence[Any] = OBJECTIVES,
 ) -> None:
     """Every objective with several packs to a rank; with one to a rank, and with fewer than ranks, all or EVERY_PATH.
 
@@ -39,8 +49,8 @@ def compare(
     sharded, alone = tiny_policy(tied), tiny_policy(tied)
     shard_policy(sharded, world_size=world_size, precision="fp32", keep_gathered=keep_gathered)
     assert sharded.sharded == (world_size > 1)
-    once = {objective.name: objective for objective in reversed(OBJECTIVES)}
-    for objective in OBJECTIVES if all_budgets else once.values():
+    once = {objective.name: objective for objective in reversed(objectives)}
+    for objective in objectives if all_budgets else once.values():
         store = with_weights(objective) if weighted else MASKS
         for budget in (1, 60, 10_000) if all_budgets or objective in EVERY_PATH else (60,):
             settings = TrainSettings(batch_size=5, tokens_per_pack=budget, head_chunk_tokens=7)
@@ -81,6 +91,15 @@ def test_bfloat16_on_one_rank_keeps_float32_master_weights():
 @pytest.mark.parametrize("keep_gathered", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_ranks_equal_one_process(keep_gathered):
     run_on_ranks(compare, 2, True, True, False, keep_gathered)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "tied"),
+    [(1, False), pytest.param(2, True, marks=pytest.mark.slow), pytest.param(4, False, marks=pytest.mark.slow)],
+)
+def test_a_teachers_distributions_on_ranks(world_size, tied):
+    """All of them, with one pack to a rank, several, and fewer than ranks."""
+    run_on_ranks(compare, world_size, tied, True, True, False, SOFT)
 
 
 @pytest.mark.slow

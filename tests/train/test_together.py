@@ -19,8 +19,8 @@ from redi_ray.train.distributed import Distributed, agreed, together
 from redi_ray.train.loop import Hooks, train
 from redi_ray.train.monitors import Monitors
 from redi_ray.train.progress import TrainResult
+from redi_ray.train.results import StepResult
 from redi_ray.train.shard import shard_policy
-from redi_ray.train.step import StepResult
 from redi_ray.train.trackers import TrackerError
 
 SETTINGS = TrainSettings(learning_rate=1e-3, batch_size=2, tokens_per_pack=64, on_nonfinite="skip")

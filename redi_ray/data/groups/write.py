@@ -18,7 +18,16 @@ from redi_ray.data.groups.choose import Losses, fault_of, lose_group, sides_of
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.weights import NO_WEIGHTS
 from redi_ray.modeling.tokenizer import load_tokenizer
-from redi_ray.schemas import GROUP, TOKEN_COLUMNS, TOKEN_WEIGHTS, turns_of, weighted, with_token_columns
+from redi_ray.schemas import (
+    GROUP,
+    TOKEN_COLUMNS,
+    TOKEN_DISTRIBUTIONS,
+    TOKEN_WEIGHTS,
+    turns_of,
+    weighted,
+    with_distributions,
+    with_token_columns,
+)
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.tokens import plain_ids, prompt_ids
 
@@ -115,7 +124,11 @@ def rewarded_spans(
 def schema_of(grouping: Grouping) -> pa.Schema:
     """GROUP, with what is said of tokens."""
     schema = GROUP if grouping.weighing is None else weighted(GROUP, grouping.weighing.tokenizer)
-    return with_token_columns(schema, grouping.readings[0].tokenizer) if grouping.readings else schema
+    for reading in grouping.readings:
+        if reading.is_soft:
+            schema = with_distributions(schema, reading.tokenizer, reading.form)
+    numbers = [reading for reading in grouping.readings if not reading.is_soft]
+    return with_token_columns(schema, numbers[0].tokenizer) if numbers else schema
 
 
 class _Maker:
@@ -178,7 +191,12 @@ class _Maker:
         drawn = [traces[number] for number in draw]
         if self.grouping.weighing is not None:
             group[TOKEN_WEIGHTS] = [trace["weights"] if self.is_weighed(trace) else None for trace in drawn]
-        if names := [reading.name for reading in self.grouping.readings]:
+        readings = self.grouping.readings
+        for soft in (reading for reading in readings if reading.is_soft):
+            group[TOKEN_DISTRIBUTIONS] = [
+                trace["columns"][soft.name] if soft.reads(trace["side"]) else None for trace in drawn
+            ]
+        if names := [reading.name for reading in readings if not reading.is_soft]:
             group[TOKEN_COLUMNS] = [
                 {"name": name, "values": [trace["columns"][name] for trace in drawn]} for name in names
             ]
@@ -201,8 +219,9 @@ class _Maker:
             return reason
         if trace["weights"] is None and self.is_weighed(trace):
             return NO_WEIGHTS
-        if lacking := next((name for name, values in trace["columns"].items() if values is None), None):
-            return f"no_{lacking}"
+        for reading in self.grouping.readings:
+            if trace["columns"][reading.name] is None and reading.reads(trace["side"]):
+                return f"no_{reading.name}"
         tokens = self.answers.count_tokens(first, finished=finished or len(turns) > 1)
         tokens += sum(len(plain_ids(turn["content"], self.tokenizer)) for turn in turns[1:])
         return "too_long" if tokens > self.grouping.max_response_tokens else None

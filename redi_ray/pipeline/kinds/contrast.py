@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand
+from redi_ray.config.scorer_base import Grain
 from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
 from redi_ray.pipeline.kinds.score import COLUMN, samples_of
 from redi_ray.pipeline.room import of_trainer
 from redi_ray.stages.run import Run
-from redi_ray.stages.token_scoring import TokenScoring, score_samples_tokens
+from redi_ray.stages.token_scoring import TokenScoring, TokenScoringShard, score_samples_tokens
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, Stage
 
@@ -38,9 +39,17 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
     return scored(run, step, inputs, stage, ("right", "wrong"))
 
 
-def scored(run: Run, step: Step, inputs: Outputs, stage: Stage, roles: tuple[str, ...]) -> Manifest:
-    """The column of a step in which the models of these roles say something of each token. Raises DataError where no sample
-    could be scored."""
+def scored(
+    run: Run,
+    step: Step,
+    inputs: Outputs,
+    stage: Stage,
+    roles: tuple[str, ...],
+    actor: type[TokenScoringShard] = TokenScoringShard,
+    grain: Grain = "token",
+) -> Manifest:
+    """The column of a step in which the models of these roles say something of each token. actor: what scores a shard. Raises
+    DataError where no sample could be scored."""
     started, of, model = time.monotonic(), inputs["of"], run.config.model
     table = samples_of(of)
     root = of.table(table)
@@ -56,11 +65,11 @@ def scored(run: Run, step: Step, inputs: Outputs, stage: Stage, roles: tuple[str
         train=run.config.redi.train,
     )
     names = [shard.removeprefix(root).lstrip("/") for shard in of.files(table)]
-    counts = score_samples_tokens(names, how, run.config.resources.trainer)
+    counts = score_samples_tokens(names, how, run.config.resources.trainer, actor)
     told = {name: counts.pop(name) for name in ("in", "scored", "tokens", "critical") if name in counts}
     if not told.get("scored"):
         raise DataError(f"{step.name}: none of {told['in']} samples could be scored: {dict(counts)}")
-    facts = {"name": step.name, "grain": "token", "without": told["in"] - told["scored"], "left_out": dict(counts)}
+    facts = {"name": step.name, "grain": grain, "without": told["in"] - told["scored"], "left_out": dict(counts)}
     facts |= {name: told[name] for name in ("scored", "tokens", "critical") if name in told}
     return run.publish(stage, started, counts={"in": told["in"], "out": told["in"]}, facts=facts)
 

@@ -1,0 +1,148 @@
+"""Teachers and their distributions as named steps: what they take; what does not fit is refused by name before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redi_ray.cli.preflight import preflight
+from redi_ray.config.load import ConfigError, parse_config
+from redi_ray.config.student import Architecture
+from redi_ray.modeling.scratch import save_scratch_model
+from redi_ray.modeling.tokenizer import ModelError, character_tokenizer
+from redi_ray.pipeline.graph import Graph, GraphError
+from redi_ray.pipeline.standard import graph_of
+from redi_ray.pipeline.states import states
+from redi_ray.stages.run import Run
+
+STEPS: dict[str, Any] = {
+    "teacher": {"do": "model", "init": {"kind": "arithmetic", "architecture": {"hidden_size": 192}}},
+    "taught": {"do": "sample", "model": "teacher"},
+    "taught_math": {"do": "verify", "of": "taught"},
+    "soft": {"do": "soft_targets", "of": "taught_math", "model": "teacher", "top_k": 8},
+    "groups": {"do": "groups", "of": "taught_math", "least": 1, "token_columns": {"soft_targets": "soft"}},
+    "pairs": {"do": "groups", "of": "taught_math", "both_sides": True, "per_side": 1,
+              "token_columns": {"soft_targets": {"column": "soft", "side": "chosen"}}},
+    "kd": {"do": "train", "from": "base", "on": "groups", "objective": {"name": "forward_kl", "top_k": 4}},
+    "soft_redi": {"do": "train", "from": "base", "on": "pairs", "objective": {"name": "soft_redi"}},
+    "own": {"do": "sample", "model": "base", "logprobs": True},
+    "own_math": {"do": "verify", "of": "own"},
+    "teacher_says": {"do": "logps", "of": "own_math", "model": "teacher"},
+    "student_said": {"do": "logps", "of": "own_math"},
+    "on_policy": {"do": "groups", "of": "own_math", "least": 1,
+                  "token_columns": {"teacher_logps": "teacher_says", "sampler_logps": "student_said"}},
+    "opd": {"do": "train", "from": "base", "on": "on_policy",
+            "objective": {"name": "on_policy_distillation", "student": "sampler"}},
+    "tuned": {"do": "train", "from": "teacher", "on": "groups", "objective": {"name": "sft"}},
+}  # fmt: skip
+WORLD = {"problems": {"source": {"kind": "arithmetic"}}, "model": {"init": {"kind": "arithmetic"}}}
+
+
+def config(model: dict[str, Any] | None = None, problems: dict[str, Any] | None = None, **steps: Any) -> Any:
+    raw = {"name": "x", **WORLD, "generate": {"kind": "vllm", "model": "base"}, "steps": STEPS | steps}
+    return parse_config(
+        raw | ({} if model is None else {"model": model}) | ({} if problems is None else {"problems": problems})
+    )
+
+
+def graph(**steps: Any) -> Graph:
+    return graph_of(config(**steps))
+
+
+def changed(name: str, **settings: Any) -> dict[str, Any]:
+    return {name: STEPS[name] | settings}
+
+
+def test_a_teacher_is_a_model_like_any_other():
+    """It samples, scores, is trained, and is evaluated; what it says of tokens is of the student's, by its tokenizer."""
+    found = graph()
+    assert found["teacher"].gives == "model"
+    assert found["soft"].inputs == {"of": "taught_math", "model": "teacher", "base": "base"}
+    assert found["groups"].inputs["tokens soft_targets"] == "soft"
+    assert found["tuned"].inputs["start"] == "teacher"
+    assert {"eval/teacher", "eval/kd", "eval/opd"} <= set(found.steps)
+    assert (found["kd"].settings.reads, found["soft_redi"].settings.reads) == ("examples", "pairs")
+    assert found["opd"].settings.reads == "groups"
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (changed("groups", token_columns={}), r"kd: forward_kl reads soft_targets of each token, and groups has none: name a "
+         r"column of a step `soft_targets` in a step `groups` \(`token_columns: {soft_targets: COLUMN}`\)"),
+        (changed("on_policy", token_columns={"teacher_logps": "teacher_says"}),
+         "opd: on_policy_distillation reads sampler_logps"),
+        (changed("groups", token_columns={"soft_targets": "teacher_says"}), "is a column at grain token, and distribution is"),
+        (changed("on_policy", token_columns={"teacher_logps": "soft", "sampler_logps": "student_said"}),
+         "`token_columns.teacher_logps: soft` is a column at grain distribution, and token is needed there"),
+        (changed("groups", of="own_math"), "soft` is a column of taught_math, which has other samples than own_math"),
+        (changed("kd", objective={"name": "js", "top_k": 9}), "kd: `objective.top_k: 9` is more than the 8 that soft keeps"),
+        (changed("soft", top_k=1) | changed("kd", objective={"name": "js", "rest": "renormalise"}),
+         "of the one token that soft keeps leaves nothing to learn"),
+        (changed("soft", model="techer"), "soft: `model: techer` is no step; did you mean teacher"),
+        (changed("soft", model="taught"), "soft: `model: taught` gives traces, and soft_targets takes model"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(steps, told):
+    with pytest.raises(GraphError, match=told):
+        graph(**steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (changed("soft", top_k=0), r"steps\.soft\.top_k"),
+        (changed("teacher", init={"kind": "scratch"}), r"steps\.teacher\.init\.kind: there is no 'scratch'"),
+        (changed("kd", objective={"name": "js", "beta": 1}), "take forward_kl or reverse_kl"),
+    ],
+)
+def test_settings_are_checked(steps, told):
+    with pytest.raises(ConfigError, match=told):
+        graph(**steps)
+
+
+def saved(folder: Path, alphabet: str = "0123456789+= \n") -> str:
+    save_scratch_model(Architecture(hidden_size=32, num_layers=1), character_tokenizer(alphabet), folder)
+    return str(folder)
+
+
+def test_a_teacher_that_exists_is_looked_at_before_anything_starts(tmp_path: Path):
+    """Not there; not a model; of another tokenizer, where it is to say something of the student's tokens."""
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text(json.dumps({"problem": "1+1", "answer": "2"}) + "\n")
+    student = {"init": {"kind": "pretrained", "path": saved(tmp_path / "student")}}
+    source = {"source": {"kind": "files", "paths": [str(problems)]}}
+
+    def with_teacher(path: str) -> Any:
+        teacher = {"do": "model", "init": {"kind": "pretrained", "path": path}}
+        return config(student, source, teacher=teacher)
+
+    preflight(with_teacher(saved(tmp_path / "teacher")))
+    with pytest.raises(ModelError, match=r"steps\.teacher\.init\.path: .*holds no config\.json"):
+        preflight(with_teacher(str(tmp_path)))
+    with pytest.raises(ModelError, match=r"steps\.(soft|teacher_says): the model `teacher` .* What would fit"):
+        preflight(with_teacher(saved(tmp_path / "other", "0123456789+=* \n")))
+    with pytest.raises(GraphError, match=r"teacher: init\.kind is `arithmetic`, which needs"):
+        graph_of(config(student, source))
+
+
+def test_editing_the_teachers_folder_makes_what_it_has_said_stale(tmp_path: Path):
+    """Its columns and what learns from them; of the student nothing."""
+    path = Path(saved(tmp_path / "teacher"))
+    teacher = {"do": "model", "init": {"kind": "pretrained", "path": str(path)}}
+    told = config(teacher=teacher, soft=STEPS["soft"] | {"of": "verified"},
+                  groups=STEPS["groups"] | {"of": "verified"}, pairs=STEPS["pairs"] | {"of": "verified"})  # fmt: skip
+
+    def keys() -> dict[str, str | None]:
+        return {state.step.name: state.key for state in states(graph_of(told), Run.of(told))}
+
+    before = keys()
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    after = keys()
+    moved = {name for name, key in after.items() if before[name] != key}
+    assert {"teacher", "soft", "groups", "teacher_says"} <= moved
+    assert not moved & {"base", "verified", "own_math"}
