@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-import ray
-
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.code import CodeSettings
 from redi_ray.config.data import Columns, DataSet, FileSet, NoSource, OpenR1Source, Source
@@ -74,6 +72,8 @@ def tests_of(run: Run) -> str | None:
 
 
 def _check_sandbox(settings: CodeSettings) -> None:
+    import ray
+
     try:
         ray.get(ray.remote(num_cpus=0, max_retries=0)(check_sandbox).remote(settings.sandbox(1)))
     except ray.exceptions.RayTaskError as error:

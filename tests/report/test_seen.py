@@ -46,7 +46,7 @@ CONFIG = {
     "steps": {
         "located": {"do": "score", "of": "traces", "scorer": {"name": "rule", "pattern": "Step", "spans": True}},
         "length": {"do": "score", "of": "verified", "scorer": {"name": "length"}},
-        "steps": {"do": "groups", "of": "verified"},
+        "steps": {"do": "groups", "of": "verified", "both_sides": True, "per_side": 1},
         "stepdpo": {"do": "train", "from": "sft", "on": "steps", "objective": {"name": "dpo"}},
     },
 }

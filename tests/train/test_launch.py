@@ -87,7 +87,10 @@ def test_outcome_export_and_second_call(ray_session: None, inputs: tuple[str, st
     ]
     AutoModelForCausalLM.from_pretrained(outcome.export_uri)
     manifest = json.loads((Path(outcome.export_uri) / "manifest.json").read_text())
-    assert set(manifest["files"]) == {p.name for p in Path(outcome.export_uri).iterdir()} - {"manifest.json"}
+    assert set(manifest["files"]) == {p.name for p in Path(outcome.export_uri).iterdir()} - {
+        "manifest.json",
+        "README.md",
+    }
     started = time.monotonic()
     assert launch(inputs, tmp_path / "out", **options) == outcome
     assert time.monotonic() - started < 1
