@@ -104,7 +104,9 @@ def test_nothing_that_goes_wrong_with_telling_ends_the_run(
         for way in ways:
             notify(config(**way), "done", "now")
     assert time.monotonic() - begun < 30
-    told = [record.getMessage() for record in caplog.records]
+    told = list(
+        dict.fromkeys(record.getMessage() for record in caplog.records)
+    )  # twice where another test lets them through
     assert len(told) == len(ways)
     for line, why in zip(told, ("code 3", "0.3 s", "FileNotFound", "500", "0.3 s", "Connect", "NOT_SET"), strict=True):
         assert why in line
