@@ -54,7 +54,7 @@ def calm(ray_session: None, config: Path, tmp_path_factory: pytest.TempPathFacto
     return root
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_what_comes_out(calm: Path):
     """One column, made once, beside the tokens of every arm; arms learn, the larger model's size being its own."""
@@ -88,7 +88,7 @@ def test_what_comes_out(calm: Path):
             assert all(one["divergence"] > 0 for one in metrics), arm
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_other_settings_of_an_arm_make_no_column_anew(calm: Path, config: Path):
     """As a search asks: another temperature, fewer of the kept tokens."""

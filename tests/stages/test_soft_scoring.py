@@ -91,7 +91,7 @@ def test_each_token_has_what_the_teacher_says_there(how: TokenScoring):
     assert counts["tokens"] == sum(len(value) // 14 for value in found if value is not None)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_column_on_ray_and_again_after_it_was_cut_off(ray_session: None, how: TokenScoring):
     """The same bytes; the column says of which tokenizer's tokens it is, and whose."""
     trainer = TrainerSettings()

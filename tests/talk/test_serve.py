@@ -88,7 +88,7 @@ def ask(client: OpenAI, name: str) -> None:
         client.chat.completions.create(model="other", messages=COLOUR)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_client_of_openai_talks_to_vllm(talk_run: str):
     require_vllm()
@@ -99,7 +99,7 @@ def test_a_client_of_openai_talks_to_vllm(talk_run: str):
         wait_until(lambda pid=child: not os.path.exists(f"/proc/{pid}"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(bool(missing()), reason=f"Ray Serve lacks {missing()}")
 def test_a_client_of_openai_talks_to_ray_serve(talk_run: str):

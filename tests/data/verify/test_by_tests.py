@@ -181,7 +181,7 @@ def test_from_rows_with_tests_to_verdicts(tmp_path: Path):
     assert found["verdict"].to_pylist() == ["correct", "wrong"] * (rows // 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stage_that_was_killed_makes_what_is_missing_again(ray_session, tmp_path: Path):
     shards, tests_uri, rows = traces_of_the_set(tmp_path)
     out = tmp_path / "out"

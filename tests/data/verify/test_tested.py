@@ -46,6 +46,6 @@ def test_sixty_problems_with_right_wrong_failing_and_hostile_solutions(verifier:
     assert faults(verifier, [one for one in solutions() if not one.reasons & SLOW]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_those_that_are_slow_hang_or_fill_the_memory(verifier: CodeVerifier):
     assert faults(verifier, [one for one in solutions() if one.reasons & SLOW]) == []
