@@ -86,9 +86,11 @@ class Coloured:
             answer = self.jobs.ask(self.run, self.row, self.table.table, wanted)
         except UserError as error:
             return Colours(choices, colour, scored, models, errors=[str(error)])
-        errors = [
-            f"{name.partition(':')[2] or name}: {one['error']}" for name, one in answer.series.items() if failed(one)
-        ]
+        causes = dict[str, list[str]]()
+        for name, found in answer.series.items():
+            if failed(found):
+                causes.setdefault(found["error"], []).append(name.partition(":")[2] or name)
+        errors = [f"{', '.join(dict.fromkeys(names))}: {cause}" for cause, names in causes.items()]
         told = self._parts(colour, scored, answer) if answer.since is None else None
         parts, legend = told or ([], None)
         return Colours(choices, colour, scored, models, parts, legend, answer.since, errors)

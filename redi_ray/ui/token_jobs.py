@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Full, Queue
@@ -39,6 +40,10 @@ ROOM = 1.5
 
 class TooLarge(UserError):
     """A model that does not fit into this machine's memory."""
+
+
+class IdleEnd(OSError):
+    """The process ends when it has had nothing to do for a while, which may be just now."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class TokenJobs:
     def __init__(self, seconds: float = SECONDS) -> None:
         self.seconds = seconds
         self._folder = tempfile.TemporaryDirectory(prefix="redi_ray_ui_")
+        self._words = Path(self._folder.name) / "said"
         self._queue: Queue[dict[str, Any]] = Queue(WAITING)
         self._begun: dict[str, float] = {}
         """Series that are worked on or wait: file -> since when."""
@@ -115,7 +121,7 @@ class TokenJobs:
     def _found(self, file: str) -> Any:
         if file in self._failed and time.monotonic() - self._failed[file][0] < RETRY_SECONDS:
             return {"error": self._failed[file][1]}
-        path = Path(self._folder.name) / file
+        path = Path(self._folder.name) / f"{file}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
     def _add(self, job: dict[str, Any], files: Mapping[str, str]) -> None:
@@ -145,8 +151,8 @@ class TokenJobs:
         self._failed.pop(file, None)
         folder = Path(self._folder.name)
         if folder.exists():
-            (folder / file).write_text(json.dumps(found))
-            for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            (folder / f"{file}.json").write_text(json.dumps(found))
+            for old in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)[:-KEPT]:
                 old.unlink()
 
     def _answer(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -155,14 +161,14 @@ class TokenJobs:
         try:
             try:
                 return self._exchange(line)
-            except BrokenPipeError:
+            except IdleEnd:
                 return self._exchange(line)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # whatever it is, a page that waits is told
             self._end()
             return {name: {"error": str(error) or type(error).__name__} for name in job["series"]}
 
     def _exchange(self, line: str) -> dict[str, Any]:
-        """Raises UserError where no answer comes in time, OSError where the process has just ended."""
+        """Raises UserError where no answer comes in time, IdleEnd where the process has just ended by itself."""
         process = self._process
         if process is None or process.poll() is not None:
             process = self._process = self._start()
@@ -170,10 +176,12 @@ class TokenJobs:
         assert process.stdout is not None
         timer = threading.Timer(self.seconds, process.kill)
         timer.start()
+        told = ""
         try:
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            told = process.stdout.readline()
+            with suppress(BrokenPipeError):  # it has ended; why is told below
+                process.stdin.write(line + "\n")
+                process.stdin.flush()
+                told = process.stdout.readline()
         finally:
             in_time = timer.is_alive()
             timer.cancel()
@@ -184,18 +192,26 @@ class TokenJobs:
                 f"this took longer than {self.seconds:.0f} s; have a column computed for all rows instead, by a step `logps`"
             )
         if process.wait() == 0:
-            raise BrokenPipeError  # it had been idle for too long
-        raise UserError(f"the process that looks at tokens has ended ({process.returncode}); was there memory for it?")
+            raise IdleEnd
+        raise UserError(f"the process that looks at tokens has ended ({process.returncode}): {self._last_words()}")
 
     def _start(self) -> subprocess.Popen[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-        return subprocess.Popen(
-            [sys.executable, "-m", "redi_ray.report.token_series"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
+        with open(self._words, "wb") as words:
+            return subprocess.Popen(
+                [sys.executable, "-m", "redi_ray.report.token_series"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                env=environment,
+            )
+
+    def _last_words(self) -> str:
+        """What the process has said last; one that is killed says nothing."""
+        said = self._words.read_bytes()[-2000:].decode("utf-8", "replace").split("\n") if self._words.exists() else []
+        return next(
+            (line.strip() for line in reversed(said) if line.strip()), "it said nothing; was there memory for it?"
         )
 
     def _end(self) -> None:
@@ -204,5 +220,6 @@ class TokenJobs:
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+                with suppress(OSError):  # what it has not read
+                    if pipe is not None:
+                        pipe.close()

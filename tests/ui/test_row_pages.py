@@ -233,6 +233,19 @@ def test_a_model_without_room_is_refused_with_what_to_do():
     require_room("small", "/nowhere", 1000, "do that")
 
 
+def test_a_process_that_ends_says_why(run: str, monkeypatch: pytest.MonkeyPatch):
+    jobs = TokenJobs()
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    try:
+        answer = jobs.ask(run, {}, "pairs", {"tokens": Wanted(None, "")})
+        while answer.since is not None:
+            time.sleep(0.02)
+            answer = jobs.ask(run, {}, "pairs", {"tokens": Wanted(None, "")})
+        assert "has ended (1): it said nothing; was there memory for it?" in answer.series["tokens"]["error"]
+    finally:
+        jobs.close()
+
+
 def test_work_that_takes_too_long_is_ended(run: str, tmp_path: Path):
     """And what comes next is worked on by a new process; what waits is bounded."""
     jobs = TokenJobs(seconds=0.01)
