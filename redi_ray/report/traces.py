@@ -41,7 +41,7 @@ ENTRY_BYTES, PIECE_BYTES = 1_200, 120
 """Markup around one trace, and around a piece of its text."""
 COLUMNS = [
     *("trace_id", "problem_id", "problem", "answer", "source", "completion", "finish_reason", "num_tokens", "model"),
-    *("verdict", "verdict_by", "extracted_answer", "turns"),
+    *("verdict", "verdict_by", "extracted_answer", "turns", "tests"),
 ]
 SCRIPT = """
 const form = document.querySelector("form");

@@ -27,6 +27,8 @@ from redi_ray.data.verify.judge import Ballots
 from redi_ray.data.verify.stripes import VerifyStripes
 from redi_ray.data.verify.traces import VerifyShards, verify_table, verify_traces
 from redi_ray.data.verify.verifier import AnswerVerifier
+from redi_ray.report.browse import details
+from redi_ray.report.traces import sample_traces
 from redi_ray.schemas import TRACE, VERIFIED_TRACE, Verdict, stored_votes, votes_of, with_tests
 from redi_ray.store import parquet, storage
 from redi_ray.text.code_tests import CodeTests, StdinCase
@@ -179,6 +181,9 @@ def test_from_rows_with_tests_to_verdicts(tmp_path: Path):
     found = verified(tmp_path / "out")
     assert found.schema.equals(with_tests(VERIFIED_TRACE))
     assert found["verdict"].to_pylist() == ["correct", "wrong"] * (rows // 2)
+    written = [(uri, {}) for uri in storage.list_files(str(tmp_path / "out"), ".parquet")]
+    told = [details(row).get("tests") for row in sample_traces(written)]
+    assert "1 of 2 passed; test 1: wrong output (word 1 is '55', expected '1')" in told, "as the report's page has it"
 
 
 @pytest.mark.long
