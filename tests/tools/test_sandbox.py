@@ -131,7 +131,7 @@ HOSTILE = {
     "brackets": ("x = " + "(" * 50_000, {"output", "raised", "died"}),
     "an error whose text never ends": ("class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
                                        {"wall_time", "cpu_time"}),
-    "does not end": ("import os\nos._exit = lambda status: None\nos.pidfd_open = lambda process: 0", {"raised"}),
+    "does not end": ("import os\nos._exit = lambda status: None\nos.pidfd_open = lambda process: 0", {"raised", "wall_time"}),
     "an answer of its own": ("print('{\"text\": \"evil\", \"failure\": null}', flush=True); import os; os._exit(0)", {None}),
     "another program": ("import os; os.execv('/bin/sh', ['sh', '-c', 'sleep 99 & exit 0'])", {None}),
     "runs from process to process": ("import os\nwhile True:\n    if os.fork(): os._exit(0)", {None, "raised", "died"}),
