@@ -17,7 +17,8 @@ from redi_ray.ui.curves import MOST_RUNS
 from redi_ray.ui.places import names_of
 from redi_ray.ui.render import page
 from redi_ray.ui.scores import compared
-from redi_ray.ui.snapshots import Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Snapshots
 
 router = APIRouter()
 

@@ -18,7 +18,8 @@ from redi_ray.ui.asked import AllPlaces
 from redi_ray.ui.places import Place, names_of
 from redi_ray.ui.render import as_json
 from redi_ray.ui.series import AllSeries, Series, rounded, smoothed, thinned
-from redi_ray.ui.snapshots import Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Snapshots
 
 router = APIRouter()
 

@@ -9,25 +9,19 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from redi_ray.config.load import parse_config
-from redi_ray.errors import StorageError, UserError
+from redi_ray.errors import StorageError
 from redi_ray.plan.costs import Plan
-from redi_ray.plan.estimate import estimate
-from redi_ray.plan.inputs import make_assumptions, make_inputs
 from redi_ray.report.runs import ArmRecord, metrics_of
 from redi_ray.store.manifests import Manifest
 from redi_ray.store.storage import content_hash
 from redi_ray.ui.asked import RunPlace
+from redi_ray.ui.outside import GPU, plan_outside
 from redi_ray.ui.render import page
 from redi_ray.ui.series import AllSeries
-from redi_ray.ui.snapshots import Kept, Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Kept, Snapshots
 
 router = APIRouter()
-
-GPU = "A100-80GB"
-"""Whose hours are planned, as `redi-ray plan` does by default."""
-SAMPLE_ROWS = 200
-"""Of local data whose tokens are counted."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +54,11 @@ def spent(request: Request, place: RunPlace) -> Response:
     if found is None:
         return HTMLResponse("", 202)
     config = found.record.config
-    plan = plans.get(content_hash(config), lambda: plan_of(config))
+    plan = plans.get(content_hash(config), lambda: plan_outside(request.app.state.outside, config))
     if plan is None:
         return HTMLResponse("", 202)
     rows = [] if isinstance(plan, str) else list(spent_rows(plan, found, request.app.state.series))
     return page("spent_part.html.j2", why=plan if isinstance(plan, str) else "", rows=rows, gpu=GPU)
-
-
-def plan_of(config: dict[str, Any]) -> Plan | str:
-    """The plan of a stored config, or why it cannot be made."""
-    try:
-        parsed = parse_config(config)
-        inputs = make_inputs(parsed, GPU, [], SAMPLE_ROWS)
-        return estimate(inputs, make_assumptions(parsed, inputs.sample, []))
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # a plan reads models' configs, which may hold anything
-        return f"{type(error).__name__}: {error}"
 
 
 def spent_rows(plan: Plan, found: Snapshot, series: AllSeries) -> Iterator[SpentRow]:
