@@ -74,3 +74,31 @@ def rows_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, An
     app = create_app([run])
     yield run, app
     app.state.token_jobs.close()
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Any]:
+    """The process that loads torch, which takes seconds, for all tests."""
+    from redi_ray.ui.outside import Outside
+
+    found = Outside()
+    yield found
+    found.end()
+
+
+@pytest.fixture(scope="session")
+def pages_of(outside: Any) -> Iterator[Callable[..., Any]]:
+    """The pages over some roots."""
+    from redi_ray.ui.app import create_app
+
+    made = []
+
+    def pages_of(*roots: str) -> Any:
+        app = create_app(roots)
+        app.state.outside = app.state.snapshots.outside = outside
+        made.append(app)
+        return app
+
+    yield pages_of
+    for app in made:
+        app.state.token_jobs.close()

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const section = document.getElementById("curves");
+  if (!section) return;
   const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const form = section.querySelector("form.controls");
