@@ -6,12 +6,14 @@ The process is begun with the pages, since loading takes seconds, and ends with 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import connection
 from typing import Any, TypeVar
 
 from redi_ray.config.load import parse_config
@@ -61,13 +63,21 @@ class Outside:
         with self._turn:
             if self._pool is None:
                 spawned = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, spawned, initializer=_quiet, max_tasks_per_child=TASKS_OF_A_PROCESS)
+                self._pool = ProcessPoolExecutor(1, spawned, initializer=_obey, max_tasks_per_child=TASKS_OF_A_PROCESS)
             return self._pool.submit(work, *arguments)
 
 
-def _quiet() -> None:
-    """Ctrl-C is for the pages' process, which then ends this one."""
+def _obey() -> None:
+    """Ctrl-C is for the pages' process; this one ends when that does, however it did."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(0)
+
+    threading.Thread(target=follow, name="follow", daemon=True).start()
 
 
 def _load() -> None:

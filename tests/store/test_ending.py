@@ -14,22 +14,23 @@ from redi_ray.store.storage import write_bytes
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("kind", "told", "code"),
     [
-        (UserError("mend sft.train"), EXIT_BAD_INPUT),
-        (ZeroDivisionError("a bug"), EXIT_FAILED),
-        (Preempted("SIGTERM"), EXIT_PREEMPTED),
-        (KeyboardInterrupt(), EXIT_PREEMPTED),
+        (UserError, ["mend sft.train"], EXIT_BAD_INPUT),
+        (ZeroDivisionError, ["a bug"], EXIT_FAILED),
+        (Preempted, ["SIGTERM"], EXIT_PREEMPTED),
+        (KeyboardInterrupt, [], EXIT_PREEMPTED),
     ],
 )
-def test_an_error_is_kept_until_a_good_end(root: str, error: BaseException, code: int):
+def test_an_error_is_kept_until_a_good_end(root: str, kind: type[BaseException], told: list[str], code: int):
+    error = kind(*told)
     error.add_note("at step sft")
-    with pytest.raises(type(error)), remembered(root):
+    with pytest.raises(kind), remembered(root):
         raise error
     found = read_ending(root)
     assert found is not None
-    assert (found.exit_code, found.notes, found.kind) == (code, ("at step sft",), type(error).__name__)
-    assert found.error == (str(error) or type(error).__name__)
+    assert (found.exit_code, found.notes, found.kind) == (code, ("at step sft",), kind.__name__)
+    assert found.error == (str(error) or kind.__name__)
     with remembered(root):
         pass
     assert read_ending(root) is None
