@@ -34,6 +34,7 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
     app.state.snapshots = Snapshots(app.state.outside, app.state.series)
     app.state.extents = runs.make_extents(app.state.snapshots)
     app.state.plans = spent.make_plans(app.state.snapshots)
+    app.state.taken = spent.make_taken(app.state.snapshots)
     app.state.token_jobs = TokenJobs()
     app.add_middleware(Guard, token=token, hosts=hosts)
     for router in ROUTERS:

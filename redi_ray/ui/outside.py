@@ -22,6 +22,7 @@ from redi_ray.pipeline.states import State, states
 from redi_ray.plan.costs import Plan
 from redi_ray.report.lineage import graph_of_record
 from redi_ray.report.runs import RunRecord
+from redi_ray.report.spent import Spent, spent
 from redi_ray.stages.run import Run
 
 T = TypeVar("T")
@@ -124,4 +125,16 @@ def _plan(config: dict[str, Any]) -> Plan | str:
     except UserError as error:
         return str(error)
     except Exception as error:  # a plan reads models' configs, which may hold anything
+        return f"{type(error).__name__}: {error}"
+
+
+def spent_outside(outside: Outside, uri: str, config: Mapping[str, Any]) -> list[Spent] | str:
+    """As `redi_ray.report.spent.spent`, or why it cannot be told."""
+    return outside.call(_spent, uri, dict(config))
+
+
+def _spent(uri: str, config: dict[str, Any]) -> list[Spent] | str:
+    try:
+        return spent(Run(parse_config(config), uri), graph_of_record(config)[0])
+    except Exception as error:  # as in reading
         return f"{type(error).__name__}: {error}"
