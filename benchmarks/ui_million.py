@@ -7,7 +7,7 @@ five trainings of 5,000 steps with their metrics, of which the last is under way
 `redi-ray ui` is started in a process of its own, on disk, and again with the run on moto's S3 server (in a third process), and
 every page is asked once, when nothing of it is known yet, and then ten times more. `first` and `worst` are seconds, of the first
 question and of the slowest of those behind it; `peak_mib` is the most memory that the pages' process held, `beside_mib` that of
-the process beside it that knows torch. Before the first question the latter has loaded what it needs, unless `--cold`.
+the process beside it, which makes keys and plans. That one has some seconds to load before the first question, unless `--cold`.
 The last line is JSON.
 """
 
@@ -42,6 +42,8 @@ from redi_ray.store.manifests import Manifest, Stage
 
 STEPS, PROBLEMS, SAMPLES, TEXTS = 5000, 500, 4, 512
 AGAIN = 10
+LOADING = 10.0
+"""Seconds that the process beside has, before the first question, to load what it needs."""
 HERE = Path(__file__).resolve().parent.parent
 
 
@@ -146,7 +148,7 @@ def looked_at(root: str, cold: bool) -> dict[str, Any]:
             ready = round(time.monotonic() - started, 2)
             run, other = sorted(re.findall(r'name="run" value="([^"]+)"', home.text))
             if not cold:
-                wait_for_the_other()
+                time.sleep(LOADING)
             pages = {
                 name: measure(client, path)
                 for name, path in {
@@ -163,15 +165,6 @@ def looked_at(root: str, cold: bool) -> dict[str, Any]:
     finally:
         server.terminate()
         server.wait(30)
-
-
-def wait_for_the_other() -> None:
-    """Until the process beside has loaded torch, and nothing of the run is known."""
-    for _ in range(600):
-        if any(child.memory_info().rss > 300 << 20 for child in psutil.Process().children(recursive=True)):
-            time.sleep(5)
-            return
-        time.sleep(0.2)
 
 
 def measure(client: httpx.Client, path: str) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Work that loads torch, in a process of its own: keys of steps, and plans. So the pages' process stays small.
+"""Work that loads or holds much, in a process of its own: keys, for which data are hashed, and plans, for which tokenizers are
+loaded. So the pages' process stays small, and answers meanwhile.
 
 The process is begun with the pages, since loading takes seconds, and ends with them.
 """
@@ -82,7 +83,7 @@ def _obey() -> None:
 
 
 def _load() -> None:
-    import redi_ray.objectives  # noqa: F401  what takes long
+    import redi_ray.plan.inputs  # noqa: F401  what takes long
 
 
 def standings_outside(outside: Outside, run: RunRecord) -> list[State] | None:
