@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from redi_ray.errors import UserError
 from redi_ray.store import storage
@@ -35,7 +38,9 @@ def serve_pages(roots: Sequence[str], host: str, port: int, token: str | None) -
 
         app = create_app(roots, token, {*LOOPBACK, host} if alone else ())
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
-        server.run(sockets=[listener])
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn hands it on when it has ended in order
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
 
 
 def listening(host: str, port: int) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,9 +38,12 @@ class Standing:
         return sum(step.standing == "finished" for step in self.steps)
 
 
-def standing(run: RunRecord) -> Standing:
-    """Told from the run's folder. What cannot be told is a note of the run. Raises StorageError."""
-    steps = standings(run) or []
+def standing(run: RunRecord, of_steps: Callable[[RunRecord], Sequence[State] | None] = standings) -> Standing:
+    """Told from the run's folder. of_steps: what tells how each step stands. What cannot be told is a note of the run.
+
+    Raises StorageError.
+    """
+    steps = of_steps(run) or []
     seen, ending = driver_of(run.uri), read_ending(run.uri)
     if seen is None:
         return Standing(_at_rest(steps, ending), "", None, ending, steps)

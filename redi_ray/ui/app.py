@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -11,6 +12,7 @@ from starlette.exceptions import HTTPException
 from redi_ray.errors import StorageError, UserError
 from redi_ray.ui import assets, compare, curves, overview, rows, runs, search, spent
 from redi_ray.ui.guard import LOOPBACK, Guard
+from redi_ray.ui.outside import Outside
 from redi_ray.ui.places import NoSuchRun, Places
 from redi_ray.ui.render import page
 from redi_ray.ui.series import AllSeries
@@ -25,12 +27,14 @@ ROUTERS = (
 
 def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[str] = LOOPBACK) -> FastAPI:
     """The pages over the runs below `roots`. token, hosts: see `redi_ray.ui.guard.Guard`."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=_alive)
     app.state.places = Places(roots)
-    app.state.snapshots = Snapshots()
-    app.state.extents = runs.make_extents(app.state.snapshots)
+    app.state.outside = Outside()
     app.state.series = AllSeries()
+    app.state.snapshots = Snapshots(app.state.outside, app.state.series)
+    app.state.extents = runs.make_extents(app.state.snapshots)
     app.state.plans = spent.make_plans(app.state.snapshots)
+    app.state.taken = spent.make_taken(app.state.snapshots)
     app.state.token_jobs = TokenJobs()
     app.add_middleware(Guard, token=token, hosts=hosts)
     for router in ROUTERS:
@@ -38,6 +42,14 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
     app.add_exception_handler(UserError, _told)
     app.add_exception_handler(HTTPException, _refused)
     return app
+
+
+@asynccontextmanager
+async def _alive(app: FastAPI) -> AsyncIterator[None]:
+    """While the pages are served the process beside them is there."""
+    app.state.outside.begin()
+    yield
+    app.state.outside.end()
 
 
 def _told(request: Request, error: Exception) -> Response:

@@ -11,7 +11,7 @@ from redi_ray.errors import StorageError, storage_errors
 from redi_ray.report.runs import RunRecord
 from redi_ray.store import storage
 from redi_ray.ui.places import Place
-from redi_ray.ui.snapshots import Snapshot
+from redi_ray.ui.snapshot import Snapshot
 
 STATES = ("running", "failed", "cut off", "partly run", "finished", "not run", "unclear")
 """Of runs, those first that somebody should look at."""

@@ -14,10 +14,11 @@ from redi_ray.eval.metrics import BenchmarkResult, PairedComparison
 from redi_ray.pipeline.states import differences
 from redi_ray.ui.asked import AllPlaces
 from redi_ray.ui.curves import MOST_RUNS
-from redi_ray.ui.places import Place
+from redi_ray.ui.places import names_of
 from redi_ray.ui.render import page
 from redi_ray.ui.scores import compared
-from redi_ray.ui.snapshots import Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Snapshots
 
 router = APIRouter()
 
@@ -62,16 +63,6 @@ def compare_runs(request: Request, places: AllPlaces, run: Annotated[list[str] |
         broken=broken,
         others=[place for place in places.all() if place not in chosen],
     )
-
-
-def names_of(places: Sequence[Place]) -> list[str]:
-    """What the columns are called: the runs' names, or where these are alike as much of their places as tells them apart."""
-    parts = [(place.config or place.uri).split("/") for place in places]
-    for count in range(1, max(map(len, parts), default=1) + 1):
-        names = ["/".join(each[-count:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [place.id for place in places]
 
 
 def config_differences(configs: Sequence[dict[str, Any]]) -> list[Difference]:

@@ -10,15 +10,16 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from redi_ray.errors import StorageError
-from redi_ray.report.lineage import models_of
+from redi_ray.report.lineage import alike, models_of
 from redi_ray.report.numbers import PANELS
 from redi_ray.report.runs import metrics_of
 from redi_ray.report.under_way import TRAINS
 from redi_ray.ui.asked import AllPlaces
-from redi_ray.ui.places import Place
+from redi_ray.ui.places import Place, names_of
 from redi_ray.ui.render import as_json
 from redi_ray.ui.series import AllSeries, Series, rounded, smoothed, thinned
-from redi_ray.ui.snapshots import Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Snapshots
 
 router = APIRouter()
 
@@ -43,19 +44,23 @@ class Training:
     """`base`, `first` (the first that was trained) or `arm`."""
     uri: str
     live: bool
+    shown: bool
+    """Whether it is drawn unasked: those that belong side by side, the latest in the graph, and what is under way."""
 
 
-def trainings_of(place: Place, found: Snapshot, named: bool) -> Iterator[Training]:
-    """Finished ones and those that have begun, in the graph's order. named: the run's name is in the label."""
+def trainings_of(place: Place, found: Snapshot, named: str) -> Iterator[Training]:
+    """Finished ones and those that have begun, in the graph's order. named: begins each label."""
     where = {arm.name: arm.checkpoint.uri for arm in found.record.arms if arm.checkpoint is not None}
     live = {work.step: work.uri for work in found.works if work.kind in TRAINS}
     kinds = {step.name: step.kind for step in found.record.graph}
     first = next((name for name, kind in kinds.items() if kind == "train"), None)
+    trained = [name for name in models_of(found.record.graph) if name in where or name in live]
+    latest = next((names for _, names in alike(found.record.graph, trained)), [])
     for name in dict.fromkeys([*models_of(found.record.graph), *where]):
         if uri := live.get(name) or where.get(name):
             role = "base" if kinds.get(name) == "base" else "first" if name == first else "arm"
-            label = f"{place.name}: {name}" if named else name
-            yield Training(place.id, name, label, role, uri, name in live)
+            label = f"{named}: {name}" if named else name
+            yield Training(place.id, name, label, role, uri, name in live, name in latest or name in live)
 
 
 @router.get("/curves.json")
@@ -72,11 +77,12 @@ def curves(
     found = {place.id: snapshots.get(place, 5.0) for place in chosen}
     if any(snapshot is None for snapshot in found.values()):
         return as_json({"waiting": True})
+    names = names_of(chosen) if len(chosen) > 1 else [""]
     trainings = [
         each
-        for place in chosen
+        for place, name in zip(chosen, names, strict=True)
         if (snapshot := found[place.id]) is not None
-        for each in trainings_of(place, snapshot, len(chosen) > 1)
+        for each in trainings_of(place, snapshot, name)
     ]
     series = dict(_read(request.app.state.series, trainings))
     shown = [each for each in trainings if each.uri in series and series[each.uri].length]
@@ -84,7 +90,10 @@ def curves(
     if version == have:
         return as_json({"version": version})
     panels = [panel for panel in _panels(shown, series, smooth) if panel["series"]]
-    told = [{"run": each.run, "name": each.name, "label": each.label, "role": each.role} for each in shown]
+    told = [
+        {"run": each.run, "name": each.name, "label": each.label, "role": each.role, "shown": each.shown}
+        for each in shown
+    ]
     live = any(each.live for each in shown)
     return as_json({"version": version, "live": live, "models": told, "panels": panels, "trips": _trips(shown, series)})
 

@@ -14,7 +14,8 @@ from redi_ray.ui.picture import picture
 from redi_ray.ui.places import Place
 from redi_ray.ui.render import as_json, fragment, page
 from redi_ray.ui.scores import benchmarks
-from redi_ray.ui.snapshots import Snapshot, Snapshots
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.snapshots import Snapshots
 from redi_ray.ui.trainings import training_rows
 
 router = APIRouter()

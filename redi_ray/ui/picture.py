@@ -89,6 +89,7 @@ def picture(
         if name in placed.scores:
             boxes.append(box(placed.scores[name], left + BOX + 4, top + 8, PILL, TALL - 16, "scores"))
             right = max(right, left + BOX + 4 + PILL)
+    right = max([right, *(WIDTH * x for _, _, places in placed.lines for x, _ in places)])
     rows = max(placed.row.values(), default=0) + 1
     frames = _frames([each for each in boxes if each.shown != "scores" or each.name in placed.x])
     return Picture(right + 6, HEIGHT * rows, boxes, [_path(places) for _, _, places in placed.lines], frames)

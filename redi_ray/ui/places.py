@@ -157,3 +157,13 @@ def entries(uri: str) -> tuple[dict[str, int], list[str]]:
         return {}, []
     files = {info.base_name: info.mtime_ns or 0 for info in infos if info.type == pafs.FileType.File}
     return files, [info.base_name for info in infos if info.type == pafs.FileType.Directory]
+
+
+def names_of(places: Sequence[Place]) -> list[str]:
+    """What the columns are called: the runs' names, or where these are alike as much of their places as tells them apart."""
+    parts = [(place.config or place.uri).split("/") for place in places]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(each[-count:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [place.id for place in places]

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from redi_ray.config.load import dump_config, load_config
@@ -20,9 +20,14 @@ from redi_ray.errors import StorageError
 from redi_ray.report.lineage import graph_of_record
 from redi_ray.report.notes import missing_and_odd
 from redi_ray.report.runs import RunRecord, read_run
-from redi_ray.report.standing import Standing, standing
-from redi_ray.report.under_way import Work, next_up, under_way
+from redi_ray.report.standing import standing
+from redi_ray.report.under_way import next_up, under_way
+from redi_ray.ui.outside import Outside, standings_outside
 from redi_ray.ui.places import Place
+from redi_ray.ui.scores import benchmarks
+from redi_ray.ui.series import AllSeries
+from redi_ray.ui.snapshot import Snapshot
+from redi_ray.ui.trainings import training_rows
 
 T = TypeVar("T")
 READERS = 8
@@ -31,38 +36,18 @@ KEPT = 200
 """Values in memory, those that were asked for last."""
 PATIENCE = 0.5
 """Seconds that a page waits for what is being read."""
-FRESH_SECONDS = {"running": 1.5}
-AT_REST_SECONDS = 8.0
-"""How old a snapshot may be before it is read again."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it was read."""
-
-    record: RunRecord
-    """Without metrics and samples."""
-    standing: Standing
-    works: list[Work]
-    """Steps that have begun."""
-    next: list[str]
-    """Steps whose inputs are all there."""
-    notes: list[str]
-    at: float
-    """When it was read, in seconds since 1970."""
-
-    @property
-    def fresh_seconds(self) -> float:
-        return FRESH_SECONDS.get(self.standing.state, AT_REST_SECONDS)
-
-
-def read_snapshot(place: Place) -> Snapshot:
-    """Raises StorageError where neither a run nor a config is."""
+def read_snapshot(place: Place, outside: Outside, series: AllSeries) -> Snapshot:
+    """With what its page will take long for done. Raises StorageError where neither a run nor a config is."""
     record = read_record(place)
-    found = standing(record)
+    found = standing(record, lambda run: standings_outside(outside, run))
     notes = list(dict.fromkeys([*record.notes, *missing_and_odd(record)]))
     works, following = under_way(record, found.steps), next_up(record.graph, found.steps)
-    return Snapshot(record, found, works, following, notes, time.time())
+    snapshot = Snapshot(record, found, works, following, notes, time.time())
+    benchmarks(record, None)
+    training_rows(series, snapshot)
+    return snapshot
 
 
 def read_record(place: Place) -> RunRecord:
@@ -91,7 +76,7 @@ class Kept(Generic[T]):
 
     def get(self, key: Hashable, read: Callable[[], T], patience: float = PATIENCE) -> T | None:
         """The newest value there is within `patience` seconds; None while there is none. Raises what `read` does."""
-        future = self._begin(key, read)
+        future = self.begin(key, read)
         if future is not None:
             try:
                 return future.result(patience)
@@ -101,7 +86,7 @@ class Kept(Generic[T]):
             found = self._values.get(key)
         return None if found is None else found[0]
 
-    def _begin(self, key: Hashable, read: Callable[[], T]) -> Future[T] | None:
+    def begin(self, key: Hashable, read: Callable[[], T]) -> Future[T] | None:
         """What reads it, if it is being read or has to be."""
         with self._turn:
             if (running := self._reading.get(key)) is not None:
@@ -128,7 +113,8 @@ class Kept(Generic[T]):
 class Snapshots:
     """Of every run that was asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, outside: Outside, series: AllSeries) -> None:
+        self.outside, self.series = outside, series
         self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         self._kept: Kept[Snapshot] = Kept(self._pool, lambda found: found.fresh_seconds)
         self.slow_pool = ThreadPoolExecutor(2, thread_name_prefix="slow")
@@ -136,14 +122,14 @@ class Snapshots:
 
     def get(self, place: Place, patience: float = PATIENCE) -> Snapshot | None:
         """None while the run is being read for the first time. Raises StorageError."""
-        return self._kept.get(place.uri, lambda: read_snapshot(place), patience)
+        return self._kept.get(place.uri, lambda: read_snapshot(place, self.outside, self.series), patience)
 
     def all(self, places: Iterable[Place], patience: float = PATIENCE) -> dict[str, Snapshot | StorageError | None]:
         """Run's id -> snapshot, None while it is being read, or why it cannot be read; all within `patience`."""
         places, until = list(places), time.monotonic() + patience
         found: dict[str, Snapshot | StorageError | None] = {}
         for place in places:
-            self._kept._begin(place.uri, lambda place=place: read_snapshot(place))  # type: ignore[misc]
+            self._kept.begin(place.uri, lambda place=place: read_snapshot(place, self.outside, self.series))  # type: ignore[misc]
         for place in places:
             try:
                 found[place.id] = self.get(place, max(0.0, until - time.monotonic()))

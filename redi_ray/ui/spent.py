@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
-from redi_ray.config.load import parse_config
-from redi_ray.errors import StorageError, UserError
-from redi_ray.plan.costs import Plan
-from redi_ray.plan.estimate import estimate
-from redi_ray.plan.inputs import make_assumptions, make_inputs
-from redi_ray.report.runs import ArmRecord, metrics_of
-from redi_ray.store.manifests import Manifest
+from redi_ray.plan.costs import Plan, StageCost
+from redi_ray.report.spent import Spent, total
 from redi_ray.store.storage import content_hash
 from redi_ray.ui.asked import RunPlace
+from redi_ray.ui.outside import GPU, Outside, plan_outside, spent_outside
 from redi_ray.ui.render import page
-from redi_ray.ui.series import AllSeries
-from redi_ray.ui.snapshots import Kept, Snapshot, Snapshots
+from redi_ray.ui.snapshots import Kept, Snapshots
 
 router = APIRouter()
-
-GPU = "A100-80GB"
-"""Whose hours are planned, as `redi-ray plan` does by default."""
-SAMPLE_ROWS = 200
-"""Of local data whose tokens are counted."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +40,11 @@ def make_plans(snapshots: Snapshots) -> Kept[Plan | str]:
     return Kept(snapshots.slow_pool, lambda found: float("inf"))
 
 
+def make_taken(snapshots: Snapshots) -> Kept[list[Spent] | str]:
+    """What runs have taken, by what of them is finished."""
+    return Kept(snapshots.slow_pool, lambda found: float("inf"))
+
+
 @router.get("/run/{run_id}/spent")
 def spent(request: Request, place: RunPlace) -> Response:
     """A part of the run's page; 202 while the plan is being made."""
@@ -60,63 +54,39 @@ def spent(request: Request, place: RunPlace) -> Response:
     if found is None:
         return HTMLResponse("", 202)
     config = found.record.config
-    plan = plans.get(content_hash(config), lambda: plan_of(config))
-    if plan is None:
+    outside: Outside = request.app.state.outside
+    made = content_hash({stage: manifest.key for stage, manifest in found.record.manifests.items()})
+    taken = request.app.state.taken.get((place.uri, made), lambda: spent_outside(outside, place.uri, config))
+    plan = plans.get(content_hash(config), lambda: plan_outside(outside, config))
+    if plan is None or taken is None:
         return HTMLResponse("", 202)
-    rows = [] if isinstance(plan, str) else list(spent_rows(plan, found, request.app.state.series))
-    return page("spent_part.html.j2", why=plan if isinstance(plan, str) else "", rows=rows, gpu=GPU)
+    why = next((one for one in (plan, taken) if isinstance(one, str)), "")
+    rows = [] if isinstance(plan, str) or isinstance(taken, str) else list(spent_rows(plan, taken))
+    return page("spent_part.html.j2", why=why, rows=rows, gpu=GPU)
 
 
-def plan_of(config: dict[str, Any]) -> Plan | str:
-    """The plan of a stored config, or why it cannot be made."""
-    try:
-        parsed = parse_config(config)
-        inputs = make_inputs(parsed, GPU, [], SAMPLE_ROWS)
-        return estimate(inputs, make_assumptions(parsed, inputs.sample, []))
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # a plan reads models' configs, which may hold anything
-        return f"{type(error).__name__}: {error}"
-
-
-def spent_rows(plan: Plan, found: Snapshot, series: AllSeries) -> Iterator[SpentRow]:
+def spent_rows(plan: Plan, taken: Sequence[Spent]) -> Iterator[SpentRow]:
     """What the plan has priced for the same steps stands in one row."""
-    made = {step.name: found.record.manifests.get(step.stage) for step in found.record.graph}
-    arms = {arm.name: arm for arm in found.record.arms}
-    groups: dict[tuple[str, ...], list[Any]] = {}
+    by_step = {one.step: one for one in taken}
+    groups: dict[tuple[str, ...], list[StageCost]] = {}
     for stage in plan.stages:
         groups.setdefault(tuple(stage.steps), []).append(stage)
     for steps, stages in groups.items():
-        done = [manifest for step in steps if (manifest := made.get(step)) is not None]
-        hours = [stage.hours for stage in stages if stage.hours is not None]
-        prices = [stage.price for stage in stages if stage.price is not None]
-        paid = [manifest.facts["cost"] for manifest in done if "cost" in manifest.facts]
-        tokens = [_tokens(step, made.get(step), arms, series) for step in steps]
-        known = [count for count in tokens if count is not None]
+        done = [by_step[step] for step in steps if step in by_step]
+        whole = total(done)
         yield SpentRow(
             stages[0].name if len(stages) == 1 else ", ".join(steps),
             list(steps),
             len(done),
             sum(stage.tokens for stage in stages),
-            sum(known) if known else None,
-            sum(hours) if hours else None,
-            sum(manifest.seconds for manifest in done) if done else None,
-            sum(prices) if prices else None,
-            sum(paid) if paid else None,
+            (whole.sampled + whole.trained) or None,
+            _sum(stage.hours for stage in stages),
+            whole.seconds if done else None,
+            _sum(stage.price for stage in stages),
+            whole.price,
         )
 
 
-def _tokens(step: str, made: Manifest | None, arms: dict[str, ArmRecord], series: AllSeries) -> float | None:
-    """That a model read in training, or wrote."""
-    if made is None:
-        return None
-    if made.stage.startswith("eval/"):
-        results: Sequence[Any] = list(arms[step.removeprefix("eval/")].results.values())
-        return sum(one.mean_tokens * one.num_problems * one.num_samples for one in results) or None
-    if made.stage.startswith("checkpoints/"):
-        try:
-            counts = series.get(metrics_of(made.uri), complete=True).column("total_tokens")[1]
-        except StorageError:
-            return None
-        return float(counts.sum()) if len(counts) else None
-    return made.facts.get("tokens")
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

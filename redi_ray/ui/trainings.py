@@ -11,7 +11,7 @@ from redi_ray.errors import StorageError
 from redi_ray.report.runs import metrics_of
 from redi_ray.report.under_way import TRAINS
 from redi_ray.ui.series import AllSeries, Series
-from redi_ray.ui.snapshots import Snapshot
+from redi_ray.ui.snapshot import Snapshot
 
 LAST_SHARE = 10
 """Last values are means over one in so many steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import threading
@@ -74,3 +75,25 @@ def rows_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, An
     app = create_app([run])
     yield run, app
     app.state.token_jobs.close()
+
+
+@pytest.fixture(scope="session")
+def pages_of() -> Iterator[Callable[..., Any]]:
+    """The pages over some roots. They share the process beside them, one for each S3 server, whose address it inherits."""
+    from redi_ray.ui.app import create_app
+    from redi_ray.ui.outside import Outside
+
+    made, beside = [], dict[str, Outside]()
+
+    def pages_of(*roots: str) -> Any:
+        app = create_app(roots)
+        shared = beside.setdefault(os.environ.get("AWS_ENDPOINT_URL", ""), Outside())
+        app.state.outside = app.state.snapshots.outside = shared
+        made.append(app)
+        return app
+
+    yield pages_of
+    for one in beside.values():
+        one.end()
+    for app in made:
+        app.state.token_jobs.close()

@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const section = document.getElementById("curves");
+  if (!section) return;
   const PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const form = section.querySelector("form.controls");
@@ -9,6 +10,7 @@
   const legend = section.querySelector(".legend");
   const panels = section.querySelector(".panels");
   const hidden = new Set();
+  const known = new Set();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let told = null;
   let timer = 0;
@@ -17,12 +19,18 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const plain = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
 
+  // Of one run each model has a colour, and neighbours another dash; of several a colour is a model, a dash a run.
   function styles(models) {
+    const runs = [...new Set(models.map((model) => model.run))];
+    const names = [...new Set(models.map((model) => model.name))];
     let used = 0;
     return models.map((model) => {
-      const plainOne = new Set(section.dataset.runs.split(" ")).size === 1;
-      if (plainOne && model.role === "base") return { color: css("--muted"), dash: "solid" };
-      if (plainOne && model.role === "first") return { color: css("--ink"), dash: "solid" };
+      if (runs.length > 1) {
+        const [color, dash] = [names.indexOf(model.name), runs.indexOf(model.run)];
+        return { color: PALETTE[color % PALETTE.length], dash: DASHES[dash % DASHES.length] };
+      }
+      if (model.role === "base") return { color: css("--muted"), dash: "solid" };
+      if (model.role === "first") return { color: css("--ink"), dash: "solid" };
       const cycle = Math.floor(used / PALETTE.length);
       const index = used++ % PALETTE.length;
       return { color: PALETTE[index], dash: DASHES[(index + cycle) % DASHES.length] };
@@ -52,6 +60,10 @@
   }
 
   function draw() {
+    for (const model of told.models) {
+      if (!known.has(model.label) && !model.shown) hidden.add(model.label);
+      known.add(model.label);
+    }
     const looks = styles(told.models);
     drawLegend(looks);
     section.classList.toggle("empty", !told.panels.length);
@@ -117,7 +129,7 @@
       height: 210, margin: { l: 46, r: 8, t: 6, b: 28 }, showlegend: false, hovermode: "x unified", shapes: marks,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { family: "inherit", color: css("--ink"), size: 12 },
       hoverlabel: { bgcolor: css("--paper"), bordercolor: css("--line"), font: { size: 12 }, namelength: 40 },
-      xaxis, yaxis: { ...axis, type: logy ? "log" : "linear", exponentformat: "power" }, uirevision: "same",
+      xaxis, yaxis: { ...axis, type: logy ? "log" : "linear", exponentformat: panel.key === "tokens_per_second" ? "SI" : "power" }, uirevision: "same",
     };
   }
 
@@ -125,7 +137,18 @@
     const labels = told.models.map((model) => model.label).join("\n") + dark.matches;
     if (legend.dataset.labels === labels) return;
     legend.dataset.labels = labels;
+    const all = document.createElement("button");
+    all.type = "button";
+    all.textContent = "all";
+    all.addEventListener("click", () => {
+      const any = hidden.size > 0;
+      hidden.clear();
+      if (!any) for (const model of told.models) hidden.add(model.label);
+      legend.dataset.labels = "";
+      draw();
+    });
     legend.replaceChildren(
+      ...(told.models.length > 1 ? [all] : []),
       ...told.models.map((model, number) => {
         const label = document.createElement("label");
         const box = document.createElement("input");
