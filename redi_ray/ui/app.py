@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from redi_ray.errors import StorageError, UserError
-from redi_ray.ui import assets, compare, curves, overview, rows, runs, search, spent
+from redi_ray.ui import assets, chat, compare, curves, overview, rows, runs, search, spent
 from redi_ray.ui.guard import LOOPBACK, Guard
 from redi_ray.ui.outside import Outside
 from redi_ray.ui.places import NoSuchRun, Places
@@ -21,6 +21,7 @@ from redi_ray.ui.token_jobs import TokenJobs
 
 ROUTERS = (
     assets.router, runs.router, overview.router, curves.router, search.router, spent.router, compare.router, rows.router,
+    chat.router,
 )  # fmt: skip
 """A router for each kind of page. A page of a run lies below `/run/{run_id}` and takes `place: RunPlace`."""
 
@@ -36,6 +37,7 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
     app.state.plans = spent.make_plans(app.state.snapshots)
     app.state.taken = spent.make_taken(app.state.snapshots)
     app.state.token_jobs = TokenJobs()
+    app.state.talk = chat.Talk()
     app.add_middleware(Guard, token=token, hosts=hosts)
     for router in ROUTERS:
         app.include_router(router)

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = ("GET", "HEAD")
+ASKING = re.compile(r"/run/[^/]+/chat")
+"""The one kind of page that takes a POST: it asks a model, and changes nothing."""
 COOKIE, PARAMETER = "redi_ray_token", "token"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -83,8 +86,8 @@ class Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         """What to answer instead; None lets the request through."""
         headers = Headers(scope=scope)
-        if scope["method"] not in METHODS:
-            return PlainTextResponse("read-only\n", 405, {"Allow": ", ".join(METHODS)})
+        if (refusal := refused_method(scope, headers)) is not None:
+            return refusal
         if self.hosts and host_of(headers.get("host", "")) not in self.hosts:
             return PlainTextResponse(f"not known by this name; ask for {' or '.join(sorted(self.hosts))}\n", 421)
         if self.token is None:
@@ -108,6 +111,23 @@ class Guard:
 
     def _fits(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), (self.token or "").encode())
+
+
+def refused_method(scope: Scope, headers: Headers) -> Response | None:
+    """What to answer a request that does more than read, unless one of our own pages asks a model."""
+    if scope["method"] in METHODS:
+        return None
+    if scope["method"] != "POST" or not ASKING.fullmatch(scope["path"]):
+        return PlainTextResponse("read-only\n", 405, {"Allow": ", ".join(METHODS)})
+    return None if is_own_page(headers) else PlainTextResponse("only a page of this server may ask\n", 403)
+
+
+def is_own_page(headers: Headers) -> bool:
+    """Whether a browser says that one of our own pages asks, or no browser asks at all."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if origin is not None:
+        return urlsplit(origin).netloc == headers.get("host", "") and site in (None, "same-origin")
+    return site in (None, "same-origin")
 
 
 def host_of(header: str) -> str:
