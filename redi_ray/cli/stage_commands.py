@@ -193,7 +193,7 @@ def ways_to_try(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
     if not speakers:
         return []
     scores = {name: sum(found.values()) for name, found in pipeline.scores().items() if name in speakers}
-    best = max(scores, key=lambda name: scores[name]) if scores else speakers[-1]
+    best = max(reversed(scores), key=lambda name: scores[name]) if scores else speakers[-1]  # of equals the last
     before = starts_from(pipeline.graph[best])
     beside = f" --model {before}" if before is not None else ""
     where = shlex.quote(pipeline.config.run_uri)

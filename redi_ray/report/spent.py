@@ -111,7 +111,7 @@ def total(rows: Iterable[Spent]) -> Spent:
     prices = [row.price for row in rows if row.price is not None]
     return Spent(
         step="all",
-        seconds=sum(row.seconds for row in rows),
+        seconds=round(sum(row.seconds for row in rows), 1),
         rows=None,
         sampled=sum(row.sampled for row in rows),
         trained=sum(row.trained for row in rows),
