@@ -48,10 +48,12 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
 
 @asynccontextmanager
 async def _alive(app: FastAPI) -> AsyncIterator[None]:
-    """While the pages are served the process beside them is there."""
+    """While the pages are served the process beside them is there; none of theirs stays behind."""
     app.state.outside.begin()
     yield
     app.state.outside.end()
+    app.state.token_jobs.close()
+    app.state.talk.process.close()
 
 
 def _told(request: Request, error: Exception) -> Response:

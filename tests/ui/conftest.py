@@ -65,19 +65,6 @@ def served() -> Iterator[Callable[[Any], str]]:
 
 
 @pytest.fixture(scope="session")
-def rows_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Any]]:
-    """A small run to look at (`rows_run`), and the pages over it, whose process for tokens all tests share."""
-    from rows_run import write_rows_run
-
-    from redi_ray.ui.app import create_app
-
-    run = write_rows_run(str(tmp_path_factory.mktemp("rows") / "run"))
-    app = create_app([run])
-    yield run, app
-    app.state.token_jobs.close()
-
-
-@pytest.fixture(scope="session")
 def pages_of() -> Iterator[Callable[..., Any]]:
     """The pages over some roots. They share the process beside them, one for each S3 server, whose address it inherits."""
     from redi_ray.ui.app import create_app
@@ -97,3 +84,12 @@ def pages_of() -> Iterator[Callable[..., Any]]:
         one.end()
     for app in made:
         app.state.token_jobs.close()
+
+
+@pytest.fixture(scope="session")
+def rows_app(pages_of: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
+    """A small run to look at (`rows_run`), and the pages over it, whose process for tokens all tests share."""
+    from rows_run import write_rows_run
+
+    run = write_rows_run(str(tmp_path_factory.mktemp("rows") / "run"))
+    return run, pages_of(run)
