@@ -12,9 +12,7 @@ from rich.text import Text
 
 from redi_ray.cli.marked import visible
 from redi_ray.cli.recipes import copy, require_free
-from redi_ray.config.load import parse_config
 from redi_ray.config.yaml_text import read_yaml
-from redi_ray.pipeline.standard import graph_of
 from redi_ray.starter.columns import Column
 from redi_ray.starter.fitting import FITTING, Fitting, chosen, fitting
 from redi_ray.starter.head import StartError, read_head
@@ -68,9 +66,17 @@ def start(
             f"--model scratch: random weights have nothing to sample, which recipe {way.name} does; name a model"
         )
     text = write(reading, name_of(target), way.does, way.write(reading, student), data, _others(reading, way))
-    graph_of(parse_config(read_yaml(text), where=target))  # whatever is written has to be right
+    check(text, target)
     storage.write_bytes(target, text.encode())
     tell_next(way, student, target, console)
+
+
+def check(text: str, target: str) -> None:
+    """Whatever is written has to be right. Raises ConfigError."""
+    from redi_ray.config.load import parse_config  # takes a second, in which the data are already told
+    from redi_ray.pipeline.standard import graph_of
+
+    graph_of(parse_config(read_yaml(text), where=target))
 
 
 def _given(columns: list[str]) -> dict[str, str]:

@@ -52,6 +52,7 @@ def served() -> Iterator[Callable[[Any], str]]:
     def served(app: Any) -> str:
         sock = socket.socket()
         sock.bind(("127.0.0.1", 0))
+        sock.listen()  # whoever asks before the server is there waits
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()

@@ -146,8 +146,8 @@ def test_a_real_training_moves_while_it_is_looked_at(
     with (tmp_path / "log").open("wb") as log:
         driver = subprocess.Popen([*command, "name=real", "--arm", "base"], stdout=log, stderr=log)
     try:
-        until(lambda: (tmp_path / "real" / "run.lock").exists() or driver.poll() is not None, "the driver", 300)
         app = pages_of(str(tmp_path))
+        until(lambda: app.state.places.all() or driver.poll() is not None, "the run", 300)
         browser.get(served(app) + path_of(app))
         seen = set()
 
