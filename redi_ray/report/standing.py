@@ -37,6 +37,11 @@ class Standing:
         """Steps that are."""
         return sum(step.standing == "finished" for step in self.steps)
 
+    @property
+    def stale(self) -> int:
+        """Steps that were made, and would be made again by a command of today."""
+        return sum(step.standing == "stale" for step in self.steps)
+
 
 def standing(run: RunRecord, of_steps: Callable[[RunRecord], Sequence[State] | None] = standings) -> Standing:
     """Told from the run's folder. of_steps: what tells how each step stands. What cannot be told is a note of the run.

@@ -92,7 +92,7 @@ def _told(value: Any) -> str | None:
     if value is UNSET:
         return None
     if isinstance(value, dict | list):
-        return ", ".join(f"{path}: {leaf}" for path, leaf in _leaves(value)) or "empty"
+        return ", ".join(f"{path}: {leaf}" if path else f"{leaf}" for path, leaf in _leaves(value)) or "empty"
     return str(value) if value is not None else "null"
 
 

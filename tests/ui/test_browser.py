@@ -5,7 +5,6 @@ The fixture `browser` fails a test whose pages asked another host, broke their p
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -95,6 +94,10 @@ def test_two_runs_are_compared_from_the_list(
         "curves",
     )
     assert "second: redi" in text_of(browser, "#curves .models")
+    drawn = "return [...document.querySelectorAll('#curves figure')].filter(one => one.checkVisibility()).length"
+    assert browser.execute_script(drawn) > 2
+    browser.execute_script("document.querySelectorAll('#curves .legend input:checked').forEach(box => box.click())")
+    assert browser.execute_script(drawn) == 0  # no empty axes
 
 
 def test_hostile_names_do_nothing(
@@ -142,9 +145,10 @@ def test_a_real_training_moves_while_it_is_looked_at(
     browser: Any, served: Callable[[Any], str], pages_of: Callable[..., Any], tmp_path: Path
 ):
     """`redi-ray train` of the demo in small, in a process of its own, from nothing to a trained base model."""
-    command = [sys.executable, "-m", "redi_ray.cli", "train", "configs/demo.yaml", *TINY, f"storage.root={tmp_path}"]
+    changes = [*TINY, "model.init.train.epochs=10", f"storage.root={tmp_path}", "name=real"]  # steps for half a minute
+    command = [sys.executable, "-m", "redi_ray.cli", "train", "configs/demo.yaml", *changes, "--arm", "base"]
     with (tmp_path / "log").open("wb") as log:
-        driver = subprocess.Popen([*command, "name=real", "--arm", "base"], stdout=log, stderr=log)
+        driver = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         app = pages_of(str(tmp_path))
         until(lambda: app.state.places.all() or driver.poll() is not None, "the run", 300)
@@ -164,4 +168,3 @@ def test_a_real_training_moves_while_it_is_looked_at(
     finally:
         driver.kill()
         driver.wait()
-        shutil.rmtree(tmp_path / "real", ignore_errors=True)

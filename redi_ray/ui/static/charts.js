@@ -71,7 +71,9 @@
     for (const panel of told.panels) {
       const figure = there.get(panel.key) || newFigure(panel);
       there.delete(panel.key);
-      Plotly.react(figure.lastChild, traces(panel, looks), layout(panel), { displayModeBar: false, responsive: true });
+      const drawn = traces(panel, looks);
+      figure.hidden = !drawn.length; // none of the models that are ticked has measured it
+      if (drawn.length) Plotly.react(figure.lastChild, drawn, layout(panel), { displayModeBar: false, responsive: true });
     }
     for (const figure of there.values()) {
       Plotly.purge(figure.lastChild);

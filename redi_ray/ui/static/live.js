@@ -50,6 +50,8 @@
     }
   }
 
+  // A graph that is wider than the page begins with its middle, where the first step is.
+  for (const one of document.querySelectorAll(".graphs")) one.scrollLeft = (one.scrollWidth - one.clientWidth) / 2;
   document.addEventListener("visibilitychange", () => document.hidden || poll());
   timer = setTimeout(poll, Number(body.dataset.pollMs));
 })();
