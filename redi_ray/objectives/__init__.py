@@ -52,6 +52,7 @@ from redi_ray.objectives.needs import (
     advantage_compares,
     asymre_compares,
     kto_is_mismatched,
+    nft_needs_rewards,
     on_policy_columns,
     oreal_columns,
     oreal_needs_rewards,
@@ -180,7 +181,6 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         per_unit=Function("oreal", "oreal_advantages"),
         needs_rewards=oreal_needs_rewards,
         compares_sides=True,
-        several_units=True,
     ),
     "nft": ObjectiveSpec(
         Function("base", "nothing"),
@@ -190,8 +190,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=Function("sampled", "nft"),
         columns=sampler_column,
         per_unit=Function("sampled", "nft_rates"),
+        needs_rewards=nft_needs_rewards,
         compares_sides=True,
-        several_units=True,
     ),
     "ppo_clip": ObjectiveSpec(
         Function("base", "nothing"),

@@ -42,6 +42,10 @@ def oreal_needs_rewards(settings: OrealObjective) -> bool:
     return settings.baseline == "none"
 
 
+def nft_needs_rewards(settings: NftObjective) -> bool:
+    return settings.rate == "advantages"
+
+
 def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:
     return (SAMPLER, REWARD_MEAN) if settings.token_rewards else (SAMPLER,)
 
