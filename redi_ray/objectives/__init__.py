@@ -54,6 +54,7 @@ from redi_ray.objectives.needs import (
     kto_is_mismatched,
     nft_needs_rewards,
     on_policy_columns,
+    on_policy_sums,
     oreal_columns,
     oreal_needs_rewards,
     ppo_compares,
@@ -168,7 +169,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=never,
-        sums=(SAMPLER,),
+        sums=sampler_column,
         several_units=True,
     ),
     "oreal": ObjectiveSpec(
@@ -230,6 +231,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         linear=always,
         pointwise=Function("soft", "on_policy_distillation"),
         columns=on_policy_columns,
+        sums=on_policy_sums,
+        per_unit=Function("soft", "on_policy_baseline"),
         several_units=True,
     ),
 }

@@ -42,7 +42,7 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
         )
     objective = step.settings.objective
-    needed = [SAMPLER] if name in SAMPLED or getattr(objective, "student", "") == "sampler" else []
+    needed = [SAMPLER] if name in SAMPLED and getattr(objective, "student", "") != "policy" else []
     needed += [SOFT_TARGETS] if name in SOFT else []
     needed += [TEACHER] if isinstance(objective, OnPolicyDistillationObjective) else []
     needed += [REWARD_MEAN] if getattr(objective, "token_rewards", False) else []
