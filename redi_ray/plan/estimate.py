@@ -75,7 +75,7 @@ class _Estimate:
             "locate": self._locate,
             "contrast": self._contrast,
             "ask": lambda step: self._beside(
-                step, f"the labelled steps of up to {self._work(step).traces:,.0f} traces"
+                step, f"a question about each labelled step of up to {self._work(step).traces:,.0f} traces"
             ),
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
             "pose": lambda step: self._beside(step, f"a problem of each of {self._work(step).traces:,.0f} traces"),
@@ -88,7 +88,7 @@ class _Estimate:
             "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
             "self_verify": lambda step: self._beside(
-                step, "one text a problem, of several attempts; its trainings are priced as if of one"
+                step, f"about {self._work(step).groups:,} texts, of several attempts each"
             ),
             "check": lambda step: self._beside(step, "two columns of tokens"),
             "groups": self._groups,
