@@ -129,13 +129,15 @@ def test_a_phone_does_not_scroll_sideways(
     path = {"list": "/", "run": path_of(app), "compare": f"/compare?run={ids}"}[page]
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     try:
+        width = "return document.documentElement.scrollWidth"
         browser.get(served(app) + path)
+        assert browser.execute_script(width) <= PHONE["width"]  # while the run is being read
         until(lambda: "eing read" not in text_of(browser, "main"), "the page")
         if page != "list":
             until(
                 lambda: browser.execute_script("return document.querySelectorAll('#curves .plot svg').length"), "curves"
             )
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= PHONE["width"]
+        assert browser.execute_script(width) <= PHONE["width"]
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

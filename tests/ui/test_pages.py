@@ -133,9 +133,20 @@ def test_damaged_and_hostile_runs_are_shown_as_text(tmp_path: Path, pages_of: Ca
 
 def test_what_differs_between_configs():
     first = {"name": "a", "sft": {"lr": 1, "more": {"x": [1, 2]}}, "arms": {"a.b": {"alpha": 1}}, "ks": [1, 2]}
-    other = {"name": "b", "sft": {"lr": 2, "more": {"x": [1, 2]}}, "arms": {"a.b": {"alpha": 0.5}}, "only": True, "ks": []}
+    other = {
+        "name": "b",
+        "sft": {"lr": 2, "more": {"x": [1, 2]}},
+        "arms": {"a.b": {"alpha": 0.5}},
+        "only": True,
+        "ks": [],
+    }
     found = {one.path: one.values for one in config_differences([first, other])}
-    assert found == {"sft.lr": ["1", "2"], "arms.a.b.alpha": ["1", "0.5"], "only": [None, "True"], "ks": ["[1, 2]", "empty"]}
+    assert found == {
+        "sft.lr": ["1", "2"],
+        "arms.a.b.alpha": ["1", "0.5"],
+        "only": [None, "True"],
+        "ks": ["[1, 2]", "empty"],
+    }
 
 
 def test_unknown_addresses_are_told(pages: Pages):
