@@ -35,7 +35,7 @@ from redi_ray.config.load import dump_config, load_config
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import run_of
-from redi_ray.schemas import VERIFIED_TRACE
+from redi_ray.schemas import PAIR, VERIFIED_TRACE
 from redi_ray.stages.run import Run
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Manifest, Stage
@@ -79,6 +79,8 @@ def publish(name: str, place: Stage, rows: int, shard_rows: int) -> Manifest:
         write_scores(place.uri, name)
         return place.publish(seconds=60)
     count = rows // SAMPLES
+    if place.name == "curated":
+        write_pairs(storage.join(place.uri, "pairs"), count, shard_rows)
     return place.publish(counts={"in": count, "out": count, "positives": count, "pairs": count}, seconds=10)
 
 
@@ -105,6 +107,23 @@ def write_traces(table: str, rows: int, shard_rows: int) -> None:
         arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
         made = pa.table(arrays, names=VERIFIED_TRACE.names).cast(VERIFIED_TRACE)
         parquet.write_table(storage.join(table, f"round-000/part-{number:05d}.parquet"), made)
+
+
+def write_pairs(table: str, pairs: int, shard_rows: int) -> None:
+    text = " ".join(f"w{number}" for number in range(60))
+    for number, first in enumerate(range(0, pairs, shard_rows)):
+        rows = [
+            {
+                "pair_id": f"p{one}#0/p{one}#1", "problem_id": f"p{one}",
+                "prompt": [{"role": "user", "content": f"What is {one} + 1?"}],
+                "chosen": [{"role": "assistant", "content": f"{text} {one + 1}"}],
+                "rejected": [{"role": "assistant", "content": f"{text} {one}"}],
+                "chosen_finished": True, "rejected_finished": True,
+            }
+            for one in range(first, min(pairs, first + shard_rows))
+        ]  # fmt: skip
+        made = pa.Table.from_pylist(rows, schema=PAIR)
+        parquet.write_table(storage.join(table, f"part-{number:05d}.parquet"), made)
 
 
 def write_metrics(training: str, seed: int) -> None:
@@ -156,8 +175,13 @@ def looked_at(root: str, cold: bool) -> dict[str, Any]:
                     "curves": f"/curves.json?run={run}&smooth=0.9", "compare": f"/compare?run={run}&run={other}",
                     "spent": f"/run/{run}/spent", "rows": f"/run/{run}/rows?step=verified",
                     "rows, wrong": f"/run/{run}/rows?step=verified&verdict=wrong",
+                    "pairs": f"/run/{run}/rows?step=curated&table=pairs",
                 }.items()
             }  # fmt: skip
+            for name, step in {"row": "verified", "pair": "curated"}.items():
+                listed = client.get(f"/run/{run}/rows?step={step}").text
+                link = re.findall(r'href="(row\?[^"]+)"', listed)[-1].replace("&amp;", "&")
+                pages[name] = measure(client, f"/run/{run}/{link}")
         beside = [child.memory_info().rss >> 20 for child in psutil.Process(server.pid).children()]
         peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.pid}/status").read_text())
         return {"pages": pages, "peak_mib": int(peak[1]) >> 10 if peak else None, "beside_mib": max(beside, default=0),
