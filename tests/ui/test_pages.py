@@ -145,7 +145,7 @@ def test_what_differs_between_configs():
         "sft.lr": ["1", "2"],
         "arms.a.b.alpha": ["1", "0.5"],
         "only": [None, "True"],
-        "ks": ["[1, 2]", "empty"],
+        "ks": ["[1, 2]", "[]"],
     }
 
 
