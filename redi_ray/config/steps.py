@@ -16,6 +16,7 @@ from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeig
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.section import Strict
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
@@ -251,7 +252,8 @@ AnyStep = Annotated[
     | PoseStep
     | OpeningsStep
     | HandOverStep
-    | CompareStep,
+    | CompareStep
+    | ReflectStep,
     Field(discriminator="do"),
 ]
 

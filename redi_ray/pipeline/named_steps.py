@@ -12,6 +12,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, TAKEN
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import (
@@ -150,6 +151,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     HandOverStep: lambda step: {"of": step.of},
     PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
+    ReflectStep: lambda step: {"of": step.of},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
         "start": step.start,
@@ -216,6 +218,10 @@ def _self_verifying(config: ExperimentConfig, name: str, settings: SelfVerifySte
     yield Step(name, "self_verify", inputs, settings=settings.settings, own=True)
 
 
+def _reflecting(config: ExperimentConfig, name: str, settings: ReflectStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "reflect", inputs, settings=settings.settings, own=True)
+
+
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
     sections = {"curate": section_for(config, name, settings)}
     check_weights(config, name, settings.weights)
@@ -261,6 +267,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     OpeningsStep: opening,
     HandOverStep: handing_over,
     CompareStep: asking_about,
+    ReflectStep: _reflecting,
     PairsStep: _pairing,
     TrainStep: training,
 }

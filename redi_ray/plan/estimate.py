@@ -84,6 +84,7 @@ class _Estimate:
                 step, f"a dialogue of each of {self._work(step).traces:,.0f} traces"
             ),
             "compare": lambda step: self._beside(step, "two columns of steps"),
+            "reflect": lambda step: self._beside(step, "how often samples look back"),
             "logps": self._logps,
             "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),

@@ -185,6 +185,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
         {"column": "marked", "to": "judged", "threshold": 0.4, "part": {"up_to": 0.8}, "seed": 1},
     ),
+    "reflect": (
+        {"do": "reflect", "of": "verified"}, {"of": "own_math", "behaviours": {"wait": ["wait"]}},
+    ),
     "critical": (
         {"do": "critical", "of": "verified", "column": "tokens", "model": "sft"},
         {"column": "others", "model": "base", "max_samples": 3, "max_tokens_each": 9, "later": 1, "seed_of_draw": 1},

@@ -19,6 +19,7 @@ from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, Tur
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
@@ -124,6 +125,7 @@ def test_no_field_is_left_out() -> None:
         "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep), "pose": paths(PoseStep),
         "openings": paths(OpeningsStep), "hand_over": paths(HandOverStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep),
+        "reflect": paths(ReflectStep),
         "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),

@@ -25,6 +25,7 @@ from redi_ray.pipeline.kinds import (
     pose,
     problems,
     rectify,
+    reflect,
     sample,
     score,
     select,
@@ -72,5 +73,6 @@ KINDS: dict[str, Kind] = {
         model.KIND,
         evaluate.KIND,
         compare.KIND,
+        reflect.KIND,
     )
 }
