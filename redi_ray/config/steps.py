@@ -15,6 +15,7 @@ from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
+from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.section import Strict
@@ -253,7 +254,9 @@ AnyStep = Annotated[
     | OpeningsStep
     | HandOverStep
     | CompareStep
-    | ReflectStep,
+    | ReflectStep
+    | PerturbStep
+    | RobustnessStep,
     Field(discriminator="do"),
 ]
 

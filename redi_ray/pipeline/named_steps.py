@@ -11,6 +11,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, TAKEN
+from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
@@ -36,6 +37,7 @@ from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
+from redi_ray.pipeline.kinds.robustness import TO
 from redi_ray.pipeline.rounds import ROUND, last_round
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
@@ -54,6 +56,7 @@ from redi_ray.pipeline.sample_steps import (
     stored_logps,
 )
 from redi_ray.pipeline.training_steps import curation, section_for, traces_of, training
+from redi_ray.pipeline.variant_steps import holding_against, perturbing
 from redi_ray.stages.training import REHEARSED
 
 
@@ -152,6 +155,8 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     ReflectStep: lambda step: {"of": step.of},
+    PerturbStep: lambda step: {"problems": step.source, "traces": step.traces},
+    RobustnessStep: lambda step: {"of": step.of, TO: step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
         "start": step.start,
@@ -268,6 +273,8 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     HandOverStep: handing_over,
     CompareStep: asking_about,
     ReflectStep: _reflecting,
+    PerturbStep: perturbing,
+    RobustnessStep: holding_against,
     PairsStep: _pairing,
     TrainStep: training,
 }

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redi_ray.config.selection import KeptSamples, RandomProblems
-from redi_ray.pipeline.graph import Graph
+from redi_ray.config.worlds import BuiltInSource
+from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
@@ -125,6 +126,32 @@ class OpenedWorkload(Workload):
         return self.begun.prompt
 
 
+@dataclass(frozen=True)
+class VariedWorkload(Workload):
+    """Of variants of problems, which are taken to be as long as these, and as often solved."""
+
+    varied: float = 0.0
+    """How many there are."""
+
+    @property
+    def problems(self) -> float:
+        return self.varied
+
+
+def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
+    """Problems that a step which makes variants gives at the most; what is imported is not counted before it is read, and taken
+    for as many as there are problems."""
+    settings, source = step.settings, graph.steps.get(step.inputs.get("problems", ""))
+    world = whole.config.problems.source
+    if settings.part != "problems" and isinstance(world, BuiltInSource):
+        before: float = world.num_test if settings.part == "test" else world.num_dev
+    elif settings.part == "dev":
+        before = whole.problems * whole.config.problems.dev.share
+    else:
+        before = whole.problems if source is None or source.kind != step.kind else variants_of(graph, source, whole)
+    return before * max(1, len(settings.rules) + settings.originals)
+
+
 POSED: dict[str, Callable[[Any], str]] = {
     "pose": lambda settings: settings.template,
     "hand_over": lambda settings: settings.brief or "",
@@ -148,6 +175,9 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     if source is not None and source.kind in POSED:
         begun, asks = workload_of(graph, source.inputs["of"], whole), POSED[source.kind](source.settings)
         before = PosedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, asks=asks)
+    if source is not None and source.kind == "perturb":
+        varied = variants_of(graph, source, whole)
+        before = VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
     if source is not None and source.kind == "openings":
         begun = workload_of(graph, source.inputs["of"], whole)
         before = OpenedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)

@@ -22,7 +22,7 @@ from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
-from redi_ray.plan.derived import workload_of
+from redi_ray.plan.derived import variants_of, workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import bytes_of_record, stage_memory, storage
 from redi_ray.plan.grouped import KeptWorkload
@@ -85,6 +85,10 @@ class _Estimate:
             ),
             "compare": lambda step: self._beside(step, "two columns of steps"),
             "reflect": lambda step: self._beside(step, "how often samples look back"),
+            "perturb": lambda step: self._beside(
+                step, f"up to {variants_of(self.inputs.graph, step, self.whole):,.0f} problems"
+            ),
+            "robustness": lambda step: self._beside(step, "accuracy on variants against originals"),
             "logps": self._logps,
             "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),

@@ -22,10 +22,12 @@ from redi_ray.pipeline.kinds import (
     model,
     openings,
     pairs,
+    perturb,
     pose,
     problems,
     rectify,
     reflect,
+    robustness,
     sample,
     score,
     select,
@@ -74,5 +76,7 @@ KINDS: dict[str, Kind] = {
         evaluate.KIND,
         compare.KIND,
         reflect.KIND,
+        perturb.KIND,
+        robustness.KIND,
     )
 }
