@@ -45,7 +45,8 @@ WORDS = re.compile(
 )
 FIGURE = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+")
 PLAIN = re.compile(
-    r"(?<![-+*/=^<>] )(?<![\w$\u20ac\u00a3.,/:%^_{}\\+*=<>-])(?:\d{1,3}(?:,\d{3})+|\d+)(?![\w%\u00b0/:^_{}\\*=<>+-]|[.,]\d|\s*[-+*/=^]|\s+\d)"
+    r"(?<![-+*/=^<>] )"
+    r"(?<![\w$\u20ac\u00a3.,/:%^_{}\\+*=<>-])(?:\d{1,3}(?:,\d{3})+|\d+)(?![\w%\u00b0/:^_{}\\*=<>+-]|[.,]\d|\s*[-+*/=^]|\s+\d)"
 )
 """A whole number in prose: no part of a formula, a price, a date, a fraction, a range or an ordinal."""
 FORMULA = re.compile(

@@ -53,7 +53,9 @@ def test_a_distractor_stands_before_the_question_and_is_about_other_things() -> 
         made("distractor", EGGS, taken)
     assert reason("distractor", EGGS, EGGS.replace("How", "Her ducks lay 3 more. How")) == "not_foreign"
     assert reason("distractor", EGGS, EGGS.replace("three", "four")) == "other_sentences_changed"
-    assert reason("distractor", EGGS, EGGS + " It rained.") == "other_sentences_changed", "the question is no longer last"
+    assert reason("distractor", EGGS, EGGS + " It rained.") == "other_sentences_changed", (
+        "the question is no longer last"
+    )
 
 
 def test_names_change_alike_everywhere() -> None:
@@ -92,7 +94,10 @@ def test_numbers_are_read_as_the_same_ones() -> None:
     variant = made("numbers", EGGS, Numbers())
     assert "lay sixteen eggs" in variant
     assert "$1.50" in variant
-    assert made("numbers", "It costs 12345 euros in 1999. How much?", Numbers()) == "It costs 12,345 euros in 1999. How much?"
+    assert (
+        made("numbers", "It costs 12345 euros in 1999. How much?", Numbers())
+        == "It costs 12,345 euros in 1999. How much?"
+    )
     assert made("numbers", "5 cats. Of 1,000 how many?", Numbers()) == "Five cats. Of 1000 how many?"
     for kept in ("Take 3/4 of $x_2 = 5$ in 12:30, 20% of it.", "What is 2 + 3 * 5?", "The 3rd of 0.5 and x=4."):
         with pytest.raises(NotPerturbed, match="no_number_in_prose"):

@@ -73,6 +73,12 @@ def _fault(value: dict[str, Any] | None, settings: ImportedVariants) -> tuple[st
     return None if isinstance(value[settings.problem], str) else ("problem_is_no_text", "")
 
 
+def _answer(row: dict[str, Any], settings: ImportedVariants) -> str:
+    """The reference answer as text; a whole number that a column of floats holds is written as one."""
+    told = row[settings.answer]
+    return str(int(told)) if isinstance(told, float) and told.is_integer() else str(told)
+
+
 def _of_group(name: str, group: Group, settings: ImportedVariants, rejects: RejectWriter) -> Iterator[dict[str, Any]]:
     originals = group.get(settings.original, [])
     if len(originals) != 1:
@@ -84,7 +90,7 @@ def _of_group(name: str, group: Group, settings: ImportedVariants, rejects: Reje
     row = {
         "problem_id": name,
         "problem": first[settings.problem],
-        "answer": str(first[settings.answer]),
+        "answer": _answer(first, settings),
         "source": None,
     }
     yield as_made(row, None, row["problem"])
@@ -93,5 +99,5 @@ def _of_group(name: str, group: Group, settings: ImportedVariants, rejects: Reje
             continue
         for number, one in enumerate(rows, start=1):
             called = variant if number == 1 else f"{variant}.{number}"
-            made = as_made(row, variant, one[settings.problem], answer=str(one[settings.answer]))
+            made = as_made(row, variant, one[settings.problem], answer=_answer(one, settings))
             yield {**made, "problem_id": variant_id(name, called), "trace_id": variant_id(name, called)}
