@@ -18,6 +18,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.perturb import Distractor, ImportedVariants, PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.scorers import Scorer
@@ -126,6 +127,8 @@ def test_no_field_is_left_out() -> None:
         "openings": paths(OpeningsStep), "hand_over": paths(HandOverStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep),
         "reflect": paths(ReflectStep),
+        "perturb": paths(PerturbStep) | paths(Distractor, "distractor.") | paths(ImportedVariants, "imported."),
+        "robustness": paths(RobustnessStep),
         "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
@@ -138,6 +141,7 @@ def test_no_field_is_left_out() -> None:
         "compare": {"of"},
         "check": {"of"},
         "openings": {"of"},
+        "perturb": {"names", "units"},
         "state": {"problems"},
         "sample": {"problems"},
     }
