@@ -45,7 +45,13 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
         if isinstance(step, RectifyStep | CriticalStep):
-            known |= {"tools": None, "logprobs": False}  # what goes on is the turn that went wrong, which nobody drew
+            known |= {
+                "tools": None,
+                "logprobs": False,
+                "frontier": None,
+            }  # what goes on is the turn that went wrong, which nobody drew
+        if step.changes.get("max_rounds") == 1:
+            known["frontier"] = None  # which is about later rounds
         if isinstance(step, CriticalStep):
             known["max_rounds"] = 1  # or tokens behind which all is lost would have more continuations
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
