@@ -1,15 +1,15 @@
 """Which problems the next round of sampling goes to, by what came of them so far: a bandit over problems.
 
-A problem's pass rate has a Beta distribution: before any sample that of all problems, fitted to their verdicts, and then
-sharpened by the problem's own. From it follows how many pairs k further samples are expected to bring (exactly, as a sum over
-their outcomes), which is divided by the tokens that they are expected to take. Chunks of samples are given out, the most
-promising first, until the round's budget is spent. All of it depends on verdicts, seed and round alone, and is written down
+What a problem's pass rate may be follows from its own verdicts and those of all others, and from that how many pairs k further
+samples are expected to bring, which is divided by the tokens that they are expected to take. Chunks of samples are given out, the
+most promising first, until the round's budget is spent. All of it depends on verdicts, seed and round alone, and is written down
 before a round begins, so that a run that goes on asks for the same samples.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,10 @@ from redi_ray.store import parquet, storage
 SHARDS_PER_TASK = 64
 ACQUAINTED = 2.0
 """Traces that all problems' mean length counts for in a problem's own."""
+RATES = np.sin(np.linspace(0, np.pi / 2, 41)) ** 2
+"""Pass rates that are told apart, closer together near 0 and 1, which are among them."""
+NOTHING = 1e-9
+"""Pairs a sample that are none."""
 Numbers = NDArray[Any]
 
 
@@ -113,62 +117,71 @@ def _verdicts_of(uri: str) -> tuple[Hashes, Numbers, Numbers, Numbers]:
 # -------------------------------------------------------------------------------------------------------- what it is worth
 
 
-def fitted_prior(right: Numbers, wrong: Numbers) -> tuple[float, float]:
-    """The Beta distribution of all problems' pass rates, by the moments of their verdicts (intraclass correlation); uniform where
-    no problem has two."""
-    rated = right + wrong
-    some = rated > 1
-    if not some.any():
-        return 1.0, 1.0
-    rates, samples = right[some] / rated[some], rated[some]
-    mean = float(np.clip(right[some].sum() / samples.sum(), 1e-3, 1 - 1e-3))
-    by_chance = mean * (1 - mean) * float((1 / samples).mean())
-    spread = mean * (1 - mean) - by_chance
-    correlation = float(np.clip((rates.var() - by_chance) / max(spread, 1e-12), 0.02, 0.95))
-    strength = (1 - correlation) / correlation
-    return mean * strength, (1 - mean) * strength
+@dataclass(frozen=True)
+class PassRates:
+    """What the pass rates of problems may be, by what came of them. Problems with the same verdicts are one state."""
+
+    states: Numbers
+    """int `[S, 2]`: right and wrong traces."""
+    state_of: Numbers
+    """int `[N]`, of each problem."""
+    posterior: Numbers
+    """float `[S, G]`: how probable each rate of RATES is, in each state."""
 
 
-def expected_pairs(right: Numbers, wrong: Numbers, a: Numbers, b: Numbers, samples: int, wanted: int) -> Numbers:
-    """New pairs that `samples` further samples are expected to bring, `[N]`, of problems with so many right and wrong ones whose
-    pass rate has the distribution Beta(a, b).
+def pass_rates(right: Numbers, wrong: Numbers, turns: int = 100) -> PassRates:
+    """Empirical Bayes: the distribution of all problems' pass rates is the one on RATES under which their verdicts are likeliest
+    (Kiefer and Wolfowitz 1956, by `turns` of expectation maximisation from a flat one), whatever its form; problems that are
+    always right and problems that nobody solves are heaps of their own at the ends."""
+    states, state_of, sizes = np.unique(np.stack([right, wrong], 1), axis=0, return_inverse=True, return_counts=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.stack([np.log(RATES), np.log1p(-RATES)])
+        terms = np.where(states[:, :, None] > 0, states[:, :, None] * logs[None], 0.0).sum(1)
+    likelihood = np.exp(terms - terms.max(1, keepdims=True))
+    prior = np.full(len(RATES), 1 / len(RATES))
+    for _ in range(turns):
+        joint = likelihood * prior
+        prior = (sizes[:, None] * joint / joint.sum(1, keepdims=True)).sum(0) / sizes.sum()
+    joint = likelihood * prior
+    return PassRates(states, state_of.reshape(-1), joint / joint.sum(1, keepdims=True))
 
-    The number of right ones among them is beta-binomial; pairs are the smaller of both counts, `wanted` at the most. Example: of
-    a problem with one wrong trace and a uniform pass rate one more sample brings half a pair.
-    """
-    probability = np.ones(np.broadcast(right, a).shape)
-    for turn in range(samples):  # of none right
-        probability = probability * (b + turn) / (a + b + turn)
-    expected = np.zeros_like(probability)
-    for found in range(samples + 1):
-        pairs = np.minimum(np.minimum(right + found, wrong + samples - found), wanted)
-        expected += probability * pairs
-        if found < samples:
-            factor = (samples - found) / (found + 1) * (a + found) / np.maximum(b + samples - found - 1, 1e-12)
-            probability = probability * factor
-    return expected - np.minimum(np.minimum(right, wrong), wanted)
+
+def new_pairs(states: Numbers, samples: int, wanted: int) -> Numbers:
+    """New pairs that `samples` further samples bring on the average, `[S, G]`, in each state at each rate of RATES; pairs are the
+    smaller of both counts, `wanted` at the most. Example: with one wrong trace, at a rate of a half, one sample brings half a
+    pair."""
+    found = np.arange(samples + 1)
+    ways = np.array([math.comb(samples, int(k)) for k in found], float)
+    chances = ways * RATES[:, None] ** found * (1 - RATES[:, None]) ** (samples - found)  # [G, samples + 1]
+    right, wrong = states[:, :1] + found, states[:, 1:] + samples - found  # [S, samples + 1]
+    pairs = np.minimum(np.minimum(right, wrong), wanted)
+    before = np.minimum(states.min(1, keepdims=True), wanted)
+    return (pairs - before) @ chances.T
 
 
 def allocate(tally: Tally, settings: Frontier, budget: int, seed: int, number: int) -> NDArray[np.int64]:
     """Samples of each problem in round `number`, `[N]`: multiples of `each`, together `budget` at the most (`each` at the
     least), fewer where nothing more is wanted."""
-    a0, b0 = fitted_prior(tally.right, tally.wrong)
-    a, b = a0 + tally.right, b0 + tally.wrong
+    rates = pass_rates(tally.right, tally.wrong)
+    drawn = None
     if settings.rule == "thompson":
-        rates = np.random.default_rng([seed, number]).beta(a, b)
-        a, b = 1e9 * np.maximum(rates, 1e-9), 1e9 * np.maximum(1 - rates, 1e-9)  # as good as known
+        chance = np.random.default_rng([seed, number]).random(len(tally.problems))
+        drawn = (rates.posterior.cumsum(1)[rates.state_of] < chance[:, None]).sum(1).clip(max=len(RATES) - 1)
     clear = (tally.right + tally.wrong + 1) / (tally.drawn + 1)  # how often a trace has a clear verdict
     mean = tally.tokens.sum() / max(1, tally.drawn.sum()) or 1.0
     cost = (tally.tokens + ACQUAINTED * mean) / (tally.drawn + ACQUAINTED)
-    chunks = max(1, settings.most // settings.each)
-    before, gains = np.zeros(len(tally.problems)), []
-    for chunk in range(1, chunks + 1):
-        after = clear * expected_pairs(tally.right, tally.wrong, a, b, chunk * settings.each, settings.pairs)
+    before, gains = np.zeros(len(tally.problems)), list[Numbers]()
+    for chunk in range(1, max(1, settings.most // settings.each) + 1):
+        pairs = new_pairs(rates.states, chunk * settings.each, settings.pairs)
+        if drawn is None:
+            after = clear * (rates.posterior * pairs).sum(1)[rates.state_of]
+        else:
+            after = clear * pairs[rates.state_of, drawn]
         gain = (after - before) / settings.each
         gains.append(np.minimum(gain, gains[-1]) if gains else gain)  # a later chunk never comes before an earlier one
         before = after
     promise = np.stack(gains)  # [chunks, N], pairs a sample
-    worth = np.where(promise > max(settings.least, 1e-12), promise / cost, 0.0).ravel()
+    worth = np.where(promise > max(settings.least, NOTHING), promise / cost, 0.0).ravel()
     order = np.argsort(-worth, kind="stable")[: max(1, budget // settings.each)]
     taken = order[worth[order] > 0] % len(tally.problems)
     return settings.each * np.bincount(taken, minlength=len(tally.problems))

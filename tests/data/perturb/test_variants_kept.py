@@ -82,7 +82,7 @@ def test_the_seed_alone_decides_and_what_has_no_answer_has_no_variant(tmp_path: 
 
 
 def test_the_checker_finds_which_variants_keep_the_answer(test_data: Path, tmp_path: Path) -> None:
-    """mathcheck_perturb: 129 of 129 paraphrases and distractors, 1 of 129 scenarios, which are other questions; nobody says so."""
+    """mathcheck_perturb: 129 of 129 paraphrases and distractors, 1 of 129 scenarios, which ask something else."""
     settings = ImportedVariants(paths=[str(test_data / "steps_turns_rewards/mathcheck_perturb.jsonl.gz")])
     assert import_variants(settings, str(tmp_path)) == {"rows": 516, "rejected": {}}
     how = Keeping(str(tmp_path), "drop", VerifySettings())

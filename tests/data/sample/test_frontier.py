@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.data import VllmTraces
 from redi_ray.config.frontier import Frontier
 from redi_ray.data.sample.collect import Verification
-from redi_ray.data.sample.frontier import Tally, allocate, expected_pairs, fitted_prior
+from redi_ray.data.sample.frontier import RATES, Tally, allocate, new_pairs, pass_rates
 from redi_ray.data.sample.generate import GenerateCounts, generate_rounds
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.errors import UserError
@@ -27,42 +26,38 @@ from redi_ray.store import parquet, storage
 ray.cloudpickle.register_pickle_by_value(sys.modules["test_collect"])  # Ray's workers cannot import a test
 
 
-def by_hand(right: int, wrong: int, a: float, b: float, samples: int, wanted: int) -> float:
-    """Over every outcome of the samples, each with its probability under Beta(a, b)."""
-    total = -min(right, wrong, wanted)
+def by_hand(right: int, wrong: int, rate: float, samples: int, wanted: int) -> float:
+    """Over every outcome of the samples, each with its probability."""
+    total = -float(min(right, wrong, wanted))
     for outcome in itertools.product((0, 1), repeat=samples):
         found = sum(outcome)
-        beta = math.lgamma(a + found) + math.lgamma(b + samples - found) - math.lgamma(a + b + samples)
-        chance = math.exp(beta + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
+        chance = rate**found * (1 - rate) ** (samples - found)
         total += chance * min(right + found, wrong + samples - found, wanted)
     return total
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "a", "b", "samples", "wanted"),
-    [
-        (0, 1, 1.0, 1.0, 1, 1),
-        (0, 4, 0.3, 4.3, 4, 1),
-        (3, 0, 5.0, 0.4, 6, 2),
-        (2, 1, 2.5, 1.5, 5, 3),
-        (1, 1, 2, 2, 3, 1),
-    ],
+    ("right", "wrong", "samples", "wanted"), [(0, 1, 1, 1), (0, 4, 4, 1), (3, 0, 6, 2), (2, 1, 5, 3), (1, 1, 3, 1)]
 )
-def test_expected_pairs_are_those_of_all_outcomes(
-    right: int, wrong: int, a: float, b: float, samples: int, wanted: int
-) -> None:
-    found = expected_pairs(*(np.array([value]) for value in (right, wrong, a, b)), samples, wanted)
-    assert found == pytest.approx([by_hand(right, wrong, a, b, samples, wanted)])
+def test_new_pairs_are_those_of_all_outcomes(right: int, wrong: int, samples: int, wanted: int) -> None:
+    found = new_pairs(np.array([[right, wrong]]), samples, wanted)
+    assert found[0] == pytest.approx([by_hand(right, wrong, rate, samples, wanted) for rate in RATES])
 
 
-def test_the_prior_is_that_of_the_problems() -> None:
+def test_pass_rates_of_any_form_are_found() -> None:
+    """Three heaps: always right, never, and 0.3. What has failed twice is most likely hopeless, what has done both is at 0.3."""
     generator = np.random.default_rng(0)
-    for a, b in ((0.5, 1.5), (4.0, 4.0)):
-        right = generator.binomial(8, generator.beta(a, b, 20_000))
-        assert fitted_prior(right, 8 - right) == pytest.approx((a, b), rel=0.1)
-    assert fitted_prior(np.array([1, 0]), np.array([0, 1])) == (1.0, 1.0), "no problem has two samples"
-    for all_alike in (np.zeros(9), np.full(9, 4)):
-        assert all(0 < value < 1e3 for value in fitted_prior(all_alike, 4 - all_alike))
+    rates = np.repeat([1.0, 0.0, 0.3], [4000, 4000, 2000])
+    right = generator.binomial(8, rates)
+    found = pass_rates(right, 8 - right)
+    prior = found.posterior[found.state_of].mean(0)
+    assert prior[RATES > 0.95].sum() == pytest.approx(0.4, abs=0.01)
+    assert prior[RATES < 0.05].sum() == pytest.approx(0.4, abs=0.03)
+    assert prior[(RATES > 0.2) & (RATES < 0.4)].sum() == pytest.approx(0.2, abs=0.04)
+    mixed = found.posterior[found.state_of[np.flatnonzero(right == 3)[0]]]
+    assert mixed @ RATES == pytest.approx(0.3, abs=0.03)
+    assert mixed[0] == mixed[-1] == 0, "both have been seen"
+    assert pass_rates(np.array([0, 0]), np.array([0, 0])).posterior == pytest.approx(1 / len(RATES)), "nothing is known"
 
 
 def tally_of(states: list[tuple[int, int]], tokens: list[float] | None = None) -> Tally:
