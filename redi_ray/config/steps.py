@@ -15,6 +15,7 @@ from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
+from redi_ray.config.paraphrase import ParaphraseStep
 from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
@@ -256,6 +257,7 @@ AnyStep = Annotated[
     | CompareStep
     | ReflectStep
     | PerturbStep
+    | ParaphraseStep
     | RobustnessStep,
     Field(discriminator="do"),
 ]

@@ -24,7 +24,7 @@ SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "soft_targets"
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
-VARYING = ("perturb",)
+VARYING = ("perturb", "paraphrase")
 """Kinds that make variants of problems."""
 POSING = ("pose", "hand_over")
 """Kinds that make a problem of each sample, under its id."""

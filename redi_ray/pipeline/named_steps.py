@@ -11,6 +11,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, TAKEN
+from redi_ray.config.paraphrase import ParaphraseStep
 from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
@@ -56,7 +57,7 @@ from redi_ray.pipeline.sample_steps import (
     stored_logps,
 )
 from redi_ray.pipeline.training_steps import curation, section_for, traces_of, training
-from redi_ray.pipeline.variant_steps import holding_against, perturbing
+from redi_ray.pipeline.variant_steps import holding_against, paraphrasing, perturbing
 from redi_ray.stages.training import REHEARSED
 
 
@@ -156,6 +157,7 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
     ReflectStep: lambda step: {"of": step.of},
     PerturbStep: lambda step: {"problems": step.source, "traces": step.traces},
+    ParaphraseStep: lambda step: {"problems": step.problems},
     RobustnessStep: lambda step: {"of": step.of, TO: step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
@@ -274,6 +276,7 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     CompareStep: asking_about,
     ReflectStep: _reflecting,
     PerturbStep: perturbing,
+    ParaphraseStep: paraphrasing,
     RobustnessStep: holding_against,
     PairsStep: _pairing,
     TrainStep: training,

@@ -8,6 +8,7 @@ from typing import Any
 
 from redi_ray.config.selection import KeptSamples, RandomProblems
 from redi_ray.config.worlds import BuiltInSource
+from redi_ray.pipeline.asked import VARYING
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
@@ -148,7 +149,7 @@ def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
     elif settings.part == "dev":
         before = whole.problems * whole.config.problems.dev.share
     else:
-        before = whole.problems if source is None or source.kind != step.kind else variants_of(graph, source, whole)
+        before = whole.problems if source is None or source.kind not in VARYING else variants_of(graph, source, whole)
     return before * max(1, len(settings.rules) + settings.originals)
 
 
@@ -175,7 +176,7 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     if source is not None and source.kind in POSED:
         begun, asks = workload_of(graph, source.inputs["of"], whole), POSED[source.kind](source.settings)
         before = PosedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, asks=asks)
-    if source is not None and source.kind == "perturb":
+    if source is not None and source.kind in VARYING:
         varied = variants_of(graph, source, whole)
         before = VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
     if source is not None and source.kind == "openings":

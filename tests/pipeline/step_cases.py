@@ -198,6 +198,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"imported.paths": ["OTHER"], "imported.group": "g", "imported.variant": "v", "imported.original": "o",
          "imported.problem": "p", "imported.answer": "a"},
     ),
+    "paraphrase": (
+        {"do": "paraphrase", "problems": "posed", "by": {"endpoint": SERVED}},
+        {"problems": "asked", "by.prompt": "Ask {problem} again.", "by.system": "s", "by.max_tokens": 9, "by.temperature": 0.5,
+         "by.top_p": 0.5, "by.seed": 1, "by.endpoint.model": "n", "judge": {"endpoint": {**SERVED, "model": "j"}},
+         "same_numbers": False, "part": "dev", "originals": True},
+    ),
+    "paraphrase, here": (
+        {"do": "paraphrase", "problems": "posed", "by": {"model": "FOLDER"}},
+        {"by.model": "OTHER_FOLDER", "by.engine": {"device": "cpu", "dtype": "bfloat16"}, "judge": {"model": "OTHER_FOLDER"}},
+    ),
     "robustness": (
         {"do": "robustness", "of": "varied_math"}, {"of": "varied_others", "to": "verified", "seed": 1},
     ),

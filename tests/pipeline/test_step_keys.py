@@ -18,6 +18,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.paraphrase import ParaphraseStep, Rewriter
 from redi_ray.config.perturb import Distractor, ImportedVariants, PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
@@ -129,6 +130,7 @@ def test_no_field_is_left_out() -> None:
         "reflect": paths(ReflectStep),
         "perturb": paths(PerturbStep) | paths(Distractor, "distractor.") | paths(ImportedVariants, "imported."),
         "robustness": paths(RobustnessStep),
+        "paraphrase": paths(ParaphraseStep) | paths(Rewriter, "by."),
         "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from redi_ray.config.perturb import ImportedVariants
 from redi_ray.data.perturb.made import MADE, as_made
-from redi_ray.data.sources.readers import DataError, expand_paths, file_rows
+from redi_ray.data.sources.readers import DataError, expand_paths, file_rows, first_columns
 from redi_ray.data.sources.shards import RejectWriter, ShardWriter
 from redi_ray.store import storage
 from redi_ray.text.variants import MARK, variant_id
 
 Group = dict[str, list[dict[str, Any]]]
 """What was changed -> the rows."""
+
+
+def look_at_variants(settings: ImportedVariants, where: str) -> None:
+    """Raise DataError where the files are not there, or the first rows of the first one lack a column. where: in the config."""
+    uris = expand_paths(settings.paths, f"{where}.paths")
+    there = first_columns(uris[0], _columns(settings))
+    if lacking := [name for name in _columns(settings) if name not in there]:
+        raise DataError(_no_column(where, lacking, there))
+
+
+def _no_column(where: str, lacking: list[str], there: Iterable[str]) -> str:
+    return (
+        f"{where}: no row has a column {', '.join(lacking)}; there are {', '.join(sorted(there)) or 'none'}. Set `group`, "
+        "`variant`, `problem` and `answer` to what they are called"
+    )
 
 
 def import_variants(settings: ImportedVariants, out_uri: str) -> dict[str, Any]:
@@ -35,10 +50,7 @@ def import_variants(settings: ImportedVariants, out_uri: str) -> dict[str, Any]:
             variants = groups.setdefault(str(row.value[settings.group]), {})
             variants.setdefault(str(row.value[settings.variant]), []).append(told)
     if lacking := [name for name in _columns(settings) if name not in seen]:
-        raise DataError(
-            f"imported: no row has a column {', '.join(lacking)}; there are {', '.join(sorted(seen)) or 'none'}. Set `group`, "
-            "`variant`, `problem` and `answer` to what they are called"
-        )
+        raise DataError(_no_column("imported", lacking, seen))
     writer = ShardWriter(storage.join(out_uri, "work", "made"), MADE)
     for name, group in groups.items():
         for made in _of_group(name, group, settings, rejects):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,8 +40,10 @@ MADE = pa.schema(
         ),  # why it is no variant; its text is then the original's, or what was made of it
     ]
 )
-NO_ANSWER, DIALOGUE, SAME = "no_reference_answer", "is_a_dialogue", "nothing_changed"
+NO_ANSWER, DIALOGUE, NO_WORDS, SAME = "no_reference_answer", "is_a_dialogue", "has_no_words", "nothing_changed"
 """Why a problem has no variants, and why a text is none."""
+CHAIN = re.compile(r"\d(?:[-+*]\d)+")
+"""A problem of the built-in world."""
 Row = dict[str, Any]
 
 
@@ -55,7 +58,7 @@ class Making:
     answers: AnswerSettings
     """How the reference answers are read."""
     of_world: bool = False
-    """Whether the problems are chains of the built-in world."""
+    """Whether chains are problems of the built-in world."""
 
     def made(self, name: str) -> str:
         """Where a shard's variants go."""
@@ -85,12 +88,16 @@ def variants_of(row: Mapping[str, Any], how: Making) -> Iterator[Row]:
     """Rows of MADE of one problem: itself, if it is wanted, and a row for each perturbation in force."""
     if how.settings.originals:
         yield as_made(row, None, row["problem"])
-    table = WORLD_PERTURBATIONS if how.of_world else PERTURBATIONS
+    is_chain = how.of_world and CHAIN.fullmatch(row["problem"]) is not None
+    table = WORLD_PERTURBATIONS if is_chain else PERTURBATIONS
     whole = unfit(row, how.answers)
     problem = Problem(row["problem"], extract_gold(row["answer"], how.answers) or "" if row["answer"] else "")
     for name, settings in how.settings.rules.items():
         if whole is not None:
             yield as_made(row, name, row["problem"], reason=whole)
+            continue
+        if name not in table:
+            yield as_made(row, name, row["problem"], reason=NO_WORDS)
             continue
         chance = random.Random(f"{how.settings.seed}/{name}/{row['problem_id']}")
         try:
@@ -99,7 +106,7 @@ def variants_of(row: Mapping[str, Any], how: Making) -> Iterator[Row]:
             yield as_made(row, name, row["problem"], reason=str(why))
             continue
         reason = SAME if text == row["problem"] else table[name].check(problem, text)
-        answer = answer_of_chain(text) if how.of_world and reason is None else row["answer"]
+        answer = answer_of_chain(text) if is_chain and reason is None else row["answer"]
         yield as_made(row, name, text, reason=reason, answer=answer)
 
 

@@ -163,9 +163,9 @@ def allocate(tally: Tally, settings: Frontier, budget: int, seed: int, number: i
     """Samples of each problem in round `number`, `[N]`: multiples of `each`, together `budget` at the most (`each` at the
     least), fewer where nothing more is wanted."""
     rates = pass_rates(tally.right, tally.wrong)
-    drawn = None
+    generator, drawn = np.random.default_rng([seed, number]), None
     if settings.rule == "thompson":
-        chance = np.random.default_rng([seed, number]).random(len(tally.problems))
+        chance = generator.random(len(tally.problems))
         drawn = (rates.posterior.cumsum(1)[rates.state_of] < chance[:, None]).sum(1).clip(max=len(RATES) - 1)
     clear = (tally.right + tally.wrong + 1) / (tally.drawn + 1)  # how often a trace has a clear verdict
     mean = tally.tokens.sum() / max(1, tally.drawn.sum()) or 1.0
@@ -182,7 +182,8 @@ def allocate(tally: Tally, settings: Frontier, budget: int, seed: int, number: i
         before = after
     promise = np.stack(gains)  # [chunks, N], pairs a sample
     worth = np.where(promise > max(settings.least, NOTHING), promise / cost, 0.0).ravel()
-    order = np.argsort(-worth, kind="stable")[: max(1, budget // settings.each)]
+    shuffled = generator.permutation(len(worth))  # of equal ones others come first in each round
+    order = shuffled[np.argsort(-worth[shuffled], kind="stable")][: max(1, budget // settings.each)]
     taken = order[worth[order] > 0] % len(tally.problems)
     return settings.each * np.bincount(taken, minlength=len(tally.problems))
 

@@ -22,6 +22,7 @@ from redi_ray.pipeline.kinds import (
     model,
     openings,
     pairs,
+    paraphrase,
     perturb,
     pose,
     problems,
@@ -77,6 +78,7 @@ KINDS: dict[str, Kind] = {
         compare.KIND,
         reflect.KIND,
         perturb.KIND,
+        paraphrase.KIND,
         robustness.KIND,
     )
 }

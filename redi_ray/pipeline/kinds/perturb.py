@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from redi_ray.cluster.runtime import log
@@ -32,7 +34,7 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
 
 
 def is_world(run: Run) -> bool:
-    """Whether problems are chains of the built-in world."""
+    """Whether chains are problems of the built-in world."""
     source = run.config.problems.source
     return isinstance(source, ArithmeticSource) and source.kind == "arithmetic"
 
@@ -57,9 +59,15 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
 
 
 def publish_variants(
-    run: Run, step: Step, stage: Stage, started: float, inputs: Outputs, rejected: dict[str, int]
+    run: Run,
+    step: Step,
+    stage: Stage,
+    started: float,
+    inputs: Outputs,
+    rejected: dict[str, int],
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> Manifest:
-    """The tables and the manifest of what lies in `work/made`. Raises DataError where no variant is left."""
+    """The tables and the manifest of what lies in `work/made`; told: further facts. Raises DataError where no variant is left."""
     out, settings = storage.resolve(stage.uri), step.settings
     how = Keeping(out, settings.changed, run.config.verify.first_pass())
     root = storage.join(out, "work", "made")
@@ -67,17 +75,17 @@ def publish_variants(
     if "traces" in inputs:
         remotely(look_at_traces, made, inputs["traces"].files("verified"), how)
     counts = keep_variants([uri.removeprefix(root).lstrip("/") for uri in made], how)
-    told = by_perturbation(counts)
+    kinds = by_perturbation(counts)
     dropped = {reason: number for reason, number in sorted(counts.items()) if ": " in reason and number}
     if counts[OUT] == counts[ORIGINALS]:
         raise DataError(
             f"{step.name}: no variant is left of {counts[IN] - counts[ORIGINALS]} that were tried: {dropped}"
         )
-    for name, found in told.items():
+    for name, found in kinds.items():
         changed = found.get("changed", 0) + found.get("unclear", 0)
         log.info("%s: %s: %d of %d keep the answer", step.name, name, found["made"] - changed, found["made"])
     sums = {"in": counts[IN] + sum(rejected.values()), "out": counts[OUT]}
-    facts = {"name": step.name, "originals": counts[ORIGINALS], "perturbations": told}
+    facts = {"name": step.name, "originals": counts[ORIGINALS], "perturbations": kinds, **told}
     return run.publish(stage, started, counts=sums, dropped=dropped, rejected=rejected, facts=facts)
 
 
