@@ -34,7 +34,7 @@ from wrong_parts_runs import Outcome, write
 
 from redi_ray.report.figures import STYLE
 
-RATES = (2e-4, 6.3e-4, 2e-3, 6.3e-3)
+RATES = (6.3e-5, 2e-4, 6.3e-4, 2e-3)
 START = "student"
 TOY = DistillationScale(
     **{"problems": 40, "dev": 20, "test": 20, "corpus": 4000, "student_corpus": 1500, "min_digits": 2, "max_digits": 2},

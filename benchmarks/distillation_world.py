@@ -50,7 +50,7 @@ TOP_K = 8
 SEQUENCES = 16
 """A step, whoever wrote them: so are tokens that the teacher has written or scored, to a few percent."""
 PAIRED = SEQUENCES // 2
-STUDENT = Architecture(hidden_size=64, num_layers=2, num_heads=2, num_kv_heads=2, intermediate_size=256)
+STUDENT = Architecture(hidden_size=96, num_layers=3, num_heads=3, num_kv_heads=3, intermediate_size=384)
 LARGER = Architecture(hidden_size=160, num_layers=3, num_heads=5, num_kv_heads=5, intermediate_size=640)
 ARMS: dict[str, Arm] = {
     "SFT": Arm("right", SftObjective(), SEQUENCES),
@@ -79,8 +79,9 @@ class DistillationScale(Scale):
     dev: int = 250
     test: int = 400
     corpus: int = 16_000
-    student_corpus: int = 5_000
+    student_corpus: int = 8_000
     """Of the same corpus, the first ones."""
+    min_digits: int = 3
     max_digits: int = 5
     base_epochs: int = 1
     base_rate: float = 2e-3
@@ -88,7 +89,7 @@ class DistillationScale(Scale):
     sft_epochs: int = 4
     dev_samples: int = 2
     test_samples: int = 8
-    steps: int = 150
+    steps: int = 200
 
 
 class Distillation(SeedRun):

@@ -134,7 +134,7 @@ class GroupSettings(Strict):
     least: int = Field(2, ge=1)
     """Smaller groups are left out."""
     most: int | None = Field(None, ge=1)
-    """Members of a group at the most, picked by the seed."""
+    """Members of a group at the most, picked by the seed; never so that wrong ones are more than `most_wrong` lets be."""
     per_side: int | None = Field(None, ge=1)
     """Members of each side at the most, picked by the seed before all else is; 1 with `both_sides` makes pairs."""
     repeats: list[Repeats] = []

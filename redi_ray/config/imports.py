@@ -117,7 +117,8 @@ class ImportSettings(Strict):
     """How calls of tools that stand beside a turn's text are written into it, as `{}` in the form `<tool_call>` that many models
     know. Null: such rows are rejected, since the calls would be lost."""
     keep_duplicates: bool = False
-    """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` always stay."""
+    """Keep rows that say what an earlier one has said; else they are dropped, and counted. Samples of `rollouts` in rows of
+    their own always stay."""
     max_rows: int | None = Field(None, ge=1)
     """Read the first so many rows."""
     split: TopicSplit | None = None

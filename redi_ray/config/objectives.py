@@ -292,7 +292,7 @@ REWARDED = frozenset({"asymre", "advantage", "s2r", "ppo_clip", "step_bce", "ste
 """Names of those that need rewards."""
 COMPARING = frozenset({"oreal", "nft"})
 """Names of those that learn from groups with both sides alone, paired or not."""
-SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip"})
-"""Names of those that read the sampler's log-probs, the token column `sampler_logps`."""
-BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} | IMITATING
+SAMPLED = frozenset({"oreal", "topr", "nft", "ppo_clip", "on_policy_distillation"})
+"""Names of those that read the sampler's log-probs, the token column `sampler_logps`, by their defaults."""
+BY_UNIT = UNPAIRED - {"kto", "outcome_bce", "oreal_rm"} - COMPARING | IMITATING
 """Names of those whose sequences may have several units."""

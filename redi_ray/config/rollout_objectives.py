@@ -148,6 +148,10 @@ class NftObjective:
     """Of a problem with a share q of right samples: 1 - q, sqrt((1 - q) / q), or 1."""
     least_rate: float = 0.02
     """q is held between this and 1 less it."""
+    rate: Literal["group", "advantages"] = "group"
+    """`group`: q is the share of a group's right ones, which must then be all of a problem's samples. `advantages`: that of
+    samples that were not kept, too, by the members' rewards, which are advantages (`rewards: {correct: 1, wrong: 0}` and
+    `advantages: group_mean` of a step `groups`)."""
 
     def __post_init__(self) -> None:
         require(self.epsilon > 0, f"epsilon must be > 0, got {self.epsilon}")

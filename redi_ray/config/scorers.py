@@ -139,7 +139,8 @@ class RewardScorer(ScorerSettings):
     `step_mse`), or a folder (local with a `/` in it, s3://) of a classification model with one label."""
     at: Literal["last", "worst_step", "steps", "tokens"] = "last"
     """`last`: a number for each sample, by its last token (by the mean over its tokens where it was trained so). `steps`: a
-    span for each step of the last turn, with the number at its last token, labelled `right` from a half on, else `wrong`.
+    span for each step of the last turn, with the number at its last token, labelled `right` from a half on, else `wrong`; without
+    a label where a half means nothing, as of `bradley_terry` or of a folder that was not trained here.
     `worst_step`: a number for each sample, the lowest of its steps, for models that were trained on steps. `tokens`: a number for
     each token of the model's own turns."""
     form: Form | None = None

@@ -127,9 +127,12 @@ class OnPolicyDistillationObjective:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: Literal["on_policy_distillation"] = "on_policy_distillation"
-    student: Literal["policy", "sampler"] = "policy"
-    """Whose log-prob is taken from the teacher's: that of the policy as it is now, or that of the student when it sampled (the
-    column `sampler_logps`), with the ratio of the two policies as weight."""
+    student: Literal["sampler", "policy"] = "sampler"
+    """Whose log-prob is taken from the teacher's: that of the student when it sampled (the column `sampler_logps`), with the
+    ratio of the policy to it as weight, or that of the policy as it is now, with no ratio (the paper's)."""
+    baseline: Literal["batch_mean", "none"] = "batch_mean"
+    """With `sampler`, what is taken from the advantages: their mean over the batch's scored tokens, or nothing. On the policy it
+    changes the variance alone; once the policy has moved, a weak student without it has nearly all of its tokens pushed down."""
     clip: float = 0.2
     """With `sampler`: how far the ratio counts, as PPO's."""
     most: float | None = None

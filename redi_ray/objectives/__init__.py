@@ -52,7 +52,9 @@ from redi_ray.objectives.needs import (
     advantage_compares,
     asymre_compares,
     kto_is_mismatched,
+    nft_needs_rewards,
     on_policy_columns,
+    on_policy_sums,
     oreal_columns,
     oreal_needs_rewards,
     ppo_compares,
@@ -167,7 +169,7 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         sides="any",
         needs_reference=False,
         linear=never,
-        sums=(SAMPLER,),
+        sums=sampler_column,
         several_units=True,
     ),
     "oreal": ObjectiveSpec(
@@ -180,7 +182,6 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         per_unit=Function("oreal", "oreal_advantages"),
         needs_rewards=oreal_needs_rewards,
         compares_sides=True,
-        several_units=True,
     ),
     "nft": ObjectiveSpec(
         Function("base", "nothing"),
@@ -190,8 +191,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         pointwise=Function("sampled", "nft"),
         columns=sampler_column,
         per_unit=Function("sampled", "nft_rates"),
+        needs_rewards=nft_needs_rewards,
         compares_sides=True,
-        several_units=True,
     ),
     "ppo_clip": ObjectiveSpec(
         Function("base", "nothing"),
@@ -230,6 +231,8 @@ OBJECTIVES: dict[str, ObjectiveSpec] = {
         linear=always,
         pointwise=Function("soft", "on_policy_distillation"),
         columns=on_policy_columns,
+        sums=on_policy_sums,
+        per_unit=Function("soft", "on_policy_baseline"),
         several_units=True,
     ),
 }

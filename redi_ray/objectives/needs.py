@@ -9,6 +9,7 @@ from redi_ray.config.rollout_objectives import (
     NftObjective,
     OrealObjective,
     PpoClipObjective,
+    ToprObjective,
 )
 from redi_ray.config.soft_objectives import OnPolicyDistillationObjective
 
@@ -42,16 +43,24 @@ def oreal_needs_rewards(settings: OrealObjective) -> bool:
     return settings.baseline == "none"
 
 
+def nft_needs_rewards(settings: NftObjective) -> bool:
+    return settings.rate == "advantages"
+
+
 def oreal_columns(settings: OrealObjective) -> tuple[str, ...]:
     return (SAMPLER, REWARD_MEAN) if settings.token_rewards else (SAMPLER,)
 
 
-def sampler_column(_settings: NftObjective | PpoClipObjective) -> tuple[str, ...]:
+def sampler_column(_settings: NftObjective | PpoClipObjective | ToprObjective) -> tuple[str, ...]:
     return (SAMPLER,)
 
 
 def on_policy_columns(settings: OnPolicyDistillationObjective) -> tuple[str, ...]:
     return (TEACHER,) if settings.student == "policy" else (TEACHER, SAMPLER)
+
+
+def on_policy_sums(settings: OnPolicyDistillationObjective) -> tuple[str, ...]:
+    return (TEACHER, SAMPLER) if settings.student == "sampler" and settings.baseline == "batch_mean" else ()
 
 
 def ppo_compares(settings: PpoClipObjective) -> bool:

@@ -59,8 +59,10 @@ def nft(tokens: Tokens, settings: NftObjective, _progress: float) -> Tensor:
 
 
 def nft_rates(scores: Scores, settings: NftObjective) -> Tensor:
-    """`[U]` the share of right ones among the units of each one's group."""
-    rate = group_mean(scores, (scores.sides > 0).to(scores.lengths))
+    """`[U]` the share of right ones among the units of each one's group; or of the samples over which its reward is an advantage,
+    1 - q of a right one and -q of a wrong one."""
+    right = (scores.sides > 0).to(scores.lengths)
+    rate = right - rewards_of(scores) if settings.rate == "advantages" else group_mean(scores, right)
     return rate.clamp(settings.least_rate, 1 - settings.least_rate)
 
 

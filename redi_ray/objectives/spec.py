@@ -67,8 +67,8 @@ class ObjectiveSpec:
     soft: Callable[[Scores, Any], Tensor] | None = None
     """`(scores, settings) -> [U]`: what the loss has of the divergences of each unit's tokens from the teacher's distributions,
     which are the token column `soft_targets`; of what the data say of the batch. None where none are read."""
-    sums: tuple[str, ...] = ()
-    """Token columns whose weighted sums psi reads (`Scores.sums`)."""
+    sums: Callable[[Any], tuple[str, ...]] = no_columns
+    """Token columns whose weighted sums psi or `per_unit` reads (`Scores.sums`), under these settings."""
     tail: Callable[[Any], float] | None = None
     """Under these settings, the factor on the weights of those tokens of a pair's longer side that lie beyond the length of the
     shorter one (`redi_ray.train.tails`)."""

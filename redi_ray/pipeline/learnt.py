@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from redi_ray.config.group_steps import SOFT_TARGETS, GroupSettings
 from redi_ray.config.objectives import BY_UNIT, COMPARING, IMITATING, REWARDED, SAMPLED, UNPAIRED
 from redi_ray.config.reward_objectives import SHARES, VALUED
+from redi_ray.config.rollout_objectives import NftObjective, OrealObjective
 from redi_ray.config.soft_objectives import SOFT, OnPolicyDistillationObjective
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
@@ -41,7 +42,7 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
         )
     objective = step.settings.objective
-    needed = [SAMPLER] if name in SAMPLED or getattr(objective, "student", "") == "sampler" else []
+    needed = [SAMPLER] if name in SAMPLED and getattr(objective, "student", "") != "policy" else []
     needed += [SOFT_TARGETS] if name in SOFT else []
     needed += [TEACHER] if isinstance(objective, OnPolicyDistillationObjective) else []
     needed += [REWARD_MEAN] if getattr(objective, "token_rewards", False) else []
@@ -131,6 +132,7 @@ def _odd_groups(step: Step, source: Step) -> Iterator[str]:
             f"{step.name}: {name} learns from pairs, and the groups of {source.name} are all samples of a problem: set "
             "`both_sides: true` and `per_side: 1` there, or `margin` for the best against the worst"
         )
+    yield from _advantages(step, source)
     by_span = step.settings.settings.units == "spans"
     values = _values_of_spans(groups) if by_span else [] if groups.scores else list(groups.rewards.values())
     if name in SHARES and (odd := [value for value in values if not 0 <= value <= 1]):
@@ -138,6 +140,22 @@ def _odd_groups(step: Step, source: Step) -> Iterator[str]:
         yield (
             f"{step.name}: {name} learns rewards between 0 and 1, and `{where}` of {source.name} has {odd[0]:g}: write 1 for "
             "what is right and 0 for what is wrong"
+        )
+
+
+def _advantages(step: Step, source: Step) -> Iterator[str]:
+    """Rewards that an objective takes for advantages, and that are none."""
+    objective, made = step.settings.objective, source.settings.advantages
+    if isinstance(objective, OrealObjective) and objective.baseline == "none":
+        setting, asked = "baseline: none", "leave_one_out"
+    elif isinstance(objective, NftObjective) and objective.rate == "advantages":
+        setting, asked = "rate: advantages", "group_mean"
+    else:
+        return
+    if made != asked:
+        yield (
+            f"{step.name}: {objective.name} with `{setting}` takes rewards for advantages, and those of {source.name} are "
+            f"{'none' if made is None else f'of another kind ({made})'}: set `advantages: {asked}` there"
         )
 
 

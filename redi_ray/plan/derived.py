@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from redi_ray.config.selection import KeptSamples, RandomProblems
-from redi_ray.config.worlds import BuiltInSource
 from redi_ray.pipeline.asked import VARYING
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
+from redi_ray.plan.posed import POSED, SelfVerifiedWorkload, StatedWorkload
+from redi_ray.plan.varied import VariedWorkload, variants_of
 from redi_ray.plan.workload import Side, Workload
 
 
@@ -86,30 +85,6 @@ class ContinuedWorkload(Workload):
 
 
 @dataclass(frozen=True)
-class PosedWorkload(Workload):
-    """Of problems that are made of traces, one of each: as long as the trace and its problem together, with what is asked about
-    them; how often they are solved, and how long the answers are, is taken to be as elsewhere."""
-
-    begun: Workload | None = None
-    """The traces."""
-    asks: str = ""
-    """The prompt."""
-
-    @property
-    def _of(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
-
-    @property
-    def problems(self) -> float:
-        return self._of.traces
-
-    @property
-    def prompt(self) -> float:
-        return self._of.prompt + self._of.trace_tokens + len(self.asks) / self.assume["bytes_per_token"]
-
-
-@dataclass(frozen=True)
 class OpenedWorkload(Workload):
     """Of problems that are the first turns of dialogues, one of each."""
 
@@ -127,39 +102,6 @@ class OpenedWorkload(Workload):
         return self.begun.prompt
 
 
-@dataclass(frozen=True)
-class VariedWorkload(Workload):
-    """Of variants of problems, which are taken to be as long as these, and as often solved."""
-
-    varied: float = 0.0
-    """How many there are."""
-
-    @property
-    def problems(self) -> float:
-        return self.varied
-
-
-def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
-    """Problems that a step which makes variants gives at the most; what is imported is not counted before it is read, and taken
-    for as many as there are problems."""
-    settings, source = step.settings, graph.steps.get(step.inputs.get("problems", ""))
-    world = whole.config.problems.source
-    if settings.part != "problems" and isinstance(world, BuiltInSource):
-        before: float = world.num_test if settings.part == "test" else world.num_dev
-    elif settings.part == "dev":
-        before = whole.problems * whole.config.problems.dev.share
-    else:
-        before = whole.problems if source is None or source.kind not in VARYING else variants_of(graph, source, whole)
-    return before * max(1, len(settings.rules) + settings.originals)
-
-
-POSED: dict[str, Callable[[Any], str]] = {
-    "pose": lambda settings: settings.template,
-    "hand_over": lambda settings: settings.brief or "",
-}
-"""Kinds that make a problem of each sample -> what they add to it."""
-
-
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
     """The traces, with or without verdicts, or the groups that a step makes. whole: of the config as it stands."""
     step = graph[name]
@@ -168,32 +110,42 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
             whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
         )
     before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
+    return _made(graph, step, _of_problems(graph, step, before, whole), whole)
+
+
+def _of_problems(graph: Graph, step: Step, before: Workload, whole: Workload) -> Workload:
+    """Of the problems that another step makes, where the step is about those."""
     source = graph.steps.get(step.inputs.get("problems", ""))
-    if source is not None and source.kind in ("starts", "token_starts"):
-        begun, each = workload_of(graph, source.inputs["of"], whole), source.kind == "token_starts"
-        most = source.settings.max_samples if each else None
-        before = ContinuedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, most=most)
-    if source is not None and source.kind in POSED:
-        begun, asks = workload_of(graph, source.inputs["of"], whole), POSED[source.kind](source.settings)
-        before = PosedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun, asks=asks)
     if source is not None and source.kind in VARYING:
         varied = variants_of(graph, source, whole)
-        before = VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
-    if source is not None and source.kind == "openings":
-        begun = workload_of(graph, source.inputs["of"], whole)
-        before = OpenedWorkload(whole.config, whole.sample, whole.assume, own=True, begun=begun)
-    if step.kind == "select" and isinstance(step.settings, KeptSamples):
-        like = workload_of(graph, step.inputs["like"], whole).traces if "like" in step.inputs else None
-        return KeptWorkload(
-            before.config, before.sample, before.assume, before.own, begun=before, wanted=step.settings, like=like
-        )
-    if step.kind == "select" and isinstance(step.settings, RandomProblems):
-        like = workload_of(graph, step.inputs["like"], whole).problems if "like" in step.inputs else None
-        return RandomWorkload(
-            before.config, before.sample, before.assume, before.own, begun=before, taken=step.settings, like=like
-        )
+        return VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
+    if source is None or source.kind not in POSED.keys() | {"starts", "token_starts", "openings"}:
+        return before
+    begun, ours = workload_of(graph, source.inputs["of"], whole), (whole.config, whole.sample, whole.assume)
+    if source.kind in POSED:
+        made, added = POSED[source.kind]
+        return made(*ours, own=True, begun=begun, asks=added(source.settings))
+    if source.kind == "openings":
+        return OpenedWorkload(*ours, own=True, begun=begun)
+    most = source.settings.max_samples if source.kind == "token_starts" else None
+    return ContinuedWorkload(*ours, own=True, begun=begun, most=most)
+
+
+def _made(graph: Graph, step: Step, before: Workload, whole: Workload) -> Workload:
+    """What a step makes of these."""
+    settings, ours = step.settings, (before.config, before.sample, before.assume)
+    like = workload_of(graph, step.inputs["like"], whole) if "like" in step.inputs else None
+    if step.kind == "state":
+        return StatedWorkload(*ours, begun=before, text=settings.text)
+    if step.kind == "self_verify":
+        return SelfVerifiedWorkload(*ours, begun=before, settings=settings)
+    if step.kind == "select" and isinstance(settings, KeptSamples):
+        most = None if like is None else like.traces
+        return KeptWorkload(*ours, before.own, begun=before, wanted=settings, like=most)
+    if step.kind == "select" and isinstance(settings, RandomProblems):
+        most = None if like is None else like.problems
+        return RandomWorkload(*ours, before.own, begun=before, taken=settings, like=most)
+    config = before.config.model_copy(update=dict(step.sections))
     if step.kind == "groups":
-        config = before.config.model_copy(update=dict(step.sections))
-        return GroupedWorkload(config, before.sample, before.assume, before.own, begun=before, settings=step.settings)
-    selections = before.selections + (step.kind == "select")
-    return replace(before, config=before.config.model_copy(update=dict(step.sections)), selections=selections)
+        return GroupedWorkload(config, before.sample, before.assume, before.own, begun=before, settings=settings)
+    return replace(before, config=config, selections=before.selections + (step.kind == "select"))

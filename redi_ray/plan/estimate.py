@@ -22,7 +22,7 @@ from redi_ray.pipeline.rounds import written
 from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_reword, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
-from redi_ray.plan.derived import variants_of, workload_of
+from redi_ray.plan.derived import workload_of
 from redi_ray.plan.engines import Asked, at_endpoint, on_engine
 from redi_ray.plan.footprint import bytes_of_record, stage_memory, storage
 from redi_ray.plan.grouped import KeptWorkload
@@ -38,6 +38,7 @@ from redi_ray.plan.trainings import (
     trainings,
     valued_cost,
 )
+from redi_ray.plan.varied import variants_of
 from redi_ray.plan.workload import Side, Workload, groups_read
 from redi_ray.stages.training import REHEARSED
 
@@ -75,7 +76,7 @@ class _Estimate:
             "locate": self._locate,
             "contrast": self._contrast,
             "ask": lambda step: self._beside(
-                step, f"the labelled steps of up to {self._work(step).traces:,.0f} traces"
+                step, f"a question about each labelled step of up to {self._work(step).traces:,.0f} traces"
             ),
             "state": lambda step: self._beside(step, "a trace for each problem, which no model writes"),
             "pose": lambda step: self._beside(step, f"a problem of each of {self._work(step).traces:,.0f} traces"),
@@ -94,7 +95,7 @@ class _Estimate:
             "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
             "self_verify": lambda step: self._beside(
-                step, "one text a problem, of several attempts; its trainings are priced as if of one"
+                step, f"about {self._work(step).groups:,} texts, of several attempts each"
             ),
             "check": lambda step: self._beside(step, "two columns of tokens"),
             "groups": self._groups,

@@ -41,7 +41,7 @@ NO_STEPS = "no_steps"
 KNOWN = ("in", "scored", "steps", "wrong", "unseen")
 """Counts that are no reasons."""
 TURNING = 0.5
-"""From this value on a step is labelled right."""
+"""From this value on a step is labelled right, where values are shares of right ones."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class RewardShard:
             raise UserError(f"scorer.model: {error}") from error
         self.policy = policy.to(self.device).eval()
         self.told = values_told(policy.model.config, how.model)
+        self.labelled = self.told["link"] == "sigmoid" or self.told.get("objective") == "step_mse"
         tokenizer = load_tokenizer(path, how.overrides.trust_remote_code)
         self.fingerprint = tokenizer_fingerprints(tokenizer)["tokenizer"]
         self.encoder = SampleEncoder(tokenizer, how.prompt, longest_sequence(policy.model.config))
@@ -173,7 +174,10 @@ class RewardShard:
         if self.how.settings.grain != "span":
             name = "value" if self.how.settings.grain == "row" else "values"
             return [{name: scored.get(place)} for place in range(len(rows))]
-        spans = [spans_of(prepared[place], scored[place]) if place in scored else None for place in range(len(rows))]
+        spans = [
+            spans_of(prepared[place], scored[place], labelled=self.labelled) if place in scored else None
+            for place in range(len(rows))
+        ]
         labels = Counter(span["label"] for of in spans for span in of or ())
         counts.update(steps=labels.total(), wrong=labels[WRONG], unseen=labels[UNSEEN])
         return [{"spans": of} for of in spans]
@@ -259,15 +263,21 @@ def token_values(policy: Any, samples: list[Prepared], tokens_per_pack: int, dev
     return [flat[store.span(number)] for number in range(len(store))]
 
 
-def spans_of(sample: Prepared, values: list[float | None]) -> list[dict[str, Any]]:
-    """A span for each step, covering the turn."""
+def spans_of(sample: Prepared, values: list[float | None], *, labelled: bool) -> list[dict[str, Any]]:
+    """A span for each step, covering the turn. labelled: whether a value tells right from wrong."""
     assert sample.steps is not None
+
+    def label(value: float | None) -> str | None:
+        if value is None:
+            return UNSEEN
+        return (RIGHT if value >= TURNING else WRONG) if labelled else None
+
     return [
         {
             "turn": sample.steps.turn,
             "start": start,
             "end": end,
-            "label": UNSEEN if value is None else RIGHT if value >= TURNING else WRONG,
+            "label": label(value),
             "value": value,
         }
         for (start, end), value in zip(sample.steps.spans, values, strict=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from redi_ray.config.objectives import Objective
 from redi_ray.modeling.logps import Local
-from redi_ray.objectives import OBJECTIVES, ObjectiveSpec
+from redi_ray.objectives import OBJECTIVES
 from redi_ray.objectives.base import MismatchedScores, Scores, Tokens
 from redi_ray.train.batches import StepPlan
 from redi_ray.train.packs import PackTensors, Slots
@@ -44,10 +44,10 @@ def batch_units(store: SequenceStore, sequences: np.ndarray) -> BatchUnits:
 
 
 def make_scores(
-    store: SequenceStore, sequences: np.ndarray, units: BatchUnits, spec: ObjectiveSpec, tails: Tails | None = None
+    store: SequenceStore, sequences: np.ndarray, units: BatchUnits, objective: Objective, tails: Tails | None = None
 ) -> Scores:
     """Everything of the batch's `Scores` that the data say; log-probs are zeros, float64, on the CPU."""
-    side, group = store.side[sequences], store.group[sequences]
+    spec, side, group = OBJECTIVES[objective.name], store.side[sequences], store.group[sequences]
     chosen = rejected = np.zeros(0, dtype=np.int64)
     if spec.sides == "pairs":  # of one unit a sequence
         by_group = np.argsort(group, kind="stable")
@@ -67,7 +67,9 @@ def make_scores(
         sequence=torch.from_numpy(units.sequence),
         ref_logps=doubles([store.ref_sums(int(i), tails) for i in sequences]) if spec.needs_reference else None,
         rewards=rewards,
-        sums={name: doubles([store.column_sums(int(i), name, tails) for i in sequences]) for name in spec.sums},
+        sums={
+            name: doubles([store.column_sums(int(i), name, tails) for i in sequences]) for name in spec.sums(objective)
+        },
     )
 
 
@@ -103,7 +105,7 @@ class BoundObjective:
     ) -> None:
         self.spec = OBJECTIVES[objective.name]
         self.settings, self.progress = objective, progress
-        scores = make_scores(store, plan.sequences, units, self.spec, plan.tails)
+        scores = make_scores(store, plan.sequences, units, objective, plan.tails)
         self.scores = replace(scores, mismatched=mismatched)
         self.num_sequences, self.num_groups = len(plan.sequences), len(plan.groups)
         self.num_tokens = int(units.lengths.sum())

@@ -18,7 +18,7 @@ def require_data(store: SequenceStore, objective: Objective) -> None:
             f"{name} needs reference log-probs, and the sequences have none: they are made of the model that training "
             "starts from, in the step before it (references)"
         )
-    read = dict.fromkeys([*spec.columns(objective), *spec.sums])
+    read = dict.fromkeys([*spec.columns(objective), *spec.sums(objective)])
     if spec.soft is not None:
         require_distributions(store, objective)
     if missing := [column for column in read if column not in store.columns]:

@@ -169,7 +169,7 @@ def test_who_imitates_is_known_without_torch():
     assert {name for name, spec in OBJECTIVES.items() if spec.at_last} == AT_LAST
     assert {name for name, spec in OBJECTIVES.items() if spec.reward_range == (0, 1)} == SHARES
     defaults = {kind().name: kind() for kind in get_args(Objective)}
-    read = {name: {*spec.columns(defaults[name]), *spec.sums} for name, spec in OBJECTIVES.items()}
+    read = {name: {*spec.columns(defaults[name]), *spec.sums(defaults[name])} for name, spec in OBJECTIVES.items()}
     assert {name for name, columns in read.items() if SAMPLER in columns} == SAMPLED
 
 

@@ -219,6 +219,9 @@ def test_nft_at_the_sampler_is_an_advantage_and_bends_away_from_it():
         slopes = of_tokens(NftObjective(epsilon=epsilon, prompt_weight="one"), batch, math.log(1.2))
         assert slopes[-1].item() == pytest.approx(0.3 / 0.75 / implied / 8, rel=1e-12)
     assert of_tokens(NftObjective(), problem(8, 8)).tolist() == pytest.approx([-0.02 / 8] * 8)
+    kept = replace(problem(1, 2), rewards=torch.tensor([0.75, -0.25], dtype=torch.float64))
+    slopes = of_tokens(NftObjective(rate="advantages"), kept)
+    assert slopes.tolist() == pytest.approx([-0.75 / 2, 0.25 / 2]), "q = .25 of all samples, though two are left"
 
 
 def test_ppos_clips():

@@ -56,9 +56,14 @@ EXACT = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
           "steps": {"l": {"do": "logps", "of": "verified", "model": "base"},
                     "g": {**GROUPS, "token_columns": {"sampler_logps": "l"}}}},
          "g: `token_columns.sampler_logps: l` has the log-probs of base, and the samples are those of some/teacher"),
+        ({"steps": {"own": {"do": "sample", "model": "sft"}, "math": {"do": "verify", "of": "own"},
+                    "l": {"do": "logps", "of": "math", "model": "sft"},
+                    "g": {**GROUPS, "of": "math", "per_side": 1, "token_columns": {"sampler_logps": "l"}},
+                    "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "oreal", "baseline": "none"}}}},
+         "x: oreal with `baseline: none` takes rewards for advantages, and those of g are none: set `advantages: leave_one_out`"),
     ],
     ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors", "one side", "posed",
-         "sampler"],
+         "sampler", "advantages"],
 )  # fmt: skip
 def test_what_data_never_have_is_told_by_the_graph(tmp_path: Path, changes: dict[str, Any], told: str):
     raw = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]).model_dump(mode="json", exclude_unset=True)

@@ -140,9 +140,10 @@ def test_an_evaluation_chooses_by_a_reward_model(calm: Path) -> None:
 
 
 def guided(run: Path, table: str) -> list[dict]:
-    """Rows of a search's table."""
+    """Rows of a search's table, models by where they lie in the run."""
     files = storage.list_files(f"{current_manifest(str(run), SCORES).uri}/guided/{table}", ".parquet")
-    return [row for found in parquet.read_tables(files) for row in found.to_pylist()]
+    found = [row for part in parquet.read_tables(files) for row in part.to_pylist()]
+    return [row | ({"model": row["model"].removeprefix(str(run))} if "model" in row else {}) for row in found]
 
 
 @pytest.mark.slow

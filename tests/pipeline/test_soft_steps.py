@@ -34,8 +34,7 @@ STEPS: dict[str, Any] = {
     "student_said": {"do": "logps", "of": "own_math"},
     "on_policy": {"do": "groups", "of": "own_math", "least": 1,
                   "token_columns": {"teacher_logps": "teacher_says", "sampler_logps": "student_said"}},
-    "opd": {"do": "train", "from": "base", "on": "on_policy",
-            "objective": {"name": "on_policy_distillation", "student": "sampler"}},
+    "opd": {"do": "train", "from": "base", "on": "on_policy", "objective": {"name": "on_policy_distillation"}},
     "tuned": {"do": "train", "from": "teacher", "on": "groups", "objective": {"name": "sft"}},
 }  # fmt: skip
 WORLD = {"problems": {"source": {"kind": "arithmetic"}}, "model": {"init": {"kind": "arithmetic"}}}

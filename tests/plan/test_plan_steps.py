@@ -241,6 +241,39 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     assert stored["steps/all/groups"] == pytest.approx(600 / 160 * stored["steps/few/groups"])
 
 
+def test_what_is_made_of_samples_counts_as_many_as_there_are(tmp_path: Path):
+    """50 problems with 4 samples: a question for each sample of groups, or for each labelled step of each sample; a text of
+    several attempts a group, in S2R's shares of .435; a stated answer a question."""
+    path = tmp_path / "posed.yaml"
+    path.write_text("""
+problems: {source: {kind: arithmetic, num_problems: 50, num_dev: 20}}
+steps:
+  own:      {do: sample, model: base, samples_per_round: 4, max_rounds: 1}
+  own_math: {do: verify, of: own}
+  kept:     {do: groups, of: own_math, least: 1}
+  asked:    {do: examine, of: kept}
+  judged:   {do: sample, model: base, problems: asked, samples_per_round: 2, max_rounds: 1}
+  chains:   {do: self_verify, of: kept}
+  talking:  {do: train, from: base, on: chains, objective: {name: sft}, train: {outside_spans: 1, batch_size: 1, epochs: 1}}
+  plain:    {do: train, from: base, on: kept, objective: {name: advantage}, train: {batch_size: 1, epochs: 1}}
+  labels:   {do: locate, of: own_math, locator: {kind: exact}, ask: all}
+  by_step:  {do: ask, of: own_math, at: labels}
+  bare:     {do: state, problems: by_step, text: "<think> {answer}"}
+  known:    {do: verify, of: bare}
+  stated:   {do: groups, of: known, least: 1}
+  stating:  {do: train, from: base, on: stated, objective: {name: sft}, train: {batch_size: 1, epochs: 1}}
+resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
+""")
+    inputs = make_inputs(load_config(str(path)), "H100", [], 100)
+    found = planned(inputs, {"own_correct_share": 0.5, "steps": 3, "own_solved_share": 0.5})
+    cost = {stage.name: stage for stage in found.stages}
+    assert cost["judged"].sequences == 2 * 50 * 4
+    assert cost["talking"].sequences == round(50 * (0.2394 + 3 * 0.5) / 4)
+    each = {name: cost[name].tokens / cost[name].sequences for name in ("talking", "plain")}
+    assert each["talking"] > 1.5 * each["plain"]
+    assert cost["stating"].sequences == 50 * 4 * 3
+
+
 def test_a_teacher_is_priced_by_its_own_size(tmp_path: Path):
     """What it samples and scores, against a student of a fifth of its size; its column, by tokens of the verdicts that it has."""
     path = tmp_path / "teacher.yaml"

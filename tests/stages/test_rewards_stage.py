@@ -134,6 +134,10 @@ def test_a_step_has_the_value_of_the_text_up_to_its_end(how: Rewarding) -> None:
     assert [(span["start"], span["end"]) for span in mended] == [(0, 6), (6, 20)], "in the text as it is stored"
     assert mended[0]["value"] == pytest.approx(1 / (1 + np.exp(-said(steps, SHARDS[1][4], "1+1=2\n"))), abs=1e-4)
     assert spans[7] is None
+    plain = replace(steps, model=how.model)
+    assert {span["label"] for span in scored(plain)[5]["spans"]} == {None}, (
+        "of a number that is no chance a half says nothing"
+    )
     worst = replace(steps, settings=RewardScorer(name="reward", model="rm", at="worst_step", form="equations"))
     expected = [None if of is None else min(span["value"] for span in of) for of in spans]
     assert [row["value"] for row in scored(worst)] == pytest.approx(expected, abs=1e-6, nan_ok=True)

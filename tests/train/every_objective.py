@@ -105,6 +105,7 @@ OBJECTIVES = [
     GlowObjective(beta=0.3, alpha=2.0, least=0.1),
     *SOFT,
     OnPolicyDistillationObjective(),
-    OnPolicyDistillationObjective(student="sampler", most=1.5),
+    OnPolicyDistillationObjective(baseline="none", most=1.5),
+    OnPolicyDistillationObjective(student="policy"),
     BothParts(),
 ]

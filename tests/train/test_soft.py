@@ -102,10 +102,23 @@ def test_towards_ones_own_distributions_little_is_left(objective, top_k):
 def test_the_students_own_samples_have_no_advantage_where_it_is_the_teacher():
     policy = tiny_policy()
     store = own(policy, MASKS, FORM)
+    store = store.with_column("sampler_logps", store.columns["teacher_logps"])
     ours, left, _ = run(policy, store, OnPolicyDistillationObjective())
     _, gradient, _ = run(policy, MASKS, OnPolicyDistillationObjective())
     assert abs(ours.loss) < 1e-5
     assert float(left.norm()) < 1e-5 * float(gradient.norm())
+
+
+def test_advantages_without_their_mean_push_as_much_up_as_down():
+    """A teacher that is less sure of every token by the same has nothing to say; without a baseline all of them go down."""
+    policy = tiny_policy()
+    store = own(policy, MASKS, FORM)
+    student = store.columns["teacher_logps"]
+    store = store.with_column("sampler_logps", student).with_column("teacher_logps", student - 2)
+    _, centred, _ = run(policy, store, OnPolicyDistillationObjective())
+    ours, left, _ = run(policy, store, OnPolicyDistillationObjective(baseline="none"))
+    assert float(centred.norm()) < 1e-5 * float(left.norm())
+    assert ours.loss == pytest.approx(2, rel=1e-5)
 
 
 def test_distillation_brings_the_student_to_the_teacher():

@@ -137,21 +137,38 @@ def _cap(settings: GroupSettings, members: Traces, number: int) -> tuple[Traces,
             gone[trace["sample_index"]] = "over_per_side"
     if settings.most_wrong is not None:
         right = sum(side_of(trace["reward"], settings) > 0 for trace in left)
-        wrong, most = 0, math.floor(settings.most_wrong * right + 1e-9)
+        wrong, most = 0, math.floor(settings.most_wrong * right + ROUNDING)
         for trace in list(left):
             if side_of(trace["reward"], settings) < 0:
                 wrong += 1
                 if wrong > most:
                     left.remove(trace)
                     gone[trace["sample_index"]] = "over_most_wrong"
-    for trace in left[settings.most :] if settings.most is not None else ():
-        gone[trace["sample_index"]] = "over_most"
+    kept = _most(settings, left)
+    gone |= {trace["sample_index"]: "over_most" for trace in left if trace not in kept}
     if settings.margin is not None:
-        ends = _ends(left[: settings.most])
-        gone |= {
-            trace["sample_index"]: "neither_best_nor_worst" for trace in left[: settings.most] if trace not in ends
-        }
+        ends = _ends(kept)
+        gone |= {trace["sample_index"]: "neither_best_nor_worst" for trace in kept if trace not in ends}
     return [trace for trace in members if trace["sample_index"] not in gone], gone
+
+
+def _most(settings: GroupSettings, left: Traces) -> Traces:
+    """The first `most` of these; where too many are wrong, right ones from further on in the place of the last wrong ones,
+    and nothing in their place where no right one is left."""
+    if settings.most is None:
+        return left
+    kept, further = (
+        left[: settings.most],
+        [one for one in left[settings.most :] if side_of(one["reward"], settings) > 0],
+    )
+    while settings.most_wrong is not None:
+        wrong = [one for one in kept if side_of(one["reward"], settings) < 0]
+        if len(wrong) <= settings.most_wrong * (len(kept) - len(wrong)) + ROUNDING:
+            break
+        kept.remove(wrong[-1])
+        kept += further[:1]
+        del further[:1]
+    return kept
 
 
 def _ends(members: Traces) -> Traces:

@@ -12,6 +12,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redi_ray.cluster.runtime import log
@@ -137,18 +138,31 @@ class _Importing:
         if asked is not None:
             self._add_questions(asked)
             return
-        if self.layout.shape == "rollouts" and len(found.members) == 1:
-            self.kept += 1  # equal samples are samples all the same
-            self.samples.add(_digest(found.problem_id, found.prompt), found)
+        if self.layout.shape == "rollouts":
+            self._add_samples(found)
             return
-        digest = _digest(found.prompt, [(member.turns, member.side) for member in found.members])
-        before = self.seen[digest]
-        self.seen[digest] += 1
-        if before and not self.reader.settings.keep_duplicates:
+        if (before := self._times_before(found)) and not self.reader.settings.keep_duplicates:
             self.dropped["duplicate"] += 1
         else:
             self.kept += 1
             self._write(found, before)
+
+    def _times_before(self, found: Answered) -> int:
+        """How many earlier rows say the same."""
+        digest = _digest(found.prompt, [(member.turns, member.side) for member in found.members])
+        self.seen[digest] += 1
+        return self.seen[digest] - 1
+
+    def _add_samples(self, found: Answered) -> None:
+        """Samples of one prompt, which make a group with those of other rows. Equal samples are samples all the same; a row of
+        several that says what an earlier one has said is a duplicate."""
+        repeated = len(found.members) > 1 and self._times_before(found)
+        if repeated and not self.reader.settings.keep_duplicates:
+            self.dropped["duplicate"] += 1
+            return
+        self.kept += 1
+        for member in found.members:
+            self.samples.add(_digest(found.problem_id, found.prompt), replace(found, members=[member]))
 
     def _takes(self, row: Mapping[str, Any], found: Answered) -> bool:
         """Whether a row is on the side that is taken; if not, it is counted. Raises LeftOut, SplitError."""

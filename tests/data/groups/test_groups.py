@@ -17,6 +17,7 @@ from curation_runs import PROMPT, Rows, trace
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.columns import ColumnError
+from redi_ray.data.groups.choose import Losses, choose
 from redi_ray.data.groups.make import GroupCounts, Worker, make_groups, plan, run_passes
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.chats import read_completion
@@ -156,12 +157,26 @@ def test_caps_are_drawn_by_the_seed(real: list[Rows], bpe_tokenizer: str, tmp_pa
     assert 0 < counts.groups <= 10
     for group in first:
         sides = Counter(member["side"] for member in group["members"])
-        assert sides[1] >= 1
+        assert sides[1] >= max(1, sides[-1])
         assert 2 <= sides.total() <= 4
     assert grouped(tmp_path / "b", bpe_tokenizer, [[row for shard in real for row in shard]], **settings)[1] == first, (
         "whatever the shards"
     )
     assert grouped(tmp_path / "c", bpe_tokenizer, real, seed=7, **settings)[1] != first
+
+
+def test_no_cap_breaks_another() -> None:
+    """3 right and 5 wrong samples, as many wrong as right and 4 in all: by any seed 4 are kept, and no more than 2 are wrong."""
+    rewards = [1.0] * 3 + [-1.0] * 5
+    members = [{"problem_id": "p", "sample_index": number, "reward": reward, "no_reward": None}
+               for number, reward in enumerate(rewards)]  # fmt: skip
+    for seed in range(20):
+        settings = GroupSettings(rewards={"correct": 1, "wrong": -1}, most_wrong=1, most=4, seed=seed)
+        losses = Losses()
+        (kept,) = choose(settings, "p", members, {"pass_rate": 3 / 8, "correct": 3, "samples": 8}, losses)
+        assert len(kept) == 4
+        assert sum(member["reward"] < 0 for member in kept) <= 2
+        assert sum(losses.counts.values()) == 4
 
 
 def test_rewards_from_verdicts_and_columns(bpe_tokenizer: str, tmp_path: Path) -> None:

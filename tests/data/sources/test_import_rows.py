@@ -182,14 +182,16 @@ def test_labelled_answers_are_groups_of_one(tmp_path: Path):
     assert (counts.dropped, counts.rejected) == ({"duplicate": 1}, {"no_label": 1, "bad_label": 1})
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_samples_with_rewards_are_groups_of_n(tmp_path: Path, listed: bool):
-    """One row a problem or one a sample, in any order; the side is told by the reward; equal samples are samples all the same."""
+@pytest.mark.parametrize("listed", [True, False, "twice"])
+def test_samples_with_rewards_are_groups_of_n(tmp_path: Path, listed: bool | str):
+    """One row a problem, or two of some of its samples each, or one a sample, in any order; the side is told by the reward; equal
+    samples are samples all the same."""
     rewards = {"q": [1.0, 0.0, 0.5, 1.0], "p": [0.0, 1.0]}
     if listed:
         rows = [
             {"prompt": q, "responses": [f"{q}{r}" for r in given], "rewards": given, "finish_reasons": ["stop"] * len(given)}
-            for q, given in rewards.items()
+            for q, all_of_it in rewards.items()
+            for given in ([all_of_it[:1], all_of_it[1:]] if listed == "twice" else [all_of_it])
         ]  # fmt: skip
     else:
         rows = [{"problem": q, "response": f"{q}{r}", "reward": r} for q, given in rewards.items() for r in given]
