@@ -184,6 +184,13 @@ class GroupSettings(Strict):
             raise ValueError(
                 f"margin makes one pair of a problem: least must be 2, and repeats empty, got {self.least}"
             )
+        if self.per_side is not None and 2 * self.per_side < self.least:
+            raise ValueError(
+                f"per_side {self.per_side} leaves at most {2 * self.per_side} members, and least is {self.least}"
+            )
+        spread = max(self.rewards.values(), default=0.0) - min(self.rewards.values(), default=0.0)
+        if self.margin is not None and not self.scores and spread < self.margin:
+            raise ValueError(f"margin {self.margin:g} is more than the rewards differ by, {spread:g}")
         if self.most is not None and self.most < self.least:
             raise ValueError(f"most {self.most} is less than least {self.least}, so that no group would be left")
         borders = [entry.below for entry in self.repeats]

@@ -105,6 +105,9 @@ class OrealObjective:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"baseline"})
+    """See `redi_ray.config.identity`."""
+
     name: Literal["oreal"] = "oreal"
     kl: float = 0.01
     """Weight of the KL."""
@@ -140,6 +143,9 @@ class NftObjective:
     sampler's log-probs (`sampler_logps`), no reference."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    LATER: ClassVar[frozenset[str]] = frozenset({"rate"})
+    """See `redi_ray.config.identity`."""
 
     name: Literal["nft"] = "nft"
     epsilon: float = 1.0

@@ -185,13 +185,19 @@ class SelfVerificationScorer(ScorerSettings):
     behind the verification of the first that is confirmed, else of the last right one.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"at"})
+    """See `redi_ray.config.identity`."""
+
     name: Literal["self_verification"]
     form: SelfVerification = SelfVerification()
     """What stands between the parts."""
+    at: Literal["parts", "outcome"] = "parts"
+    """`parts`: these spans. `outcome`: a number for each sample, +1 where the last attempt that stays is right, else -1: its
+    reward, the verdict being that of the whole text."""
 
     @property
     def grain(self) -> Grain:
-        return "span"
+        return "span" if self.at == "parts" else "row"
 
     @property
     def reads_answers(self) -> bool:

@@ -149,6 +149,10 @@ class SelfVerifySettings(Strict):
                 except ValueError as error:
                     raise ValueError(f"{field}: {text!r}: {error}") from error
                 said = text.format(answer="7")
+                if marks := [mark for mark in (self.form.recheck, self.form.again) if mark.strip() in said]:
+                    raise ValueError(
+                        f"{field}: {said!r} holds {marks[0].strip()!r}, at which texts are cut into their parts"
+                    )
                 if self.form.says_right(said, last=not truth) is not truth:
                     raise ValueError(
                         f"{field}: {said!r} is read as the opposite by `form.wrong` and `form.right`, or as neither"

@@ -24,6 +24,8 @@ TEACHER = "teacher_logps"
 """That of a teacher's."""
 REWARD_MEAN = "reward_mean"
 """That of a token reward model's running means."""
+CENTRING = ("leave_one_out", "group_mean", "group_scaled")
+"""Baselines that are means of a group's rewards."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
 
 
@@ -65,6 +67,12 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
     for told, role in ((name, "groups"), ("rehearsal", REHEARSED)):
         if role in step.inputs and (told == "rehearsal" or told in IMITATING):
             yield from _nothing_right(step, told, graph[step.inputs[role]])
+    running = source.settings.token_columns.get(REWARD_MEAN) if source.kind == "groups" else None
+    if running is not None and running.use != "running mean" and getattr(objective, "token_rewards", False):
+        yield (
+            f"{step.name}: {name} weighs tokens by the mean of a reward model's numbers up to each, and {source.name} gives it "
+            f"those of each token alone: set `token_columns: {{{REWARD_MEAN}: {{column: {running.column}, use: running mean}}}}`"
+        )
     if source.kind == "self_verify" and settings.outside_spans == 0:
         yield (
             f"{step.name}: the spans of {source.name} are the wrong attempts, which weigh nothing; all else is to be learnt: set "
@@ -127,6 +135,11 @@ def _odd_groups(step: Step, source: Step) -> Iterator[str]:
             f"{step.name}: {name} holds right samples against wrong ones, and all members of {source.name} are on one side: give "
             f"verdicts rewards above and below its threshold {groups.threshold:g} (`rewards: {{correct: 1, wrong: -1}}`)"
         )
+    elif name in ("outcome_bce", "oreal_rm") and len(_sides(groups)) < 2:
+        yield (
+            f"{step.name}: {name} tells right from wrong, and all members of {source.name} are on one side: give wrong ones a "
+            f"reward below its threshold {groups.threshold:g} (`rewards: {{correct: 1, wrong: -1}}`)"
+        )
     elif paired and not pairs:
         yield (
             f"{step.name}: {name} learns from pairs, and the groups of {source.name} are all samples of a problem: set "
@@ -143,19 +156,43 @@ def _odd_groups(step: Step, source: Step) -> Iterator[str]:
         )
 
 
+PICKING = ("per_side", "most_wrong", "frequent_answers", "margin")
+"""Settings of groups by which a group's share of right members is none of its problem's."""
+
+
 def _advantages(step: Step, source: Step) -> Iterator[str]:
-    """Rewards that an objective takes for advantages, and that are none."""
-    objective, made = step.settings.objective, source.settings.advantages
-    if isinstance(objective, OrealObjective) and objective.baseline == "none":
-        setting, asked = "baseline: none", "leave_one_out"
-    elif isinstance(objective, NftObjective) and objective.rate == "advantages":
-        setting, asked = "rate: advantages", "group_mean"
+    """Rewards that an objective takes for advantages and that are none, or the other way round; and shares of right samples that
+    it takes from groups that are picked."""
+    objective, groups = step.settings.objective, source.settings
+    if isinstance(objective, OrealObjective):
+        setting, asked, rewards = "baseline: none", "leave_one_out", {1.0, -1.0}
+        given = objective.baseline == "none"
+    elif isinstance(objective, NftObjective):
+        setting, asked, rewards = "rate: advantages", "group_mean", {1.0, 0.0}
+        given = objective.rate == "advantages"
     else:
+        if groups.advantages is not None and getattr(objective, "baseline", "none") in CENTRING:
+            yield (
+                f"{step.name}: {objective.name} with `baseline: {objective.baseline}` takes a group's mean from its rewards, and "
+                f"those of {source.name} are advantages already: leave `advantages` out there, or set another `baseline`"
+            )
         return
-    if made != asked:
+    mend = f"`rewards: {{correct: 1, wrong: {min(rewards):g}}}`, no `scores` and `advantages: {asked}` there"
+    if given and (groups.advantages != asked or groups.scores or not {*groups.rewards.values()} <= rewards):
+        made = (
+            "none"
+            if groups.advantages is None
+            else f"advantages ({groups.advantages}) of other rewards, or of another kind"
+        )
         yield (
             f"{step.name}: {objective.name} with `{setting}` takes rewards for advantages, and those of {source.name} are "
-            f"{'none' if made is None else f'of another kind ({made})'}: set `advantages: {asked}` there"
+            f"{made}: set {mend}"
+        )
+    picked = [name for name in PICKING if getattr(groups, name) is not None]
+    if not given and picked:
+        yield (
+            f"{step.name}: {objective.name} takes a problem's share of right samples from its group, and {source.name} picks "
+            f"members (`{picked[0]}`): set `{setting}` here, and {mend}"
         )
 
 

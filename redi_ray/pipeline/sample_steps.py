@@ -17,6 +17,7 @@ from redi_ray.config.step_judges import AskStep, CompareStep, GenerativeJudge, S
 from redi_ray.config.steps import BY_COLUMN, AnyStep, CriticalStep, RectifyStep, SelectStep
 from redi_ray.config.token_steps import CheckStep, ContrastStep, LogpsStep, SoftTargetsStep
 from redi_ray.config.trace_rewards import STEP, TRAJECTORY, StepRewardsScorer, TraceRewardScorer
+from redi_ray.config.training_steps import TrainStep
 from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
@@ -47,8 +48,11 @@ def asking_about(
     config: ExperimentConfig, name: str, settings: AskStep | CompareStep, inputs: Mapping[str, str]
 ) -> Iterator[Step]:
     """A step on columns of steps. Raises GraphError for columns at another grain."""
-    for word in ("at",) if isinstance(settings, AskStep) else ("column", "to"):
+    asked = isinstance(settings, AskStep)
+    for word in ("at",) if asked else ("column", "to"):
         _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
+    labelled = settings.at if isinstance(settings, AskStep) else settings.to
+    _check_labels(config, f"{name}: `{'at' if asked else 'to'}: {labelled}`", labelled, (), must=True)
     base = {"base": BASE} if isinstance(settings, AskStep) else {}
     yield Step(name, settings.do, {**inputs, **base}, settings=settings.settings, own=True)
 
@@ -163,14 +167,21 @@ def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain
         raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
 
 
-def _check_labels(config: ExperimentConfig, here: str, column: str, labels: Iterable[str]) -> None:
-    """Raise GraphError for labels that the spans of a column never have."""
-    known = _labels_of(config.steps.get(written(column)))
+def _check_labels(
+    config: ExperimentConfig, here: str, column: str, labels: Iterable[str], *, must: bool = False
+) -> None:
+    """Raise GraphError for labels that the spans of a column never have, and of none where there `must` be some."""
+    known = _labels_of(config, config.steps.get(written(column)))
+    if known == () and (must or [*labels]):
+        raise GraphError(
+            f"{here} asks for labels, and the spans of `{column}` have numbers alone: its model ranks samples (bradley_terry), "
+            "so that a half means nothing. Take a model that was trained by step_bce, step_mse or outcome_bce"
+        )
     if known is not None and (unknown := [label for label in labels if label not in known]):
         raise GraphError(f"{here} names {', '.join(unknown)}, and `{column}` labels its spans {', '.join(known)} only")
 
 
-def _labels_of(step: AnyStep | None) -> tuple[str, ...] | None:
+def _labels_of(config: ExperimentConfig, step: AnyStep | None) -> tuple[str, ...] | None:
     """The labels that the spans of a step's column may have; None where nothing says it."""
     if isinstance(step, LocateStep):
         return LABELS
@@ -180,7 +191,11 @@ def _labels_of(step: AnyStep | None) -> tuple[str, ...] | None:
         return PART_LABELS
     if isinstance(step.scorer, StepRewardsScorer):
         return (STEP, TRAJECTORY)
-    return LABELS if isinstance(step.scorer, RewardScorer) else None
+    if not isinstance(step.scorer, RewardScorer) or step.scorer.folder:
+        return None
+    trained = config.steps.get(written(step.scorer.model))
+    ranks = isinstance(trained, TrainStep) and trained.objective.name == "bradley_terry"
+    return () if ranks else LABELS
 
 
 def rectifying(

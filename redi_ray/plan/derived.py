@@ -109,8 +109,11 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
         return ImportedWorkload(
             whole.config, whole.sample, whole.assume, imported=whole.sample.imported[written(step.name)]
         )
-    before = workload_of(graph, step.inputs["of"], whole) if "of" in step.inputs else replace(whole, own=step.own)
-    return _made(graph, step, _of_problems(graph, step, before, whole), whole)
+    if "of" in step.inputs:
+        before = workload_of(graph, step.inputs["of"], whole)
+    else:
+        before = _of_problems(graph, step, replace(whole, own=step.own), whole)
+    return _made(graph, step, before, whole)
 
 
 def _of_problems(graph: Graph, step: Step, before: Workload, whole: Workload) -> Workload:
@@ -138,7 +141,8 @@ def _made(graph: Graph, step: Step, before: Workload, whole: Workload) -> Worklo
     if step.kind == "state":
         return StatedWorkload(*ours, begun=before, text=settings.text)
     if step.kind == "self_verify":
-        return SelfVerifiedWorkload(*ours, begun=before, settings=settings)
+        paired = graph[step.inputs["of"]].settings.both_sides
+        return SelfVerifiedWorkload(*ours, begun=before, settings=settings, paired=paired)
     if step.kind == "select" and isinstance(settings, KeptSamples):
         most = None if like is None else like.traces
         return KeptWorkload(*ours, before.own, begun=before, wanted=settings, like=most)

@@ -134,12 +134,12 @@ def sample_import(
 
 
 def _groups(rows: Rows) -> list[list[int]]:
-    """The sides of each group's members; samples that have a row each are those of one prompt."""
+    """The sides of each group's members; rollouts of one prompt are a group, whatever rows they are in."""
     alone: dict[str, list[int]] = {}
     found: list[list[int]] = []
     for row in rows.found:
         sides = [member.side for member in row.members]
-        if rows.layout.shape == "rollouts" and len(sides) == 1:
+        if rows.layout.shape == "rollouts":
             alone.setdefault(str((row.problem_id, row.prompt)), []).extend(sides)
         else:
             found.append(sides)

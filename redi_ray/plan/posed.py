@@ -124,10 +124,13 @@ class SelfVerifiedWorkload(GivenWorkload):
     the wrong answers."""
 
     settings: SelfVerifySettings = field(default_factory=SelfVerifySettings)
+    paired: bool = False
+    """Whether all groups have a right sample, which a text must end with."""
 
     @property
     def problems(self) -> float:
-        return self._of.groups * fmean(chain.share for chain in self.settings.chains)
+        kept = fmean(chain.share for chain in self.settings.chains)
+        return self._of.groups * kept * (1.0 if self.paired else self._of.share("solved"))
 
     @property
     def positives(self) -> int:

@@ -60,7 +60,7 @@ EXACT = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
                     "l": {"do": "logps", "of": "math", "model": "sft"},
                     "g": {**GROUPS, "of": "math", "per_side": 1, "token_columns": {"sampler_logps": "l"}},
                     "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "oreal", "baseline": "none"}}}},
-         "x: oreal with `baseline: none` takes rewards for advantages, and those of g are none: set `advantages: leave_one_out`"),
+         "x: oreal with `baseline: none` takes rewards for advantages, and those of g are none: set `rewards: {corr"),
     ],
     ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors", "one side", "posed",
          "sampler", "advantages"],

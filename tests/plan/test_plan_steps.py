@@ -243,7 +243,7 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
 
 def test_what_is_made_of_samples_counts_as_many_as_there_are(tmp_path: Path):
     """50 problems with 4 samples: a question for each sample of groups, or for each labelled step of each sample; a text of
-    several attempts a group, in S2R's shares of .435; a stated answer a question."""
+    several attempts a group, in S2R's shares of .435, where one is solved; a stated answer a question."""
     path = tmp_path / "posed.yaml"
     path.write_text("""
 problems: {source: {kind: arithmetic, num_problems: 50, num_dev: 20}}
@@ -268,7 +268,7 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true}}
     found = planned(inputs, {"own_correct_share": 0.5, "steps": 3, "own_solved_share": 0.5})
     cost = {stage.name: stage for stage in found.stages}
     assert cost["judged"].sequences == 2 * 50 * 4
-    assert cost["talking"].sequences == round(50 * (0.2394 + 3 * 0.5) / 4)
+    assert cost["talking"].sequences == round(50 * 0.5 * (0.2394 + 3 * 0.5) / 4)
     each = {name: cost[name].tokens / cost[name].sequences for name in ("talking", "plain")}
     assert each["talking"] > 1.5 * each["plain"]
     assert cost["stating"].sequences == 50 * 4 * 3

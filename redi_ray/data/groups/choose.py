@@ -53,9 +53,9 @@ def choose(
             members.append(trace)
         else:
             _drop(trace, trace["no_reward"], losses)
+    give_advantages(settings, members)
     if settings.frequent_answers is not None:
         members = frequent(settings.frequent_answers, members, losses)
-    give_advantages(settings, members)
     draws = [_cap(settings, members, number) for number in range(repeats_of(settings, rate))]
     whole = [kept for kept, _ in draws if fault_of(settings, kept) is None]
     first, gone = draws[0]
@@ -80,7 +80,9 @@ def give_advantages(settings: GroupSettings, members: Traces) -> None:
     if settings.advantages == "leave_one_out":
         centred = centred * size / max(size - 1, 1)
     elif settings.advantages == "group_scaled":
-        centred = np.zeros(size) if not size or np.ptp(rewards) == 0 else centred / rewards.std()
+        deviation = rewards.std() if size else 0.0
+        rounding = 8 * np.finfo(float).eps * np.abs(rewards).mean() if size else 0.0  # of the mean of equal rewards
+        centred = np.zeros(size) if deviation <= rounding else centred / deviation
     for trace, advantage in zip(members, centred.tolist(), strict=True):
         trace["advantage"] = advantage
 
@@ -153,16 +155,22 @@ def _cap(settings: GroupSettings, members: Traces, number: int) -> tuple[Traces,
 
 
 def _most(settings: GroupSettings, left: Traces) -> Traces:
-    """The first `most` of these; where too many are wrong, right ones from further on in the place of the last wrong ones,
-    and nothing in their place where no right one is left."""
+    """The first `most` of these; with one of the other side in the place of the last where all are on one and both are asked for;
+    where too many are wrong, right ones from further on in the place of the last wrong ones, and nothing in their place where no
+    right one is left."""
     if settings.most is None:
         return left
-    kept, further = (
-        left[: settings.most],
-        [one for one in left[settings.most :] if side_of(one["reward"], settings) > 0],
-    )
+
+    def is_right(one: dict[str, Any]) -> bool:
+        return side_of(one["reward"], settings) > 0
+
+    kept, further = left[: settings.most], left[settings.most :]
+    if settings.both_sides and settings.margin is None and len(kept) > 1 and len(set(map(is_right, kept))) == 1:
+        others = [one for one in further if is_right(one) is not is_right(kept[0])]
+        kept[-1:] = others[:1] or kept[-1:]
+    further = [one for one in further if is_right(one) and one not in kept]
     while settings.most_wrong is not None:
-        wrong = [one for one in kept if side_of(one["reward"], settings) < 0]
+        wrong = [one for one in kept if not is_right(one)]
         if len(wrong) <= settings.most_wrong * (len(kept) - len(wrong)) + ROUNDING:
             break
         kept.remove(wrong[-1])

@@ -42,6 +42,8 @@ CHOSEN = pa.schema(
         pa.field("draws", pa.list_(pa.list_(pa.int32())), nullable=False),  # of each group, which of the members it has
     ]
 )
+NO_SPANS = "no_spans"
+"""Why a sample is left out: its column of spans says nothing of it."""
 NO_LABELS = "no_labelled_spans"
 """Why a sample is left out: no span of its column has a label that counts, or it has no spans that could be rewarded."""
 PART_MEMBERS = 1000
@@ -212,6 +214,8 @@ class _Maker:
         turns, finished = turns_of(trace), is_finished(trace)
         first = turns[0]["content"]
         settings = self.grouping.settings
+        if self.grouping.spans is not None and trace["spans"] is None:
+            return NO_SPANS
         rewarded = settings.labels is not None or settings.span_factors
         if rewarded and not valued(trace["spans"], settings):
             return NO_LABELS

@@ -10,12 +10,13 @@ import pyarrow as pa
 from redi_ray.config.scorers import SelfVerificationScorer
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.data.verify.verifier import AnswerVerifier
-from redi_ray.schemas import SPAN_SCORE, Verdict, turns_of
+from redi_ray.schemas import SCORE, SPAN_SCORE, Verdict, turns_of
 from redi_ray.text.self_verification import Part, kept, labelled, parts_of, spelt, truths
 
 
 def start(settings: SelfVerificationScorer, asked: Asked) -> Values:
-    """A span for each part that stays, labelled, with +1 or -1; null for a sample whose parts do not take turns."""
+    """A span for each part that stays, labelled, with +1 or -1, or the outcome alone; null for a sample whose parts do not take
+    turns."""
     assert asked.verify is not None
     verify = replace(asked.verify, processes=1)
 
@@ -29,9 +30,8 @@ def start(settings: SelfVerificationScorer, asked: Asked) -> Values:
         ]
         with AnswerVerifier(verify) as verifier:
             right = iter([found.verdict == Verdict.CORRECT for found in verifier.verify_many(attempts)])
-        return [
-            {"spans": spans(row, parts, [next(right) for part in parts if part.kind == "R"])} for row, parts in samples
-        ]
+        found = [spans(row, parts, [next(right) for part in parts if part.kind == "R"]) for row, parts in samples]
+        return [{"spans": one} if settings.at == "parts" else {"value": one and outcome(one)} for one in found]
 
     def spans(row: dict[str, Any], parts: list[Part], right: list[bool]) -> list[dict[str, Any]] | None:
         if len(turns_of(row)) > 1:
@@ -48,4 +48,11 @@ def start(settings: SelfVerificationScorer, asked: Asked) -> Values:
     return values
 
 
-SELF_VERIFICATION = Scorer(("completion", "turns", "answer"), start, schema=lambda settings: SPAN_SCORE)
+def outcome(spans: list[dict[str, Any]]) -> float:
+    """The value of the last attempt."""
+    return next(float(span["value"]) for span in reversed(spans) if span["label"][0] == "R")
+
+
+SELF_VERIFICATION = Scorer(
+    ("completion", "turns", "answer"), start, schema=lambda settings: SPAN_SCORE if settings.at == "parts" else SCORE
+)

@@ -55,7 +55,10 @@ class Sides:
         return side
 
     def _is_held_out(self, prompt: Sequence[Message]) -> bool:
-        text = _words(prompt[0]["content"])  # of a dialogue and what goes on from it alike
+        asked = next(
+            (turn for turn in prompt if turn["role"] == "user"), prompt[0]
+        )  # a set's rows may share a system turn
+        text = _words(asked["content"])  # of a dialogue and what goes on from it alike
         digest = hashlib.blake2b(f"{self.split.seed}/{text}".encode("utf-8", "replace"), digest_size=8).digest()
         return int.from_bytes(digest) < self.split.seen_share * 2**64
 

@@ -20,7 +20,7 @@ from redi_ray.config.data import FileSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.sources.folders import DataError, expand_paths
-from redi_ray.data.sources.import_answers import Answered, LeftOut
+from redi_ray.data.sources.import_answers import Answered, LeftOut, Member
 from redi_ray.data.sources.import_groups import Samples
 from redi_ray.data.sources.import_parts import Sides, questions
 from redi_ray.data.sources.import_rows import RowReader
@@ -149,9 +149,13 @@ class _Importing:
 
     def _times_before(self, found: Answered) -> int:
         """How many earlier rows say the same."""
-        digest = _digest(found.prompt, [(member.turns, member.side) for member in found.members])
+        digest = _digest(found.prompt, [(member.turns, member.side, *self._reward(member)) for member in found.members])
         self.seen[digest] += 1
         return self.seen[digest] - 1
+
+    def _reward(self, member: Member) -> list[float | None]:
+        """What tells equal rollouts apart."""
+        return [member.reward] if self.layout.shape == "rollouts" else []
 
     def _add_samples(self, found: Answered) -> None:
         """Samples of one prompt, which make a group with those of other rows. Equal samples are samples all the same; a row of
@@ -225,7 +229,9 @@ class _Importing:
         self.held = 0
 
     def _id(self, found: Answered, before: int) -> str:
-        digest = _digest(found.prompt, [(member.turns, member.side, member.reward) for member in found.members]).hex()
+        members = [(member.turns, member.side, member.reward) for member in found.members]
+        whose = [found.problem_id] if self.layout.shape == "rollouts" and found.problem_id is not None else []
+        digest = _digest(found.prompt, members, *whose).hex()
         return f"{_digest(self.reader.settings.seed, digest).hex()[:12]}/{digest}" + (
             f"~{before + 1}" if before else ""
         )

@@ -17,7 +17,7 @@ from curation_runs import PROMPT, Rows, trace
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.columns import ColumnError
-from redi_ray.data.groups.choose import Losses, choose
+from redi_ray.data.groups.choose import Losses, choose, give_advantages
 from redi_ray.data.groups.make import GroupCounts, Worker, make_groups, plan, run_passes
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.chats import read_completion
@@ -179,6 +179,28 @@ def test_no_cap_breaks_another() -> None:
         assert sum(losses.counts.values()) == 4
 
 
+def test_a_cap_leaves_both_sides_where_both_are_asked_for() -> None:
+    """Seven wrong samples and a right one, of which two stay: always the right one and a wrong one."""
+    members = [{"problem_id": "p", "sample_index": number, "reward": -1.0 + 2 * (number == 3), "no_reward": None}
+               for number in range(8)]  # fmt: skip
+    for seed in range(20):
+        settings = GroupSettings(rewards={"correct": 1, "wrong": -1}, both_sides=True, most=2, seed=seed)
+        (kept,) = choose(settings, "p", members, {"pass_rate": 1 / 8, "correct": 1, "samples": 8}, Losses())
+        assert sorted(member["reward"] for member in kept) == [-1, 1]
+
+
+def test_advantages_are_of_all_samples_that_have_a_reward(tmp_path: Path, bpe_tokenizer: str) -> None:
+    """Also of those whose answer is no frequent one; and rewards that differ by rounding alone have none."""
+    rows = [trace("p", at, "correct" if at < 3 else "wrong", f"t{at}") | {"extracted_answer": "7" if at < 3 else str(at)}
+            for at in range(5)]  # fmt: skip
+    settings = {"rewards": {"correct": 1, "wrong": 0}, "advantages": "group_mean"}
+    _, (group,) = grouped(tmp_path, bpe_tokenizer, [rows], frequent_answers=1.0, least=1, **settings)
+    assert {round(member["reward"], 6) for member in group["members"]} <= {0.4, -0.6}
+    members = [{"reward": 0.1 + 0.2}, {"reward": 0.3}]
+    give_advantages(GroupSettings(advantages="group_scaled"), members)
+    assert [member["advantage"] for member in members] == [0, 0]
+
+
 def test_rewards_from_verdicts_and_columns(bpe_tokenizer: str, tmp_path: Path) -> None:
     """A verdict that has no reward, and a sample that has no number, are left out by name; threshold and sides follow the sum."""
     verdicts = ["correct", "wrong", "no_answer", "correct", "wrong"]
@@ -207,7 +229,7 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     four = {"turn": 2, "start": 3, "end": 4, "label": "l", "value": 0.5}
     five = {"turn": 0, "start": 11, "end": 25, "label": "l", "value": 2.0}
     counts, ((group),) = grouped(
-        tmp_path, bpe_tokenizer, [rows], columns={"spans": [[[four], [five], [], [], None]]}, spans="spans",
+        tmp_path, bpe_tokenizer, [rows], columns={"spans": [[[four], [five], [], [], []]]}, spans="spans",
         prompt=PROMPT, limit=300,
     )  # fmt: skip
     first, second, third = group["members"]
@@ -218,7 +240,7 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     (span,) = second["spans"]
     assert text == "<think>hm</think> five"
     assert text[span["start"] : span["end"]] == "five"
-    assert ([m["finished"] for m in group["members"]], third["spans"]) == ([True, True, False], None)
+    assert ([m["finished"] for m in group["members"]], third["spans"]) == ([True, True, False], [])
     assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
 
 
@@ -257,7 +279,7 @@ def test_a_labels_factor_comes_behind_the_baseline(bpe_tokenizer: str, tmp_path:
         tmp_path, bpe_tokenizer, [rows], columns={"spans": [spans]}, spans="spans", span_baseline=2, span_factors={"l1": 2},
     )  # fmt: skip
     assert [member["spans"][0]["value"] for member in group["members"]] == [0.5, -1.0]
-    assert counts.dropped == {"no_labelled_spans": 1}
+    assert counts.dropped == {"no_spans": 1}
 
 
 def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:

@@ -61,3 +61,9 @@ def test_each_part_has_its_truth():
         for span in spans or ():
             said = text[span["start"] : span["end"]]
             assert said.startswith("So" if span["label"][0] == "R" else "It is")
+    whole = read.model_copy(update={"at": "outcome"})
+    values = SCORERS[read.name].start(whole, Asked(PromptSettings(prefix=""), verify=VerifySettings()))
+    said = [value["value"] for value in values(pa.Table.from_pylist(rows, schema=TRACE))]
+    assert said == [1, 1, -1, None, None], (
+        "a text that is cut behind what is right is right, whatever comes behind that"
+    )

@@ -207,6 +207,22 @@ def test_samples_with_rewards_are_groups_of_n(tmp_path: Path, listed: bool | str
     assert all(m["finished"] is (True if listed else None) for members in found.values() for m in members)
 
 
+def test_equal_rollouts_with_other_rewards_or_ids_are_others(tmp_path: Path):
+    """A row of a list that says what an earlier one has said is a duplicate only with its rewards; ids tell groups apart."""
+    lists = [
+        {"prompt": "q", "responses": ["a", "b"], "rewards": given} for given in ([0.9, 0.1], [0.8, 0.2], [0.9, 0.1])
+    ]
+    counts, tables = read(tmp_path, lists)
+    assert [len(row["members"]) for row in tables["groups"]] == [4]
+    assert counts.dropped == {"duplicate": 1}
+    named = [
+        {"id": name, "prompt": "q", "response": text, "reward": r} for name in "ab" for text, r in (("x", 1), ("y", 0))
+    ]
+    (again := tmp_path / "named").mkdir()
+    _, tables = read(again, named)
+    assert len({row["group_id"] for row in tables["groups"]}) == len(tables["groups"]) == 2
+
+
 def test_ids_that_begin_again_name_problems_of_their_own(tmp_path: Path):
     for name, question in (("a", "q"), ("b", "p")):
         write_lines(
