@@ -43,7 +43,7 @@ def _row(name: str, spec: ObjectiveSpec) -> str:
     settings = _settings()[name]()
     reads = ["reference"] if spec.needs_reference else []
     reads += ["rewards"] if spec.needs_rewards else []
-    reads += [f"`{column}`" for column in (*spec.columns(settings), *spec.sums)]
+    reads += [f"`{column}`" for column in (*spec.columns(settings), *spec.sums(settings))]
     reads += ["mismatched pairs"] if spec.needs_mismatched(settings) else []
     reads += ["a scalar head"] if spec.reads == "values" else []
     linear = "yes" if spec.linear(settings) else "no"
