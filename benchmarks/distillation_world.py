@@ -35,7 +35,7 @@ from redi_ray.data.sources.world import corpus
 from redi_ray.modeling.policy import Policy
 from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.objectives import SOFT_TARGETS
-from redi_ray.objectives.needs import TEACHER
+from redi_ray.objectives.needs import SAMPLER, TEACHER
 from redi_ray.schemas import Verdict
 from redi_ray.stages.encoding import Encoder, Weighting
 from redi_ray.text.prompts import to_messages
@@ -164,7 +164,7 @@ class Distillation(SeedRun):
         if data not in self._stores:
             makes = {"right": self._right, "pairs": self._pairs, "own": self._own}
             groups = [group_of(number, PROMPT, sides) for number, sides in enumerate(makes[data]())]
-            self._stores[data] = scored(store_of_groups(groups, self.encoder), self.teacher)
+            self._stores[data] = scored(store_of_groups(groups, self.encoder), self.teacher, self.sft)
         return self._stores[data]
 
     def _right(self) -> Iterator[list[tuple[Row, int]]]:
@@ -204,15 +204,18 @@ def right(row: Row) -> bool:
     return row["verdict"] == Verdict.CORRECT
 
 
-def scored(store: SequenceStore, teacher: Policy) -> SequenceStore:
-    """The sequences with the teacher's log-probs and distributions."""
+def scored(store: SequenceStore, teacher: Policy, sampler: Policy) -> SequenceStore:
+    """The sequences with the teacher's log-probs and distributions, and the log-probs of the student that sampled."""
     told: Sequence[tuple[list[int], int, np.ndarray]] = [
         (store.tokens[span].tolist(), int(prompt), np.asarray(store.weights[span]))
         for span, prompt in ((store.span(n), store.prompt_lengths[n]) for n in range(len(store)))
     ]
     how = {"tokens_per_pack": TOKENS_PER_PACK, "device": torch.device("cpu")}
-    teacher = copy.copy(teacher).eval()
+    teacher, sampler = (copy.copy(policy).eval() for policy in (teacher, sampler))
     form = SoftFormat(TOP_K, len(teacher.head_weight))
     records = score_distributions(teacher, told, form, chunk_tokens=512, **how)
-    logps = score_tokens(by_logps(teacher, 512), told, unscored=0.0, **how)
-    return store.with_column(SOFT_TARGETS, np.concatenate(records)).with_column(TEACHER, np.concatenate(logps))
+    store = store.with_column(SOFT_TARGETS, np.concatenate(records))
+    for name, policy in ((TEACHER, teacher), (SAMPLER, sampler)):
+        logps = score_tokens(by_logps(policy, 512), told, unscored=0.0, **how)
+        store = store.with_column(name, np.concatenate(logps))
+    return store

@@ -108,7 +108,7 @@ def write(path: Path, value: Any) -> None:
 def trained(world: World, arm: Arm, rate: float) -> tuple[Policy, dict[str, list[float]]]:
     """The arm's model, and how log-probs moved."""
     spec, store, rehearsed = OBJECTIVES[arm.objective.name], world.store(arm.data), None
-    samplers = SAMPLER in (*spec.columns(arm.objective), *spec.sums)
+    samplers = SAMPLER in (*spec.columns(arm.objective), *spec.sums(arm.objective))
     if spec.needs_reference or samplers:
         store = with_references(store, world.sft, mismatched=isinstance(arm.objective, KtoObjective))
     if samplers:  # the samples are those of the model that all arms start from

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from redi_ray.cli.preflight_models import check_models_of_steps
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, OpenR1Source, SampledTraces, VllmTraces
@@ -20,13 +21,11 @@ from redi_ray.config.step_sections import curations_of, judges_of
 from redi_ray.config.steps import ImportStep
 from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
-from redi_ray.config.token_steps import LogpsStep, SoftTargetsStep
 from redi_ray.config.trace_rewards import SimilarityScorer
-from redi_ray.config.training_steps import ModelStep, TrainStep
+from redi_ray.config.training_steps import TrainStep
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.errors import Gathered, listed
 from redi_ray.modeling.limits import Bound
-from redi_ray.modeling.tokenizer import another_tokenizer
 
 
 def preflight(config: ExperimentConfig) -> None:
@@ -36,7 +35,7 @@ def preflight(config: ExperimentConfig) -> None:
     """
     gathered = Gathered()
     checks = (
-        *(check_sources, _check_student, _check_teacher, _check_models_of_steps),
+        *(check_sources, _check_student, _check_teacher, check_models_of_steps),
         *(_check_judges, _check_judges_of_steps, _check_benchmarks),
     )
     for check in checks:
@@ -83,29 +82,6 @@ def _check_judges(config: ExperimentConfig) -> None:
             if judge.endpoint is not None:
                 endpoint_key(f"{field}.endpoint", judge.endpoint)
     gathered.raise_all("judges")
-
-
-def _check_models_of_steps(config: ExperimentConfig) -> None:
-    """Raise ModelError for a model of a step that cannot be loaded, or that is to say something of the student's tokens and has
-    others."""
-    from redi_ray.modeling.tokenizer import ModelError, check_model, load_tokenizer, tokenizer_fingerprints
-
-    student, trusted = config.model.init, config.model.overrides.trust_remote_code
-    scored = {
-        step.model: f"steps.{name}"
-        for name, step in config.steps.items()
-        if isinstance(step, LogpsStep | SoftTargetsStep) and step.model is not None
-    }
-    for name, step in config.steps.items():
-        if not isinstance(step, ModelStep) or not isinstance(step.init, PretrainedModel):
-            continue
-        check_model(f"steps.{name}.init.path", step.init.path, config.model.prompt, trusted)
-        if name not in scored or not isinstance(student, PretrainedModel):
-            continue
-        paths = (step.init.path, student.path)
-        prints = [tokenizer_fingerprints(load_tokenizer(path, trusted))["tokenizer"] for path in paths]
-        if len(set(prints)) > 1:
-            raise ModelError(f"{scored[name]}: {another_tokenizer(name, *paths)}")
 
 
 def _check_sampler(sampler: str, student: str, trusted: bool) -> None:

@@ -256,7 +256,7 @@ class TrainerSettings:
         for name in ("max_failures", "max_preemption_failures"):
             require(getattr(self, name) >= -1, f"{name} must be >= 0, or -1 for any number, got {getattr(self, name)}")
         for name in ("preemption_grace_s", "resize_check_s"):
-            require(0 <= getattr(self, name) < math.inf, f"{name} must be >= 0 seconds, got {getattr(self, name)}")
+            require(getattr(self, name) >= 0, f"{name} must be >= 0 seconds, got {getattr(self, name)}")
         require(self.cpus_per_worker > 0, f"cpus_per_worker must be > 0, got {self.cpus_per_worker}")
         require(self.collective_timeout_s >= 1, f"collective_timeout_s must be >= 1, got {self.collective_timeout_s}")
         require_selector("label_selector", self.label_selector)
@@ -300,7 +300,7 @@ class ResourceSettings:
 
     def __post_init__(self) -> None:
         price = self.gpu_hour_price
-        require(price is None or 0 <= price < math.inf, f"gpu_hour_price must be >= 0, got {price}")
+        require(price is None or price >= 0, f"gpu_hour_price must be >= 0, got {price}")
         for name in ("verify_workers", "curate_workers", "concurrent_evaluations", "concurrent_steps"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
         require_selector("cpu_label_selector", self.cpu_label_selector)

@@ -13,6 +13,8 @@ from redi_ray.config.strict import STRICT, require
 
 Rest = Literal["bucket", "renormalise"]
 DivergenceName = Literal["forward_kl", "reverse_kl", "js"]
+TEMPERATURES = (0.01, 100.0)
+"""Beyond them the terms, which are multiplied by T^2, are rounding alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,9 @@ class Outcomes:
     """So many of those that the column holds, the likeliest; null takes all of them."""
 
     def __post_init__(self) -> None:
-        require(self.temperature > 0, f"temperature must be > 0, got {self.temperature}")
+        lowest, highest = TEMPERATURES
+        told = f"temperature must be between {lowest} and {highest:g}, got {self.temperature}"
+        require(lowest <= self.temperature <= highest, told)
         least = 1 if self.rest == "bucket" else 2
         require(
             self.top_k is None or self.top_k >= least,

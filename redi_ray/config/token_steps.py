@@ -58,7 +58,7 @@ class CriticalSettings(Strict):
 class LogpsSettings(Strict):
     """Which samples a model's log-probs are taken of."""
 
-    verdicts: list[Judged] | None = None
+    verdicts: list[Judged] | None = Field(None, min_length=1)
     """Those with one of these verdicts; null: all."""
 
 
@@ -89,7 +89,7 @@ class SoftTargetSettings(Strict):
     top_k: int = Field(64, ge=1)
     """The teacher's likeliest tokens, each with its log-prob; all others together are one number more. A token takes 4 top_k + 2
     bytes, 1 more for each further 65,536 tokens of the vocabulary."""
-    verdicts: list[Judged] | None = None
+    verdicts: list[Judged] | None = Field(None, min_length=1)
     """Samples with one of these verdicts; null: all."""
 
 

@@ -68,6 +68,10 @@ def pack(ids: np.ndarray, logps: np.ndarray, form: SoftFormat) -> np.ndarray:
         borders = HALF * np.arange(1, records["above"].shape[1] + 1)
         records["above"] = (ordered[:, :, None] < borders).sum(1)
     kept = np.concatenate([np.take_along_axis(logps[:, :-1], order, 1), logps[:, -1:]], 1)
+    if np.isnan(kept).any():
+        raise ValueError(
+            "soft targets: the teacher says that a token has no probability at all (NaN): its weights overflow"
+        )
     records["logps"] = np.clip(kept, LOWEST, 0)
     return records
 
@@ -81,7 +85,8 @@ def unpack(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if "above" in (records.dtype.names or ()):
         places = np.arange(ids.shape[1])
         ids += HALF * (places >= records["above"].astype(np.int64)[:, :, None]).sum(1)
-    if ids.size and (np.diff(ids, axis=1) <= 0).any():
+    unsaid = (records["logps"] == 0).all(1) if len(records) else np.zeros(0, bool)  # no two outcomes are certain
+    if unsaid.any() or (ids.size and (np.diff(ids, axis=1) <= 0).any()):
         raise ValueError("soft targets: a scored token has no record; its sample was not scored by the teacher")
     return ids, records["logps"].astype(np.float32)
 

@@ -57,6 +57,8 @@ class Scores:
     """Of the prompts with other groups' completions; None for objectives without a mismatched baseline."""
     sums: Mapping[str, Tensor] = field(default_factory=dict)
     """`[U]` each: of the token columns that the objective reads so, the same weighted sum as of the log-probs."""
+    weights: Tensor | None = None
+    """`[U]` the sum of the tokens' weights; None where the data are made by hand."""
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """`values[U]` -> (of the chosen sides `[G]`, of the rejected sides `[G]`)."""

@@ -92,5 +92,6 @@ def on_policy_baseline(scores: Scores, settings: OnPolicyDistillationObjective) 
     """`[U]` what is taken from the advantages, the same of all."""
     if settings.student == "policy" or settings.baseline == "none":
         return torch.zeros_like(scores.lengths)
-    mean = (scores.sums[TEACHER] - scores.sums[SAMPLER]).sum() / scores.lengths.sum()
+    weights = scores.lengths if scores.weights is None else scores.weights
+    mean = (scores.sums[TEACHER] - scores.sums[SAMPLER]).sum() / weights.sum()
     return torch.full_like(scores.lengths, float(mean))

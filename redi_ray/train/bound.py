@@ -56,6 +56,9 @@ def make_scores(
     def doubles(of_each: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(of_each)[units.kept].astype(np.float64))
 
+    def summed(column: str | None) -> Tensor:
+        return doubles([store.column_sums(int(i), column, tails) for i in sequences])
+
     rewards = None if store.reward is None else doubles([store.reward[store.units(int(i))] for i in sequences])
     return Scores(
         logps=torch.zeros(len(units.lengths), dtype=torch.float64),
@@ -67,9 +70,8 @@ def make_scores(
         sequence=torch.from_numpy(units.sequence),
         ref_logps=doubles([store.ref_sums(int(i), tails) for i in sequences]) if spec.needs_reference else None,
         rewards=rewards,
-        sums={
-            name: doubles([store.column_sums(int(i), name, tails) for i in sequences]) for name in spec.sums(objective)
-        },
+        sums={name: summed(name) for name in spec.sums(objective)},
+        weights=summed(None),
     )
 
 

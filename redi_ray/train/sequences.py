@@ -187,11 +187,11 @@ class SequenceStore:
         """`[units of the sequence]` weighted sums of the reference's log-probs over the scored tokens (nats)."""
         return self.column_sums(sequence, REFERENCE, tails)
 
-    def column_sums(self, sequence: int, name: str, tails: Tails | None = None) -> np.ndarray:
-        """`[units of the sequence]` weighted sums of a column over the scored tokens."""
-        assert name in self.columns, f"the store has no column {name}"
-        span, units = self.span(sequence), self.units(sequence)
-        values, weights = self.columns[name][span].astype(np.float64), self.weights_of(sequence, tails)
+    def column_sums(self, sequence: int, name: str | None, tails: Tails | None = None) -> np.ndarray:
+        """`[units of the sequence]` weighted sums of a column over the scored tokens; of None those of the weights themselves."""
+        assert name is None or name in self.columns, f"the store has no column {name}"
+        span, units, weights = self.span(sequence), self.units(sequence), self.weights_of(sequence, tails)
+        values = np.ones(len(weights)) if name is None else self.columns[name][span].astype(np.float64)
         if self.unit is None:
             return np.array([values @ weights])
         scored = weights != 0

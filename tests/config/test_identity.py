@@ -18,9 +18,9 @@ def classes() -> set[type]:
 
 
 def test_what_came_later_counts_where_it_is_set() -> None:
-    plain = identity(GroupSettings(rewards={"correct": 1}))
+    plain = identity(GroupSettings(rewards={"correct": 1, "wrong": 0}))
     assert not plain.keys() & GroupSettings.LATER
-    assert identity(GroupSettings(rewards={"correct": 1}, margin=0.5)) == {**plain, "margin": 0.5}
+    assert identity(GroupSettings(rewards={"correct": 1, "wrong": 0}, margin=0.5)) == {**plain, "margin": 0.5}
 
 
 def test_no_class_has_two_rules() -> None:

@@ -59,7 +59,10 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
             "max_preemption_failures must be >= 0, or -1 for any number, got -2",
         ),
         ("resources.trainer.preemption_grace_s=-1", "preemption_grace_s must be >= 0 seconds, got -1"),
-        ("resources.trainer.resize_check_s=.inf", "resize_check_s must be >= 0 seconds, got inf"),
+        (
+            "resources.trainer.resize_check_s=.inf",
+            "resources.trainer.resize_check_s: Input should be a finite number (got inf)",
+        ),
         ("model.prompt.template=hello", "template must contain {problem}"),
         ("problems.dev={share: 0.1}", "the built-in world has problems.source.num_dev"),
         ("model.init.train.probe={every: 10}", "the built-in base model is not measured"),

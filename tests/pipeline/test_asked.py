@@ -61,9 +61,22 @@ EXACT = {"do": "locate", "of": "verified", "locator": {"kind": "exact"}}
                     "g": {**GROUPS, "of": "math", "per_side": 1, "token_columns": {"sampler_logps": "l"}},
                     "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "oreal", "baseline": "none"}}}},
          "x: oreal with `baseline: none` takes rewards for advantages, and those of g are none: set `rewards: {corr"),
+        ({"steps": {"own": {"do": "sample", "model": "sft"}, "math": {"do": "verify", "of": "own"},
+                    "l": {"do": "logps", "of": "math", "model": "sft"},
+                    "g": {**GROUPS, "of": "math", "per_side": 1, "token_columns": {"sampler_logps": "l"}},
+                    "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "nft"}}}},
+         "x: nft takes a problem's share of right samples from its group, and g picks members .`per_side`"),
+        ({"steps": {"g": {**GROUPS, "rewards": {"correct": 1, "wrong": 0}, "advantages": "group_mean"},
+                    "x": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "advantage"}}}},
+         "x: advantage with `baseline: leave_one_out` takes a group's mean from its rewards, and those of g are advantages"),
+        ({"steps": {"g": {**GROUPS, "both_sides": True, "per_side": 1},
+                    "rm": {"do": "train", "from": "sft", "on": "g", "objective": {"name": "bradley_terry"}},
+                    "by": {"do": "score", "of": "verified", "scorer": {"name": "reward", "model": "rm", "at": "steps"}},
+                    "h": {**GROUPS, "spans": "by", "labels": {"right": 1, "wrong": 0}}}},
+         "h: `labels` asks for labels, and the spans of `by` have numbers alone"),
     ],
     ids=["arm", "step", "units", "spans", "verdict", "round", "pairs", "shares", "labels", "factors", "one side", "posed",
-         "sampler", "advantages"],
+         "sampler", "advantages", "picked", "twice", "ranks"],
 )  # fmt: skip
 def test_what_data_never_have_is_told_by_the_graph(tmp_path: Path, changes: dict[str, Any], told: str):
     raw = load_config("configs/demo.yaml", [f"storage.root={tmp_path}"]).model_dump(mode="json", exclude_unset=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from redi_ray.cli.preflight import preflight
+from redi_ray.cli.preflight_models import check_models_of_steps
 from redi_ray.config.load import ConfigError, parse_config
 from redi_ray.config.student import Architecture
 from redi_ray.modeling.scratch import save_scratch_model
@@ -122,8 +123,17 @@ def test_a_teacher_that_exists_is_looked_at_before_anything_starts(tmp_path: Pat
     preflight(with_teacher(saved(tmp_path / "teacher")))
     with pytest.raises(ModelError, match=r"steps\.teacher\.init\.path: .*holds no config\.json"):
         preflight(with_teacher(str(tmp_path)))
-    with pytest.raises(ModelError, match=r"steps\.(soft|teacher_says): the model `teacher` .* What would fit"):
+    with pytest.raises(ModelError, match=r"steps\.soft\.model: the model `teacher` .* What would fit"):
         preflight(with_teacher(saved(tmp_path / "other", "0123456789+=* \n")))
+    asked = {"do": "model", "init": {"kind": "pretrained", "path": saved(tmp_path / "others", "0123456789+=* \n")}}
+    for name, made in (("tuned", STEPS["tuned"]), ("mixed", {"do": "merge", "of": {"teacher": 1}})):
+        steps = {"teacher": asked, name: made, "soft": STEPS["soft"] | {"model": name}}
+        with pytest.raises(ModelError, match=r"steps\.soft\.model: the model `teacher` .* What would fit"):
+            check_models_of_steps(config(student, source, **steps))
+    soft = {"do": "soft_targets", "of": "taught_math", "model": "teacher", "top_k": 1000}
+    teacher = {"do": "model", "init": {"kind": "pretrained", "path": saved(tmp_path / "same")}}
+    with pytest.raises(ModelError, match=r"steps\.soft\.top_k: 1000 is more than the \d+ tokens of teacher"):
+        check_models_of_steps(config(student, source, teacher=teacher, soft=soft))
     with pytest.raises(GraphError, match=r"teacher: init\.kind is `arithmetic`, which needs"):
         graph_of(config(student, source))
 

@@ -125,8 +125,13 @@ def ppo_of(o, group, unit, t, n, _units):
 def on_policy_of(o, _group, _unit, t, n, units):
     if o.student == "policy":
         return -(t["teacher_logps"] - t["l"].item()) * t["l"] / n
+    whole = [one["w"] for unit in units for one in unit.tokens]
     every = [one["w"] * (one["teacher_logps"] - one["sampler_logps"]) for unit in units for one in unit.tokens]
-    a = t["teacher_logps"] - t["sampler_logps"] - (float(sum(every)) / n if o.baseline == "batch_mean" else 0)
+    a = (
+        t["teacher_logps"]
+        - t["sampler_logps"]
+        - (float(sum(every)) / float(sum(whole)) if o.baseline == "batch_mean" else 0)
+    )
     a = a if o.most is None else max(-o.most, min(o.most, a))
     ratio = torch.exp(t["l"] - t["sampler_logps"])
     return -torch.minimum(a * ratio, a * ratio.clamp(1 - o.clip, 1 + o.clip)) / n

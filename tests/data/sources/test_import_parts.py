@@ -58,6 +58,26 @@ def dialogue(topic: str | None, *texts: str) -> dict[str, Any]:
     return {"topic": topic, "messages": turns}
 
 
+def test_a_system_turn_that_all_share_decides_no_side(tmp_path: Path) -> None:
+    """A share of the dialogues of topics that are learnt is held out, whatever stands before them all."""
+    rows = [
+        {
+            "topic": f"t{number % 4}",
+            "messages": [{"role": "system", "content": "Be brief."}, user(f"q{number}"), said("a")],
+        }
+        for number in range(400)
+    ]
+    sizes = {}
+    for side in ("train", "seen", "unseen"):
+        (tmp_path / side).mkdir()
+        split = {"by": "topic", "held_out": ["t0"], "seen_share": 0.2, "take": side}
+        counts, _ = read(tmp_path / side, rows, shape="sft", split=split)
+        sizes[side] = counts.rows["out"]
+    assert sizes["unseen"] == 100
+    assert sum(sizes.values()) == 400
+    assert 30 < sizes["seen"] < 90
+
+
 def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     split = {"by": "topic", "held_out": ["b"]}
     rows = [dialogue("a", "q", "x"), dialogue("b", "p", "y"), dialogue(None, "r", "z")]
