@@ -38,7 +38,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     ]
     found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
-    found += [line for step in graph for line in _no_variants(graph, step)]
+    found += [line for step in graph for line in _no_variants(graph, step, generate)]
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
@@ -167,10 +167,17 @@ def _other_posed(graph: Graph, step: Step) -> Iterator[str]:
             )
 
 
-def _no_variants(graph: Graph, step: Step) -> Iterator[str]:
-    """Samples that answer no variants, or originals that were not the ones that variants were made of."""
+def _no_variants(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
+    """Samples that answer no variants, that have no originals beside them, or were drawn the oftener the more of them failed."""
     if step.kind != "robustness":
         return
+    for role, name in step.inputs.items():
+        source = graph[_drawn_in(graph, name)]
+        if source.kind == "sample" and getattr(source.sections.get("generate", generate), "max_rounds", 1) > 1:
+            yield (
+                f"{step.name}: `{role}: {name}` is sampled in rounds, the oftener the more of it failed, which says nothing of "
+                f"accuracy: set `max_rounds: 1` of {source.name}"
+            )
     made = _answered_by(graph, step.inputs["of"])
     if made is None or made.kind not in VARYING:
         yield (

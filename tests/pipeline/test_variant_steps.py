@@ -45,6 +45,7 @@ def test_variants_are_sampled_verified_and_held_against_their_originals() -> Non
          {"problems": {"source": FILES}, "generate": {"kind": "none"}, "model": {"init": {"kind": "pretrained", "path": "m"}}},
          "`part: test` is of the built-in worlds"),
         ({"robust": {"do": "robustness", "of": "verified"}}, {}, "answers no variants: make some by a step"),
+        ({}, {"generate": {"kind": "vllm", "max_rounds": 2}}, "is sampled in rounds, the oftener the more of it failed"),
         ({"variants": {"do": "perturb", "order": {}}}, {}, "nothing to hold variants against: set its `originals: true`"),
         ({"variants": {"do": "perturb", "order": {}, "traces": "curated"}}, {}, "gives groups, and perturb takes verified"),
     ],

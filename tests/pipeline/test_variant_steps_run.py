@@ -25,7 +25,7 @@ STEPS = {
         "originals": True,
         "traces": "verified",
     },
-    "own": {"do": "sample", "problems": "variants", "model": "base", "samples_per_round": 2},
+    "own": {"do": "sample", "problems": "variants", "model": "base", "samples_per_round": 2, "max_rounds": 1},
     "own_math": {"do": "verify", "of": "own"},
     "robust": {"do": "robustness", "of": "own_math"},
     "looks": {"do": "reflect", "of": "verified", "behaviours": {"thinks": ["<think>"], "box": [r"\\boxed"]}},
