@@ -62,6 +62,24 @@ PROBLEM = pa.schema(
     ]
 )
 
+VARIANT = pa.schema(
+    [
+        pa.field("problem_id", pa.string(), nullable=False),  # original_id~perturbation
+        pa.field("original_id", pa.string(), nullable=False),
+        pa.field("perturbation", pa.string(), nullable=False),
+        pa.field(
+            "keeps_answer", pa.bool_()
+        ),  # whether its reference answer says what the original's does; null: not to be told
+        pa.field(
+            "right", pa.int64()
+        ),  # right traces of the original that were verified with its answer, null if none had to be
+        pa.field("moved", pa.int64()),  # of those how many are no longer right
+        pa.field("original", pa.string(), nullable=False),
+        pa.field("problem", pa.string(), nullable=False),
+    ]
+)
+"""What was changed of a problem, beside the table of problems that a step makes of others."""
+
 TRACE = pa.schema(
     [
         *PROBLEM,

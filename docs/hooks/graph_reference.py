@@ -23,6 +23,8 @@ TYPES = {
     "scores": "an evaluation's result",
     "comparison": "how well one column finds what another one knows",
     "critical": "how small a column's numbers are where samples are lost",
+    "reflection": "how often samples look back, by verdict and within problems",
+    "robustness": "accuracy on variants of problems against the problems themselves",
     "checked_tokens": "two columns of tokens, held against each other",
 }
 """What flows along an edge of the graph."""

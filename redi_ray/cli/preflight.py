@@ -12,6 +12,7 @@ from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, 
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
+from redi_ray.config.perturb import PerturbStep
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer, Scorer
@@ -185,6 +186,7 @@ def _looks(config: ExperimentConfig) -> Iterator[Callable[[], object]]:
     """A look at each of the user's files besides: problems to keep away, and what steps and the evaluation read."""
     from redi_ray.data.curate.contamination import read_problems
     from redi_ray.data.locate import LOCATORS
+    from redi_ray.data.perturb.imported import look_at_variants
     from redi_ray.eval.scoring import scorers_of
 
     for field, curation in curations_of(config).items():
@@ -195,6 +197,8 @@ def _looks(config: ExperimentConfig) -> Iterator[Callable[[], object]]:
             yield partial(look_at_scorer, step.scorer, f"steps.{name}.scorer")
         if isinstance(step, LocateStep):
             yield partial(LOCATORS[step.locator.kind].look, step.locator, f"steps.{name}.locator")
+        if isinstance(step, PerturbStep) and step.imported is not None:
+            yield partial(look_at_variants, step.imported, f"steps.{name}.imported")
     for field, scorer in scorers_of(config.evaluate).items():
         yield partial(look_at_scorer, scorer, f"evaluate.{field}")
     if config.evaluate.guided is not None and config.evaluate.guided.reward is not None:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from redi_ray.config.endpoints import EndpointSettings
+from redi_ray.config.frontier import Frontier
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
@@ -163,7 +164,7 @@ class SampledTraces(Strict):
     """Sampling in rounds: every problem without a correct trace is sampled again, up to a cap."""
 
     HOW: ClassVar[frozenset[str]] = frozenset({"shard_rows", "engine"})
-    LATER: ClassVar[frozenset[str]] = frozenset({"logprobs"})
+    LATER: ClassVar[frozenset[str]] = frozenset({"logprobs", "frontier"})
     """See `redi_ray.config.identity`; the engine in force, which may be the run's own, is asked beside."""
 
     samples_per_round: int = Field(4, ge=1)
@@ -187,6 +188,8 @@ class SampledTraces(Strict):
     logprobs: bool = False
     """Keep of each sampled token the log-prob that the engine has of it: the model's own, before temperature and top-p. A step
     `logps` without a model makes a column of them."""
+    frontier: Frontier | None = None
+    """Later rounds go where pairs are to be had; null samples what has no right trace yet."""
     shard_rows: int = Field(256, ge=1)
     """Traces per output file, which is also what a crash can cost."""
 
@@ -195,6 +198,14 @@ class SampledTraces(Strict):
         told = {"tools": self.tools is not None, "prompt": self.prompt is not None}
         if self.logprobs and (fault := logprobs_fault(**told, endpoint=isinstance(self, EndpointTraces))) is not None:
             raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _later_rounds(self) -> SampledTraces:
+        if self.frontier is not None and self.max_rounds == 1:
+            raise ValueError(
+                "frontier: it is about the rounds after the first, and max_rounds is 1; raise that, or leave it out"
+            )
         return self
 
 

@@ -17,6 +17,7 @@ from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.locators import LocateStep, RolloutLocator, StepJudge
 from redi_ray.config.names import BASE
 from redi_ray.config.objectives import IMITATING
+from redi_ray.config.paraphrase import ParaphraseStep, Rewriter
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.step_judges import GenerativeJudge
@@ -45,7 +46,13 @@ def section_of(config: ExperimentConfig, step: AnyStep) -> Section | None:
         given = plain(config.generate) if isinstance(config.generate, SampledTraces) else {}
         known = {key: value for key, value in given.items() if key in VllmTraces.model_fields}
         if isinstance(step, RectifyStep | CriticalStep):
-            known |= {"tools": None, "logprobs": False}  # what goes on is the turn that went wrong, which nobody drew
+            known |= {
+                "tools": None,
+                "logprobs": False,
+                "frontier": None,
+            }  # what goes on is the turn that went wrong, which nobody drew
+        if step.changes.get("max_rounds") == 1:
+            known["frontier"] = None  # which is about later rounds
         if isinstance(step, CriticalStep):
             known["max_rounds"] = 1  # or tokens behind which all is lost would have more continuations
         return SAMPLE.validate_python(merged(known, step.changes | {"kind": "vllm", "model": BASE}))
@@ -109,22 +116,29 @@ def engines_of(config: ExperimentConfig) -> dict[str, EngineSettings | None]:
             found[f"steps.{name}.locator"] = None
         elif isinstance(locator, GenerativeJudge) or (isinstance(locator, StepJudge) and locator.endpoint is None):
             found[f"steps.{name}.locator.engine"] = locator.engine
+        if isinstance(step, ParaphraseStep):
+            models = {"by": step.by, "judge": step.judge}
+            asked = {field: model for field, model in models.items() if model is not None and model.endpoint is None}
+            found |= {f"steps.{name}.{field}.engine": model.engine for field, model in asked.items()}
     return found
 
 
-def judges_of(config: ExperimentConfig) -> dict[str, JudgeSettings | StepJudge]:
+def judges_of(config: ExperimentConfig) -> dict[str, JudgeSettings | StepJudge | Rewriter]:
     """The models that judge, by the field that describes them; steps that change nothing share that of `verify`."""
     settings = {"verify": config.verify} | {
         f"steps.{name}": section
         for name, step, section in sections_of(config)
         if isinstance(section, VerifySettings) and isinstance(step, VerifyStep) and "judge" in step.changes
     }
-    found: dict[str, JudgeSettings | StepJudge] = {
+    found: dict[str, JudgeSettings | StepJudge | Rewriter] = {
         f"{field}.judge": one.judge for field, one in settings.items() if one.judge is not None
     }
     for name, step in config.steps.items():
         if isinstance(step, LocateStep) and isinstance(step.locator, StepJudge):
             found[f"steps.{name}.locator"] = step.locator
+        if isinstance(step, ParaphraseStep):
+            found[f"steps.{name}.by"] = step.by
+            found |= {} if step.judge is None else {f"steps.{name}.judge": step.judge}
     return found
 
 

@@ -15,7 +15,10 @@ from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
+from redi_ray.config.paraphrase import ParaphraseStep
+from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.section import Strict
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
@@ -251,7 +254,11 @@ AnyStep = Annotated[
     | PoseStep
     | OpeningsStep
     | HandOverStep
-    | CompareStep,
+    | CompareStep
+    | ReflectStep
+    | PerturbStep
+    | ParaphraseStep
+    | RobustnessStep,
     Field(discriminator="do"),
 ]
 

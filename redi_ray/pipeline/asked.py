@@ -24,6 +24,8 @@ SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "soft_targets"
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
+VARYING = ("perturb", "paraphrase")
+"""Kinds that make variants of problems."""
 POSING = ("pose", "hand_over")
 """Kinds that make a problem of each sample, under its id."""
 
@@ -36,6 +38,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     ]
     found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
+    found += [line for step in graph for line in _no_variants(graph, step, generate)]
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
@@ -162,6 +165,36 @@ def _other_posed(graph: Graph, step: Step) -> Iterator[str]:
                 f"{step.name}: `{said}: {step.inputs[role]}` answers problems that {posed.name} has made of "
                 f"{posed.inputs['of']}, which has other samples than {step.inputs['of']}: make it of those"
             )
+
+
+def _no_variants(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
+    """Samples that answer no variants, that have no originals beside them, or were drawn the oftener the more of them failed."""
+    if step.kind != "robustness":
+        return
+    for role, name in step.inputs.items():
+        source = graph[_drawn_in(graph, name)]
+        if source.kind == "sample" and getattr(source.sections.get("generate", generate), "max_rounds", 1) > 1:
+            yield (
+                f"{step.name}: `{role}: {name}` is sampled in rounds, the oftener the more of it failed, which says nothing of "
+                f"accuracy: set `max_rounds: 1` of {source.name}"
+            )
+    made = _answered_by(graph, step.inputs["of"])
+    if made is None or made.kind not in VARYING:
+        yield (
+            f"{step.name}: `of: {step.inputs['of']}` answers no variants: make some by a step `{{do: perturb, problems: "
+            "problems, distractor: {}}`, and sample those"
+        )
+    elif "to" not in step.inputs and not made.settings.originals and getattr(made.settings, "imported", None) is None:
+        yield (
+            f"{step.name}: {made.name} has no originals, so that there is nothing to hold variants against: set its "
+            "`originals: true`, or name samples of the originals in `to`"
+        )
+
+
+def _answered_by(graph: Graph, name: str) -> Step | None:
+    """The step whose problems these samples answer."""
+    source = graph[_drawn_in(graph, name)]
+    return graph[source.inputs["problems"]] if "problems" in source.inputs else None
 
 
 def _drawn_in(graph: Graph, name: str) -> str:

@@ -11,7 +11,10 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
 from redi_ray.config.names import BASE, TAKEN
+from redi_ray.config.paraphrase import ParaphraseStep
+from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.steps import (
@@ -35,6 +38,7 @@ from redi_ray.pipeline.graph import GraphError, Step, Wording
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
+from redi_ray.pipeline.kinds.robustness import TO
 from redi_ray.pipeline.rounds import ROUND, last_round
 from redi_ray.pipeline.sample_steps import (
     WEIGHED,
@@ -53,6 +57,7 @@ from redi_ray.pipeline.sample_steps import (
     stored_logps,
 )
 from redi_ray.pipeline.training_steps import curation, section_for, traces_of, training
+from redi_ray.pipeline.variant_steps import holding_against, paraphrasing, perturbing
 from redi_ray.stages.training import REHEARSED
 
 
@@ -150,6 +155,10 @@ TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     HandOverStep: lambda step: {"of": step.of},
     PoseStep: lambda step: {"of": step.of, GUIDES: step.guides},
     CompareStep: lambda step: {"of": step.of, "column": step.column, "to": step.to},
+    ReflectStep: lambda step: {"of": step.of},
+    PerturbStep: lambda step: {"problems": step.source, "traces": step.traces},
+    ParaphraseStep: lambda step: {"problems": step.problems},
+    RobustnessStep: lambda step: {"of": step.of, TO: step.to},
     PairsStep: lambda step: {"of": step.of, "chosen_of": step.chosen_of, **_weights(step)},
     TrainStep: lambda step: {
         "start": step.start,
@@ -216,6 +225,10 @@ def _self_verifying(config: ExperimentConfig, name: str, settings: SelfVerifySte
     yield Step(name, "self_verify", inputs, settings=settings.settings, own=True)
 
 
+def _reflecting(config: ExperimentConfig, name: str, settings: ReflectStep, inputs: Inputs) -> Iterator[Step]:
+    yield Step(name, "reflect", inputs, settings=settings.settings, own=True)
+
+
 def _pairing(config: ExperimentConfig, name: str, settings: PairsStep, inputs: Inputs) -> Iterator[Step]:
     sections = {"curate": section_for(config, name, settings)}
     check_weights(config, name, settings.weights)
@@ -261,6 +274,10 @@ MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[St
     OpeningsStep: opening,
     HandOverStep: handing_over,
     CompareStep: asking_about,
+    ReflectStep: _reflecting,
+    PerturbStep: perturbing,
+    ParaphraseStep: paraphrasing,
+    RobustnessStep: holding_against,
     PairsStep: _pairing,
     TrainStep: training,
 }

@@ -4,10 +4,12 @@ searches that steps guide."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.locators import RolloutLocator, StepJudge
+from redi_ray.config.paraphrase import Rewriter, VariantJudge
 from redi_ray.config.step_judges import GenerativeJudge
 from redi_ray.config.tools import ToolSettings
 from redi_ray.pipeline.graph import Step
@@ -32,6 +34,18 @@ def to_judge(step: Step, judge: StepJudge, work: Workload) -> Asked:
     seen = len(judge.prompt) / work.assume["bytes_per_token"] + work.prompt + shown
     written = min(work.assume["judge_tokens"], float(judge.max_tokens))
     return Asked(step.name, [step.name], traces, seen, written, shared=False)
+
+
+def to_reword(step: Step, problems: float, work: Workload) -> Iterator[tuple[str, Rewriter | VariantJudge, Asked]]:
+    """(name of the model's shape, the model, what it is asked): each problem once to be written in other words, and once to be
+    compared with that."""
+    by, judge = step.settings.by, step.settings.judged_by
+    frame = len(by.prompt) / work.assume["bytes_per_token"]
+    yield step.name, by, Asked(step.name, [step.name], problems, frame + work.prompt, work.prompt, shared=False)
+    frame = len(judge.prompt) / work.assume["bytes_per_token"]
+    written = min(work.assume["judge_tokens"], float(judge.max_tokens))
+    name = f"{step.name}: judge"
+    yield name, judge, Asked(name, [step.name], problems, frame + 2 * work.prompt, written, shared=False)
 
 
 def to_go_on(step: Step, locator: RolloutLocator, work: Workload) -> Asked:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from redi_ray.config.selection import KeptSamples, RandomProblems
+from redi_ray.pipeline.asked import VARYING
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import written
 from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.posed import POSED, SelfVerifiedWorkload, StatedWorkload
+from redi_ray.plan.varied import VariedWorkload, variants_of
 from redi_ray.plan.workload import Side, Workload
 
 
@@ -117,6 +119,9 @@ def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:
 def _of_problems(graph: Graph, step: Step, before: Workload, whole: Workload) -> Workload:
     """Of the problems that another step makes, where the step is about those."""
     source = graph.steps.get(step.inputs.get("problems", ""))
+    if source is not None and source.kind in VARYING:
+        varied = variants_of(graph, source, whole)
+        return VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
     if source is None or source.kind not in POSED.keys() | {"starts", "token_starts", "openings"}:
         return before
     begun, ours = workload_of(graph, source.inputs["of"], whole), (whole.config, whole.sample, whole.assume)

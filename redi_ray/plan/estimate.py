@@ -19,7 +19,7 @@ from redi_ray.eval.scoring import scorers_of
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.rounds import written
-from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_search, to_weigh
+from redi_ray.plan.asking import in_turns, to_go_on, to_judge, to_reword, to_search, to_weigh
 from redi_ray.plan.assumptions import Assumptions
 from redi_ray.plan.costs import Beside, Inputs, Plan, StageCost
 from redi_ray.plan.derived import workload_of
@@ -38,6 +38,7 @@ from redi_ray.plan.trainings import (
     trainings,
     valued_cost,
 )
+from redi_ray.plan.varied import variants_of
 from redi_ray.plan.workload import Side, Workload, groups_read
 from redi_ray.stages.training import REHEARSED
 
@@ -84,6 +85,12 @@ class _Estimate:
                 step, f"a dialogue of each of {self._work(step).traces:,.0f} traces"
             ),
             "compare": lambda step: self._beside(step, "two columns of steps"),
+            "reflect": lambda step: self._beside(step, "how often samples look back"),
+            "perturb": lambda step: self._beside(
+                step, f"up to {variants_of(self.inputs.graph, step, self.whole):,.0f} problems"
+            ),
+            "paraphrase": self._paraphrase,
+            "robustness": lambda step: self._beside(step, "accuracy on variants against originals"),
             "logps": self._logps,
             "soft_targets": self._soft_targets,
             "examine": lambda step: self._beside(step, "a question about each sample of the groups"),
@@ -175,6 +182,17 @@ class _Estimate:
             yield at_endpoint(asked, judge.endpoint, self.assume)
         else:
             yield self._on_engine(asked, step, judge.engine or self.config.resources.engine, judge.max_tokens)
+
+    def _paraphrase(self, step: Step) -> Lines:
+        """What the model writes, and what the judge then reads."""
+        settings, before = step.settings, variants_of(self.inputs.graph, step, self.whole)
+        problems = before / (1 + settings.originals)
+        for name, model, asked in to_reword(step, problems, self.whole):
+            if model.endpoint is not None:
+                yield at_endpoint(asked, model.endpoint, self.assume)
+            else:
+                engine, shape = model.engine or self.config.resources.engine, self.inputs.engines[name]
+                yield on_engine(asked, shape, engine, model.max_tokens, self.inputs.gpu, self.assume)
 
     def _select(self, step: Step) -> Lines:
         work = self._work(step)

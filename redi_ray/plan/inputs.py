@@ -56,7 +56,15 @@ def engine_shapes(
         generate, judge, shared = here.generate, here.verify.judge, config.resources.engine
         where = f"steps.{step.name}" if step.own else ""
         locator = step.settings.locator if step.kind == "locate" else None
-        if "model" in step.inputs and (step.gives == "traces" or step.kind == "locate"):
+        if step.kind == "paraphrase":
+            for name, field, model in (
+                (step.name, "by", step.settings.by),
+                (f"{step.name}: judge", "judge", step.settings.judged_by),
+            ):
+                if model.model is not None:
+                    trusted = (model.engine or shared).trusts_code
+                    found[name] = shape_of(f"{where}.{field}.model", model.model, known, trusted)
+        elif "model" in step.inputs and (step.gives == "traces" or step.kind == "locate"):
             found[step.name] = shape_in(graph, step.inputs["model"], others, student)
         elif isinstance(locator, StepJudge) and locator.model is not None:
             trusted = (locator.engine or shared).trusts_code

@@ -96,6 +96,9 @@ class Workload:
             return 0.0
         if isinstance(generate, ImportTraces):
             return self.problems * self.assume["traces_per_problem"]
+        if generate.frontier is not None:  # at the most: sampling ends where nothing promises further pairs
+            later = (generate.max_rounds - 1) * generate.frontier.samples
+            return self.problems * (generate.samples_per_round + later)
         asked = float(generate.max_rounds)
         if generate.max_rounds > 1:
             left = (1 - self.share("solved")) ** (1 / generate.max_rounds)

@@ -43,6 +43,11 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def signed(value: float | None, factor: float = 1) -> str:
+    """A difference with its sign; factor: 100 gives points."""
+    return "-" if value is None else f"{factor * value:+.1f}" if abs(factor * value) >= 1 else f"{factor * value:+.2g}"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
@@ -66,6 +71,6 @@ def jsonify(value: Any) -> str:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "number": number, "tokens": tokens, "percent": percent, "points": points, "share": share, "decimal": decimal,
-    "duration": duration, "shorten": shorten, "jsonify": jsonify,
+    "signed": signed, "duration": duration, "shorten": shorten, "jsonify": jsonify,
 }  # fmt: skip
 """By the names that templates call them."""

@@ -52,6 +52,9 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "rewards": rewards(run),
             "comparisons": comparisons(run),
             "critical": critical_tokens(run),
+            "reflections": facts_of(run, "reflection"),
+            "variants": variants(run),
+            "robustness": facts_of(run, "robustness"),
             "funnel": funnel(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
@@ -124,8 +127,18 @@ def rewards(run: RunRecord) -> list[dict[str, Any]]:
 
 def comparisons(run: RunRecord) -> list[dict[str, Any]]:
     """Of each step that compares a column of steps with another one its counts and scores, as its manifest has them."""
-    made = [run.stages[step.stage] for step in run.steps("comparison")]
+    return facts_of(run, "comparison")
+
+
+def facts_of(run: RunRecord, gives: str) -> list[dict[str, Any]]:
+    """Of each finished step with an output of this type its counts, and what its manifest says."""
+    made = [run.stages[step.stage] for step in run.steps(gives)]
     return [{**manifest.counts, "dropped": dict(manifest.dropped), **manifest.facts} for manifest in made if manifest]
+
+
+def variants(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each step that makes variants of problems how many of each kind there are, and which have kept their answers."""
+    return [row for row in facts_of(run, "problems") if "perturbations" in row]
 
 
 def critical_tokens(run: RunRecord) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from redi_ray.store.manifests import Manifest, outward
 
 IDS = {
     "verified": "trace_id", "traces": "trace_id", "verdicts": "trace_id", "pairs": "pair_id", "examples": "example_id",
-    "groups": "group_id", "problems": "problem_id", "dev": "problem_id",
+    "groups": "group_id", "problems": "problem_id", "dev": "problem_id", "variants": "problem_id", "reflection": "trace_id",
 }  # fmt: skip
 """Table -> the column that its rows are called by."""
 LEFT_OUT = ("rejects", "dropped")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -32,6 +32,9 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         *findings(report),
         *map(_compared, report["comparisons"]),
         *map(_critical, report["critical"]),
+        *(line for row in report["reflections"] for line in _reflected(row)),
+        *map(_varied, report["variants"]),
+        *(line for row in report["robustness"] for line in _robust(row)),
         *report["notes"],
     ):
         console.print(line, markup=False, highlight=False)
@@ -53,6 +56,38 @@ def _critical(row: Mapping[str, Any]) -> str:
     if row.get("auc") is None:
         return f"{told}."
     return f"{told}; another token has a larger number of {row['column']} with probability {share(row['auc'])}."
+
+
+def _reflected(row: Mapping[str, Any]) -> Iterator[str]:
+    """How often samples look back, a line a behaviour."""
+    for name, found in row["behaviours"].items():
+        told = f"{row['name']}: {found['samples']} of {row['out']} samples of {row['of']} show {name} ({found['hits']} hits)"
+        within = found["right_less_wrong"]["share"]["within"]
+        if within is None:
+            yield f"{told}; no problem has right and wrong ones."
+            continue
+        low, high = (f"{100 * bound:+.1f}" for bound in within["ci95"])
+        yield (
+            f"{told}; within problems right ones {100 * within['difference']:+.1f} points more often than wrong ones (95% "
+            f"interval {low} to {high}, {within['num_problems']} problems)."
+        )
+
+
+def _varied(row: Mapping[str, Any]) -> str:
+    """Which variants have kept their answers, in a line."""
+    told = (f"{found['kept']} of {found['made']} {name}" for name, found in row["perturbations"].items())
+    return f"{row['name']}: variants that keep their answers: {', '.join(told)}."
+
+
+def _robust(row: Mapping[str, Any]) -> Iterator[str]:
+    """What variants cost, a line for all and one for each kind."""
+    for name, found in {"all variants": row["all"], **row["by"]}.items():
+        low, high = (f"{100 * bound:+.1f}" for bound in found["ci95"])
+        yield (
+            f"{row['name']}: {name}: {100 * found['variants']:.1f}% right, the originals {100 * found['original']:.1f}% "
+            f"({100 * found['difference']:+.1f} points, 95% interval {low} to {high}, {found['problems']} problems)."
+        )
+    yield f"{row['name']}: at each problem's worst variant {100 * row['worst']['accuracy']:.1f}% right."
 
 
 def _score_table(benchmark: str, rows: list[dict[str, Any]]) -> Table:

@@ -97,7 +97,8 @@ def as_config(block: Block) -> dict[str, Any]:
     imports = any(step["do"] == "import" for step in steps.values())
     elsewhere = imports or "source" in piece.get("problems", {})
     model = {"model": {"init": {"kind": "pretrained", "path": "a/model"}}} if elsewhere else {}
-    beside = BESIDE if steps and not imports else {}
+    named = {name: step for name, step in BESIDE.items() if re.search(rf"\b{name}\b", block.text)}
+    beside = named if steps and not imports else {}
     return {"name": "x", "evaluate": {"models": ["base"]}, **model, **piece, "steps": beside | steps}
 
 

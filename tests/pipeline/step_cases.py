@@ -185,6 +185,32 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "compare", "of": "verified", "column": "judged", "to": "marked"},
         {"column": "marked", "to": "judged", "threshold": 0.4, "part": {"up_to": 0.8}, "seed": 1},
     ),
+    "reflect": (
+        {"do": "reflect", "of": "verified"}, {"of": "own_math", "behaviours": {"wait": ["wait"]}},
+    ),
+    "perturb": (
+        {"do": "perturb", "distractor": {}},
+        {"problems": "posed", "traces": "verified", "distractor": {"sentences": ["It rained."]}, "order": {}, "numbers": {},
+         "part": "dev", "originals": True, "changed": "keep", "seed": 1},
+    ),
+    "perturb, imported": (
+        {"do": "perturb", "imported": {"paths": ["FILE"]}},
+        {"imported.paths": ["OTHER"], "imported.group": "g", "imported.variant": "v", "imported.original": "o",
+         "imported.problem": "p", "imported.answer": "a"},
+    ),
+    "paraphrase": (
+        {"do": "paraphrase", "problems": "posed", "by": {"endpoint": SERVED}},
+        {"problems": "asked", "by.prompt": "Ask {problem} again.", "by.system": "s", "by.max_tokens": 9, "by.temperature": 0.5,
+         "by.top_p": 0.5, "by.seed": 1, "by.endpoint.model": "n", "judge": {"endpoint": {**SERVED, "model": "j"}},
+         "same_numbers": False, "part": "dev", "originals": True},
+    ),
+    "paraphrase, here": (
+        {"do": "paraphrase", "problems": "posed", "by": {"model": "FOLDER"}},
+        {"by.model": "OTHER_FOLDER", "by.engine": {"device": "cpu", "dtype": "bfloat16"}, "judge": {"model": "OTHER_FOLDER"}},
+    ),
+    "robustness": (
+        {"do": "robustness", "of": "varied_math"}, {"of": "varied_others", "to": "verified", "seed": 1},
+    ),
     "critical": (
         {"do": "critical", "of": "verified", "column": "tokens", "model": "sft"},
         {"column": "others", "model": "base", "max_samples": 3, "max_tokens_each": 9, "later": 1, "seed_of_draw": 1},
@@ -217,6 +243,11 @@ BESIDE: dict[str, Any] = {
     "asked": {"do": "examine", "of": "grouped"},
     "asked_own": {"do": "sample", "problems": "asked", "model": "sft"},
     "asked_math": {"do": "verify", "of": "asked_own"},
+    "varied": {"do": "perturb", "order": {}, "originals": True},
+    "varied_own": {"do": "sample", "problems": "varied", "model": "sft"},
+    "varied_math": {"do": "verify", "of": "varied_own"},
+    "varied_by_others": {"do": "sample", "problems": "varied", "model": "base"},
+    "varied_others": {"do": "verify", "of": "varied_by_others"},
     "posed": {"do": "pose", "of": "verified"},
     "posed_own": {"do": "sample", "problems": "posed", "model": "sft"},
     "posed_math": {"do": "verify", "of": "posed_own"},

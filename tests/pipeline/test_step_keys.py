@@ -18,7 +18,10 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.paraphrase import ParaphraseStep, Rewriter
+from redi_ray.config.perturb import Distractor, ImportedVariants, PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
+from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.scorers import Scorer
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
@@ -124,6 +127,10 @@ def test_no_field_is_left_out() -> None:
         "self_verify": paths(SelfVerifyStep), "examine": paths(ExamineStep), "pose": paths(PoseStep),
         "openings": paths(OpeningsStep), "hand_over": paths(HandOverStep),
         "critical": paths(CriticalStep), "logps": paths(LogpsStep), "soft_targets": paths(SoftTargetsStep),
+        "reflect": paths(ReflectStep),
+        "perturb": paths(PerturbStep) | paths(Distractor, "distractor.") | paths(ImportedVariants, "imported."),
+        "robustness": paths(RobustnessStep),
+        "paraphrase": paths(ParaphraseStep) | paths(Rewriter, "by."),
         "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
         "sample": paths(SampleStep), "verify": paths(VerifyStep),
@@ -136,6 +143,7 @@ def test_no_field_is_left_out() -> None:
         "compare": {"of"},
         "check": {"of"},
         "openings": {"of"},
+        "perturb": {"names", "units"},
         "state": {"problems"},
         "sample": {"problems"},
     }

@@ -314,3 +314,35 @@ resources: {engine: {device: gpu, dtype: bfloat16}, trainer: {use_gpu: true, num
     assert everything / 68 == pytest.approx(stages["all"].tokens - 100 * stages["all"].sequences, rel=1e-6)
     assert plan.storage["steps/kd/sequences"] > 260 * stages["right"].tokens * 0.9
     assert plan.gpu_hours == pytest.approx(sum(stage.gpu_hours for stage in plan.stages))
+
+
+def test_variants_and_a_frontier_are_counted(tmp_path: Path) -> None:
+    """Of 100 problems two kinds of variants with their originals are 300, of 40 test problems 80; a model that writes and a judge
+    have a line each; later rounds at the frontier have one sample a problem."""
+    path = tmp_path / "variants.yaml"
+    path.write_text(
+        """
+problems: {source: {kind: arithmetic, num_problems: 100, num_test: 40, num_dev: 20}}
+generate: {kind: vllm, model: base, samples_per_round: 4, max_rounds: 3, frontier: {samples: 1.5}}
+steps:
+  varied: {do: perturb, distractor: {}, order: {}, originals: true}
+  own: {do: sample, problems: varied, model: sft, samples_per_round: 2, max_rounds: 1}
+  held_out: {do: perturb, part: test, distractor: {}, order: {}}
+  tested: {do: sample, problems: held_out, model: sft, samples_per_round: 2, max_rounds: 1}
+  math: {do: verify, of: own}
+  robust: {do: robustness, of: math}
+  posed: {do: pose, of: math, prompt: "{problem}"}
+  reworded: {do: paraphrase, problems: posed, by: {endpoint: {base_url: "http://a/v1", model: m}},
+             judge: {model: Qwen/Qwen2.5-7B-Instruct}}
+evaluate: {benchmarks: []}
+resources: {engine: {device: gpu, dtype: bfloat16}}
+"""
+    )
+    plan = planned(make_inputs(load_config(str(path)), "H100", [], 100), {})
+    stages = {stage.name: stage.sequences for stage in plan.stages}
+    assert stages["generate"] == 100 * (4 + 2 * 1.5)
+    assert (stages["own"], stages["tested"]) == (2 * 300, 2 * 80)
+    assert stages["reworded"] == stages["reworded: judge"] > 0
+    beside = {line.name: line.note for line in plan.beside}
+    assert beside["varied"].startswith("up to 300 problems")
+    assert "robust" in beside

@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from made_run import CONFIG, write_data_stages, write_evaluation, write_training
 from rich.console import Console
 
 from redi_ray.cli.inspect import inspect_traces
+from redi_ray.eval.reflection import Samples, statistics
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.report.browse import BrowseError, TraceFilter
 from redi_ray.report.page import ReportPaths, build_report
@@ -34,6 +36,7 @@ STEPS = {
     "well_judged": {"do": "compare", "of": "verified", "column": "judged", "to": "exact"},
     "unlikely": {"do": "contrast", "of": "verified", "right": "sft", "wrong": "nca"},
     "lost": {"do": "critical", "of": "verified", "column": "unlikely", "model": "sft"},
+    "looks_back": {"do": "reflect", "of": "verified"},
     "found_none": {"do": "critical", "of": "verified", "column": "unlikely", "model": "sft"},
 }
 REPEAT = {"steps": ["own", "own_math", "own_pairs", "nca"], "times": 2, "carry": {"sft": "nca"}}
@@ -71,6 +74,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
         Stage(uri, f"steps/{name}/critical", {}, {}).publish(
             counts={"in": 50, "out": 48}, dropped={"no_numbers": 2}, facts={"name": name, **facts}
         )
+    seen = Samples(np.array([0, 0, 0, 1]), np.array(["correct", "wrong", "wrong", "correct"]), np.array([10.0, 20.0, 30.0, 5.0]),
+                   np.full(4, np.nan), {"wait": np.array([2, 0, 1, 0])})  # fmt: skip
+    Stage(uri, "steps/looks_back/reflection", {}, {}).publish(
+        counts={"in": 4, "out": 4}, facts={"name": "looks_back", "of": "verified", **statistics(seen)}
+    )
     for model in ("sft", "nca@1"):
         write_training(uri, model, steps=10)
     for model in ("base", "sft", "nca@1"):
@@ -156,3 +164,19 @@ def test_critical_tokens_are_on_the_page_and_in_the_summary(built: ReportPaths) 
     print_summary(report, Console(file=told, width=300))
     assert "lost: 40 of 48 samples of verified have a critical token; another token has" in told.getvalue()
     assert "found_none: 0 of 48 samples" in told.getvalue()
+
+
+def test_looking_back_is_on_the_page_and_in_the_summary(built: ReportPaths) -> None:
+    report, told = json.loads(Path(built.json).read_text()), io.StringIO()
+    (row,) = report["reflections"]
+    assert (row["name"], row["behaviours"]["wait"]["samples"], row["behaviours"]["wait"]["hits"]) == (
+        "looks_back",
+        2,
+        3,
+    )
+    page = Path(built.html).read_text()
+    assert "looks_back: 4 samples of verified" in page
+    assert "<td>2</td><td>3</td><td>2</td>" in page
+    assert "<b>+50.0</b> (+50.0 to +50.0)" in page, "within the one problem that has both, in points"
+    print_summary(report, Console(file=told, width=200))
+    assert "2 of 4 samples of verified show wait (3 hits); within problems right ones +50.0 points" in told.getvalue()

@@ -21,6 +21,7 @@ import pyarrow as pa
 from redi_ray.cluster.runtime import log, user_error
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.locators import StepJudge
+from redi_ray.config.paraphrase import Rewriter
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.columns import write_column
@@ -56,7 +57,7 @@ class Questions(Protocol):
 
 @contextmanager
 def asking(
-    field: str, asked: JudgeSettings | StepJudge, engine: EngineSettings, rows: int | None = None
+    field: str, asked: JudgeSettings | StepJudge | Rewriter, engine: EngineSettings, rows: int | None = None
 ) -> Iterator[Sampler]:
     """What asks the model, for the block. field: where the settings stand in the config. engine: the run's, where they have none
     of their own. rows: the most that is asked."""

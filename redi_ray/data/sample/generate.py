@@ -21,7 +21,8 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
 from redi_ray.data.sample.collect import Verification, collect
 from redi_ray.data.sample.endpoint_sampling import endpoint_sampler
-from redi_ray.data.sample.samples import Progress, Requests, Sampler, SampleStats, Sampling
+from redi_ray.data.sample.rounds import choice_of, round_name
+from redi_ray.data.sample.samples import Progress, Sampler, SampleStats, Sampling
 from redi_ray.data.sample.sampling import vllm_sampler
 from redi_ray.data.sample.survey import survey_verdicts, trace_shards
 from redi_ray.data.sources.ids import IdSet
@@ -36,10 +37,6 @@ class GenerateCounts:
     total: SampleStats = field(default_factory=SampleStats)
     rounds: list[dict[str, Any]] = field(default_factory=list)
     """Per round its SampleStats, with the problems sampled, the problems solved so far, and its seconds."""
-
-
-def round_name(number: int) -> str:
-    return f"round-{number:03d}"
 
 
 def import_traces(imported: list[str], traces_uri: str) -> None:
@@ -94,17 +91,19 @@ def generate_rounds(
     verification: Verification,
     on_progress: Progress,
 ) -> GenerateCounts:
-    """Sample in rounds until every problem has a correct trace or the rounds are used up.
+    """Sample in rounds until every problem has a correct trace or the rounds are used up; with a `frontier`, until no problem
+    promises further pairs.
 
     problems: shards in PROBLEM schema with `num_problems` rows in all. traces_uri, verification.out_uri: tables' folders,
     one subfolder per round in each.
     """
     counts, solved = GenerateCounts(), IdSet()
+    choice = choice_of(config, problems, num_problems, solved, traces_uri)
     for number in range(config.max_rounds):
         started = time.monotonic()
-        indices = range(number * config.samples_per_round, (number + 1) * config.samples_per_round)
-        requests = Requests.of_problems(problems, num_problems, indices, solved)
-        sampled = num_problems - len(solved)
+        requests, sampled = choice.ask(number)
+        if number and not requests.asked:
+            break
         out_uri = storage.join(traces_uri, round_name(number))
         verdicts_uri = storage.join(verification.out_uri, round_name(number))
         before = survey_verdicts(verdicts_uri)
@@ -136,10 +135,9 @@ def generate_rounds(
         stats += SampleStats(rounds=1, verified=verdicts.stats.verified, correct=verdicts.stats.correct)
         counts.total += stats
         seconds = round(time.monotonic() - started, 1)
-        counts.rounds.append({**stats.plain(), "problems": sampled, "solved": len(solved), "seconds": seconds})
+        told = {"problems": sampled, "solved": len(solved), "seconds": seconds, **choice.learn(number, verdicts_uri)}
+        counts.rounds.append({**stats.plain(), **told})
         log.info("round %d: %d problems sampled, %d of %d solved", number, sampled, len(solved), num_problems)
-        if len(solved) == num_problems:
-            break
     counts.total.solved = len(solved)
     return counts
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.tools import ToolSettings
@@ -158,6 +159,17 @@ class Requests:
         dataset = rows.map_batches(explode_shard, batch_size=1, num_cpus=TASK_CPUS)
         return cls(dataset, (num_problems - len(solved)) * len(indices))
 
+    @classmethod
+    def of_allocation(cls, shards: list[str], problems: Hashes, first: NDArray[Any], counts: NDArray[Any]) -> Requests:
+        """Of each problem of the shards as many samples as `counts` says, from the index `first` on; `[N]` each, of the problems
+        by their sorted hashes."""
+        import ray.data
+
+        some = counts > 0
+        explode_shard = partial(_explode_allocated, problems=problems[some], first=first[some], counts=counts[some])
+        rows = ray.data.from_items([{"uri": uri} for uri in shards], override_num_blocks=len(shards))
+        return cls(rows.map_batches(explode_shard, batch_size=1, num_cpus=TASK_CPUS), int(counts.sum()))
+
     def without(self, done: IdSet) -> Requests:
         """Those whose trace is not there yet."""
         if not len(done):
@@ -171,19 +183,38 @@ class Requests:
 def explode(problems: pa.Table, indices: range) -> pa.Table:
     """PROBLEM rows, which may have `begun`, -> REQUEST rows; a problem's samples stay together, so that they share the prefix
     cache."""
-    rows = np.repeat(np.arange(problems.num_rows), len(indices))
-    samples = np.tile(np.asarray(indices, dtype=np.int64), problems.num_rows)
+    return _exploded(problems, [np.asarray(indices)] * problems.num_rows)
+
+
+def _exploded(problems: pa.Table, indices: list[NDArray[Any]]) -> pa.Table:
+    """indices: the samples of each problem."""
+    rows = np.repeat(np.arange(problems.num_rows), [len(some) for some in indices])
+    samples = np.concatenate([np.empty(0, np.int64), *indices]).astype(np.int64)
     schema = REQUEST.append(pa.field(BEGUN, pa.string())) if BEGUN in problems.column_names else REQUEST
     table = problems.take(pa.array(rows)).append_column("sample_index", pa.array(samples, pa.int64()))
     return table.select(schema.names).cast(schema)
 
 
-def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
-    (uri,) = map(str, batch["uri"])
+def _read_problems(uri: str) -> pa.Table:
     begun = [BEGUN] if BEGUN in parquet.read_schema(uri).names else []
     (problems,) = parquet.read_tables([uri], [*PROBLEM.names, *begun])
+    return problems
+
+
+def _explode_shard(batch: dict[str, Any], indices: range, solved: Hashes) -> pa.Table:
+    (uri,) = map(str, batch["uri"])
+    problems = _read_problems(uri)
     unsolved = ~contained(hash_ids(problems["problem_id"].to_pylist()), solved)
     return explode(problems.filter(pa.array(unsolved)), indices)
+
+
+def _explode_allocated(batch: dict[str, Any], problems: Hashes, first: NDArray[Any], counts: NDArray[Any]) -> pa.Table:
+    (uri,) = map(str, batch["uri"])
+    table = _read_problems(uri)
+    hashes = hash_ids(table["problem_id"].to_pylist())
+    table, hashes = table.filter(pa.array(contained(hashes, problems))), hashes[contained(hashes, problems)]
+    place = np.searchsorted(problems, hashes)
+    return _exploded(table, [np.arange(first[at], first[at] + counts[at]) for at in place])
 
 
 def _drop_done(requests: pa.Table, done: Hashes) -> pa.Table:

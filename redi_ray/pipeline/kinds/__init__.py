@@ -22,9 +22,13 @@ from redi_ray.pipeline.kinds import (
     model,
     openings,
     pairs,
+    paraphrase,
+    perturb,
     pose,
     problems,
     rectify,
+    reflect,
+    robustness,
     sample,
     score,
     select,
@@ -72,5 +76,9 @@ KINDS: dict[str, Kind] = {
         model.KIND,
         evaluate.KIND,
         compare.KIND,
+        reflect.KIND,
+        perturb.KIND,
+        paraphrase.KIND,
+        robustness.KIND,
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.selection import Balance, RandomProblems, Rounds
-from redi_ray.data.curate.problems import by_balance, by_chance, by_rounds, rounds_needed, select
+from redi_ray.data.curate.problems import by_balance, by_chance, by_difficulty, by_rounds, rounds_needed, select
 from redi_ray.data.sources.readers import DataError
 from redi_ray.store import parquet, storage
 
@@ -32,6 +33,17 @@ def test_rounds_of_real_budgets(test_data: Path) -> None:
     assert kept == {"": 272 + 162 + 5571, "too_easy": 431 + 960 + 448}
     solved = Counter(by_rounds(traces, Rounds(more_than=3, never=False, at_most=4)).values())
     assert (solved[""], solved["never_solved"], solved["too_hard"]) == (272, 5571, 162)
+    again = {  # each budget is a run of its own: a larger one may fail where a smaller one has solved
+        one
+        for (one, _, before), (other, _, after) in pairwise(traces)
+        if one == other and (before, after) == ("correct", "wrong")
+    }
+    assert len(again) == 863
+    of_largest = [(problem.rsplit(" ", 1)[0], index, verdict) for problem, index, verdict in traces if index == 4]
+    right = Counter(problem for problem, _, verdict in of_largest if verdict == "correct")
+    rates = by_difficulty(of_largest, Difficulty(min_rate=1e-9, max_rate=1 - 1e-9))
+    assert Counter(rates.values()) == {"": 129, "too_hard": 19}
+    assert right.total() / len(of_largest) == pytest.approx(0.2055, abs=5e-5)
     in_pairs = Counter(rounds_needed(traces, samples=2).values())
     assert in_pairs == {1: 431 + 960, 2: 448 + 272, 3: 162, None: 5571}
 
