@@ -89,7 +89,7 @@ class GroupSettings(Strict):
     """How samples become groups. A group is all of a problem's samples that stay; its members have rewards and sides."""
 
     LATER: ClassVar[frozenset[str]] = frozenset(
-        {"repeats", "token_columns", "span_baseline", "span_factors", "labels", "margin", "advantages"}
+        {"repeats", "token_columns", "span_baseline", "span_factors", "labels", "margin", "advantages", "cut"}
     )
     """See `redi_ray.config.identity`."""
 
@@ -103,6 +103,9 @@ class GroupSettings(Strict):
     Where members are picked (`per_side`, `most`), a group's own mean says nothing of the problem. Sides are those of rewards."""
     spans: str | None = None
     """Column with parts of each sample, which become the members' weighted spans."""
+    cut: bool = False
+    """Each sample ends behind the last span of its column, as if the model had ended it there: what comes behind is left out, and
+    the token that closes the turn belongs to that span. S2R's samples end so, behind what is confirmed."""
     labels: dict[str, float | Literal["value"]] | None = None
     """Label of a span -> its value, or `value` for the one that the column has: `{right: 1, wrong: 0}` makes rewards of labelled
     steps. Spans with another label, or without a value, are left out, and so are samples without any. Null takes all by their own
@@ -178,6 +181,11 @@ class GroupSettings(Strict):
             raise ValueError("labels: give some of those of the column that `spans` names their values")
         if (self.span_baseline is not None or self.span_factors) and self.spans is None:
             raise ValueError("span_baseline and span_factors change the values of spans: name their column in `spans`")
+        if self.cut and (self.spans is None or self.weights is not None or self.token_columns):
+            raise ValueError(
+                "cut: samples end behind the last of the spans that `spans` names, and `weights` and `token_columns` are of "
+                "whole ones: name the one, and leave the others out"
+            )
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate} is larger than max_rate {self.max_rate}")
         if self.margin is not None and (self.least != 2 or self.repeats):

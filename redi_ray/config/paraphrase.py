@@ -95,6 +95,8 @@ class VariantJudge(JudgeSettings):
     """A language model that says whether a variant is still the same problem; of its prompt `{problem}` and `{answer}` are the
     original's, `{completion}` the variant."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
     prompt: str = SAME_PROMPT
     """The user message."""
 

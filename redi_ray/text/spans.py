@@ -52,7 +52,8 @@ def require_offsets(tokenizer: Any, what: str) -> None:
 def span_of_tokens(
     sequence: Encoded, turns: Sequence[Message], spans: Sequence[Span], tokenizer: Any, settings: PromptSettings
 ) -> np.ndarray:
-    """`[T]` int64: which of `spans` each token of the sequence is in, -1 for none.
+    """`[T]` int64: which of `spans` each token of the sequence is in, -1 for none. A span that ends one character behind its
+    turn's text has the token that closes the turn, too.
 
     Raises UserError for a tokenizer without offsets, ValueError for spans that overlap, lie outside their turn's text, or in a
     turn that is not the model's own.
@@ -73,13 +74,15 @@ def span_of_tokens(
         assert len(places) == turn.stop - turn.start - turn.closed, (len(places), turn)
         for place, at in enumerate(_most(places, [spans[at] for at in mine])):
             found[turn.start + place] = -1 if at < 0 else mine[at]
+        if turn.closed and spans[mine[-1]].end > len(text):
+            found[turn.stop - 1] = mine[-1]
     return found
 
 
 def _check(text: str, spans: list[Span]) -> None:
     """spans: of one turn, in order."""
     for span, before in zip(spans, [None, *spans], strict=False):
-        if not 0 <= span.start < span.end <= len(text):
+        if not 0 <= span.start < span.end <= len(text) + 1 or span.start == len(text):
             raise ValueError(f"characters [{span.start}, {span.end}) of turn {span.turn}, which has {len(text)}")
         if before is not None and span.start < before.end:
             raise ValueError(f"two spans of turn {span.turn} overlap at character {span.start}")

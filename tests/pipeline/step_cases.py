@@ -129,6 +129,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
          "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"one": "tokens"}, "span_baseline": 10,
          "span_factors": {"match": 2}},
     ),
+    "groups that end behind their spans": (
+        {"do": "groups", "of": "verified", "spans": "matches"},
+        {"cut": True},
+    ),
     "groups, repeated, with token columns": (
         {"do": "groups", "of": "verified", "repeats": [{"below": 0.5, "times": 2}], "token_columns": {"one": "tokens"}},
         {"repeats": [{"below": 0.5, "times": 3}], "token_columns": {"one": {"column": "tokens", "use": "running mean"}}},

@@ -40,6 +40,12 @@ def test_spans_are_found_in_the_text_as_it_is_stored(tokenizer):
     assert found[-1] == -1, "what closes the turn has no characters"
     whole = [Span(0, TEXT.index("So"), TEXT.index("<|im_end|>"), 1)]
     assert (span_of_tokens(sequence, turns, whole, tokenizer, settings)[sequence.prompt_length : -1] == 0).all()
+    closed = encode(PROMPT, TEXT.removesuffix("<|im_end|>"), tokenizer, settings)
+    cut = [{"role": "assistant", "content": TEXT.removesuffix("<|im_end|>")}]
+    behind = [Span(0, at, len(cut[0]["content"]) + 1, 1)]
+    assert span_of_tokens(closed, cut, behind, tokenizer, settings)[-1] == 0, (
+        "one character more is what closes the turn"
+    )
     places = places_in(TEXT, tokenizer, settings)
     assert all(one[1] == other[0] for one, other in pairwise(places)), "no character between two tokens"
 

@@ -213,12 +213,8 @@ class _Maker:
         """Why a sample cannot be used after all, or None."""
         turns, finished = turns_of(trace), is_finished(trace)
         first = turns[0]["content"]
-        settings = self.grouping.settings
-        if self.grouping.spans is not None and trace["spans"] is None:
-            return NO_SPANS
-        rewarded = settings.labels is not None or settings.span_factors
-        if rewarded and not valued(trace["spans"], settings):
-            return NO_LABELS
+        if (reason := self.misfit_of_spans(trace["spans"])) is not None:
+            return reason
         if (reason := self.answers.misfit(first)) is not None:
             return reason
         if trace["weights"] is None and self.is_weighed(trace):
@@ -230,19 +226,39 @@ class _Maker:
         tokens += sum(len(plain_ids(turn["content"], self.tokenizer)) for turn in turns[1:])
         return "too_long" if tokens > self.grouping.max_response_tokens else None
 
+    def misfit_of_spans(self, spans: list[Row] | None) -> str | None:
+        """Why a sample with these cannot be used, or None."""
+        settings = self.grouping.settings
+        if self.grouping.spans is not None and (spans is None or (settings.cut and not spans)):
+            return NO_SPANS
+        rewarded = settings.labels is not None or settings.span_factors
+        return NO_LABELS if rewarded and not valued(spans, settings) else None
+
     def member(self, trace: Row) -> Row:
         """A row of MEMBER."""
-        turns, before = [], turns_of(trace)
+        turns, before, ends = [], turns_of(trace), None
+        if self.grouping.settings.cut:
+            last = max(trace["spans"], key=lambda span: (span["turn"], span["end"]))
+            ends = last["turn"], last["end"]
+            before = [*before[: ends[0]], {**before[ends[0]], "content": before[ends[0]]["content"][: ends[1]]}]
         for turn in before:
             turns.append(self.answers.message(turn["content"]) if turn["role"] == "assistant" else turn)
         spans = valued(trace["spans"], self.grouping.settings)
         if spans is not None:
-            spans = [moved for span in spans if (moved := self.moved(span, before, turns)) is not None]
+            placed = [(span, self.moved(span, before, turns)) for span in spans]
+            spans = [
+                {
+                    **moved,
+                    "end": moved["end"] + ((span["turn"], span["end"]) == ends),
+                }  # with the token that closes the turn
+                for span, moved in placed
+                if moved is not None
+            ]
         return {
             "turns": turns,
             "side": trace["side"],
             "reward": trace["reward"] if trace["advantage"] is None else trace["advantage"],
-            "finished": is_finished(trace) and turns[-1]["role"] == "assistant",
+            "finished": (ends is not None or is_finished(trace)) and turns[-1]["role"] == "assistant",
             "spans": spans,
         }
 

@@ -244,6 +244,29 @@ def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
     assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
 
 
+def test_samples_end_behind_their_last_span(bpe_tokenizer: str, tmp_path: Path) -> None:
+    """What comes behind is left out, a text that was cut off ends of itself, and its last part has what closes the turn."""
+    rows = [
+        trace("p", 0, "correct", "<think>a</think> 7. Once more: 8"),
+        trace("p", 1, "wrong", "<think>b</think> 9. And so", finish_reason="length"),
+        trace("p", 2, "wrong", "<think>c</think> 9"),
+    ]
+    spans = [[{"turn": 0, "start": 7, "end": 8, "label": "l", "value": 1.0},
+              {"turn": 0, "start": 17, "end": 18, "label": "l", "value": 2.0}]] * 2 + [[]]  # fmt: skip
+    counts, (group,) = grouped(
+        tmp_path, bpe_tokenizer, [rows], columns={"spans": [spans]}, spans="spans", cut=True, prompt=PROMPT
+    )
+    assert [member["turns"][0]["content"] for member in group["members"]] == [
+        "<think>a</think> 7",
+        "<think>b</think> 9",
+    ]
+    assert [member["finished"] for member in group["members"]] == [True, True]
+    assert [[(span["start"], span["end"]) for span in member["spans"]] for member in group["members"]] == [
+        [(7, 8), (17, 19)]
+    ] * 2
+    assert counts.dropped == {"no_spans": 1}
+
+
 def test_spans_lose_the_mean_of_their_peers(bpe_tokenizer: str, tmp_path: Path) -> None:
     """Two problems solved 1 of 2 times, one always. Values of the first and second spans of the halves' samples: 1, -1, 1, 1 and
     1, -1 (the others have none): means .5 and 0; with 3 peers asked for, the second spans have no baseline, nor has the third
