@@ -42,7 +42,8 @@ HOW = {
 ENGINE = {"resources.engine.dtype", "resources.engine.max_model_len", "resources.engine.engine_kwargs"}
 OTHERS: dict[str, Any] = {
     "generate.tools": {}, "evaluate.tools": {},
-    "generate.frontier": {"rule": "thompson"}, "generate.loops": {"stop": False}, "generate.engine": {"dtype": "bfloat16"}, "generate.prompt": {"system": "Think."},
+    "generate.frontier": {"rule": "thompson"},
+    "generate.loops": {"stop": False}, "generate.engine": {"dtype": "bfloat16"}, "generate.prompt": {"system": "Think."},
     "verify.policy": "any", "verify.answers.extract": ["last_number"],
     "verify.judge": {"model": "other", "ask": "all"}, "verify.answers.gold_extract": ["boxed"],
     "curate.duplicates": {}, "curate.contamination": {}, "curate.language": {}, "curate.difficulty": {},
