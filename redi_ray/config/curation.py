@@ -187,11 +187,6 @@ class TraceRules(Strict):
     repetition: Repetition | None = None
     """Leaves out traces that repeat themselves."""
 
-    @property
-    def read_text(self) -> bool:
-        """Whether these rules look at the trace's text."""
-        return bool(self.min_chars or self.max_chars is not None or self.format or self.repetition)
-
 
 class ChosenRules(TraceRules):
     """The chosen side: correct traces."""

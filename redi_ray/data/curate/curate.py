@@ -23,9 +23,10 @@ import pyarrow as pa
 
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.curate.blocks import Blocks
 from redi_ray.data.curate.choice import decide
 from redi_ray.data.curate.contamination import BENCHMARKS, read_problems
-from redi_ray.data.curate.scan import ProblemJudge, scan
+from redi_ray.data.curate.scan import scan
 from redi_ray.data.curate.select import select
 from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
@@ -133,7 +134,7 @@ def run_passes(curation: Curation, run: PassRunner, num_problems: int) -> Curate
     passes = (
         ("scan", curation.groups),
         ("decide", curation.partitions),
-        ("select", int(curation.needs_select)),
+        ("select", int(bool(Blocks.of(curation).corpus))),
         ("write", curation.groups),
     )
     for name, tasks in passes:
@@ -170,19 +171,19 @@ class Worker:
         self.curation = curation
 
     @cached_property
-    def judge(self) -> ProblemJudge:
-        return ProblemJudge(self.curation)
+    def blocks(self) -> Blocks:
+        return Blocks.of(self.curation)
 
     def work(self, name: str, task: int) -> Counter[str]:
         """One task of the named pass."""
         if name == "scan":
-            return scan(self.curation, task, self.judge)
+            return scan(self.curation, task, self.blocks)
         if name == "decide":
-            return decide(self.curation, task)
+            return decide(self.curation, task, self.blocks)
         if name == "select":
-            return select(self.curation)
+            return select(self.curation, self.blocks)
         assert name == "write", name
-        return write_group(self.curation, task)
+        return write_group(self.curation, task, sieved=bool(self.blocks.corpus))
 
 
 @contextmanager
