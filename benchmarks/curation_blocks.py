@@ -2,7 +2,7 @@
 
     python benchmarks/curation_blocks.py [--quick] [--commit COMMIT] [--rows N] [--repeats N]
 
-A million synthetic traces, four a problem, with every reason that a block can give planted: two of a hundred problems are a
+A million synthetic traces, twenty a problem, with every reason that a block can give planted: two of a hundred problems are a
 copy of an earlier one, exact or with a word replaced, some hold a problem of the benchmark or are in French, and traces are cut
 off, short, repetitive, of a broken form or of another model. Both codes run all passes of `curate` with every block on in a
 process of their own, one task after another, without Ray, in turn. COMMIT is by default the last one before blocks were classes;
@@ -30,13 +30,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-BEFORE = "4bdedbe"
+BEFORE = "7a8d910"
 HERE = Path(__file__).resolve().parents[1]
-TRACES, SHARD_ROWS = 4, 25_000
+TRACES, SHARD_ROWS = 20, 25_000
 TABLES = ("examples", "pairs", "dropped", "pass_rates")
-THINGS = ("eggs", "marbles", "lamps", "bricks", "tickets", "ropes", "barrels", "coins", "letters", "wagons")
-PLACES = ("harbour", "market", "library", "station", "garden", "workshop", "bakery", "theatre", "school", "museum")
-FRENCH = "Combien de {} reste-t-il dans la boutique si le marchand en vend {} chaque jour pendant {} jours de la semaine ?"
+SYLLABLES = ("ba", "co", "di", "fu", "ge", "hi", "ka", "lo", "mu", "ne", "pi", "ra", "so", "ti", "vu", "wen")
+FRENCH = (
+    "Combien de {} reste-t-il dans la boutique si le marchand en vend {} chaque jour pendant {} jours de la semaine ?"
+)
 CONFIG: dict[str, Any] = {
     "duplicates": {},
     "contamination": {"benchmarks": True},
@@ -48,8 +49,6 @@ CONFIG: dict[str, Any] = {
     },
     "chosen": {"truncated": False, "min_chars": 60, "format": {}, "repetition": {}, "pick": "shortest"},
     "rejected": {"truncated": False, "max_chars": 3_000, "repetition": {}, "pick": "most_frequent_wrong"},
-    "pairs_per_problem": 2,
-    "positives_per_problem": 2,
     "max_response_tokens": 400,
 }
 
@@ -63,20 +62,20 @@ def problem(number: int) -> str:
     if kind < 0.01 and number > 100:
         return problem(number - 97).upper()
     if kind < 0.02 and number > 100:
-        return problem(number - 97).replace("How many", "What number of")
+        return problem(number - 97).replace("trader", "farmer")
     if kind < 0.03:
         return FRENCH.format("tomates", number, chance.randrange(2, 9))
-    words = [chance.choice(THINGS), chance.choice(PLACES), chance.choice(THINGS), chance.choice(PLACES)]
+    one, two, three, four = ("".join(chance.choices(SYLLABLES, k=3)) for _ in range(4))
     a, b = chance.randrange(2, 90), chance.randrange(2, 90)
     return (
-        f"The {words[1]} of town {number} has {a} {words[0]}, and the {words[3]} sends {b} {words[2]} every day. "
-        f"How many {words[0]} and {words[2]} are there in the {words[1]} of that town after {a + b} days of work?"
+        f"The {one} of {two} has {a} bags, and a trader brings {b} more of them every week from {three}. "
+        f"How many bags are there in the {four} after {a + b} weeks?"
     )
 
 
 def completion(chance: random.Random, answer: int) -> str:
     kind = chance.random()
-    lines = [f"Step {step}: {chance.randrange(10**6)} + {chance.randrange(10**6)}" for step in range(8)]
+    lines = [f"Step {step}: {chance.randrange(10**6)} + {chance.randrange(10**6)}" for step in range(3)]
     body = "so\n" * 300 if kind < 0.02 else "" if kind < 0.04 else "\n".join(lines)
     closing = "" if 0.04 < kind < 0.06 else "</think>"
     boxes = 2 if 0.06 < kind < 0.08 else 1
@@ -136,7 +135,7 @@ def curate_here(folder: Path, out: Path) -> None:
     from redi_ray.data.curate.curate import Worker, make_curation, run_passes
     from redi_ray.store import parquet, storage
 
-    known = [{"problem_id": f"known-{number}", "problem": problem(number * 50 + 1)} for number in range(500)]
+    known = [{"problem_id": f"known-{number}", "problem": problem(number * 50 + 1)} for number in range(50)]
     curation = make_curation(
         storage.list_files(f"{folder}/in", ".parquet"),
         str(out),
@@ -159,7 +158,9 @@ def curate_here(folder: Path, out: Path) -> None:
     for table in TABLES:
         found = hashlib.blake2b()
         for shard in storage.list_files(f"{out}/{table}", ".parquet"):
-            for row in sorted(json.dumps(row, sort_keys=True) for row in next(parquet.read_tables([shard])).to_pylist()):
+            for row in sorted(
+                json.dumps(row, sort_keys=True) for row in next(parquet.read_tables([shard])).to_pylist()
+            ):
                 found.update(row.encode())
         hashes[table] = found.hexdigest()
     print(json.dumps({"counts": counts, "hashes": hashes, "seconds": seconds}))
@@ -206,7 +207,9 @@ def main() -> None:
                 found[which].append(run_code(code, folder, folder / f"out-{which}-{repeat}"))
                 print(which, {k: round(v, 1) for k, v in found[which][-1]["seconds"].items()}, flush=True)
     first = found["old"][0]
-    equal = {what: all(one[what] == first[what] for each in found.values() for one in each) for what in ("counts", "hashes")}
+    equal = {
+        what: all(one[what] == first[what] for each in found.values() for one in each) for what in ("counts", "hashes")
+    }
     seconds = {which: min(sum(one["seconds"].values()) for one in each) for which, each in found.items()}
     print(json.dumps(first["counts"], indent=1))
     ratio = round(seconds["new"] / seconds["old"], 3)
