@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from redi_ray.data.curate.work import Drops
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 Why = tuple[str, str]
 """Why something goes: the reason's name, and in words what was found, for the column `detail` of the table `dropped`."""
 Row = Mapping[str, Any]
+EMBEDDING = "embedding"
+"""Column of vectors, float16 of length 1."""
 
 
 class Block(ABC):
@@ -75,6 +79,9 @@ class RateBlock(Block):
 class CorpusBlock(Block):
     """Which problems may stay beside each other; runs over all that are left."""
 
+    embeds: ClassVar[bool] = False
+    """Whether it goes by the problems' embeddings."""
+
     @classmethod
     @abstractmethod
     def of(cls, curation: Curation) -> CorpusBlock | None:
@@ -87,16 +94,25 @@ class CorpusBlock(Block):
 
     @abstractmethod
     def sieve(self, table: pa.Table, drops: Drops) -> pa.Table:
-        """The rows that stay, those that go noted in `drops`. table: SURVIVOR, in the order of the problems' keys."""
+        """The rows that stay, those that go noted in `drops`. table: SURVIVOR, in the order of the problems' keys, and EMBEDDING
+        if one of the blocks `embeds`."""
 
 
 def without(table: pa.Table, told: Mapping[int, str], reason: str, drops: Drops) -> pa.Table:
     """The table without some rows, each noted with its detail. told: row -> detail."""
     for row, detail in sorted(told.items()):
         drops.add("problem", reason, id_of(table, row), detail=detail)
-    return table.take([row for row in range(table.num_rows) if row not in told])
+    stays = np.ones(table.num_rows, bool)
+    stays[list(told)] = False
+    return table.filter(pa.array(stays))
 
 
 def id_of(table: pa.Table, row: int) -> str:
     """The problem of a row."""
     return str(table["problem_id"][row].as_py())
+
+
+def vectors_of(table: pa.Table) -> NDArray[np.float16]:
+    """`[n, d]` the embeddings of the rows."""
+    column = table[EMBEDDING].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), column.type.list_size)

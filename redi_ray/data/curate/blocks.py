@@ -13,9 +13,11 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.block import Block, CorpusBlock, ProblemBlock, RateBlock, Row, TraceBlock, Why
 from redi_ray.data.curate.contamination import ContaminationBlock
 from redi_ray.data.curate.difficulty import BucketCaps, PassRates
+from redi_ray.data.curate.diverse import DiversityBlock
 from redi_ray.data.curate.duplicates import DuplicatesBlock
 from redi_ray.data.curate.language import LanguageBlock
 from redi_ray.data.curate.quality import Boxes, Length, Repetitive, Thinking, Truncated
+from redi_ray.data.curate.semantic import SemanticBlock
 from redi_ray.data.curate.work import Curation
 
 Side = Literal["chosen", "rejected"]
@@ -25,7 +27,7 @@ PROBLEMS: tuple[type[ProblemBlock], ...] = (LanguageBlock, ContaminationBlock)
 """Blocks on a problem's text; its reason is the first."""
 RATES: tuple[type[RateBlock], ...] = (PassRates,)
 """Blocks on how often a problem was solved, behind those on its text."""
-CORPUS: tuple[type[CorpusBlock], ...] = (DuplicatesBlock, BucketCaps)
+CORPUS: tuple[type[CorpusBlock], ...] = (DuplicatesBlock, SemanticBlock, BucketCaps, DiversityBlock)
 """Blocks on all problems that are left, one after the other."""
 BLOCKS: tuple[type[Block], ...] = (*TRACES, *PROBLEMS, *RATES, *CORPUS)
 
@@ -78,6 +80,11 @@ class Blocks:
     def read_problems(self) -> bool:
         """Whether one of them looks at the problems' texts."""
         return "problem" in self.reads
+
+    @cached_property
+    def embeds(self) -> bool:
+        """Whether one of them goes by the problems' embeddings."""
+        return any(block.embeds for block in self.corpus)
 
     def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
         """What the blocks say of a problem's text: `reason` and `detail` where it goes, else what the corpus is sieved by."""

@@ -28,6 +28,8 @@ FINGERPRINT = pa.schema(
         pa.field("ngrams", pa.list_(pa.uint32())),  # sorted hashes of all runs of symbols
         pa.field("bands", pa.list_(pa.uint64())),  # LSH: near-duplicates agree in at least one
         pa.field("answer", pa.string()),  # the reference answer where it is an exact number
+        pa.field("figures", pa.list_(pa.string())),  # numbers in figures
+        pa.field("numbers", pa.list_(pa.string())),  # all numbers, in figures or words
     ]
 )
 MARGIN = 0.1

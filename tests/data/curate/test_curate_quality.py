@@ -122,7 +122,7 @@ def test_every_new_block_is_off_by_default():
     for config in (CurateConfig(), load_config("configs/paper/qwen2.5_math_1.5b.yaml").curate):
         assert [config.duplicates, config.contamination, config.language, config.difficulty] == [None] * 4
         for side in (config.chosen, config.rejected):
-            assert not side.read_text
+            assert trace_blocks(side, PromptSettings()) == ()
             assert side.truncated
             assert side.pick == "first"
         assert config.pairs_per_problem == config.positives_per_problem == 1
@@ -135,7 +135,8 @@ def test_a_block_says_what_it_reads_and_why_things_go(tmp_path: Path, bpe_tokeni
     assert {*BAD} <= {*reasons_given}
     rules = {**RULES, "format": {"think": True, "one_box": True}}
     difficulty = {"buckets": [{"up_to": 1, "max_problems": 1}]}
-    everything: dict[str, Any] = {"language": {}, "contamination": {}, "duplicates": {}, "difficulty": difficulty}
+    everything: dict[str, Any] = {"language": {}, "contamination": {}, "duplicates": {"semantic": {}}}
+    everything |= {"difficulty": difficulty, "diversity": {"problems": 1}}
     job = plan(tmp_path, bpe_tokenizer, [[]], chosen=rules, rejected=rules, **everything)
     blocks = Blocks.of(job)
     assert {type(block) for block in blocks} == {*BLOCKS}
