@@ -6,9 +6,9 @@ A million synthetic traces, twenty a problem, with every reason that a block can
 copy of an earlier one, exact or with a word replaced, some hold a problem of the benchmark or are in French, and traces are cut
 off, short, repetitive, of a broken form or of another model. Both codes run all passes of `curate` with every block on in a
 process of their own, one task after another, without Ray, in turn. COMMIT is by default the last one before blocks were classes;
-its code is taken out of git. What must be equal: every count that the old code has, and every row of `examples`, `pairs`, `dropped`
-and `pass_rates` but for their order in a file. What is compared in time is the processes' CPU seconds in the passes, the smallest of each; other
-work on the machine hardly counts in them. The last line is JSON.
+its code is taken out of git. What must be equal: every count that the old code has, and every row of `examples`, `pairs`,
+`dropped` and `pass_rates` but for their order in a file. What is compared in time is the processes' CPU seconds in the passes,
+the smallest of each. The last line is JSON.
 """
 
 from __future__ import annotations
