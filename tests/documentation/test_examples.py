@@ -30,11 +30,8 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     "redi-ray verify --traces": ("it starts Ray", "tests/cli/test_verify_command.py"),
     "redi-ray report": ("it needs a run", "tests/faults/test_full_disk.py"),
     "redi-ray inspect": ("it needs a run", "tests/report/test_browse.py"),
-<<<<<<< HEAD
     "redi-ray ui": ("it serves until it is ended", "tests/cli/test_ui_command.py"),
-=======
     "redi-ray similar": ("it needs a run", "tests/cli/test_similar.py"),
->>>>>>> 4c2fdda (Semantic duplicates and diversity: blocks of curation over embeddings, measured on real paraphrases and a million vectors)
     "redi-ray chat": ("it loads a model", "tests/talk/test_answer.py"),
     "redi-ray serve": ("it starts a server", "tests/talk/test_serve.py"),
     "redi-ray push": ("it asks the hub", "tests/talk/test_push.py"),
