@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": look_commands.plan,
     "report": look_commands.report,
     "inspect": look_commands.inspect_traces,
+    "similar": look_commands.similar,
     "chat": talk_commands.chat,
     "serve": talk_commands.serve,
     "push": talk_commands.push,

@@ -121,6 +121,20 @@ def inspect_traces(
             typer.echo(told, err=True)
 
 
+def similar(
+    target: Annotated[str, typer.Argument(help="A run's folder or config.", metavar="RUN")],
+    step: Annotated[str, typer.Option(help="A step that makes pairs.")] = "curated",
+    limit: Annotated[int, typer.Option(help="Pairs on either side of the threshold.", min=1)] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """The problems that `curate.duplicates.semantic` took for one, and those that it just did not: next to its threshold."""
+    from redi_ray.cli.similar import show_similar
+
+    with clear_errors():
+        if not show_similar(target, step=step, limit=limit, as_json=as_json):
+            typer.echo("no two problems are near the threshold", err=True)
+
+
 def init(
     data: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from redi_ray.cli.preflight_models import check_models_of_steps
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.embedders import ModelEmbedder
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.locators import LocateStep
@@ -17,7 +18,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
-from redi_ray.config.step_sections import curations_of, judges_of
+from redi_ray.config.step_sections import all_curations, curations_of, judges_of
 from redi_ray.config.steps import ImportStep
 from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
@@ -36,7 +37,7 @@ def preflight(config: ExperimentConfig) -> None:
     gathered = Gathered()
     checks = (
         *(check_sources, _check_student, _check_teacher, check_models_of_steps),
-        *(_check_judges, _check_judges_of_steps, _check_benchmarks),
+        *(_check_judges, _check_judges_of_steps, _check_benchmarks, _check_embedders),
     )
     for check in checks:
         with gathered():
@@ -82,6 +83,22 @@ def _check_judges(config: ExperimentConfig) -> None:
             if judge.endpoint is not None:
                 endpoint_key(f"{field}.endpoint", judge.endpoint)
     gathered.raise_all("judges")
+
+
+def _check_embedders(config: ExperimentConfig) -> None:
+    """Raise ModelError for a folder of an embedding model that holds none."""
+    from redi_ray.modeling.tokenizer import ModelError, is_folder
+    from redi_ray.store import storage
+
+    for field, curate in all_curations(config).items():
+        embedder = curate.embedder
+        if not isinstance(embedder, ModelEmbedder) or not is_folder(embedder.path):
+            continue
+        if not storage.exists(storage.join(storage.resolve(embedder.path), "config.json")):
+            raise ModelError(
+                f"{field}.embedder.path: {embedder.path} holds no config.json; name the folder of a sentence-embedding model, "
+                "or take `{name: words}`, which needs none"
+            )
 
 
 def _check_sampler(sampler: str, student: str, trusted: bool) -> None:

@@ -8,10 +8,11 @@ it on with its own defaults, null turns it off.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from redi_ray.config.embedders import Embedder
 from redi_ray.config.section import Strict
 
 
@@ -42,16 +43,37 @@ class NearDuplicates(Strict):
     `Factor x^2+5x+6` and `Factor x^2-5x+6` are alike in words, and two problems. False compares words alone."""
 
 
+class SemanticDuplicates(Strict):
+    """Problems that say the same in other words, by the embeddings of `curate.embedder`.
+
+    In the order of the hashes of their ids, a problem goes if it is near enough to one that stays, and agrees with it; problems
+    are compared within clusters, not all with all. The table `similar` shows the pairs on both sides of the threshold.
+    """
+
+    threshold: float = Field(0.8, gt=0, le=1)
+    """Cosine from which on two problems are one. It belongs to an embedder: this one was found with all-MiniLM-L6-v2
+    (benchmarks/README.md)."""
+    agree: Literal["answer", "numbers", "nothing"] = "answer"
+    """What two problems must have in common beside it, since embeddings tell other numbers badly. `answer`: reference answers
+    that are numbers must be equal; where one is none, the numbers of the texts. `numbers`: those of the texts, in figures or
+    words, whatever the answers. `nothing` goes by the cosine alone."""
+
+
 class Duplicates(Strict):
     """Of problems that are the same, one stays: that with the smallest hash of its id, whatever the order of the shards.
 
     Only problems that would give an example take part, so that no solved problem makes way for an unsolved one.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"semantic"})
+    """See `redi_ray.config.identity`."""
+
     exact: bool = True
     """Same text but for case, punctuation, white space and LaTeX's typesetting."""
     near: NearDuplicates | None = NearDuplicates()
     """Near-duplicates; null leaves them."""
+    semantic: SemanticDuplicates | None = None
+    """Semantic duplicates; null leaves them."""
 
 
 class BenchmarkFile(Strict):
@@ -154,6 +176,17 @@ class Difficulty(Strict):
         return self
 
 
+class Diversity(Strict):
+    """Keeps so many problems, spread over all that are left behind every other block but the token limits, by the embeddings of
+    `curate.embedder`. How spread they are, and as many by chance, is told in the manifest."""
+
+    problems: int = Field(ge=1)
+    """How many stay."""
+    by: Literal["farthest", "clusters", "random"] = "clusters"
+    """`farthest`: each is the farthest from those before it, which takes time for each problem kept and likes outliers.
+    `clusters`: in turn from k-means clusters, the nearest to the centre first. `random`: the control."""
+
+
 class TraceFormat(Strict):
     """What a complete trace looks like."""
 
@@ -187,11 +220,6 @@ class TraceRules(Strict):
     repetition: Repetition | None = None
     """Leaves out traces that repeat themselves."""
 
-    @property
-    def read_text(self) -> bool:
-        """Whether these rules look at the trace's text."""
-        return bool(self.min_chars or self.max_chars is not None or self.format or self.repetition)
-
 
 class ChosenRules(TraceRules):
     """The chosen side: correct traces."""
@@ -216,6 +244,9 @@ class RejectedRules(TraceRules):
 class CurateConfig(Strict):
     """Positives and pairs from verified traces."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"diversity", "embedder"})
+    """See `redi_ray.config.identity`."""
+
     max_prompt_tokens: int = Field(800, ge=1)
     """Longer prompts are dropped (with the forced prefix, in the student's tokens)."""
     max_response_tokens: int = Field(19000, ge=1)
@@ -238,6 +269,10 @@ class CurateConfig(Strict):
     """Keeps problems in some languages."""
     difficulty: Difficulty | None = None
     """Keeps problems by how often they are solved."""
+    diversity: Diversity | None = None
+    """Keeps some problems that differ."""
+    embedder: Embedder | None = None
+    """What makes the embeddings that `duplicates.semantic` and `diversity` go by; null is `{name: words}`."""
     seed: int = 42
     """Order of the output, and the random choices."""
 
@@ -247,3 +282,15 @@ class CurateConfig(Strict):
         if not value:
             raise ValueError("name at least one verdict, or no pair can be made")
         return value
+
+    @property
+    def embeds(self) -> bool:
+        """Whether a block goes by embeddings."""
+        semantic = self.duplicates is not None and self.duplicates.semantic is not None
+        return semantic or self.diversity is not None
+
+    @model_validator(mode="after")
+    def _embedder_is_used(self) -> CurateConfig:
+        if self.embedder is not None and not self.embeds:
+            raise ValueError("nothing reads embedder: set duplicates.semantic or diversity, or leave it out")
+        return self

@@ -153,6 +153,12 @@ def curations_of(config: ExperimentConfig) -> dict[str, CurateConfig]:
     return ({"curate": config.curate} if config.has_line else {}) | own
 
 
+def all_curations(config: ExperimentConfig) -> dict[str, CurateConfig]:
+    """Every section by which pairs are made, by the field that describes it."""
+    own = {f"steps.{name}": section for name, _, section in sections_of(config) if isinstance(section, CurateConfig)}
+    return ({"curate": config.curate} if config.has_line else {}) | own
+
+
 def placed_steps(
     config: ExperimentConfig, choose: Callable[[EngineSettings], Literal["cpu", "gpu"]]
 ) -> dict[str, AnyStep]:

@@ -14,6 +14,7 @@ from redi_ray.config.data import (
     NoTraces,
     VllmTraces,
 )
+from redi_ray.config.embedders import ModelEmbedder
 from redi_ray.config.group_steps import TokenWeights
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.beginnings import MOST, check_beginnings, check_thoughts, complaint
@@ -145,6 +146,9 @@ def curated_stage(
         deciding["files"] = [content_of(file.path) for file in contamination.files]
     if contamination is not None and contamination.benchmarks:
         deciding["benchmarks"] = [whole_benchmark(benchmark) for benchmark in run.config.evaluate.benchmarks]
+    embedder = run.config.curate.embedder
+    if isinstance(embedder, ModelEmbedder):
+        deciding["embedder"] = content_of_model(embedder.path)
     inputs = {"problems": problems, "verified": verified, "base": base}
     if weights is not None:
         inputs["weights"] = weights[0]
@@ -191,6 +195,7 @@ def curated(
     names = (
         *("pairs_dropped", "planned_pairs", "examples", "examples_dropped", "traces", "traces_dropped", "cut_off"),
         "pass_rates",
+        *(["diversity"] if result.diversity else []),
     )
     counts = {"in": result.problems, "out": result.positives, "positives": result.positives, "pairs": result.pairs}
     facts = {name: getattr(result, name) for name in names}

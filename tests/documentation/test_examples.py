@@ -31,6 +31,7 @@ NOT_RUN: dict[str, tuple[str, str]] = {
     "redi-ray report": ("it needs a run", "tests/faults/test_full_disk.py"),
     "redi-ray inspect": ("it needs a run", "tests/report/test_browse.py"),
     "redi-ray ui": ("it serves until it is ended", "tests/cli/test_ui_command.py"),
+    "redi-ray similar": ("it needs a run", "tests/cli/test_similar.py"),
     "redi-ray chat": ("it loads a model", "tests/talk/test_answer.py"),
     "redi-ray serve": ("it starts a server", "tests/talk/test_serve.py"),
     "redi-ray push": ("it asks the hub", "tests/talk/test_push.py"),

@@ -47,6 +47,7 @@ OTHERS: dict[str, Any] = {
     "verify.policy": "any", "verify.answers.extract": ["last_number"],
     "verify.judge": {"model": "other", "ask": "all"}, "verify.answers.gold_extract": ["boxed"],
     "curate.duplicates": {}, "curate.contamination": {}, "curate.language": {}, "curate.difficulty": {},
+    "curate.diversity": {"problems": 9},
     "model.prompt.system": "Think.", "model.prompt.template_args": {"a": 1}, "model.prompt.date": "2025-01-01",
     "model.overrides.lora": {}, "model.overrides.rope_theta": 5e5, "model.overrides.max_position_embeddings": 1024,
     "evaluate.ks": [1], "resources.engine.engine_kwargs": {"quantization": "fp8"}, "resources.engine.max_model_len": 200,
@@ -70,9 +71,10 @@ OTHERS: dict[str, Any] = {
 NOT_ALONE = ("keep_best", "export", "patience", "probe")
 """Of a training; they ask for other fields, see below."""
 ELSEWHERE = ("problems.dev.share", "problems.dev.seed", "verify.judge", "verify.votes", "sft.objective.name", "steps", "repeat",
-             "redi.train.units", "evaluate.judge_on",
+             "curate.embedder", "redi.train.units", "evaluate.judge_on",
              "resources.engine.tensor_parallel_size")  # fmt: skip
-"""Not for this config: of other sources, of votes, a word that is always the same, of steps, of GPUs, of other objectives."""
+"""Not for this config: of other sources, of votes or embeddings, a word that is always the same, of steps, of GPUs, of other
+objectives."""
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -170,15 +172,19 @@ def world(tmp_path: Path) -> dict[str, Any]:
     """A config on files of all sorts: problems, a benchmark, problems to keep away, a local model."""
     for name in ("problems", "benchmark", "contamination"):
         (tmp_path / f"{name}.jsonl").write_text('{"problem": "What is 1 + 1?", "answer": "2"}\n')
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    for name in ("model", "embedder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
     return {
         "name": "x",
         "storage": {"root": str(tmp_path / "runs")},
         "problems": {"source": {"kind": "files", "paths": [str(tmp_path / "problems.jsonl")]}},
         "model": {"init": {"kind": "pretrained", "path": str(tmp_path / "model")}},
-        "curate": {"contamination": {"benchmarks": False, "files": [
-            {"name": "kept_away", "path": str(tmp_path / "contamination.jsonl")}]}},
+        "curate": {
+            "contamination": {"benchmarks": False, "files": [
+                {"name": "kept_away", "path": str(tmp_path / "contamination.jsonl")}]},
+            "embedder": {"name": "model", "path": str(tmp_path / "embedder")}, "diversity": {"problems": 3},
+        },
         "evaluate": {"benchmarks": [{"name": "own", "path": str(tmp_path / "benchmark.jsonl")}]},
     }  # fmt: skip
 
@@ -194,9 +200,10 @@ def append(path: Path) -> None:
         (lambda folder: append(folder / "problems.jsonl"), "problems"),
         (lambda folder: append(folder / "model" / "config.json"), "base"),
         (lambda folder: append(folder / "contamination.jsonl"), "curated"),
+        (lambda folder: append(folder / "embedder" / "config.json"), "curated"),
         (lambda folder: append(folder / "benchmark.jsonl"), "eval/"),
     ],
-    ids=["problems", "model", "contamination", "benchmark"],
+    ids=["problems", "model", "contamination", "embedder", "benchmark"],
 )
 def test_a_file_edited_in_place_reruns_exactly_what_is_downstream(
     world: dict[str, Any], tmp_path: Path, edit: Callable[[Path], None], first: str

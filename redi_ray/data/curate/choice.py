@@ -15,9 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray.data.curate.difficulty import PASS_RATE, bucket_of, count_rates, difficulty_problem, pass_rate
+from redi_ray.data.curate.blocks import Blocks
+from redi_ray.data.curate.difficulty import PASS_RATE, bucket_of, count_rates, pass_rate
 from redi_ray.data.curate.duplicates import FINGERPRINT
-from redi_ray.data.curate.scan import PROBLEMS, rules_for
+from redi_ray.data.curate.scan import PROBLEMS, side_of
 from redi_ray.data.curate.work import (
     Curation,
     Drops,
@@ -57,13 +58,13 @@ Traces = list[dict[str, Any]]
 """The rows of SCANNED of one problem, in generation order."""
 
 
-def decide(curation: Curation, partition: int) -> Counter[str]:
+def decide(curation: Curation, partition: int, blocks: Blocks) -> Counter[str]:
     """Write the partition's tables; returns the counts of its problems and drops."""
     mark = curation.work("choice", f"{partition:05d}.json")
     if (known := finished(mark)) is not None:
         return known
     config, drops, counts = curation.config, Drops(), Counter[str]()
-    judged = _judged(curation, partition)
+    judged = _judged(curation, partition) if blocks.read_problems else {}
     choices: list[list[dict[str, Any]]] = [[] for _ in range(curation.groups)]
     rates, survivors = [], []
     for problem_id, traces in _problems(curation, partition, drops):
@@ -71,16 +72,16 @@ def decide(curation: Curation, partition: int) -> Counter[str]:
         judgement = judged.get(problem_id, {})
         rate = pass_rate(config.difficulty, problem_id, traces)
         rates.append(rate)
-        choice = decide_problem(curation, problem_id, traces, judgement, rate, drops)
+        choice = decide_problem(curation, blocks, problem_id, traces, judgement, rate, drops)
         if choice is None:
             continue
         choices[curation.group_of[choice["home"]["shard"]]].append(choice)
-        if curation.needs_select:
+        if blocks.corpus:
             print_of = {name: judgement.get(name) for name in FINGERPRINT.names}
             key, bucket = order_key(config.seed, problem_id), bucket_of(config.difficulty, rate["pass_rate"])
             survivors.append({"problem_id": problem_id, "key": key, "bucket": bucket, **print_of})
     write_row_groups(curation.work("choice", part_name(partition)), choices, CHOICE)
-    if curation.needs_select:
+    if blocks.corpus:
         table = pa.Table.from_pylist(survivors, schema=SURVIVOR)
         parquet.write_table(curation.work("survivors", part_name(partition)), table)
     if config.difficulty is not None:
@@ -92,8 +93,6 @@ def decide(curation: Curation, partition: int) -> Counter[str]:
 
 def _judged(curation: Curation, partition: int) -> dict[str, dict[str, Any]]:
     """What the scan found out about the texts of the problems; groups that share a problem agree about it."""
-    if not curation.judges_problems:
-        return {}
     table = read_row_group(curation.work_files("problems", curation.groups), partition)
     return {row["problem_id"]: row for row in table.select(PROBLEMS.names).to_pylist()}
 
@@ -117,14 +116,20 @@ def _problems(curation: Curation, partition: int, drops: Drops) -> Iterator[tupl
 
 
 def decide_problem(
-    curation: Curation, problem_id: str, traces: Traces, judgement: dict[str, Any], rate: dict[str, Any], drops: Drops
+    curation: Curation,
+    blocks: Blocks,
+    problem_id: str,
+    traces: Traces,
+    judgement: dict[str, Any],
+    rate: dict[str, Any],
+    drops: Drops,
 ) -> dict[str, Any] | None:
     """A row of CHOICE, or None if the problem goes, which is noted in `drops`."""
     config = curation.config
     if judgement.get("reason"):
         drops.add("problem", judgement["reason"], problem_id, detail=judgement["detail"])
         return None
-    if (found := difficulty_problem(config.difficulty, rate)) is not None:
+    if (found := blocks.rated(rate)) is not None:
         drops.add("problem", found[0], problem_id, detail=found[1])
         return None
     correct = [trace for trace in traces if trace["verdict"] == Verdict.CORRECT]
@@ -141,7 +146,7 @@ def decide_problem(
         drops.add("problem", "no_usable_correct_trace" if correct else "no_correct_trace", problem_id)
         return None
     own = [trace for trace in traces if not trace["other"]]
-    wrong = [trace for trace in own if (rules_for(curation, trace["verdict"]) or ("",))[0] == "rejected"]
+    wrong = [trace for trace in own if side_of(curation, trace["verdict"]) == "rejected"]
     rejected = ranked([trace for trace in wrong if trace["candidate"]], config.rejected.pick, config.seed)
     pairs = combinations(len(chosen), len(rejected), config.pairs_per_problem)
     used = max([config.positives_per_problem, *(pair[0] + 1 for pair in pairs)])

@@ -10,15 +10,19 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from redi_ray.config.curation import BenchmarkFile, Contamination
+from redi_ray.data.curate.block import ProblemBlock, Why
+from redi_ray.data.curate.work import Curation
 from redi_ray.data.sources.readers import DataError, file_rows
 from redi_ray.schemas import PROBLEM
-from redi_ray.store import storage
+from redi_ray.store import parquet, storage
+from redi_ray.text.dialogue import spoken
 from redi_ray.text.wording import ngrams, symbols, whole_key, words
 
 BENCHMARKS = pa.schema([PROBLEM.field("problem_id"), PROBLEM.field("problem")])
@@ -41,6 +45,30 @@ def read_problems(file: BenchmarkFile, field: str = "curate") -> pa.Table:
             )
         rows.append({"problem_id": f"{file.name}-{number}", "problem": problem})
     return pa.Table.from_pylist(rows, schema=BENCHMARKS)
+
+
+class ContaminationBlock(ProblemBlock):
+    """Problems that hold a benchmark's problem, whole or in large part."""
+
+    reasons = ("contaminated",)
+
+    def __init__(self, config: Contamination, benchmarks: str) -> None:
+        """benchmarks: the table BENCHMARKS."""
+        self.config, self.benchmarks = config, benchmarks
+
+    @classmethod
+    def of(cls, curation: Curation) -> ContaminationBlock | None:
+        config = curation.config.contamination
+        return None if config is None else cls(config, curation.work("benchmarks.parquet"))
+
+    @cached_property
+    def _index(self) -> BenchmarkIndex:
+        rows = next(parquet.read_tables([self.benchmarks])).select(BENCHMARKS.names).to_pylist()
+        return BenchmarkIndex(((row["problem_id"], spoken(row["problem"])) for row in rows), self.config)
+
+    def why(self, problem: str) -> Why | None:
+        match = self._index.find(problem)
+        return None if match is None else ("contaminated", str(match))
 
 
 @dataclass(frozen=True)

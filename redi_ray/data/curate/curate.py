@@ -5,7 +5,7 @@ of generation; then prompts and responses over the token limits are dropped. A p
 one that also has a rejected trace gives a pair. More blocks (`redi_ray.config.curation`) drop problems and traces before
 the choice, or choose otherwise.
 
-The work is done in four passes by a few workers (`redi_ray.data.curate`). Whole traces, tens of kilobytes each, are never
+The work is done in passes by a few workers (`redi_ray.data.curate`). Whole traces, tens of kilobytes each, are never
 shuffled, the driver sees counts alone, the result depends on neither order nor sharding of the input, and a task that was
 finished is not done again.
 """
@@ -17,15 +17,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
 from redi_ray.config.curation import CurateConfig
+from redi_ray.config.embedders import ModelEmbedder, WordEmbedder
 from redi_ray.config.prompts import PromptSettings
+from redi_ray.data.curate.blocks import Blocks
 from redi_ray.data.curate.choice import decide
 from redi_ray.data.curate.contamination import BENCHMARKS, read_problems
-from redi_ray.data.curate.scan import ProblemJudge, scan
+from redi_ray.data.curate.diverse import MEASURES
+from redi_ray.data.curate.embeddings import Embedding, embedder_of
+from redi_ray.data.curate.scan import scan
 from redi_ray.data.curate.select import select
 from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
 from redi_ray.data.curate.write import write_group
@@ -58,6 +63,8 @@ class CurateCounts:
     """Traces in `examples`, and on the sides of the pairs, that were cut off; no end-of-turn token follows them."""
     pass_rates: dict[str, int] = field(default_factory=dict)
     """Problems per tenth of the pass rate, where `difficulty` is set."""
+    diversity: dict[str, dict[str, float]] = field(default_factory=dict)
+    """How spread the selected problems are, and as many by chance (`redi_ray.data.embed.spread.measures`), where it is set."""
 
 
 def curate(
@@ -75,7 +82,8 @@ def curate(
     label_selector: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
 ) -> CurateCounts:
-    """Write `examples` (EXAMPLE), `pairs` (PAIR), `dropped` and, under `difficulty`, `pass_rates` below `out_uri`.
+    """Write `examples` (EXAMPLE), `pairs` (PAIR), `dropped`, under `difficulty` `pass_rates` and under `duplicates.semantic`
+    `similar` below `out_uri`.
 
     verified: shards in VERIFIED_TRACE schema. tokenizer: the student's folder. num_problems: of the problems stage, so
     that problems without any trace are counted too. benchmarks: `problem_id, problem` of what `contamination` compares
@@ -93,8 +101,17 @@ def curate(
     if weighing is not None:
         weighing.check()
     curation = replace(curation, others=len(others), trust_remote_code=trust_remote_code, weighing=weighing)
+    embedder = embedder_of(curation)
     with ray_workers(curation, workers, label_selector) as run:
-        return run_passes(curation, run, num_problems)
+
+        def run_anywhere(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
+            if name == "embed" and isinstance(embedder, ModelEmbedder) and embedder.device == "gpu":
+                with ray_workers(curation, embedder.workers, needs={"num_cpus": 0, "num_gpus": 1}) as embed:
+                    yield from embed(name, tasks)
+            else:
+                yield from run(name, tasks)
+
+        return run_passes(curation, run_anywhere, num_problems)
 
 
 def make_curation(
@@ -128,12 +145,17 @@ def make_curation(
 
 
 def run_passes(curation: Curation, run: PassRunner, num_problems: int) -> CurateCounts:
-    """The four passes, and the sum of their counts."""
-    sums: Counter[str] = Counter()
+    """The passes, and the sum of their counts."""
+    sums, config = Counter[str](), curation.config
+    blocks, embedder = Blocks.of(curation), embedder_of(curation)
+    embedded = curation.groups if blocks.embeds else 0
     passes = (
         ("scan", curation.groups),
         ("decide", curation.partitions),
-        ("select", int(curation.needs_select)),
+        ("texts", embedded),
+        ("fit", int(blocks.embeds and isinstance(embedder, WordEmbedder))),
+        ("embed", embedded),
+        ("select", int(bool(blocks.corpus))),
         ("write", curation.groups),
     )
     for name, tasks in passes:
@@ -156,6 +178,7 @@ def run_passes(curation: Curation, run: PassRunner, num_problems: int) -> Curate
         traces_dropped=_counted(sums, "trace"),
         cut_off=_counted(sums, "cut_off"),
         pass_rates=_counted(sums, "pass_rate"),
+        diversity={} if config.diversity is None else storage.read_json(curation.work(MEASURES)),
     )
 
 
@@ -170,31 +193,42 @@ class Worker:
         self.curation = curation
 
     @cached_property
-    def judge(self) -> ProblemJudge:
-        return ProblemJudge(self.curation)
+    def blocks(self) -> Blocks:
+        return Blocks.of(self.curation)
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        return Embedding(self.curation)
 
     def work(self, name: str, task: int) -> Counter[str]:
         """One task of the named pass."""
         if name == "scan":
-            return scan(self.curation, task, self.judge)
+            return scan(self.curation, task, self.blocks)
         if name == "decide":
-            return decide(self.curation, task)
+            return decide(self.curation, task, self.blocks)
         if name == "select":
-            return select(self.curation)
-        assert name == "write", name
-        return write_group(self.curation, task)
+            return select(self.curation, self.blocks)
+        if name == "write":
+            return write_group(self.curation, task, sieved=bool(self.blocks.corpus))
+        return self.embedding.work(name, task)
 
 
 @contextmanager
 def ray_workers(
-    passes: Passes, count: int, label_selector: Mapping[str, str] | None = None, kind: type = Worker
+    passes: Passes,
+    count: int,
+    label_selector: Mapping[str, str] | None = None,
+    kind: type = Worker,
+    needs: Mapping[str, float] = MappingProxyType({"num_cpus": 1}),
 ) -> Iterator[PassRunner]:
-    """Actors of a class such as `Worker` that do the tasks. One that dies is started again, and so are its tasks."""
+    """Actors of a class such as `Worker` that do the tasks. One that dies is started again, and so are its tasks. needs: what an
+    actor asks of Ray."""
     import ray
     from ray.util import ActorPool
 
     labels: dict[str, Any] = {"label_selector": dict(label_selector)} if label_selector else {}
-    actor: Any = ray.remote(num_cpus=1, max_restarts=4, max_task_retries=4, **labels)(kind)
+    options: dict[str, Any] = {**needs, **labels, "max_restarts": 4, "max_task_retries": 4}
+    actor: Any = ray.remote(**options)(kind)
     actors: list[Any] = [actor.remote(passes) for _ in range(min(count, max(passes.groups, 1)))]
     pool = ActorPool(actors)
 

@@ -1,4 +1,4 @@
-"""Block `difficulty`: how often each problem is solved, and which rates are wanted."""
+"""Blocks of `difficulty`: how often each problem is solved, which rates are wanted, and how many problems of a range of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray.config.curation import Difficulty
+from redi_ray.config.curation import Bucket, Difficulty
+from redi_ray.data.curate.block import CorpusBlock, RateBlock, Row, Why, without
+from redi_ray.data.curate.work import Curation, Drops
 from redi_ray.schemas import Verdict
 
 PASS_RATE = pa.schema(
@@ -37,17 +39,49 @@ def pass_rate(difficulty: Difficulty | None, problem_id: str, traces: list[dict[
     }
 
 
-def difficulty_problem(difficulty: Difficulty | None, rate: dict[str, Any]) -> tuple[str, str] | None:
-    """(reason, detail) why a problem with this pass rate goes, or None."""
-    if difficulty is None:
+class PassRates(RateBlock):
+    """Problems that are solved too seldom or too often, or whose rate is not known well enough."""
+
+    reasons = ("too_few_samples", "too_hard", "too_easy")
+
+    def __init__(self, config: Difficulty) -> None:
+        self.config = config
+
+    @classmethod
+    def of(cls, curation: Curation) -> PassRates | None:
+        return None if curation.config.difficulty is None else cls(curation.config.difficulty)
+
+    def why(self, rate: Row) -> Why | None:
+        if rate["samples"] < self.config.min_samples:
+            return "too_few_samples", str(rate["samples"])
+        if rate["pass_rate"] < self.config.min_rate:
+            return "too_hard", f"{rate['correct']} of {rate['samples']}"
+        if rate["pass_rate"] > self.config.max_rate:
+            return "too_easy", f"{rate['correct']} of {rate['samples']}"
         return None
-    if rate["samples"] < difficulty.min_samples:
-        return "too_few_samples", str(rate["samples"])
-    if rate["pass_rate"] < difficulty.min_rate:
-        return "too_hard", f"{rate['correct']} of {rate['samples']}"
-    if rate["pass_rate"] > difficulty.max_rate:
-        return "too_easy", f"{rate['correct']} of {rate['samples']}"
-    return None
+
+
+class BucketCaps(CorpusBlock):
+    """Problems over the cap of their range of pass rates; those whose keys come first stay."""
+
+    reasons = ("over_bucket_cap",)
+
+    def __init__(self, buckets: list[Bucket]) -> None:
+        self.buckets = buckets
+
+    @classmethod
+    def of(cls, curation: Curation) -> BucketCaps | None:
+        difficulty = curation.config.difficulty
+        return cls(difficulty.buckets) if difficulty is not None and difficulty.buckets else None
+
+    def sieve(self, table: pa.Table, drops: Drops) -> pa.Table:
+        kept, told = Counter[int](), dict[int, str]()
+        for row, bucket in enumerate(table["bucket"].to_pylist()):
+            cap = self.buckets[bucket].max_problems
+            if cap is not None and kept[bucket] >= cap:
+                told[row] = f"up to {self.buckets[bucket].up_to:g}"
+            kept[bucket] += 1
+        return without(table, told, "over_bucket_cap", drops)
 
 
 def bucket_of(difficulty: Difficulty | None, rate: float | None) -> int | None:

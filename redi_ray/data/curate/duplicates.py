@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redi_ray.config.curation import Duplicates, NearDuplicates
+from redi_ray.data.curate.block import CorpusBlock, id_of, without
+from redi_ray.data.curate.work import Curation, Drops
 from redi_ray.text.normalize import canonical, exact_number
 from redi_ray.text.wording import formulas, ngrams, symbols, whole_key
 
@@ -26,6 +28,8 @@ FINGERPRINT = pa.schema(
         pa.field("ngrams", pa.list_(pa.uint32())),  # sorted hashes of all runs of symbols
         pa.field("bands", pa.list_(pa.uint64())),  # LSH: near-duplicates agree in at least one
         pa.field("answer", pa.string()),  # the reference answer where it is an exact number
+        pa.field("figures", pa.list_(pa.string())),  # numbers in figures
+        pa.field("numbers", pa.list_(pa.string())),  # all numbers, in figures or words
     ]
 )
 MARGIN = 0.1
@@ -34,6 +38,39 @@ RIVALS = 64
 """A member of a band's bucket is compared with so many before it: more would be quadratic where thousands are alike."""
 MAX_ANSWER_CHARS = 64
 MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+class DuplicatesBlock(CorpusBlock):
+    """Of problems that are the same, or nearly so, the one stays whose key comes first."""
+
+    reads = ("problem", "answer")
+    reasons = ("duplicate", "near_duplicate")
+
+    def __init__(self, config: Duplicates) -> None:
+        self.config = config
+
+    @classmethod
+    def of(cls, curation: Curation) -> DuplicatesBlock | None:
+        return None if curation.config.duplicates is None else cls(curation.config.duplicates)
+
+    @cached_property
+    def _fingerprinter(self) -> Fingerprinter:
+        return Fingerprinter(self.config)
+
+    def sign(self, problem: str, answer: str | None) -> dict[str, Any]:
+        return self._fingerprinter.fingerprint(problem, answer)
+
+    def sieve(self, table: pa.Table, drops: Drops) -> pa.Table:
+        if self.config.exact:
+            same = exact_duplicates(table)
+            table = without(
+                table, {row: f"of {id_of(table, first)}" for row, first in same.items()}, "duplicate", drops
+            )
+        if self.config.near is not None:
+            near = near_duplicates(table, self.config.near)
+            told = {row: f"of {id_of(table, first)}, similarity {found:.2f}" for row, (first, found) in near.items()}
+            table = without(table, told, "near_duplicate", drops)
+        return table
 
 
 class Fingerprinter:

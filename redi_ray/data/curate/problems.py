@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from redi_ray.config.curation import Difficulty
 from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
-from redi_ray.data.curate.difficulty import difficulty_problem
+from redi_ray.data.curate.difficulty import PassRates
 from redi_ray.data.curate.kept import reasons_of_samples
 from redi_ray.data.curate.scan import RATED
 from redi_ray.data.curate.work import order_key
@@ -107,7 +107,7 @@ def _traces(shards: Sequence[str], model: str | None = None) -> Iterator[Seen]:
 
 def by_difficulty(traces: Iterable[Seen], wanted: Difficulty) -> Reasons:
     """By pass rate, as in curation: correct over what has a clear verdict."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    counts, rates = defaultdict[str, list[int]](lambda: [0, 0]), PassRates(wanted)
     for problem, _, verdict in traces:
         if verdict in RATED:
             counts[problem][0] += verdict == Verdict.CORRECT
@@ -115,7 +115,7 @@ def by_difficulty(traces: Iterable[Seen], wanted: Difficulty) -> Reasons:
     found = {}
     for problem, (correct, samples) in counts.items():
         rate = {"samples": samples, "correct": correct, "pass_rate": correct / samples}
-        found[problem] = (difficulty_problem(wanted, rate) or ("",))[0]
+        found[problem] = (rates.why(rate) or ("",))[0]
     return found
 
 

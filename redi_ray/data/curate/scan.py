@@ -11,10 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from redi_ray.config.curation import TraceRules
-from redi_ray.data.curate.contamination import BENCHMARKS, BenchmarkIndex
-from redi_ray.data.curate.duplicates import FINGERPRINT, Fingerprinter
-from redi_ray.data.curate.quality import trace_problem
+from redi_ray.data.curate.blocks import Blocks, Side, first_why
+from redi_ray.data.curate.duplicates import FINGERPRINT
 from redi_ray.data.curate.work import (
     PLACED,
     Curation,
@@ -26,9 +24,7 @@ from redi_ray.data.curate.work import (
     write_row_groups,
 )
 from redi_ray.schemas import Verdict
-from redi_ray.store import parquet
 from redi_ray.text.dialogue import spoken
-from redi_ray.text.language import identify
 from redi_ray.text.normalize import canonical
 
 SCANNED = pa.schema(
@@ -51,58 +47,29 @@ PROBLEMS = pa.schema(
 RATED = (Verdict.CORRECT, Verdict.WRONG, Verdict.NO_ANSWER)
 """Verdicts that tell whether the problem was solved."""
 MAX_ANSWER_CHARS = 500
+BY_LENGTH = ("shortest", "longest")
+"""Picks that go by a trace's characters."""
 SEVERAL_TURNS = (
     "several_turns",
     "an example or a pair has one answer a side; a step `groups` takes traces of several turns",
 )
 
 
-class ProblemJudge:
-    """The blocks that look at a problem's text, with what they need."""
-
-    def __init__(self, curation: Curation) -> None:
-        config = curation.config
-        self.language = config.language
-        self.fingerprinter = Fingerprinter(config.duplicates) if config.duplicates is not None else None
-        self.index: BenchmarkIndex | None = None
-        if config.contamination is not None:
-            rows = next(parquet.read_tables([curation.work("benchmarks.parquet")])).select(BENCHMARKS.names).to_pylist()
-            self.index = BenchmarkIndex(
-                ((row["problem_id"], spoken(row["problem"])) for row in rows), config.contamination
-            )
-
-    def judge(self, problem: str, answer: str | None) -> dict[str, Any]:
-        """The columns of PROBLEMS after the id."""
-        if self.language is not None:
-            found, confidence = identify(problem)
-            if found not in self.language.allow and confidence >= self.language.min_confidence:
-                return {"reason": "other_language", "detail": f"{found}, {confidence:.2f}"}
-        if self.index is not None and (match := self.index.find(problem)) is not None:
-            return {"reason": "contaminated", "detail": str(match)}
-        return {} if self.fingerprinter is None else self.fingerprinter.fingerprint(problem, answer)
-
-
-def columns_of(curation: Curation, judge: ProblemJudge) -> list[str]:
+def columns_of(curation: Curation, blocks: Blocks) -> list[str]:
     """What must be read of the shards."""
     config = curation.config
-    sides = (config.chosen, config.rejected)
-    wanted = {
-        "completion": any(side.read_text or side.pick in ("shortest", "longest") for side in sides),
-        "finish_reason": any(not side.truncated for side in sides),
-        "model": config.difficulty is not None and config.difficulty.model is not None,
-        "extracted_answer": config.rejected.by_answer,
-        "problem": curation.judges_problems,
-        "answer": judge.fingerprinter is not None,
-    }
-    return ["problem_id", "trace_id", "sample_index", "verdict", "turns", *(name for name, on in wanted.items() if on)]
+    wanted = blocks.reads | {"completion" for side in (config.chosen, config.rejected) if side.pick in BY_LENGTH}
+    wanted |= {"model"} if config.difficulty is not None and config.difficulty.model is not None else set()
+    wanted |= {"extracted_answer"} if config.rejected.by_answer else set()
+    return ["problem_id", "trace_id", "sample_index", "verdict", "turns", *sorted(wanted)]
 
 
-def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
+def scan(curation: Curation, group: int, blocks: Blocks) -> Counter[str]:
     """Write the group's tables; returns the counts of its traces and drops."""
     mark = curation.work("scanned", f"{group:05d}.json")
     if (known := finished(mark)) is not None:
         return known
-    columns = columns_of(curation, judge)
+    columns = columns_of(curation, blocks)
     counts: Counter[str] = Counter()
     drops = Drops()
     traces: list[list[dict[str, Any]]] = [[] for _ in range(curation.partitions)]
@@ -111,12 +78,12 @@ def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
         for number, row in stream_rows(curation.verified[shard], columns):
             counts["traces"] += 1
             traces[curation.partition_of(row["problem_id"])].append(
-                _scanned(curation, row, drops, shard=shard, row=number)
+                _scanned(curation, blocks, row, drops, shard=shard, row=number)
             )
-            if curation.judges_problems and row["problem_id"] not in problems:
-                problems[row["problem_id"]] = judge.judge(spoken(row["problem"]), row.get("answer"))
+            if blocks.read_problems and row["problem_id"] not in problems:
+                problems[row["problem_id"]] = blocks.judge(spoken(row["problem"]), row.get("answer"))
     write_row_groups(curation.work("scanned", part_name(group)), traces, SCANNED)
-    if curation.judges_problems:
+    if blocks.read_problems:
         parts: list[list[dict[str, Any]]] = [[] for _ in range(curation.partitions)]
         for problem_id, found in problems.items():
             parts[curation.partition_of(problem_id)].append({"problem_id": problem_id, **found})
@@ -125,23 +92,25 @@ def scan(curation: Curation, group: int, judge: ProblemJudge) -> Counter[str]:
     return finish(mark, counts + drops.counts)
 
 
-def rules_for(curation: Curation, verdict: str) -> tuple[str, TraceRules] | None:
-    """The side that a verdict allows, and its rules."""
+def side_of(curation: Curation, verdict: str) -> Side | None:
+    """The side that a verdict allows."""
     if verdict == Verdict.CORRECT:
-        return "chosen", curation.config.chosen
-    return ("rejected", curation.config.rejected) if verdict in curation.config.rejected_verdicts else None
+        return "chosen"
+    return "rejected" if verdict in curation.config.rejected_verdicts else None
 
 
-def _scanned(curation: Curation, source: dict[str, Any], drops: Drops, *, shard: int, row: int) -> dict[str, Any]:
+def _scanned(
+    curation: Curation, blocks: Blocks, source: dict[str, Any], drops: Drops, *, shard: int, row: int
+) -> dict[str, Any]:
     """A row of SCANNED; a trace that may not be picked for its side is noted in `drops`."""
     other = curation.stands_in(shard)
-    side = rules_for(curation, source["verdict"])
-    side = None if other and side is not None and side[0] != "chosen" else side
-    found = None if side is None else trace_problem(source, side[1], curation.prompt)
+    side = side_of(curation, source["verdict"])
+    side = None if other and side != "chosen" else side
+    found = None if side is None else first_why(blocks.traces[side], source)
     if side is not None and source["turns"] is not None:
         found = SEVERAL_TURNS
-    if side is not None and found is not None:
-        drops.add("trace", f"{side[0]}_{found[0]}", source["problem_id"], source["trace_id"], found[1])
+    if found is not None:
+        drops.add("trace", f"{side}_{found[0]}", source["problem_id"], source["trace_id"], found[1])
     difficulty, answer = curation.config.difficulty, source.get("extracted_answer")
     named = difficulty is None or difficulty.model is None or source["model"] == difficulty.model
     return {

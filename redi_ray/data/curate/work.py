@@ -98,18 +98,6 @@ class Curation(Passes):
         """Whether it is one of the last."""
         return shard >= len(self.verified) - self.others
 
-    @property
-    def judges_problems(self) -> bool:
-        """Whether a block looks at the problems' texts."""
-        blocks = (self.config.language, self.config.duplicates, self.config.contamination)
-        return any(block is not None for block in blocks)
-
-    @property
-    def needs_select(self) -> bool:
-        """Whether a block looks at all problems together."""
-        difficulty = self.config.difficulty
-        return self.config.duplicates is not None or (difficulty is not None and bool(difficulty.buckets))
-
 
 def part_name(*numbers: int) -> str:
     return f"part-{'-'.join(f'{number:05d}' for number in numbers)}.parquet"

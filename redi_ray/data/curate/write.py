@@ -40,10 +40,13 @@ SHOWN = 40
 """Characters of a dropped trace in the table `dropped`."""
 
 
-def write_group(curation: Curation, group: int) -> Counter[str]:
-    """Write the group's shards of `examples`, `pairs` and `dropped`, PART_PROBLEMS at a time; returns their counts."""
+def write_group(curation: Curation, group: int, sieved: bool) -> Counter[str]:
+    """Write the group's shards of `examples`, `pairs` and `dropped`, PART_PROBLEMS at a time; returns their counts.
+
+    sieved: whether `select` has run.
+    """
     table = read_row_group(curation.work_files("choice", curation.partitions), group).select(CHOICE.names)
-    if curation.needs_select:
+    if sieved:
         gone = next(parquet.read_tables([curation.work("excluded.parquet")]))["problem_id"].combine_chunks()
         table = table.filter(pc.invert(pc.is_in(table["problem_id"], value_set=gone)))
     choices = sorted(table.to_pylist(), key=lambda row: (_place(row["home"]), row["problem_id"]))

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from redi_ray.config.curation import TraceRules
 from redi_ray.config.scorers import RuleScorer
-from redi_ray.data.curate.quality import text_problem
+from redi_ray.data.curate.blocks import first_why, trace_blocks
 from redi_ray.data.score.scorer import Asked, Scorer, Values
 from redi_ray.schemas import SCORE, SPAN_SCORE, turns_of
 
@@ -19,11 +19,11 @@ LABEL = "match"
 def start(settings: RuleScorer, asked: Asked) -> Values:
     """A number for each answer, or the matches in every turn of the model's own."""
     pattern = re.compile(settings.pattern or "", re.DOTALL)
-    rules = TraceRules(format=settings.format)
+    blocks = trace_blocks(TraceRules(format=settings.format), asked.prompt)
 
     def fulfils(text: str) -> bool:
         if settings.format is not None:
-            return text_problem(text, rules, asked.prompt) is None
+            return first_why(blocks, {"completion": text}) is None
         return pattern.search(text) is not None
 
     def matches(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from redi_ray.cluster.capacity import Demand, demand
+from redi_ray.config.embedders import ModelEmbedder
 from redi_ray.pipeline.kinds.groups import WEIGHTS, weighing_of
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
 from redi_ray.stages import data
@@ -27,8 +28,11 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
 
 
 def room(run: Run, step: Step) -> list[Demand]:
-    resources = run.config.resources
-    return [demand(step.name, [{"CPU": 1.0}] * resources.curate_workers, resources.cpu_label_selector)]
+    resources, embedder = run.config.resources, run.config.curate.embedder
+    cpus = demand(step.name, [{"CPU": 1.0}] * resources.curate_workers, resources.cpu_label_selector)
+    if isinstance(embedder, ModelEmbedder) and embedder.device == "gpu":
+        return [cpus, demand(step.name, [{"GPU": 1.0}] * embedder.workers, {})]
+    return [cpus]
 
 
 KIND = Kind(
@@ -42,7 +46,7 @@ KIND = Kind(
     },
     gives="groups",
     stage="curated",
-    tables=("pairs", "examples"),
+    tables=("pairs", "examples", "similar"),
     place=place,
     make=make,
     room=room,

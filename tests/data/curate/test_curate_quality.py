@@ -11,8 +11,8 @@ from curation_runs import Rows, curate_here, plan, reasons, solved, trace
 from redi_ray.config.curation import ChosenRules, CurateConfig
 from redi_ray.config.load import ConfigError, load_config
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.data.curate.quality import trace_problem
-from redi_ray.data.curate.scan import ProblemJudge, columns_of
+from redi_ray.data.curate.blocks import BLOCKS, Blocks, first_why, trace_blocks
+from redi_ray.data.curate.scan import columns_of
 
 GOOD = r"<think>two and two</think> \boxed{4}"
 BAD = {
@@ -69,19 +69,19 @@ def test_the_sides_have_rules_of_their_own(tmp_path: Path, bpe_tokenizer: str):
 @pytest.mark.parametrize(("prefix", "refused"), [("<think>\n", True), ("", False)])
 def test_thoughts_are_asked_for_only_where_the_prompt_opens_them(prefix: str, refused: bool):
     rules = ChosenRules(format={})  # type: ignore[arg-type]
-    found = trace_problem({"completion": r"so \boxed{4}"}, rules, PromptSettings(prefix=prefix))
+    found = first_why(trace_blocks(rules, PromptSettings(prefix=prefix)), {"completion": r"so \boxed{4}"})
     assert (found is not None) is refused
 
 
 def test_texts_are_read_only_for_blocks_that_need_them(tmp_path: Path, bpe_tokenizer: str):
     """The paper's rule scans ids and verdicts alone: a hundred bytes a trace instead of tens of kilobytes."""
     job = plan(tmp_path, bpe_tokenizer, [[]])
-    assert columns_of(job, ProblemJudge(job)) == [
+    assert columns_of(job, Blocks.of(job)) == [
         *("problem_id", "trace_id", "sample_index", "verdict"),
         "turns",  # null for traces of one
     ]
     job = plan(tmp_path, bpe_tokenizer, [[]], duplicates={}, rejected={"pick": "shortest"})
-    assert {"problem", "completion"} <= set(columns_of(job, ProblemJudge(job)))
+    assert {"problem", "completion"} <= set(columns_of(job, Blocks.of(job)))
 
 
 LANGUAGES = {
@@ -122,7 +122,22 @@ def test_every_new_block_is_off_by_default():
     for config in (CurateConfig(), load_config("configs/paper/qwen2.5_math_1.5b.yaml").curate):
         assert [config.duplicates, config.contamination, config.language, config.difficulty] == [None] * 4
         for side in (config.chosen, config.rejected):
-            assert not side.read_text
+            assert trace_blocks(side, PromptSettings()) == ()
             assert side.truncated
             assert side.pick == "first"
         assert config.pairs_per_problem == config.positives_per_problem == 1
+
+
+def test_a_block_says_what_it_reads_and_why_things_go(tmp_path: Path, bpe_tokenizer: str):
+    """No two give a reason of one name, all of a config that asks for everything are on, and their columns are read."""
+    reasons_given = [reason for block in BLOCKS for reason in block.reasons]
+    assert len(reasons_given) == len(set(reasons_given))
+    assert {*BAD} <= {*reasons_given}
+    rules = {**RULES, "format": {"think": True, "one_box": True}}
+    difficulty = {"buckets": [{"up_to": 1, "max_problems": 1}]}
+    everything: dict[str, Any] = {"language": {}, "contamination": {}, "duplicates": {"semantic": {}}}
+    everything |= {"difficulty": difficulty, "diversity": {"problems": 1}}
+    job = plan(tmp_path, bpe_tokenizer, [[]], chosen=rules, rejected=rules, **everything)
+    blocks = Blocks.of(job)
+    assert {type(block) for block in blocks} == {*BLOCKS}
+    assert {"problem", "answer", "completion", "finish_reason"} <= set(columns_of(job, blocks))
