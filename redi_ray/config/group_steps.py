@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -143,9 +142,9 @@ class GroupSettings(Strict):
     repeats: list[Repeats] = []
     """How many groups a problem gives by how often it is solved; one solved as often as the last entry says, or more often, is
     left out. OREAL's: `[{below: 0.2, times: 6}, {below: 0.6, times: 4}, {below: 0.8, times: 2}]`. Empty: one of every problem."""
-    most_wrong: float | None = Field(None, gt=0, allow_inf_nan=False)
+    most_wrong: float | None = Field(None, gt=0)
     """Members with side -1 for each with side +1, at the most, picked by the seed before `most` is."""
-    margin: float | None = Field(None, gt=0, allow_inf_nan=False)
+    margin: float | None = Field(None, gt=0)
     """Makes pairs of rewards: a problem's sample with the highest reward, on side +1 whatever `threshold` says, and the one with
     the lowest, where the two differ by at least this; of equal ones the seed picks. It is done behind all other picking."""
     turns: TurnFilter | None = None
@@ -204,11 +203,6 @@ class GroupSettings(Strict):
         borders = [entry.below for entry in self.repeats]
         if borders != sorted(set(borders)):
             raise ValueError(f"repeats: the values of `below` must rise, got {borders}")
-        labels = [(name, value) for name, value in (self.labels or {}).items() if not isinstance(value, str)]
-        factors = self.span_factors.items()
-        numbers = [*self.rewards.items(), *self.scores.items(), *labels, *factors, ("threshold", self.threshold)]
-        if odd := [f"{name}: {value}" for name, value in numbers if not math.isfinite(value)]:
-            raise ValueError(f"rewards, weights and the threshold must be finite numbers, got {', '.join(odd)}")
         return self
 
 

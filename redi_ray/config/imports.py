@@ -103,7 +103,7 @@ class ImportSettings(Strict):
     """What a prompt is. `chats`: all that is asked, rendered by the model's chat template as it stands, nothing added but
     `model.prompt.prefix`. `problems`: a bare problem, put into `model.prompt.template` behind `model.prompt.system`, as the
     evaluation asks it."""
-    positive_above: float = Field(0.0, allow_inf_nan=False)
+    positive_above: float = 0.0
     """A sample of `rollouts` with a higher reward is on the side +1, any other on -1."""
     step_header: str = ""
     """Of `steps`: what every step is written behind, `{k}` its number from 1, such as `Step {k}:`. The header of the step that is

@@ -39,7 +39,7 @@ class RuleScorer(ScorerSettings):
     r"""A regular expression of Python, searched for in the answer; `.` matches line ends, too."""
     format: TraceFormat | None = None
     """Asks for a complete form of the answer instead."""
-    value: float = Field(1.0, allow_inf_nan=False)
+    value: float = 1.0
     """Of what fulfils it; a sample that does not has 0."""
     spans: bool = False
     """The column holds each match in the model's own turns, with this value, in place of a number for the whole."""
@@ -115,9 +115,9 @@ class RetrievalScorer(ScorerSettings):
     """The query stands in the form of Rec-R1: `<think>...</think><answer>{"query": "..."}</answer>`. An output of another form
     has `bad_format`, one that finds something `bonus` more than its measure, any other 0. False takes the whole answer for the
     query."""
-    bad_format: float = Field(-2.0, allow_inf_nan=False)
+    bad_format: float = -2.0
     """Rec-R1's is -2; for the bare measure in an evaluation take 0, and `bonus: 0`."""
-    bonus: float = Field(0.1, allow_inf_nan=False)
+    bonus: float = 0.1
     """Rec-R1's is 0.1."""
     k1: float = Field(1.2, ge=0)
     """How soon more occurrences of a word stop to count."""

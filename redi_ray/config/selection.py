@@ -76,9 +76,9 @@ class KeptSamples(Strict):
     """Samples at the most."""
     like: str | None = None
     """A step: as many samples as it has, at the most."""
-    at_least: float | None = Field(None, allow_inf_nan=False)
+    at_least: float | None = None
     """Samples with a smaller number are left out."""
-    at_most: float | None = Field(None, allow_inf_nan=False)
+    at_most: float | None = None
     """Samples with a larger number are left out."""
     verdicts: list[Judged] | None = Field(None, min_length=1)
     """Samples with another verdict are left out before any are counted; null admits all."""

@@ -211,7 +211,7 @@ class StateStep(StateSettings):
 class CompareSettings(Strict):
     """How two columns of steps are compared."""
 
-    threshold: float = Field(0.5, allow_inf_nan=False)
+    threshold: float = 0.5
     """Of a column without labels: the first step whose number is below is the wrong one."""
     part: ProblemPart = ProblemPart()
     """Problems whose samples are compared."""

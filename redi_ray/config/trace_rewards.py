@@ -3,7 +3,6 @@ columns of steps as one, how often samples lead to the answer, and one number fo
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -77,14 +76,11 @@ class StepRewardsScorer(ScorerSettings):
         return {COLUMN + name: name for name in [*self.columns, *whole]}
 
     @model_validator(mode="after")
-    def _finite(self) -> StepRewardsScorer:
+    def _one_grain(self) -> StepRewardsScorer:
         if self.trajectory in self.columns:
             raise ValueError(
                 f"trajectory: {self.trajectory} is a column of steps here; name one with a number a sample"
             )
-        numbers = [number for labels in self.columns.values() if labels != "value" for number in labels.values()]
-        if not all(map(math.isfinite, numbers)):
-            raise ValueError(f"columns: labels stand for finite numbers, got {numbers}")
         return self
 
 
@@ -121,7 +117,7 @@ class TraceRewardScorer(ScorerSettings):
     name: Literal["trace_reward"]
     column: str
     """Column of spans with a number for each step, such as a scorer `reward` with `at: steps` makes it."""
-    alpha: float = Field(1.0, allow_inf_nan=False)
+    alpha: float = 1.0
     """Weight of the whole; 0 leaves it out. Else a sample without a response has no number."""
 
     @property

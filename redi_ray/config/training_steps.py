@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -71,8 +70,6 @@ class MergeStep(Strict):
 
     @model_validator(mode="after")
     def _weights_add_up(self) -> MergeStep:
-        if odd := [f"{name}: {share}" for name, share in self.of.items() if not math.isfinite(share)]:
-            raise ValueError(f"the weights of a merge must be finite numbers, got {', '.join(odd)}")
         if sum(self.of.values()) <= 0:
             raise ValueError(f"the weights of a merge must add up to more than 0, got {self.of}")
         return self
