@@ -138,7 +138,7 @@ SET: list[tuple[Any, ...]] = [
     ("clamp", ("clamp", "assert clamp(5, 0, 3) == 3"), "def clamp(x, a, b): return max(a, min(x, b))", "def clamp(x, a, b): return x",
      ("def clamp(x, a, b):\n    " + BURN, W, "time")),
     ("initials", ("initials", "assert initials('ab cd') == 'AC'"), "def initials(s): return ''.join(w[0].upper() for w in s.split())",
-     "def initials(s): return s[0]", ("import os, signal\ndef initials(s):\n    os.close(3)\n    return 1", W, "exception")),
+     "def initials(s): return s[0]", ("import os, signal\ndef initials(s):\n    os.close(3)\n    return 1", W, "exception|no_result")),
 ]  # fmt: skip
 
 
