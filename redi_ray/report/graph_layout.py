@@ -58,7 +58,13 @@ def _beside(role: str, source: Step) -> bool:
 def layout(graph: Graph) -> Layout:
     """Rows by longest way, order in a row by where the neighbours stand, then as straight as there is room."""
     scores = {step.inputs["model"]: step.name for step in graph if step.gives == "scores"}
-    inputs = {name: found for name, found in drawn_inputs(graph).items() if name not in scores.values()}
+    asked = {
+        name: model for model, name in scores.items()
+    }  # an evaluation stands with its model, as what it is taken from
+    drawn = drawn_inputs(graph).items()
+    inputs = {
+        name: list(dict.fromkeys(asked.get(one, one) for one in found)) for name, found in drawn if name not in asked
+    }
     row: dict[str, int] = {}
     for name, sources in inputs.items():
         row[name] = max((row[source] + 1 for source in sources), default=0)

@@ -119,3 +119,10 @@ def test_a_graph_is_drawn_where_its_storage_cannot_be_read() -> None:
     assert {state.standing for state in found} == {"missing"}
     assert found[0].why.startswith("nowhere://bucket/demo: unknown scheme")
     assert {state.why for state in found[1:]} == {UNREAD}
+
+
+def test_what_comes_of_an_evaluation_stands_behind_its_model() -> None:
+    """Evaluations are drawn with their models, so that a line to what takes one begins there."""
+    found = layout(graph_of(parse_config({"name": "x", "steps": {"looks": {"do": "reflect", "of": "eval/sft"}}})))
+    assert [line[:2] for line in found.lines if line[1] == "looks"] == [("sft", "looks")]
+    assert found.row["looks"] == found.row["sft"] + 1

@@ -33,7 +33,7 @@ STEPS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_variants_go_through_the_whole_graph(ray_session: None, tmp_path: Path) -> None:
     written = small_world("varied", STEPS, concurrent_steps=1)

@@ -121,6 +121,7 @@ def traces_of(out: Path) -> list[str]:
     return sorted(key for table in parquet.read_tables(files, ["trace_id"]) for key in table["trace_id"].to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_rounds_ask_for_the_same_after_a_stop(ray_session: None, tmp_path: Path) -> None:
     """The teacher is wrong up to index number % 4: of two samples 1 has its pair, 0 never gets one, 2 and 3 do later."""
