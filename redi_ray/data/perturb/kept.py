@@ -1,10 +1,12 @@
 """Which variants keep their originals' answers, and what is written of them.
 
-<uri>/work/moved.json      of each variant with another answer: right traces of its original, and how many are no longer right
-      problems/<shard>     PROBLEM: what goes on
-      variants/<shard>     VARIANT: every variant whose own check passed, with what became of its answer
-      dropped/<shard>      what is no variant, with the reason
-      counts/<shard>       written last of a shard's task
+Below the step's folder:
+
+    work/moved.json      of each variant with another answer: right traces of its original, and how many are no longer right
+    problems/<shard>     PROBLEM: what goes on
+    variants/<shard>     VARIANT: every variant whose own check passed, with what became of its answer
+    dropped/<shard>      what is no variant, with the reason
+    counts/<shard>       written last of a shard's task
 """
 
 from __future__ import annotations

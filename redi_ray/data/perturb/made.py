@@ -1,6 +1,6 @@
 """Variants by rule: a task for each shard of problems, which makes and checks each variant of each problem.
 
-<uri>/work/made/<shard>    MADE: every variant that was tried, and the originals where they are wanted
+Below the step's folder, `work/made/<shard>` (MADE): every variant that was tried, and the originals where they are wanted.
 """
 
 from __future__ import annotations

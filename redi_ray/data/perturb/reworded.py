@@ -1,10 +1,12 @@
 """Variants by a model: asked to write each problem in other words, and a judge whether it is still the same problem.
 
-<uri>/work/asked/<shard>      MADE: the problems, and those that are wanted as they are
-      work/said/judged/       what the model wrote (JUDGEMENT), as all answers about rows are kept
-      work/written/<shard>    MADE: the variants, those that are none with the reason
-      work/heard/judged/      what the judge said of each
-      work/made/<shard>       MADE: the same with the judge's reasons, as all variants go on
+Below the step's folder:
+
+    work/asked/<shard>      MADE: the problems, and those that are wanted as they are
+    work/said/judged/       what the model wrote (JUDGEMENT), as all answers about rows are kept
+    work/written/<shard>    MADE: the variants, those that are none with the reason
+    work/heard/judged/      what the judge said of each
+    work/made/<shard>       MADE: the same with the judge's reasons, as all variants go on
 
 Each part that is there stays, so that a killed run asks nothing twice.
 """

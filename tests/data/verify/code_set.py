@@ -72,7 +72,7 @@ SET: list[tuple[Any, ...]] = [
     ("triangle", "3 4 5 -> right; 2 3 4 -> other", NS + "a.sort()\nprint('right' if a[0]**2 + a[1]**2 == a[2]**2 else 'other')",
      "print('right')", ("import random\nrandom.seed()\nprint(random.choice(['left', 'lost']))", W, "wrong_output")),
     ("matrix trace", "2/1 2/3 4 -> 5", N + "print(sum(list(map(int, input().split()))[k] for k in range(n)))",
-     N + "print(sum(map(int, input().split())))", ("open('/root/x', 'w')", W, "exception")),
+     N + "print(sum(map(int, input().split())))", ("open('/etc/x', 'w')", W, "exception")),
     ("anagram", "ab ba -> 1; ab bc -> 0", "s, t = input().split()\nprint(int(sorted(s) == sorted(t)))", "print(1)",
      ("while True:\n    try: x = [x]\n    except NameError: x = []", W, "time|memory")),
     ("balanced", "(()) -> 1; )( -> 0", LINE + "d = ok = 0\nfor c in s:\n    d += 1 if c == '(' else -1\n    ok |= d < 0\nprint(int(not ok and d == 0))",
