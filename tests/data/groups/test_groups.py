@@ -5,82 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from curation_runs import PROMPT, Rows, trace
+from curation_runs import Rows, trace
+from grouped_runs import PLAIN, grouped, write
 
 from redi_ray.config.group_steps import GroupSettings
-from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.columns import ColumnError
-from redi_ray.data.groups.choose import Losses, choose, give_advantages
-from redi_ray.data.groups.make import GroupCounts, Worker, make_groups, plan, run_passes
+from redi_ray.data.groups.choose import give_advantages
+from redi_ray.data.groups.make import make_groups, plan
 from redi_ray.data.groups.scan import Grouping
 from redi_ray.data.sources.chats import read_completion
-from redi_ray.schemas import GROUP, SCORE, SPAN_SCORE, VERIFIED_TRACE
+from redi_ray.schemas import GROUP, SPAN_SCORE, VERIFIED_TRACE
 from redi_ray.store import parquet, storage
-
-PLAIN = PromptSettings(prefix="")
-
-
-def write(folder: Path, name: str, shards: list[Rows], schema: pa.Schema) -> list[str]:
-    uris = [f"{folder}/{name}/part-{number}.parquet" for number in range(len(shards))]
-    for uri, rows in zip(uris, shards, strict=True):
-        parquet.write_table(uri, pa.Table.from_pylist(rows, schema=schema))
-    return uris
-
-
-def grouped(
-    folder: Path,
-    tokenizer: str,
-    shards: list[Rows],
-    *,
-    columns: dict[str, list[list[Any]]] | None = None,
-    prompt: PromptSettings = PLAIN,
-    limit: int = 10**6,
-    **settings: Any,
-) -> tuple[GroupCounts, Rows]:
-    """All passes in this process, a task for every shard; the counts, and the groups in the order of their ids.
-
-    columns: name -> values, shard by shard; `spans` has spans.
-    """
-    made = {}
-    for name, values in (columns or {}).items():
-        field, schema = ("spans", SPAN_SCORE) if name == "spans" else ("value", SCORE)
-        rows = [
-            [{"trace_id": row["trace_id"], field: value} for row, value in zip(shard, mine, strict=True)]
-            for shard, mine in zip(shards, values, strict=True)
-        ]
-        made[name] = tuple(write(folder, name, rows, schema))
-    grouping = Grouping(
-        **plan(write(folder, "in", shards, VERIFIED_TRACE)),
-        out_uri=f"{folder}/out",
-        tokenizer=tokenizer,
-        prompt=prompt,
-        settings=GroupSettings(**settings),
-        max_prompt_tokens=limit,
-        max_response_tokens=limit,
-        scores=tuple((name, made[name]) for name in settings.get("scores", {})),
-        spans=made.get("spans"),
-    )
-    worker = Worker(replace(grouping, borders=tuple(range(len(shards) + 1)), partitions=2))
-
-    def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
-        for task in tasks:
-            yield worker.work(name, task)
-
-    counts = run_passes(worker.grouping, run)
-    assert run_passes(worker.grouping, run) == counts, "what is done is counted again, not done again"
-    groups = [
-        row for table in parquet.read_tables(storage.list_files(f"{folder}/out/groups")) for row in table.to_pylist()
-    ]
-    assert counts.groups + counts.repeated == len(groups)
-    assert counts.repeated or counts.members == sum(len(group["members"]) for group in groups)
-    return counts, sorted(groups, key=lambda group: group["group_id"])
 
 
 @pytest.fixture(scope="module")
@@ -165,30 +104,6 @@ def test_caps_are_drawn_by_the_seed(real: list[Rows], bpe_tokenizer: str, tmp_pa
     assert grouped(tmp_path / "c", bpe_tokenizer, real, seed=7, **settings)[1] != first
 
 
-def test_no_cap_breaks_another() -> None:
-    """3 right and 5 wrong samples, as many wrong as right and 4 in all: by any seed 4 are kept, and no more than 2 are wrong."""
-    rewards = [1.0] * 3 + [-1.0] * 5
-    members = [{"problem_id": "p", "sample_index": number, "reward": reward, "no_reward": None}
-               for number, reward in enumerate(rewards)]  # fmt: skip
-    for seed in range(20):
-        settings = GroupSettings(rewards={"correct": 1, "wrong": -1}, most_wrong=1, most=4, seed=seed)
-        losses = Losses()
-        (kept,) = choose(settings, "p", members, {"pass_rate": 3 / 8, "correct": 3, "samples": 8}, losses)
-        assert len(kept) == 4
-        assert sum(member["reward"] < 0 for member in kept) <= 2
-        assert sum(losses.counts.values()) == 4
-
-
-def test_a_cap_leaves_both_sides_where_both_are_asked_for() -> None:
-    """Seven wrong samples and a right one, of which two stay: always the right one and a wrong one."""
-    members = [{"problem_id": "p", "sample_index": number, "reward": -1.0 + 2 * (number == 3), "no_reward": None}
-               for number in range(8)]  # fmt: skip
-    for seed in range(20):
-        settings = GroupSettings(rewards={"correct": 1, "wrong": -1}, both_sides=True, most=2, seed=seed)
-        (kept,) = choose(settings, "p", members, {"pass_rate": 1 / 8, "correct": 1, "samples": 8}, Losses())
-        assert sorted(member["reward"] for member in kept) == [-1, 1]
-
-
 def test_advantages_are_of_all_samples_that_have_a_reward(tmp_path: Path, bpe_tokenizer: str) -> None:
     """Also of those whose answer is no frequent one; and rewards that differ by rounding alone have none."""
     rows = [trace("p", at, "correct" if at < 3 else "wrong", f"t{at}") | {"extracted_answer": "7" if at < 3 else str(at)}
@@ -213,96 +128,6 @@ def test_rewards_from_verdicts_and_columns(bpe_tokenizer: str, tmp_path: Path) -
     alone = {"scores": {"length": 1.0}, "rewards": {}}
     counts, ((group),) = grouped(tmp_path / "b", bpe_tokenizer, [rows], columns={"length": length}, **alone)
     assert [m["reward"] for m in group["members"]] == [0.5, 2.0, 1.0, 4.0]
-
-
-def test_turns_spans_and_limits(bpe_tokenizer: str, tmp_path: Path) -> None:
-    """Members carry their turns; spans move with a text that is mended; what is too long, or without the prefix, goes."""
-    turns = [{"role": "assistant", "content": "<think>a</think> run"}, {"role": "tool", "content": "4"},
-             {"role": "assistant", "content": "so 4"}]  # fmt: skip
-    rows = [
-        trace("p", 0, "correct", "so 4", turns=turns),
-        trace("p", 1, "wrong", "hm</think> five<|im_end|>"),  # the prefix was part of the prompt
-        trace("p", 2, "wrong", "<think>" + "x" * 900),
-        trace("p", 3, "wrong", "no thought"),
-        trace("p", 4, "wrong", "<think>cut off", finish_reason="length"),
-    ]
-    four = {"turn": 2, "start": 3, "end": 4, "label": "l", "value": 0.5}
-    five = {"turn": 0, "start": 11, "end": 25, "label": "l", "value": 2.0}
-    counts, ((group),) = grouped(
-        tmp_path, bpe_tokenizer, [rows], columns={"spans": [[[four], [five], [], [], []]]}, spans="spans",
-        prompt=PROMPT, limit=300,
-    )  # fmt: skip
-    first, second, third = group["members"]
-    assert first["turns"] == turns
-    assert first["spans"] == [{"turn": 2, "start": 3, "end": 4, "value": 0.5}]
-    assert (first["side"], second["side"]) == (1, -1)
-    text = second["turns"][0]["content"]
-    (span,) = second["spans"]
-    assert text == "<think>hm</think> five"
-    assert text[span["start"] : span["end"]] == "five"
-    assert ([m["finished"] for m in group["members"]], third["spans"]) == ([True, True, False], [])
-    assert (counts.dropped, counts.cut_off) == ({"too_long": 1, "without_prefix": 1}, 1)
-
-
-def test_samples_end_behind_their_last_span(bpe_tokenizer: str, tmp_path: Path) -> None:
-    """What comes behind is left out, a text that was cut off ends of itself, and its last part has what closes the turn."""
-    rows = [
-        trace("p", 0, "correct", "<think>a</think> 7. Once more: 8"),
-        trace("p", 1, "wrong", "<think>b</think> 9. And so", finish_reason="length"),
-        trace("p", 2, "wrong", "<think>c</think> 9"),
-    ]
-    spans = [[{"turn": 0, "start": 7, "end": 8, "label": "l", "value": 1.0},
-              {"turn": 0, "start": 17, "end": 18, "label": "l", "value": 2.0}]] * 2 + [[]]  # fmt: skip
-    counts, (group,) = grouped(
-        tmp_path, bpe_tokenizer, [rows], columns={"spans": [spans]}, spans="spans", cut=True, prompt=PROMPT
-    )
-    assert [member["turns"][0]["content"] for member in group["members"]] == [
-        "<think>a</think> 7",
-        "<think>b</think> 9",
-    ]
-    assert [member["finished"] for member in group["members"]] == [True, True]
-    assert [[(span["start"], span["end"]) for span in member["spans"]] for member in group["members"]] == [
-        [(7, 8), (17, 19)]
-    ] * 2
-    assert counts.dropped == {"no_spans": 1}
-
-
-def test_spans_lose_the_mean_of_their_peers(bpe_tokenizer: str, tmp_path: Path) -> None:
-    """Two problems solved 1 of 2 times, one always. Values of the first and second spans of the halves' samples: 1, -1, 1, 1 and
-    1, -1 (the others have none): means .5 and 0; with 3 peers asked for, the second spans have no baseline, nor has the third
-    problem's one sample."""
-    rows = [
-        trace(name, at, verdict, "abcdef") for name in ("p", "q") for at, verdict in enumerate(("correct", "wrong"))
-    ]
-    rows.append(trace("r", 0, "correct", "abcdef"))
-    values = [[1, 1], [-1, -1], [1], [1], [-1, 1]]
-    spans = [
-        [{"turn": 0, "start": n, "end": n + 1, "label": "l", "value": float(v)} for n, v in enumerate(of)]
-        for of in values
-    ]
-    taken = {}
-    for least in (None, 2, 3):
-        _, groups = grouped(
-            tmp_path / str(least), bpe_tokenizer, [rows[:3], rows[3:]], columns={"spans": [spans[:3], spans[3:]]},
-            spans="spans", span_baseline=least, least=1,
-        )  # fmt: skip
-        groups.sort(key=lambda group: group["problem_id"])
-        taken[least] = [[span["value"] for span in member["spans"]] for group in groups for member in group["members"]]
-    assert taken[None] == values
-    assert taken[2] == [[0.5, 1], [-1.5, -1], [0.5], [0.5], [-1, 1]]
-    assert taken[3] == taken[2]
-
-
-def test_a_labels_factor_comes_behind_the_baseline(bpe_tokenizer: str, tmp_path: Path) -> None:
-    """S2R's doubled rewards: of 1 and 0 with the mean .5 the second is doubled. A sample without spans is left out."""
-    rows = [trace("p", at, verdict, "abcdef") for at, verdict in enumerate(("correct", "wrong", "wrong"))]
-    spans: list[Any] = [[{"turn": 0, "start": 0, "end": 1, "label": f"l{n}", "value": 1.0 - n}] for n in range(2)]
-    spans.append(None)
-    counts, (group,) = grouped(
-        tmp_path, bpe_tokenizer, [rows], columns={"spans": [spans]}, spans="spans", span_baseline=2, span_factors={"l1": 2},
-    )  # fmt: skip
-    assert [member["spans"][0]["value"] for member in group["members"]] == [0.5, -1.0]
-    assert counts.dropped == {"no_spans": 1}
 
 
 def test_pairs_of_traces_whose_turns_are_as_they_should_be(bpe_tokenizer: str, tmp_path: Path) -> None:
