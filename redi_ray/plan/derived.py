@@ -12,7 +12,7 @@ from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.posed import POSED, SelfVerifiedWorkload, StatedWorkload
 from redi_ray.plan.varied import VariedWorkload, variants_of
-from redi_ray.plan.workload import Side, Workload
+from redi_ray.plan.workload import BegunWorkload, Side, Workload
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,20 @@ class ImportedWorkload(Workload):
 
 
 @dataclass(frozen=True)
-class ContinuedWorkload(Workload):
+class ContinuedWorkload(BegunWorkload):
     """Of what goes on from where wrong traces go wrong, each as from a problem of its own: from all of them, half-way."""
 
-    begun: Workload | None = None
-    """The traces."""
     most: int | None = None
     """Where a model goes on from behind every token: of so many of them."""
 
     @property
-    def _from(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
-
-    @property
     def problems(self) -> float:
-        wrong = self._from.traces * (1 - self._from.share("correct"))
-        return wrong if self.most is None else min(wrong, self.most) * float(self._from.wrong.mean())
+        wrong = self._of.traces * (1 - self._of.share("correct"))
+        return wrong if self.most is None else min(wrong, self.most) * float(self._of.wrong.mean())
 
     @property
     def prompt(self) -> float:
-        return self._from.prompt + float(self._from.wrong.mean()) / 2
+        return self._of.prompt + float(self._of.wrong.mean()) / 2
 
     @property
     def _mean(self) -> float:
@@ -85,21 +78,16 @@ class ContinuedWorkload(Workload):
 
 
 @dataclass(frozen=True)
-class OpenedWorkload(Workload):
+class OpenedWorkload(BegunWorkload):
     """Of problems that are the first turns of dialogues, one of each."""
-
-    begun: Workload | None = None
-    """The dialogues."""
 
     @property
     def problems(self) -> float:
-        assert self.begun is not None
-        return self.begun.positives
+        return self._of.positives
 
     @property
     def prompt(self) -> float:
-        assert self.begun is not None
-        return self.begun.prompt
+        return self._of.prompt
 
 
 def workload_of(graph: Graph, name: str, whole: Workload) -> Workload:

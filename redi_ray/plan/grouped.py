@@ -7,7 +7,7 @@ from statistics import fmean
 
 from redi_ray.config.group_steps import GroupSettings
 from redi_ray.config.selection import KeptSamples, RandomProblems
-from redi_ray.plan.workload import Side, Workload
+from redi_ray.plan.workload import BegunWorkload, Side, Workload
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,12 @@ class KeptWorkload(Workload):
 
 
 @dataclass(frozen=True)
-class RandomWorkload(Workload):
+class RandomWorkload(BegunWorkload):
     """Of the samples of problems that are taken by chance, or of the others."""
 
-    begun: Workload | None = None
-    """What they are taken of."""
     taken: RandomProblems = field(default_factory=lambda: RandomProblems(problems=1))
     like: float | None = None
     """Problems of the step as many as whose are taken."""
-
-    @property
-    def _of(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
 
     @property
     def problems(self) -> float:
@@ -118,18 +111,11 @@ class RandomWorkload(Workload):
 
 
 @dataclass(frozen=True)
-class GroupedWorkload(Workload):
+class GroupedWorkload(BegunWorkload):
     """Of a problem's samples as one group: as many members of each side as the step's settings leave on the average. All that is
     not right counts as wrong, and what a column adds to a reward moves no member to the other side."""
 
-    begun: Workload | None = None
-    """The samples."""
     settings: GroupSettings = field(default_factory=GroupSettings)
-
-    @property
-    def _of(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
 
     @property
     def _sides(self) -> tuple[float, float]:

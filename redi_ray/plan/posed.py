@@ -10,23 +10,16 @@ from typing import Any
 import numpy as np
 
 from redi_ray.config.self_verification import SelfVerifySettings
-from redi_ray.plan.workload import Side, Workload
+from redi_ray.plan.workload import BegunWorkload, Side
 
 
 @dataclass(frozen=True)
-class PosedWorkload(Workload):
+class PosedWorkload(BegunWorkload):
     """Of problems that are made of traces, one of each: as long as the trace and its problem together, with what is asked about
     them; how often they are solved, and how long the answers are, is taken to be as elsewhere."""
 
-    begun: Workload | None = None
-    """The traces."""
     asks: str = ""
     """The prompt."""
-
-    @property
-    def _of(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
 
     @property
     def problems(self) -> float:
@@ -80,16 +73,8 @@ POSED: dict[str, Posing] = {
 
 
 @dataclass(frozen=True)
-class GivenWorkload(Workload):
+class GivenWorkload(BegunWorkload):
     """Of texts that are right and that no model writes."""
-
-    begun: Workload | None = None
-    """What they are made of."""
-
-    @property
-    def _of(self) -> Workload:
-        assert self.begun is not None
-        return self.begun
 
     @property
     def traces(self) -> float:

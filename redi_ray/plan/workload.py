@@ -162,6 +162,19 @@ class Workload:
         return cut_at(form * mean, self.config.evaluate.max_tokens)
 
 
+@dataclass(frozen=True)
+class BegunWorkload(Workload):
+    """Of what a step makes of another's output."""
+
+    begun: Workload | None = None
+    """What it is made of."""
+
+    @property
+    def _of(self) -> Workload:
+        assert self.begun is not None
+        return self.begun
+
+
 def turns_with(tools: ToolSettings | None, assume: Assumptions) -> tuple[float, float]:
     """The model's own turns of a trace with tools, and the tokens of all that these answer."""
     turns = assume["turns"] if tools is None else min(assume["turns"], float(tools.max_turns))
