@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +28,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import uvicorn
+from moto_bucket import free_port, serve_s3
 
 from redi_ray.schemas import SCORE, VERIFIED_TRACE
 from redi_ray.store import parquet, storage
@@ -140,12 +139,6 @@ def started_page(port: int) -> str:
     raise SystemExit("the server does not start")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="20,000 rows")
@@ -164,7 +157,7 @@ def main() -> None:
         server = None
         run = storage.join(arguments.keep or folder, "run")
         if arguments.s3:
-            server, run = serve(), "s3://looking/run"
+            server, run = serve_s3("looking"), "s3://looking/run"
         try:
             if not storage.exists(storage.join(run, "verified/manifest.json")):
                 make(run, rows, arguments.shard_rows)
@@ -172,26 +165,6 @@ def main() -> None:
         finally:
             if server is not None:
                 server.terminate()
-
-
-def serve() -> subprocess.Popen[bytes]:
-    """moto's server, with a bucket; this process and its children ask it."""
-    import boto3
-
-    port = free_port()
-    script = str(Path(sys.executable).with_name("moto_server"))
-    server = subprocess.Popen([script, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    for _ in range(100):
-        try:
-            boto3.client("s3").create_bucket(Bucket="looking")
-            return server
-        except Exception:  # it is starting
-            time.sleep(0.2)
-    raise SystemExit("moto's server does not start")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +28,7 @@ import httpx
 import numpy as np
 import psutil
 import pyarrow as pa
+from moto_bucket import serve_s3
 
 from redi_ray.config.load import dump_config, load_config
 from redi_ray.pipeline.kinds import KINDS
@@ -205,28 +204,6 @@ def measure(client: httpx.Client, path: str) -> dict[str, Any]:
     return {"first": times[0], "worst": max(times[1:]), "bytes": len(answer.content)}
 
 
-def serve_s3() -> subprocess.Popen[bytes]:
-    """moto's server with a bucket; this process and its children ask it."""
-    import boto3
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    script = str(Path(sys.executable).with_name("moto_server"))
-    server = subprocess.Popen([script, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    for _ in range(100):
-        try:
-            boto3.client("s3").create_bucket(Bucket="million")
-            return server
-        except Exception:  # it is starting
-            time.sleep(0.2)
-    raise SystemExit("moto's server does not start")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="20,000 rows")
@@ -246,7 +223,7 @@ def main() -> None:
         if arguments.only != "s3":
             found["disk"] = looked_at(folder, arguments.cold)
         if arguments.only != "disk":
-            server = serve_s3()
+            server = serve_s3("million")
             try:
                 storage.upload(folder, "s3://million/runs")
                 found["s3"] = looked_at("s3://million/runs", arguments.cold)
