@@ -5,9 +5,10 @@
 A run is made first: verified traces of about 2,200 characters, each a number and one of 4,096 texts of random words, in
 shards as the verification writes them, with a column of numbers beside them; one trace in 100,000 has a verdict that no other
 has, and one of all holds a word that no other does. With `--s3` it lies on moto's server, a process of its own. Then the pages
-of `redi-ray ui` are asked, of a process of their own: each question twice, and the page behind. `seconds` are from question to
-answer, `processor` what the server worked for it on all its threads, `said` what the page says of how many rows there are and how
-far it has looked, `peak_mib` the most memory that the server held. The last line is JSON.
+of `redi-ray ui` are asked, of a process of their own: each question until nothing more comes, as a browser does, and the page behind.
+`first` are seconds from the first question to its answer, `worst` of the slowest of all of them, `whole` until the page was full or
+all was looked at, `processor` what the server worked for them on all its threads, `said` what the last page says of how many rows
+there are and how far it has looked, `peak_mib` the most memory that the server held. The last line is JSON.
 """
 
 from __future__ import annotations

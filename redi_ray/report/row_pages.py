@@ -1,8 +1,8 @@
 """Pages of rows: some at a time, from a place on, with how many there are as far as that is known.
 
 A place is a file's name and a row in it, so that a page's link holds while a run goes on: what was there before stays where it
-is, whatever files come. Each page has a time, and says how far it has looked when that is up. What was counted is kept, so that a
-count that took too long for one page is whole after some.
+is, whatever files come. Each page has a time, and says how far it has looked when that is up. What was found and counted is kept:
+the same question goes on where it was, and what took too long for one page is whole after some.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from threading import Semaphore
 
+from redi_ray.errors import UserError
 from redi_ray.report.filters import BrowseError, TraceFilter
+from redi_ray.report.looked import Asked, looked
 from redi_ray.report.row_places import Place, Row, read_places
 from redi_ray.report.row_tables import RowTable
 from redi_ray.report.scan import UNIT_BYTES, Found, Unit, layout, look, units_of
 from redi_ray.report.side_by_side import in_order, threads
-from redi_ray.store.storage import File
 
 PAGE_ROWS = 50
-SECONDS, TEXT_SECONDS, MOST_SECONDS = 0.4, 3.0, 60.0
-"""What a page may take to look through small columns, through texts, and at the most if asked to."""
+MOST_SECONDS = 60.0
+"""What a page may take to look."""
 AT_A_TIME = Semaphore(4)
 """Pages that are looked for at a time, which bounds the memory."""
 
@@ -46,10 +46,13 @@ class Page:
     """Share of the files, by size, that was looked through for the count, 0 to 1."""
 
 
-@lru_cache(maxsize=64)
-def _known(root: str, wanted: str) -> dict[tuple[File, int], int]:
-    """What was counted before: unit -> rows. root: of the table; wanted: the filter's key."""
-    return {}
+class StillLooking(UserError):
+    """Time was up before a row was found. The same question goes on where this one was."""
+
+    def __init__(self, step: str, name: str, looked: float) -> None:
+        super().__init__(f"{step} has no row {name!r}, as far as was looked ({looked:.0%} of the files)")
+        self.name, self.looked = name, looked
+        """Of the row; share of the files, 0 to 1."""
 
 
 @dataclass
@@ -81,29 +84,49 @@ class _Search:
         known = self.known.get(unit.key)
         if known is not None and (known == 0 or self.full or not self._is_ahead(unit)):
             return None
-        here = self.at is not None and self._name(unit) == self.at.shard and self._is_ahead(unit)
+        asked = self._asked(unit)
+        begun = self.looked.found(asked)
+        if begun is not None and begun.broken_off is None:
+            return begun
+        at = asked[1] if begun is None else begun.broken_off
         found = look(
             unit,
             self.wanted,
             until=self.until,
-            at=self.at.row if here and self.at else None,
+            at=at,
             backwards=self.backwards,
             excerpts=self.limit + 1,
             at_least_one=unit.key == self.first,
         )
-        if found.broken_off is None and not here:
+        if begun is not None:
+            found.rows, found.excerpts = begun.rows + found.rows, begun.excerpts | found.excerpts
+        if found.broken_off is None and asked[1] is None:
             self.known[unit.key] = len(found.rows)
+        if not self.full and self._is_ahead(unit):
+            self.looked.keep(asked, found)
         return found
 
     def __post_init__(self) -> None:
         self.counted = self.table.counted(self.wanted)
-        self.known = _known(self.table.root, self.wanted.key)
+        self.looked = looked(self.table.root, self.wanted.key)
+        self.known = self.looked.counts
         with threads(self.table.root) as pool:  # on S3 each takes a while
             list(pool.map(layout, [shard.file for shard in self.table.shards if shard.file.size > UNIT_BYTES]))
         self.units = list(units_of(self.table.shards))
         ahead = [unit for unit in self.units if self._is_ahead(unit)]
         self.ahead = ahead[::-1] if self.backwards else ahead
-        self.first = next((unit.key for unit in self.ahead if self.known.get(unit.key) != 0), None)
+        self.first = next((unit.key for unit in self.ahead if not self._is_done(unit)), None)
+
+    def _asked(self, unit: Unit) -> Asked:
+        here = self.at is not None and self._name(unit) == self.at.shard and self._is_ahead(unit)
+        return unit.key, self.at.row if here and self.at else None, self.backwards, self.limit
+
+    def _is_done(self, unit: Unit) -> bool:
+        """Whether all that is asked of it is known."""
+        if not self._is_ahead(unit):
+            return unit.key in self.known
+        found = self.looked.found(self._asked(unit))
+        return self.known.get(unit.key) == 0 or (found is not None and found.broken_off is None)
 
     def _name(self, unit: Unit) -> str:
         return self.table.name_of(unit.shard)
@@ -131,13 +154,17 @@ class _Search:
             self.further = self.stopped_at
 
     def _while_time(self, units: Sequence[Unit]) -> Iterator[Unit]:
-        for number, unit in enumerate(units):
+        """The units, until time is up; those that are done take none, and one of the others is begun in any case."""
+        begun = False
+        for unit in units:
             if self.full and self.counted is not None:
                 return
-            if number and time.monotonic() > self.until:
-                if self._is_ahead(unit):
-                    self.stopped_at = self._edge(unit)
-                return
+            if not self._is_done(unit):
+                if begun and time.monotonic() > self.until:
+                    if self._is_ahead(unit):
+                        self.stopped_at = self._edge(unit)
+                    return
+                begun = True
             yield unit
 
     def _edge(self, unit: Unit) -> Place:
@@ -175,15 +202,14 @@ def page(
     after: Place | None = None,
     before: Place | None = None,
     limit: int = PAGE_ROWS,
-    seconds: float | None = None,
+    seconds: float = MOST_SECONDS,
 ) -> Page:
     """The rows behind the place `after`, or those before `before`, or the first ones; without their long texts.
 
-    seconds: to look for; None takes what is usual for such a filter. Raises BrowseError.
+    seconds: to look for; at least one group of rows that was not looked at before is. Raises BrowseError.
     """
-    usual = TEXT_SECONDS if wanted.reads_texts else SECONDS
     with AT_A_TIME:
-        until = time.monotonic() + min(MOST_SECONDS, usual if seconds is None else seconds)
+        until = time.monotonic() + min(MOST_SECONDS, seconds)
         search = _Search(table, wanted, limit, before or after, before is not None, until)
         search.run()
         places = search.places[:limit]
@@ -210,8 +236,9 @@ def _size(unit: Unit) -> float:
     return unit.shard.file.size * sum(sizes[slice(*unit.groups)]) / max(1, sum(sizes))
 
 
-def find_row(table: RowTable, name: str, hint: Place | None = None) -> Place:
-    """Where the row with this id is. hint: where it was. Raises BrowseError where it is not there, or not found in time."""
+def find_row(table: RowTable, name: str, hint: Place | None = None, seconds: float = MOST_SECONDS) -> Place:
+    """Where the row with this id is. hint: where it was. Raises BrowseError where it is not there, StillLooking where it is not
+    found in time."""
     column = table.id_column
     if column is None:
         if hint is None:
@@ -223,8 +250,9 @@ def find_row(table: RowTable, name: str, hint: Place | None = None) -> Place:
                 return hint
         except BrowseError:
             pass  # the file has been made again
-    found = page(table, TraceFilter(among={column: [name]}), limit=1, seconds=20)
-    if not found.rows:
-        why = "" if found.further is None else f", as far as was looked ({found.looked:.0%} of the files)"
-        raise BrowseError(f"{table.step} has no row {name!r}{why}; the step may have been made anew since the link was")
-    return found.rows[0].place
+    found = page(table, TraceFilter(among={column: [name]}), limit=1, seconds=seconds)
+    if found.rows:
+        return found.rows[0].place
+    if found.further is not None:
+        raise StillLooking(table.step, name, found.looked)
+    raise BrowseError(f"{table.step} has no row {name!r}; the step may have been made anew since the link was")

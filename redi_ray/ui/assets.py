@@ -23,6 +23,7 @@ FILES = {
     "parts.js": ("redi_ray.ui", "static/parts.js"),
     "charts.js": ("redi_ray.ui", "static/charts.js"),
     "rows.css": ("redi_ray.ui", "static/rows.css"),
+    "rows.js": ("redi_ray.ui", "static/rows.js"),
     "tokens.js": ("redi_ray.ui", "static/tokens.js"),
     "plotly.js": ("plotly", "package_data/plotly.min.js"),
 }

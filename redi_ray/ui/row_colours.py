@@ -11,7 +11,7 @@ from redi_ray.errors import UserError
 from redi_ray.pipeline.graph import Graph
 from redi_ray.report.beside import KEY
 from redi_ray.report.filters import BrowseError
-from redi_ray.report.row_pages import find_row
+from redi_ray.report.row_pages import StillLooking, find_row
 from redi_ray.report.row_parts import MOST_MEMBERS, Part, answers_of, token_turns
 from redi_ray.report.row_places import read_rows
 from redi_ray.report.row_tables import TRACES, RowTable
@@ -21,7 +21,7 @@ from redi_ray.stages.groups import TO_GROUP
 from redi_ray.store import storage
 from redi_ray.store.manifests import current_manifest
 from redi_ray.ui.row_scales import CHANGE, SECOND, Legend, failed, scale_of, sums_of, values_of, words_of
-from redi_ray.ui.run_rows import graph_of, models_of, table_of
+from redi_ray.ui.run_rows import SECONDS, graph_of, models_of, table_of
 from redi_ray.ui.token_jobs import Answer, TokenJobs, Wanted, require_room
 
 MOST_MODELS = 2
@@ -70,7 +70,8 @@ class Coloured:
         return graph_of(self.run)
 
     def shown(self, colour: str, scored: Sequence[str]) -> Colours:
-        """The row in a colour. colour: a choice's value, empty for that which suits; scored: models to score it by."""
+        """The row in a colour. colour: a choice's value, empty for that which suits; scored: models to score it by. Raises
+        StillLooking where a trace that it was made of is not found in time."""
         scored = list(dict.fromkeys(scored))[:MOST_MODELS]
         choices = [*self.weight_choices(), *self.column_choices(), *self.score_choices(scored)]
         values = {choice.value for choice in choices}
@@ -84,6 +85,8 @@ class Coloured:
         try:
             wanted = {name: found for name in needs if (found := self.wanted(name)) is not None}
             answer = self.jobs.ask(self.run, self.row, self.table.table, wanted)
+        except StillLooking:
+            raise
         except UserError as error:
             return Colours(choices, colour, scored, models, errors=[str(error)])
         causes = dict[str, list[str]]()
@@ -195,7 +198,7 @@ class Coloured:
             table = self._table(samples)
             if table is not None and column in table.beside:
                 try:
-                    place = find_row(table, trace)
+                    place = find_row(table, trace, seconds=SECONDS)
                 except BrowseError:
                     continue
                 return column_row(table, place.shard, place.row, column, trace)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from redi_ray.report.filters import BrowseError
-from redi_ray.report.row_pages import Page, find_row, page
+from redi_ray.report.row_pages import MOST_SECONDS, Page, StillLooking, find_row, page
 from redi_ray.report.row_parts import RowView, texts_of, view_of, without_middle
 from redi_ray.report.row_places import Place, Row, read_places, read_rows
 from redi_ray.report.row_tables import RowTable
@@ -22,7 +22,7 @@ from redi_ray.ui.render import page as render
 from redi_ray.ui.row_colours import Coloured, column_row
 from redi_ray.ui.row_lists import listed
 from redi_ray.ui.row_queries import AMONG, RowQuery, query
-from redi_ray.ui.run_rows import graph_of, steps_with_rows, table_of
+from redi_ray.ui.run_rows import SECONDS, graph_of, steps_with_rows, table_of
 from redi_ray.ui.token_jobs import TokenJobs
 
 LONGER_SECONDS = 20
@@ -55,14 +55,17 @@ def row_page(place: RunPlace, request: Request, jobs: Annotated[TokenJobs, Depen
     """One row."""
     asked = request.query_params.multi_items()
     elsewhere = request.headers.get("sec-fetch-site") in FROM_ELSEWHERE
-    return render("row.html.j2", place=place, **one_row(place.uri, asked, jobs, asked_for=not elsewhere))
+    try:
+        return render("row.html.j2", place=place, **one_row(place.uri, asked, jobs, asked_for=not elsewhere))
+    except StillLooking as found:
+        return render("looking.html.j2", 202, place=place, name=without_middle(found.name, 200), looked=found.looked)
 
 
 @router.get("/run/{run_id}/row.txt")
 def row_text(place: RunPlace, request: Request) -> Response:
     """A text of a row as it is."""
     asked = request.query_params.multi_items()
-    _, _, row = _found(place.uri, asked)
+    _, _, row = _found(place.uri, asked, MOST_SECONDS)
     texts, name = texts_of(row), dict(asked).get("part", "")
     if name not in texts:
         raise BrowseError(f"this row has no text {name!r}; it has {', '.join(texts) or 'none'}")
@@ -80,7 +83,7 @@ def list_page(run: str, asked: Sequence[tuple[str, str]]) -> dict[str, Any]:
     link = partial(
         row_link, table, step=table.step if learnt else named.name, colour=f"{WEIGHT}:{learnt}" if learnt else ""
     )
-    found = page(table, wanted.wanted, after=wanted.after, before=wanted.before, seconds=wanted.seconds)
+    found = page(table, wanted.wanted, after=wanted.after, before=wanted.before, seconds=wanted.seconds or SECONDS)
     first = 1 if wanted.after is None and wanted.before is None else wanted.first
     return {
         "steps": steps,
@@ -154,21 +157,22 @@ def _fields(table: RowTable, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _found(run: str, asked: Sequence[tuple[str, str]]) -> tuple[RowTable, Place, dict[str, Any]]:
-    """The row that a link names. Raises a UserError where it is not there."""
+def _found(run: str, asked: Sequence[tuple[str, str]], seconds: float) -> tuple[RowTable, Place, dict[str, Any]]:
+    """The row that a link names. Raises a UserError where it is not there, StillLooking where it is not found in time."""
     one = dict(asked)
     table = table_of(run, one.get("step", ""), one.get("table"))
     hint = Place.parse(one["at"]) if one.get("at") else None
     if hint is None and "id" not in one:
         raise BrowseError("a link to a row names its id, or its place")
-    place = find_row(table, one.get("id", ""), hint) if "id" in one else hint
+    place = find_row(table, one.get("id", ""), hint, seconds) if "id" in one else hint
     assert place is not None
     return table, place, read_rows(table.shard(place.shard), [place.row], large=True)[place.row]
 
 
 def one_row(run: str, asked: Sequence[tuple[str, str]], jobs: TokenJobs, *, asked_for: bool = True) -> dict[str, Any]:
-    """What the page of a row shows. asked_for: whether work may be begun for it. Raises a UserError."""
-    table, place, row = _found(run, asked)
+    """What the page of a row shows. asked_for: whether work may be begun for it. Raises a
+    UserError; StillLooking where it, or a trace that it was made of, is not found in time."""
+    table, place, row = _found(run, asked, SECONDS)
     one = dict(asked)
     trace = str(row.get("trace_id"))
     columns = {name: column_row(table, place.shard, place.row, name, trace) for name in table.beside}

@@ -12,6 +12,9 @@ from redi_ray.report.side_by_side import threads
 from redi_ray.store import storage
 from redi_ray.ui.kept import kept
 
+SECONDS = 0.4
+"""How long a page looks for rows before it answers; the browser asks again by itself, and the answer goes on from there."""
+
 
 @kept
 def graph_of(run: str) -> Graph:

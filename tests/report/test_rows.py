@@ -212,6 +212,31 @@ def test_when_time_is_up_it_says_how_far_it_has_looked(tmp_path: Path, backwards
     assert page(table_of(run), wanted, seconds=60).whole
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_the_same_question_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards: bool, in_pieces: bool
+):
+    """Within a file, too; what was found meanwhile is there, and the count that comes is right."""
+    if in_pieces:
+        monkeypatch.setattr("redi_ray.report.row_pages.UNIT_BYTES", 1)
+        monkeypatch.setattr(scan, "UNIT_BYTES", 1)
+    make_run(str(tmp_path))
+    before, let_through = Place("~", 0) if backwards else None, [2, *range(20, 30)]
+    for limit in (50, 3, 1):
+        pages = [page(table_of(str(tmp_path)), TraceFilter(text="boxed{2"), limit=limit, seconds=0, before=before)]
+        while pages[-1].further is not None:
+            pages.append(
+                page(table_of(str(tmp_path)), TraceFilter(text="boxed{2"), limit=limit, seconds=0, before=before)
+            )
+            assert len(pages) < 25
+        assert numbers(pages[-1]) == (let_through[-limit:] if backwards else let_through[:limit])
+        assert all(row.excerpt for row in pages[-1].rows)
+        assert (pages[-1].count, pages[-1].whole) == (11, True) or limit < 50
+    walked = walk(str(tmp_path), TraceFilter(text="boxed{2"), limit=2, seconds=0)
+    assert [number for found in walked for number in numbers(found)] == let_through
+
+
 def test_a_large_file_is_looked_at_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(scan, "UNIT_BYTES", 1)
     monkeypatch.setattr("redi_ray.report.row_pages.UNIT_BYTES", 1)

@@ -13,6 +13,13 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is no reason to answer in parts."""
+    monkeypatch.setattr("redi_ray.ui.rows.SECONDS", 60)
+    monkeypatch.setattr("redi_ray.ui.row_colours.SECONDS", 60)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser, as Selenium drives it."""
