@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from redi_ray.cluster import joining
 from redi_ray.cluster.preemption import keeps_handler
 from redi_ray.config.resources import RaySettings
 from redi_ray.errors import UserError
@@ -79,7 +80,8 @@ def quiet() -> Iterator[None]:
 def ray_connection(settings: RaySettings, *, dashboard: bool = False) -> Iterator[None]:
     """Connected to Ray inside the block. A local Ray started here is stopped at the end, a cluster is left alone.
 
-    dashboard: a local Ray gets one; it is what Ray Train asks before it frees what a killed training held.
+    dashboard: a local Ray gets one; it is what Ray Train asks before it frees what a killed training held. Raises
+    RayUnreachable.
     """
     import ray
 
@@ -125,22 +127,10 @@ def without_line(unwanted: bytes) -> Iterator[None]:
 
 
 def _connect(settings: RaySettings, dashboard: bool) -> None:
-    import ray
-
-    address = settings.address or os.environ.get("RAY_ADDRESS")
-    if address:
-        environment = {"env_vars": {**WORKER_ENVIRONMENT, **settings.env}}
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(
-        address="local",
-        num_cpus=settings.num_cpus or max(8, os.cpu_count() or 1),
-        object_store_memory=int(settings.object_store_gib * 2**30),
-        include_dashboard=dashboard,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=os.path.join(tempfile.gettempdir(), "redi_ray"),
-    )
+    if address := settings.address or os.environ.get("RAY_ADDRESS"):
+        joining.join(address, {**WORKER_ENVIRONMENT, **settings.env})
+    else:
+        joining.start(settings, dashboard)
 
 
 def user_error(error: Exception) -> UserError | None:
