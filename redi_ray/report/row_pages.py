@@ -88,6 +88,8 @@ class _Search:
         begun = self.looked.found(asked)
         if begun is not None and begun.broken_off is None:
             return begun
+        if unit.key != self.first and time.monotonic() > self.until:  # it waited for a thread
+            return begun or Found(unit, broken_off=self._edge(unit).row)
         at = asked[1] if begun is None else begun.broken_off
         found = look(
             unit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,25 @@ def test_the_same_question_goes_on_where_it_was(
         assert (pages[-1].count, pages[-1].whole) == (11, True) or limit < 50
     walked = walk(str(tmp_path), TraceFilter(text="boxed{2"), limit=2, seconds=0)
     assert [number for found in walked for number in numbers(found)] == let_through
+
+
+def test_what_waited_until_time_was_up_is_left_to_the_next_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On S3 sixteen files that had been asked for would otherwise each be opened."""
+    make_run(str(tmp_path))
+    begun = []
+
+    def slowly(unit: scan.Unit, *settings: Any, **named: Any) -> scan.Found:
+        begun.append(unit.key)
+        time.sleep(0.15)
+        return scan.look(unit, *settings, **named)
+
+    monkeypatch.setattr("redi_ray.report.row_pages.look", slowly)
+    monkeypatch.setattr("redi_ray.report.side_by_side.THREADS", 1)
+    wanted, found = TraceFilter(text="boxed{2"), []
+    while not found or found[-1].further is not None:
+        found.append(page(table_of(str(tmp_path)), wanted, seconds=0.05, after=found[-1].further if found else None))
+        assert len(begun) == len(found)
+    assert [number for one in found for number in numbers(one)] == [2, *range(20, 30)]
 
 
 def test_a_large_file_is_looked_at_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
