@@ -72,7 +72,7 @@ def _numbers(columns: dict[str, Any], row: int) -> dict[str, float | None]:
 def read_rows(shard: Shard, rows: Sequence[int], *, large: bool) -> dict[int, dict[str, Any]]:
     """Row -> its values; large: with its long texts. Raises BrowseError."""
     found, wanted = dict[int, dict[str, Any]](), sorted(rows)
-    with opened(shard.uri) as file:
+    with opened(shard.file) as file:
         cut = layout_of(file)
         names = [name for name in cut.schema.names if large or name not in LARGE]
         for group, (start, count) in enumerate(zip(cut.starts, cut.rows, strict=True)):

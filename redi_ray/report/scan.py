@@ -7,7 +7,7 @@ whose statistics rule the filter out are not read at all. What is in memory is a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from redi_ray.report.excerpts import excerpt
 from redi_ray.report.filters import BrowseError, TraceFilter
+from redi_ray.report.footers import FOOTERS
 from redi_ray.report.plain import plain_rows
 from redi_ray.store import storage
 from redi_ray.store.storage import File
@@ -93,20 +94,22 @@ class Found:
 
 
 @contextmanager
-def opened(uri: str) -> Iterator[pq.ParquetFile]:
+def opened(file: File) -> Iterator[pq.ParquetFile]:
     """A Parquet file. Raises BrowseError where it cannot be read."""
     try:
-        fs, path = storage.filesystem(uri)
+        fs, path = storage.filesystem(file.uri)
         with fs.open_input_file(path) as source:
-            yield pq.ParquetFile(source, pre_buffer=uri.startswith("s3://"))
+            found = pq.ParquetFile(source, metadata=FOOTERS.get(file), pre_buffer=file.uri.startswith("s3://"))
+            FOOTERS.keep(file, found.metadata)
+            yield found
     except (pa.ArrowException, OSError) as error:
-        raise BrowseError(f"{uri}: cannot be read as Parquet ({error})") from error
+        raise BrowseError(f"{file.uri}: cannot be read as Parquet ({error})") from error
 
 
 @lru_cache(maxsize=4096)
 def layout(file: File) -> Layout:
     """How a file is cut; files do not change once they are there, and a new one has another size or time."""
-    with opened(file.uri) as found:
+    with opened(file) as found:
         return layout_of(found)
 
 
@@ -121,7 +124,7 @@ def layout_of(file: pq.ParquetFile) -> Layout:
 @lru_cache(maxsize=256)
 def numbers_of(uri: str) -> np.ndarray:
     """The numbers of a column's shard `[rows]` float64, NaN where there is none. Raises BrowseError where it has no numbers."""
-    with opened(uri) as file:
+    with opened(File(uri, 0, 0)) as file:  # a finished column stays as it is
         schema = file.schema_arrow
         kind = schema.field(VALUE).type if VALUE in schema.names else None
         if kind is None or not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
@@ -159,7 +162,7 @@ def look(
     it, if looking backwards). excerpts: how many matches of a text are quoted. Raises BrowseError.
     """
     found = Found(unit)
-    with opened(unit.shard.uri) as file:
+    with opened(unit.shard.file) as file:
         cut = layout_of(file)
         wanted.check(cut.schema)
         starts, (first, last) = cut.starts, unit.groups or (0, len(cut.rows))
@@ -169,6 +172,7 @@ def look(
             start, stop = starts[group], starts[group] + cut.rows[group]
             if at is not None and (start >= at if backwards else stop <= at + 1):
                 continue
+            numbers_beside(unit.shard, wanted)  # read apart from the rows, so that time is looked at between the two
             if time.monotonic() > until and (began or not at_least_one):
                 found.broken_off = stop if backwards else start - 1
                 return found
@@ -181,7 +185,7 @@ def look(
 def matches(shard: Shard, wanted: TraceFilter, limit: int | None = None) -> Iterator[list[dict[str, Any]]]:
     """The first rows of a shard that a filter lets through, all their columns, a few at a time. Raises BrowseError."""
     left = limit
-    with opened(shard.uri) as file:
+    with opened(shard.file) as file:
         cut = layout_of(file)
         wanted.check(cut.schema)
         for group, start in enumerate(cut.starts):
@@ -239,22 +243,24 @@ def small_mask(file: pq.ParquetFile, group: int, start: int, wanted: TraceFilter
     if not wanted.may_hold(_bounds(file, group, names)):
         return np.zeros(rows, bool)
     mask = np.ones(rows, bool)
-    for column, numbers in wanted.scores.items():
-        if column not in shard.columns:
-            raise BrowseError(f"no column {column} with numbers beside these rows; there are {_names(shard.columns)}")
-        values = numbers_of(shard.columns[column])
+    for column, values in numbers_beside(shard, wanted).items():
         if len(values) != file.metadata.num_rows:
             raise BrowseError(
                 f"{shard.columns[column]}: {len(values)} rows beside {file.metadata.num_rows}; make it again"
             )
-        mask &= numbers.holds(pa.array(values[start : start + rows], from_pandas=True)).to_numpy(zero_copy_only=False)
+        beside = pa.array(values[start : start + rows], from_pandas=True)
+        mask &= wanted.scores[column].holds(beside).to_numpy(zero_copy_only=False)
     if names and mask.any():
         mask &= wanted.small(file.read_row_group(group, columns=names)).to_numpy(zero_copy_only=False)
     return mask
 
 
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(columns) or "none"
+def numbers_beside(shard: Shard, wanted: TraceFilter) -> dict[str, np.ndarray]:
+    """The columns of numbers that a filter names, `[rows of the file]` each. Raises BrowseError."""
+    if missing := [column for column in wanted.scores if column not in shard.columns]:
+        there = ", ".join(shard.columns) or "none"
+        raise BrowseError(f"no column {missing[0]} with numbers beside these rows; there are {there}")
+    return {column: numbers_of(shard.columns[column]) for column in wanted.scores}
 
 
 def _bounds(file: pq.ParquetFile, group: int, names: Sequence[str]) -> dict[str, tuple[Any, Any]]:
