@@ -18,7 +18,7 @@ from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.reward_objectives import VALUED
 from redi_ray.config.scorers import RewardScorer, Scorer
 from redi_ray.config.step_judges import AskStep, GenerativeJudge, StepQuestion
-from redi_ray.config.step_sections import all_curations, curations_of, judges_of
+from redi_ray.config.step_sections import all_embedders, curations_of, judges_of
 from redi_ray.config.steps import ImportStep
 from redi_ray.config.stored_logps import WAY_OUT
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
@@ -90,13 +90,12 @@ def _check_embedders(config: ExperimentConfig) -> None:
     from redi_ray.modeling.tokenizer import ModelError, is_folder
     from redi_ray.store import storage
 
-    for field, curate in all_curations(config).items():
-        embedder = curate.embedder
+    for field, embedder in all_embedders(config).items():
         if not isinstance(embedder, ModelEmbedder) or not is_folder(embedder.path):
             continue
         if not storage.exists(storage.join(storage.resolve(embedder.path), "config.json")):
             raise ModelError(
-                f"{field}.embedder.path: {embedder.path} holds no config.json; name the folder of a sentence-embedding model, "
+                f"{field}.path: {embedder.path} holds no config.json; name the folder of a sentence-embedding model, "
                 "or take `{name: words}`, which needs none"
             )
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from redi_ray.config.embedders import Embedder
 from redi_ray.config.group_steps import Judged
 from redi_ray.config.section import Strict
 
@@ -49,9 +50,37 @@ class RandomProblems(Strict):
 
     @model_validator(mode="after")
     def _one_number(self) -> RandomProblems:
-        if (self.like is None) == (self.problems is None):
-            raise ValueError("set either `like`, a step to take as many problems as, or `problems`, their number")
+        require_one_number(self)
         return self
+
+
+class DiverseProblems(Strict):
+    """So many problems that stand for all, by embeddings of their texts. How spread they are, and as many by chance, is in the
+    manifest and the report; a step with `random: {like: NAME}` and the same seed takes those very ones as a control. Where there
+    are no more problems than are wanted, all stay."""
+
+    like: str | None = None
+    """A step whose number of problems is taken."""
+    problems: int | None = Field(None, ge=1)
+    """The number itself."""
+    by: Literal["farthest", "clusters"] = "clusters"
+    """`farthest`: each is the farthest from those before it, which takes time for each problem kept and likes outliers.
+    `clusters`: in turn from k-means clusters, the nearest to the centre first."""
+    embedder: Embedder | None = None
+    """What makes the embeddings; null is `{name: words}`."""
+    seed: int = 0
+    """Of the order that decides between equals, of the clusters, and of the control."""
+
+    @model_validator(mode="after")
+    def _one_number(self) -> DiverseProblems:
+        require_one_number(self)
+        return self
+
+
+def require_one_number(settings: RandomProblems | DiverseProblems) -> None:
+    """Raise ValueError unless they say how many problems are taken in one way."""
+    if (settings.like is None) == (settings.problems is None):
+        raise ValueError("set either `like`, a step to take as many problems as, or `problems`, their number")
 
 
 class Balance(Strict):

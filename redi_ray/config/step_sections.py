@@ -12,6 +12,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.arms import TRAIN_SETTINGS, merged
 from redi_ray.config.curation import CurateConfig
 from redi_ray.config.data import SampledTraces, VllmTraces
+from redi_ray.config.embedders import Embedder
 from redi_ray.config.identity import plain
 from redi_ray.config.judges import JudgeSettings
 from redi_ray.config.locators import LocateStep, RolloutLocator, StepJudge
@@ -21,7 +22,16 @@ from redi_ray.config.paraphrase import ParaphraseStep, Rewriter
 from redi_ray.config.readable import readable_errors
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.step_judges import GenerativeJudge
-from redi_ray.config.steps import AnyStep, CriticalStep, PairsStep, RectifyStep, SampleStep, SamplingStep, VerifyStep
+from redi_ray.config.steps import (
+    AnyStep,
+    CriticalStep,
+    PairsStep,
+    RectifyStep,
+    SampleStep,
+    SamplingStep,
+    SelectStep,
+    VerifyStep,
+)
 from redi_ray.config.training import TrainSettings
 from redi_ray.config.training_steps import TrainStep
 
@@ -157,6 +167,15 @@ def all_curations(config: ExperimentConfig) -> dict[str, CurateConfig]:
     """Every section by which pairs are made, by the field that describes it."""
     own = {f"steps.{name}": section for name, _, section in sections_of(config) if isinstance(section, CurateConfig)}
     return ({"curate": config.curate} if config.has_line else {}) | own
+
+
+def all_embedders(config: ExperimentConfig) -> dict[str, Embedder]:
+    """Every embedder that is described, by the field that does."""
+    found = {f"{field}.embedder": curate.embedder for field, curate in all_curations(config).items()}
+    for name, step in config.steps.items():
+        if isinstance(step, SelectStep) and step.diverse is not None:
+            found[f"steps.{name}.diverse.embedder"] = step.diverse.embedder
+    return {field: embedder for field, embedder in found.items() if embedder is not None}
 
 
 def placed_steps(

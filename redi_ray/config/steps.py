@@ -20,7 +20,7 @@ from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
 from redi_ray.config.reflection import ReflectStep
 from redi_ray.config.section import Strict
-from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, DiverseProblems, KeptSamples, RandomProblems, Rounds
 from redi_ray.config.self_verification import ExamineStep, SelfVerifyStep
 from redi_ray.config.step_judges import AskStep, CompareStep, StateStep
 from redi_ray.config.token_steps import (
@@ -162,8 +162,8 @@ class VerifyStep(Differing):
 
 
 class SelectStep(Strict):
-    """Some of the traces; set one of `difficulty`, `rounds`, `random`, `balance` and `keep`. All but `keep` take problems, with
-    all their traces; `keep` takes single samples."""
+    """Some of the traces; set one of `difficulty`, `rounds`, `random`, `diverse`, `balance` and `keep`. All but `keep` take
+    problems, with all their traces; `keep` takes single samples."""
 
     do: Literal["select"]
     """The kind of step."""
@@ -175,6 +175,8 @@ class SelectStep(Strict):
     """Problems by the rounds of sampling that they took."""
     random: RandomProblems | None = None
     """Problems by chance."""
+    diverse: DiverseProblems | None = None
+    """Problems that differ, by embeddings of their texts."""
     balance: Balance | None = None
     """As many problems of each reference answer."""
     keep: KeptSamples | None = None
@@ -184,28 +186,28 @@ class SelectStep(Strict):
     those of `of`."""
 
     @property
-    def wanted(self) -> Difficulty | Rounds | RandomProblems | Balance | KeptSamples:
+    def wanted(self) -> Difficulty | Rounds | RandomProblems | DiverseProblems | Balance | KeptSamples:
         """The one that is set."""
-        found = self.difficulty or self.rounds or self.random or self.balance or self.keep
+        found = self.difficulty or self.rounds or self.random or self.diverse or self.balance or self.keep
         assert found is not None
         return found
 
     @property
     def inputs(self) -> dict[str, str]:
         """What it takes: the kind's word for it -> a step's name."""
-        counted = self.random or self.keep
+        counted = self.random or self.diverse or self.keep
         named = {"by" if self.keep is None else BY_COLUMN: self.by, "like": None if counted is None else counted.like}
         return {"of": self.of} | {role: name for role, name in named.items() if name is not None}
 
     @model_validator(mode="after")
     def _one_rule(self) -> SelectStep:
-        rules = (self.difficulty, self.rounds, self.random, self.balance, self.keep)
+        rules = (self.difficulty, self.rounds, self.random, self.diverse, self.balance, self.keep)
         if sum(rule is not None for rule in rules) != 1:
             raise ValueError(
-                "set one of `difficulty`, `rounds`, `random`, `balance` and `keep`; a second rule is a second step"
+                "set one of `difficulty`, `rounds`, `random`, `diverse`, `balance` and `keep`; a second rule is a second step"
             )
-        if self.random is not None and self.by is not None:
-            raise ValueError("`by` is for difficulty, rounds and `keep`; chance needs no traces to count")
+        if self.by is not None and (self.random is not None or self.diverse is not None):
+            raise ValueError("`by` is for difficulty, rounds and `keep`; chance and embeddings need no traces to count")
         if self.keep is not None and self.by is None and (self.keep.order != "random" or self.keep.bounded):
             raise ValueError(
                 "`keep` goes by a column: name a step `score` in `by`, or set `order: random` without bounds"

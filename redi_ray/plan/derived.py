@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from redi_ray.config.selection import KeptSamples, RandomProblems
+from redi_ray.config.selection import DiverseProblems, KeptSamples, RandomProblems
 from redi_ray.pipeline.asked import VARYING
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.rounds import written
@@ -134,7 +134,7 @@ def _made(graph: Graph, step: Step, before: Workload, whole: Workload) -> Worklo
     if step.kind == "select" and isinstance(settings, KeptSamples):
         most = None if like is None else like.traces
         return KeptWorkload(*ours, before.own, begun=before, wanted=settings, like=most)
-    if step.kind == "select" and isinstance(settings, RandomProblems):
+    if step.kind == "select" and isinstance(settings, RandomProblems | DiverseProblems):
         most = None if like is None else like.problems
         return RandomWorkload(*ours, before.own, begun=before, taken=settings, like=most)
     config = before.config.model_copy(update=dict(step.sections))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from redi_ray.config.group_steps import GroupSettings
-from redi_ray.config.selection import KeptSamples, RandomProblems
+from redi_ray.config.selection import DiverseProblems, KeptSamples, RandomProblems
 from redi_ray.plan.workload import BegunWorkload, Side, Workload
 
 
@@ -81,9 +81,9 @@ class KeptWorkload(Workload):
 
 @dataclass(frozen=True)
 class RandomWorkload(BegunWorkload):
-    """Of the samples of problems that are taken by chance, or of the others."""
+    """Of the samples of problems that are taken by chance, or of the others; or of problems that differ."""
 
-    taken: RandomProblems = field(default_factory=lambda: RandomProblems(problems=1))
+    taken: RandomProblems | DiverseProblems = field(default_factory=lambda: RandomProblems(problems=1))
     like: float | None = None
     """Problems of the step as many as whose are taken."""
 
@@ -92,7 +92,7 @@ class RandomWorkload(BegunWorkload):
         wanted = self.taken.problems if self.like is None else self.like
         assert wanted is not None, "the settings say how many"
         found = min(float(wanted), self._of.problems)
-        return self._of.problems - found if self.taken.rest else found
+        return self._of.problems - found if isinstance(self.taken, RandomProblems) and self.taken.rest else found
 
     @property
     def traces(self) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.embedders import ModelEmbedder, WordEmbedder
+from redi_ray.config.embedders import Embedder, ModelEmbedder, WordEmbedder
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.data.curate.blocks import Blocks
 from redi_ray.data.curate.choice import decide
@@ -32,7 +32,7 @@ from redi_ray.data.curate.diverse import MEASURES
 from redi_ray.data.curate.embeddings import Embedding, embedder_of
 from redi_ray.data.curate.scan import scan
 from redi_ray.data.curate.select import select
-from redi_ray.data.curate.work import Curation, Passes, count_partitions, cut
+from redi_ray.data.curate.work import Curation, Sharded, count_partitions, cut
 from redi_ray.data.curate.write import write_group
 from redi_ray.data.weights import Weighing
 from redi_ray.store import parquet, storage
@@ -101,17 +101,8 @@ def curate(
     if weighing is not None:
         weighing.check()
     curation = replace(curation, others=len(others), trust_remote_code=trust_remote_code, weighing=weighing)
-    embedder = embedder_of(curation)
-    with ray_workers(curation, workers, label_selector) as run:
-
-        def run_anywhere(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
-            if name == "embed" and isinstance(embedder, ModelEmbedder) and embedder.device == "gpu":
-                with ray_workers(curation, embedder.workers, needs={"num_cpus": 0, "num_gpus": 1}) as embed:
-                    yield from embed(name, tasks)
-            else:
-                yield from run(name, tasks)
-
-        return run_passes(curation, run_anywhere, num_problems)
+    with embedding_workers(curation, embedder_of(curation), workers, label_selector) as run:
+        return run_passes(curation, run, num_problems)
 
 
 def make_curation(
@@ -214,8 +205,30 @@ class Worker:
 
 
 @contextmanager
+def embedding_workers(
+    passes: Sharded,
+    embedder: Embedder,
+    count: int,
+    label_selector: Mapping[str, str] | None = None,
+    kind: type = Worker,
+) -> Iterator[PassRunner]:
+    """The same, the pass `embed` on GPUs where the embedder asks for them."""
+    with ray_workers(passes, count, label_selector, kind) as run:
+
+        def run_anywhere(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
+            if name == "embed" and isinstance(embedder, ModelEmbedder) and embedder.device == "gpu":
+                needs = {"num_cpus": 0, "num_gpus": 1}
+                with ray_workers(passes, embedder.workers, kind=kind, needs=needs) as embed:
+                    yield from embed(name, tasks)
+            else:
+                yield from run(name, tasks)
+
+        yield run_anywhere
+
+
+@contextmanager
 def ray_workers(
-    passes: Passes,
+    passes: Sharded,
     count: int,
     label_selector: Mapping[str, str] | None = None,
     kind: type = Worker,

@@ -106,14 +106,19 @@ class Embedding:
         if (known := finished(mark)) is not None:
             return known
         texts = pa.concat_tables(parquet.read_tables([self.curation.work("texts", part_name(group))]))
-        parts = []
-        for begin in range(0, texts.num_rows, ROWS):
-            some = texts.slice(begin, ROWS)
-            vectors = column_of(self._embed([told(text) for text in some["problem"].to_pylist()]))
-            parts.append(pa.table({"problem_id": some["problem_id"].combine_chunks(), EMBEDDING: vectors}))
-        if parts:
-            parquet.write_table(self.curation.work("embedded", part_name(group)), pa.concat_tables(parts))
+        if texts.num_rows:
+            parquet.write_table(self.curation.work("embedded", part_name(group)), embedded(self._embed, texts))
         return finish(mark, Counter())
+
+
+def embedded(embed: Embed, texts: pa.Table) -> pa.Table:
+    """`problem_id` and EMBEDDING of rows of TEXT, of which there must be some."""
+    parts = []
+    for begin in range(0, texts.num_rows, ROWS):
+        some = texts.slice(begin, ROWS)
+        vectors = column_of(embed([told(text) for text in some["problem"].to_pylist()]))
+        parts.append(pa.table({"problem_id": some["problem_id"].combine_chunks(), EMBEDDING: vectors}))
+    return pa.concat_tables(parts)
 
 
 def told(problem: str) -> str:

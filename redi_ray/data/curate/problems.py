@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from redi_ray.config.curation import Difficulty
-from redi_ray.config.selection import Balance, KeptSamples, RandomProblems, Rounds
+from redi_ray.config.selection import Balance, DiverseProblems, KeptSamples, RandomProblems, Rounds
 from redi_ray.data.curate.difficulty import PassRates
 from redi_ray.data.curate.kept import reasons_of_samples
 from redi_ray.data.curate.scan import RATED
+from redi_ray.data.curate.spreading import Spreading, selected_of
 from redi_ray.data.curate.work import order_key
 from redi_ray.data.sources.readers import DataError
 from redi_ray.schemas import Verdict
@@ -49,12 +50,13 @@ def select(
     columns: Sequence[str],
     root: str,
     out_uri: str,
-    wanted: Wanted | KeptSamples,
+    wanted: Wanted | KeptSamples | Spreading,
 ) -> Kept:
     """Write the shards, which lie below `root`, without the unwanted traces, under the same names.
 
     counted: shards of the traces that say what problems are like; problems that have none there are `not_rated`. like: those of
     the step whose number of problems, or of samples, is taken. columns: those of the column by which samples are kept, if any.
+    wanted: of diverse problems the work that has found them.
     """
     if isinstance(wanted, KeptSamples):
         told = reasons_of_samples(shards, columns, like, wanted)
@@ -85,16 +87,33 @@ def _by_problem(shards: Sequence[str], why: Reasons) -> Iterator[list[str]]:
         yield [why.get(problem, "not_rated") for batch in batches for problem in batch["problem_id"].to_pylist()]
 
 
-def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted) -> Reasons:
+def reasons(counted: Sequence[str], like: Sequence[str], wanted: Wanted | Spreading) -> Reasons:
     """Why each problem of the counted traces goes."""
+    if isinstance(wanted, Spreading):
+        stay = selected_of(wanted.selected)
+        return {problem: "" if problem in stay else "not_diverse" for problem in problems_of(counted)}
     if isinstance(wanted, Difficulty):
         return by_difficulty(_traces(counted, wanted.model), wanted)
     if isinstance(wanted, Rounds):
         return by_rounds(_traces(counted, wanted.model), wanted)
     if isinstance(wanted, Balance):
         return by_balance(_answered(counted), wanted)
-    number = len({problem for problem, *_ in _traces(like)}) if wanted.problems is None else wanted.problems
-    return by_chance({problem for problem, *_ in _traces(counted)}, number, wanted.seed, wanted.rest)
+    return by_chance(problems_of(counted), number_of(wanted, like), wanted.seed, wanted.rest)
+
+
+def problems_of(shards: Sequence[str]) -> set[str]:
+    """The ids of all problems that have a trace there."""
+    return {
+        problem
+        for shard in shards
+        for batch in parquet.read_batches(shard, ["problem_id"])
+        for problem in batch["problem_id"].to_pylist()
+    }
+
+
+def number_of(wanted: RandomProblems | DiverseProblems, like: Sequence[str]) -> int:
+    """How many problems are taken: as many as these shards have, if the settings give no number."""
+    return len(problems_of(like)) if wanted.problems is None else wanted.problems
 
 
 def _traces(shards: Sequence[str], model: str | None = None) -> Iterator[Seen]:

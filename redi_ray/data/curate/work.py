@@ -49,18 +49,13 @@ PART_PROBLEMS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
-    """Work on verified shards in several passes, as every worker sees it."""
+class Sharded:
+    """Work on shards, several of them a group, as every worker sees it."""
 
     verified: tuple[str, ...]
     out_uri: str
-    tokenizer: str
-    prompt: PromptSettings
     borders: tuple[int, ...]
     """Group g holds the shards from `borders[g]` to `borders[g + 1]`."""
-    partitions: int
-    trust_remote_code: bool = False
-    """Of the tokenizer."""
 
     @property
     def groups(self) -> int:
@@ -71,9 +66,6 @@ class Passes:
         """Group of each shard."""
         return [g for g in range(self.groups) for _ in range(self.borders[g], self.borders[g + 1])]
 
-    def partition_of(self, problem_id: str) -> int:
-        return zlib.crc32(problem_id.encode()) % self.partitions
-
     def work(self, *parts: str) -> str:
         """A place for what the passes hand on."""
         return storage.join(self.out_uri, "work", *parts)
@@ -81,6 +73,20 @@ class Passes:
     def work_files(self, table: str, tasks: int) -> list[str]:
         """The files of a table, one of each task of the pass that wrote it."""
         return [self.work(table, part_name(task)) for task in range(tasks)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes(Sharded):
+    """Work on verified shards in several passes."""
+
+    tokenizer: str
+    prompt: PromptSettings
+    partitions: int
+    trust_remote_code: bool = False
+    """Of the tokenizer."""
+
+    def partition_of(self, problem_id: str) -> int:
+        return zlib.crc32(problem_id.encode()) % self.partitions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,10 @@ def by_clusters(vectors: NDArray[np.floating], count: int, seed: int = 0) -> Row
 def select_rows(
     vectors: NDArray[np.floating], count: int, by: Literal["farthest", "clusters", "random"], seed: int = 0
 ) -> Rows:
-    """By one of the two, or the first `count` rows, which are random where rows are in the order of hashes of their ids."""
+    """By one of the two, or the first `count` rows, which are random where rows are in the order of hashes of their ids. All
+    rows where there are no more."""
+    if count >= len(vectors):
+        return np.arange(len(vectors))
     if by == "farthest":
         return farthest_first(vectors, count)
     return by_clusters(vectors, count, seed) if by == "clusters" else np.arange(min(count, len(vectors)))
