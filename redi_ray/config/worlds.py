@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redi_ray.config.section import Strict
 
@@ -39,11 +39,23 @@ class ArithmeticSource(BuiltInSource):
     model learns from falls for it with some probability, so errors are systematic, as a real model's are.
     """
 
+    LATER: ClassVar[frozenset[str]] = frozenset({"copies"})
+    """See `redi_ray.config.identity`."""
+
     kind: Literal["arithmetic"] = "arithmetic"
     min_digits: int = Field(4, ge=2, le=12)
     """Shortest chain."""
     max_digits: int = Field(7, ge=2, le=12)
     """Longest chain."""
+    copies: float = Field(0.0, ge=0, lt=1)
+    """Share of the problems to learn from that are near copies of the 20 shortest others, one step being another: a corpus that
+    covers its world unevenly. Held-out problems are none."""
+
+    @model_validator(mode="after")
+    def _copies_have_room(self) -> ArithmeticSource:
+        if self.copies and self.kind != "arithmetic":
+            raise ValueError("copies are of the world of digits; leave it at 0")
+        return self
 
 
 class ToolArithmeticSource(ArithmeticSource):

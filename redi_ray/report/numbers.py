@@ -53,6 +53,7 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "comparisons": comparisons(run),
             "critical": critical_tokens(run),
             "reflections": facts_of(run, "reflection"),
+            "diversity": diversity(run),
             "variants": variants(run),
             "robustness": facts_of(run, "robustness"),
             "funnel": funnel(run),
@@ -139,6 +140,21 @@ def facts_of(run: RunRecord, gives: str) -> list[dict[str, Any]]:
 def variants(run: RunRecord) -> list[dict[str, Any]]:
     """Of each step that makes variants of problems how many of each kind there are, and which have kept their answers."""
     return [row for row in facts_of(run, "problems") if "perturbations" in row]
+
+
+def diversity(run: RunRecord) -> list[dict[str, Any]]:
+    """Of each step that keeps problems which differ how spread they are, and as many by chance, as its manifest has it."""
+    made = [(step, run.stages[step.stage]) for step in run.steps("verified", "groups")]
+    return [
+        {
+            "name": step.name,
+            "of": step.inputs["of"],
+            "problems": manifest.facts.get("problems", manifest.counts["out"]),
+            **manifest.facts["diversity"],
+        }
+        for step, manifest in made
+        if manifest is not None and manifest.facts.get("diversity", {}).get("selected")
+    ]
 
 
 def critical_tokens(run: RunRecord) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from redi_ray.data.embed.spread import NEAR
 from redi_ray.report.answers import groups_of_steps, trained_of
 from redi_ray.report.beside import all_beside
 from redi_ray.report.figures import (
@@ -205,6 +206,7 @@ def _render(
         run=run,
         figures=figures,
         findings=findings(report),
+        near=NEAR,
         ks=_shown_ks(report),
         samples=[(arm.name, chosen) for arm in run.arms if (chosen := _pick_samples(arm.samples))],
         created=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from redi_ray.data.embed.spread import NEAR
 from redi_ray.report.formats import decimal, percent, points, share, tokens
 from redi_ray.report.numbers import findings
 
@@ -33,6 +34,7 @@ def print_summary(report: Mapping[str, Any], console: Console | None = None) -> 
         *map(_compared, report["comparisons"]),
         *map(_critical, report["critical"]),
         *(line for row in report["reflections"] for line in _reflected(row)),
+        *map(_spread, report["diversity"]),
         *map(_varied, report["variants"]),
         *(line for row in report["robustness"] for line in _robust(row)),
         *report["notes"],
@@ -71,6 +73,16 @@ def _reflected(row: Mapping[str, Any]) -> Iterator[str]:
             f"{told}; within problems right ones {100 * within['difference']:+.1f} points more often than wrong ones (95% "
             f"interval {low} to {high}, {within['num_problems']} problems)."
         )
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    """How spread problems that differ are, in a line."""
+    near, by_chance = (share(row[name].get("mean_nearest")) for name in ("selected", "random"))
+    covered, so_many = (percent(row[name]["coverage"]) for name in ("selected", "random"))
+    return (
+        f"{row['name']}: {row['problems']} problems of {row['of']} that differ: to the nearest other one {near} on the average "
+        f"(by chance {by_chance}); {covered}% of all problems have one within {NEAR} (by chance {so_many}%)."
+    )
 
 
 def _varied(row: Mapping[str, Any]) -> str:

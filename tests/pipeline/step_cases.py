@@ -21,6 +21,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "select", "of": "verified", "random": {"problems": 3}},
         {"random.problems": 4, "random.seed": 1, "random": {"like": "own_math"}, "random.rest": True},
     ),
+    "select, diverse": (
+        {"do": "select", "of": "verified", "diverse": {"problems": 3}},
+        {"of": "own_math", "diverse.problems": 4, "diverse.by": "farthest", "diverse.seed": 1, "diverse": {"like": "own_math"},
+         "diverse.embedder": {"name": "words", "dimensions": 8}},
+    ),
+    "select, diverse, by a model": (
+        {"do": "select", "of": "verified", "diverse": {"problems": 3, "embedder": {"name": "model", "path": "FOLDER"}}},
+        {"diverse.embedder": {"name": "model", "path": "OTHER_FOLDER"}, "diverse.embedder.pooling": "cls",
+         "diverse.embedder.prefix": "query: ", "diverse.embedder.max_tokens": 99},
+    ),
     "select, balanced": (
         {"do": "select", "of": "verified", "balance": {}}, {"balance.needs": "both", "balance.seed": 1},
     ),
@@ -287,6 +297,9 @@ HOW = [
     ("verify", "cache_size", 9), ("verify", "batch_rows", 9), ("train", "train", {"checkpoint_every": 7}),
     ("train", "train", {"keep_last": 7}), ("select, by a column", "keep.seed", 7),
     ("score, alignment", "scorer.temperature", 7), ("score, alignment", "scorer.negatives", 7),
-    ("score, alignment", "scorer.seed", 7),
+    ("score, alignment", "scorer.seed", 7), ("select, diverse, by a model", "diverse.embedder.engine", "vllm"),
+    ("select, diverse, by a model", "diverse.embedder.device", "gpu"),
+    ("select, diverse, by a model", "diverse.embedder.workers", 3),
+    ("select, diverse, by a model", "diverse.embedder.batch_size", 3),
 ]  # fmt: skip
 """Fields that only say how the work is done, or that have no say there."""

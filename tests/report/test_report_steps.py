@@ -26,6 +26,7 @@ from redi_ray.store.storage import join, write_bytes
 
 STEPS = {
     "hard": {"do": "select", "of": "verified", "difficulty": {"max_rate": 0.7}},
+    "spread": {"do": "select", "of": "verified", "diverse": {"problems": 200}},
     "own": {"do": "sample", "model": "sft"},
     "own_math": {"do": "verify", "of": "own"},
     "own_pairs": {"do": "pairs", "of": "own_math"},
@@ -51,6 +52,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     write_bytes(join(uri, "config.yaml"), yaml.safe_dump(config, sort_keys=False).encode())
     write_data_stages(uri)
     Stage(uri, "steps/hard/verified", {}, {}).publish(counts={"in": 3200, "out": 900}, dropped={"too_easy": 2300})
+    measured = {
+        name: {"mean_nearest": near, "mean_distance": 0.25, "coverage": covered}
+        for name, near, covered in (("selected", 0.4125, 0.9), ("random", 0.2, 0.4))
+    }
+    Stage(uri, "steps/spread/verified", {}, {}).publish(
+        counts={"in": 3200, "out": 800}, dropped={"not_diverse": 2400}, facts={"problems": 200, "diversity": measured}
+    )
     for number, count in ((1, 500), (2, 600)):
         Stage(uri, f"steps/own@{number}/traces", {}, {}).publish(counts={"in": count, "out": count})
     Stage(uri, "steps/own_math@1/verified", {}, {}).publish(
@@ -95,6 +103,7 @@ def test_the_funnel_has_every_branch_and_the_table_every_model(built: ReportPath
     report = json.loads(Path(built.json).read_text())
     assert [(entry["stage"], entry["count"]) for entry in report["funnel"]] == [
         ("problems", 800), ("traces", 3200), ("verified", 3200), ("positives", 725), ("pairs", 520), ("hard", 900),
+        ("spread", 800),
         ("own@1", 500), ("own_math@1", 500), ("own_pairs@1: positives", 90), ("own_pairs@1: pairs", 60),
         ("own@2", 600), ("own_math@2", None), ("own_pairs@2: positives", None), ("own_pairs@2: pairs", None),
         *((f"{name}-{made}", None) for name in ("lost", "found_none") for made in ("samples", "verified")),
@@ -180,3 +189,18 @@ def test_looking_back_is_on_the_page_and_in_the_summary(built: ReportPaths) -> N
     assert "<b>+50.0</b> (+50.0 to +50.0)" in page, "within the one problem that has both, in points"
     print_summary(report, Console(file=told, width=200))
     assert "2 of 4 samples of verified show wait (3 hits); within problems right ones +50.0 points" in told.getvalue()
+
+
+def test_problems_that_differ_are_on_the_page_and_in_the_summary_beside_chance(built: ReportPaths) -> None:
+    report, told = json.loads(Path(built.json).read_text()), io.StringIO()
+    (row,) = report["diversity"]
+    assert (row["name"], row["problems"], row["random"]["coverage"]) == ("spread", 200, 0.4)
+    page = Path(built.html).read_text()
+    assert "spread: 200 problems of verified" in page
+    assert "<td>0.412</td><td>0.250</td><td>90.0</td>" in page
+    assert '<a href="#diversity">' in page
+    print_summary(report, Console(file=told, width=300))
+    assert (
+        "spread: 200 problems of verified that differ: to the nearest other one 0.412 on the average (by chance 0.200); "
+        "90.0% of all problems have one within 0.3 (by chance 40.0%)." in told.getvalue()
+    )

@@ -17,7 +17,7 @@ the same mistakes again and again, which is where negative samples can teach wha
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -28,6 +28,8 @@ from redi_ray.config.worlds import ArithmeticSource
 Drawn = TypeVar("Drawn")
 
 OPERATORS = "+-*"
+COPIED = 20
+"""Problems that near copies are made of."""
 Fact = tuple[int, str, int]
 Chain = tuple[int, tuple[tuple[str, int], ...]]
 """First digit, then (operator, digit) steps."""
@@ -58,7 +60,30 @@ def build_world(source: ArithmeticSource) -> World:
     chains = _distinct_chains(source, f"problems-{source.seed}")
     take = lambda count: tuple(next(chains) for _ in range(count))  # noqa: E731
     test, dev = take(source.num_test), take(source.num_dev)
-    return World(misconceptions, train=take(source.num_problems), dev=dev, test=test)
+    copies = round(source.copies * source.num_problems)
+    train = take(source.num_problems - copies)
+    if copies:
+        train += tuple(_near_copies(train, copies, {*test, *dev, *train}, random.Random(f"copies-{source.seed}")))
+    return World(misconceptions, train=train, dev=dev, test=test)
+
+
+def _near_copies(chains: Sequence[str], count: int, known: set[str], generator: random.Random) -> Iterator[str]:
+    """So many problems that differ from one of the COPIED shortest in one step, and from all that are known. Raises ValueError
+    where there are not so many."""
+    models = [read_chain(problem) for problem in sorted(chains, key=len)[:COPIED]]
+    if count > (room := sum(29 * len(steps) for _, steps in models)) // 2:
+        raise ValueError(
+            f"problems.source asks for {count} near copies of {len(models)} chains, of {room}: lower copies"
+        )
+    while count:
+        first, steps = generator.choice(models)
+        at = generator.randrange(len(steps))
+        other = (generator.choice(OPERATORS), generator.randrange(10))
+        problem = write_chain((first, (*steps[:at], other, *steps[at + 1 :])))
+        if problem not in known:
+            known.add(problem)
+            yield problem
+            count -= 1
 
 
 def corpus(source: ArithmeticSource, size: int) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from redi_ray.config.worlds import ArithmeticSource
+from redi_ray.config.worlds import ArithmeticSource, ToolArithmeticSource
 from redi_ray.data.sources.world import answer, apply, build_world, corpus, read_chain, solve, write_chain
 
 SOURCE = ArithmeticSource(num_problems=300, num_dev=100, num_test=200)
@@ -46,6 +46,26 @@ def test_without_misconceptions_every_solution_is_right():
     for problem in world.train[:50]:
         solution = solve(read_chain(problem), world, random.Random(0), misconception_rate=0.0)
         assert solution.endswith(f"\\boxed{{{answer(problem)}}}")
+
+
+def test_near_copies_crowd_what_is_learnt_from_and_nothing_that_is_held_out():
+    """Three quarters are one step away from one of the 20 shortest of the others."""
+    crowded = build_world(SOURCE.model_copy(update={"copies": 0.75}))
+    plain = build_world(SOURCE)
+    assert (crowded.test, crowded.dev, crowded.train[:75]) == (plain.test, plain.dev, plain.train[:75])
+    assert len({*crowded.train, *crowded.dev, *crowded.test}) == 600
+    models = sorted(crowded.train[:75], key=len)[:20]
+    for problem in crowded.train[75:]:
+        first, steps = read_chain(problem)
+        near = (read_chain(model) for model in models if len(model) == len(problem))
+        assert any(
+            first == other and sum(one != two for one, two in zip(steps, theirs, strict=True)) == 1
+            for other, theirs in near
+        )
+    with pytest.raises(ValueError, match="near copies of 20 chains"):
+        build_world(SOURCE.model_copy(update={"num_problems": 3000, "copies": 0.9}))
+    with pytest.raises(ValueError, match="of the world of digits"):
+        ToolArithmeticSource(copies=0.5)
 
 
 def test_asking_for_more_problems_than_there_are_is_refused():
