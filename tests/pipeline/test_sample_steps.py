@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_refused_by_name(steps: dict[str, Any], told: str) 
         ({"do": "groups", "of": "verified", "rewards": {}}, "there is no reward: name verdicts in `rewards`"),
         ({"do": "groups", "of": "verified", "rewards": {"right": 1}}, "right"),
         ({"do": "groups", "of": "verified", "most": 1}, "most 1 is less than least 2"),
-        ({"do": "select", "of": "verified"}, "set one of `difficulty`, `rounds`, `random`, `balance` and `keep`"),
+        ({"do": "select", "of": "verified"}, "set one of `difficulty`, `rounds`, `random`, `diverse`, `balance` and `keep`"),
         ({"do": "select", "of": "verified", "rounds": {}, "difficulty": {}}, "set one of `difficulty`"),
         ({"do": "select", "of": "verified", "random": {}}, "set either `like`"),
         ({"do": "select", "of": "verified", "by": "length", "keep": {}}, "set at least one of `per_problem`, `overall`, `like`"),
