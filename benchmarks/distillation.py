@@ -6,8 +6,10 @@ A seed decides a world of `reproduction.py` with its problems, a student that al
 of each problem by either. Every step of every arm reads 16 sequences that the teacher has written, or has scored where the
 student wrote them, so that arms are compared at equal tokens of the teacher. Learning rates: the best mean development pass@1 in
 the tuning worlds; where the best is at an end of the rates, further ones are tried, at most two. Reporting worlds are others,
-their test problems are asked once. Arms are compared world by world (Student's t, two-sided, 95 % intervals). What is finished in
-DIR is not computed again. The last line is JSON; table and figure (`distillation.md`, `.png`) are written to DIR.
+their test problems are asked once. Arms are compared world by world (Student's t, two-sided, 95 % intervals). Every model, every
+set of samples and every (world, arm, rate) is written to DIR when it is finished: the same command goes on where it was cut off,
+one at another scale is refused there. The last line is JSON; it, the table and the figure are written to DIR as
+`distillation.json`, `.md` and `.png`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +33,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from wrong_parts import FIRST_TUNING, Family, best, compare, mean_facts, report, sem, tune
 from wrong_parts_figure import by_arm, by_rate
-from wrong_parts_runs import Outcome, write
+from wrong_parts_runs import Outcome, replaced, write
 
 from redi_ray.report.figures import STYLE
 
 RATES = (6.3e-5, 2e-4, 6.3e-4, 2e-3)
 START = "student"
 TOY = DistillationScale(
-    **{"problems": 40, "dev": 20, "test": 20, "corpus": 4000, "student_corpus": 1500, "min_digits": 2, "max_digits": 2},
+    **{"problems": 40, "dev": 20, "test": 20, "corpus": 2000, "student_corpus": 1000, "min_digits": 2, "max_digits": 2},
     **{"sft_epochs": 1, "steps": 4, "dev_samples": 1, "test_samples": 2},
 )
 
@@ -47,6 +50,15 @@ def arm_record(outcomes: Sequence[Outcome], samples: int) -> dict[str, Any]:
     per_seed = [100 * float(np.mean(outcome.right or [])) / samples for outcome in outcomes]
     found = {"learning_rate": outcomes[0].learning_rate, "mean": float(np.mean(per_seed)), "sem": sem(per_seed)}
     return found | {"per_seed": per_seed}
+
+
+def hold(folder: Path, scale: DistillationScale) -> None:
+    """Say at which scale and with which objectives the folder's results are made; end where those in it are others."""
+    now = json.loads(json.dumps({"scale": asdict(scale), "arms": {name: asdict(arm) for name, arm in ARMS.items()}}))
+    path = folder / "made_with.json"
+    if path.exists() and json.loads(path.read_text()) != now:
+        raise SystemExit(f"{folder} holds results of another scale or of other arms: name another folder with --out")
+    write(path, now)
 
 
 def run(scale: DistillationScale, told: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
         by_arm(arms, result)
         arms.axvline(100 * result["facts"]["teacher"], color="#8a8a8c", linestyle=":", label="the teacher")
         arms.legend(fontsize=8, frameon=False)
-        figure.savefig(path, dpi=130)
+        figure.savefig(path, dpi=130, format="png")
 
 
 def main() -> None:
@@ -115,11 +127,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = told.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        result = run(TOY if told.quick else DistillationScale(), told, folder)
+        scale = TOY if told.quick else DistillationScale()
+        hold(folder, scale)
+        result = run(scale, told, folder)
         print(f"\n{table(result)}\n", flush=True)
-        (folder / "distillation.md").write_text(table(result) + "\n")
+        replaced(folder / "distillation.md", lambda path: path.write_text(table(result) + "\n"))
+        replaced(folder / "distillation.png", lambda path: draw(result, path))
         write(folder / "distillation.json", result)
-        draw(result, folder / "distillation.png")
     print(json.dumps(result | {"seconds": round(time.monotonic() - started)}))
 
 

@@ -19,7 +19,7 @@ import torch
 from in_process import TOKENS_PER_PACK, draw, random_model, settings, store_of_groups
 from reproduction_runs import PROMPT, TOKENIZER, Scale, SeedRun, sample, store_of, verdicts
 from wrong_parts_digits import judged
-from wrong_parts_runs import Arm, Row, group_of, write
+from wrong_parts_runs import Arm, Row, group_of, replaced, write
 
 from redi_ray.config.objectives import (
     ForwardKlObjective,
@@ -132,7 +132,7 @@ class Distillation(SeedRun):
         else:
             assert callable(learn)
             learn(policy)
-            torch.save(policy.state_dict(), path)
+            replaced(path, lambda part: torch.save(policy.state_dict(), part))
         return policy
 
     def _learn(self, policy: Policy, texts: int) -> None:
@@ -188,7 +188,13 @@ class Distillation(SeedRun):
         return verdicts(self.world.test, drawn).sum(axis=1).tolist()
 
     def facts(self) -> Row:
-        """What the data are, in numbers."""
+        """What the data are, in numbers; found once."""
+        path = self.folder / f"facts-{self.seed}.json"
+        if not path.exists():
+            write(path, self._facts())
+        return json.loads(path.read_text())
+
+    def _facts(self) -> Row:
         stores = {data: self.store(data) for data in ("right", "pairs", "own")}
         shares = {name: self._drawn(policy, name) for name, policy in (("taught", self.teacher), ("own", self.sft))}
         return {

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,8 +101,14 @@ def run_arm(world: World, name: str, arm: Arm | None, rate: float | None, folder
 
 def write(path: Path, value: Any) -> None:
     """As JSON, whole or not at all."""
-    path.with_suffix(".part").write_text(json.dumps(value))
-    os.replace(path.with_suffix(".part"), path)
+    replaced(path, lambda part: part.write_text(json.dumps(value)))
+
+
+def replaced(path: Path, make: Callable[[Path], object]) -> None:
+    """A file, whole or not at all: `make` writes it beside its place."""
+    part = path.with_name(path.name + ".part")
+    make(part)
+    os.replace(part, path)
 
 
 def trained(world: World, arm: Arm, rate: float) -> tuple[Policy, dict[str, list[float]]]:
