@@ -40,8 +40,8 @@ from redi_ray.report.figures import STYLE
 RATES = (6.3e-5, 2e-4, 6.3e-4, 2e-3)
 START = "student"
 TOY = DistillationScale(
-    **{"problems": 40, "dev": 20, "test": 20, "corpus": 2000, "student_corpus": 1000, "min_digits": 2, "max_digits": 2},
-    **{"sft_epochs": 1, "steps": 4, "dev_samples": 1, "test_samples": 2},
+    **{"problems": 40, "dev": 10, "test": 10, "corpus": 1200, "student_corpus": 400, "min_digits": 2, "max_digits": 2},
+    **{"sft_epochs": 1, "steps": 2, "dev_samples": 1, "test_samples": 2},
 )
 
 
