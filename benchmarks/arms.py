@@ -53,5 +53,5 @@ def run_arm(script: str, arm: str, arguments: list[str], threads: int) -> dict[s
     command = [sys.executable, script, "--arm", arm, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise RuntimeError(f"arm {arm} failed:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"arm {arm} ended with {done.returncode}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -167,17 +167,19 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--chunk", type=int, help="tokens whose logits are held at a time")
     parser.add_argument("--arm", choices=["ours", "plain", "trl_forward_kl", "trl_js"])
+    parser.add_argument("--peer-tokens", type=int, help="tokens of the peers (default: as many as memory holds)")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     tokens, chunk, repeats = (256, 64, 1) if options.quick else (4096, 512, 2)
     if options.device == "cuda":
         print(json.dumps(run_cuda(8192, options.chunk or 1024, 20)))
         return
-    chunk, few = options.chunk or chunk, peer_tokens(tokens)
+    chunk, few = options.chunk or chunk, options.peer_tokens or peer_tokens(tokens)
     if options.arm:
         print(json.dumps(run_ours(tokens, chunk, repeats) if options.arm == "ours" else run_peer(options.arm, few)))
         return
-    forwarded = (["--quick"] if options.quick else []) + ([f"--chunk={chunk}"] if options.chunk else [])
+    forwarded = [f"--peer-tokens={few}", *(["--quick"] if options.quick else [])]
+    forwarded += [f"--chunk={chunk}"] if options.chunk else []
     ours = run_arm(__file__, "ours", forwarded, options.threads)
     peers = {}
     for arm in ("plain", "trl_forward_kl", "trl_js"):
