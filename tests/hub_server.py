@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-LARGE = (".safetensors",)
+LARGE = (".safetensors", ".parquet")
 """Ends names of what goes by LFS."""
 
 
@@ -20,6 +20,7 @@ class Repository:
     """What has been uploaded."""
 
     private: bool
+    kind: str = "model"
     files: dict[str, bytes] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
@@ -81,10 +82,11 @@ class HubServer:
             r"/objects/(.+)": self._store,
             r"/api/validate-yaml": lambda body: (200, {"errors": [], "warnings": []}),
             r"/api/repos/create": self._create,
-            r"/api/models/(.+)/preupload/main": self._preupload,
-            r"/api/models/(.+)/commit/main": self._commit,
-            r"/api/models/(.+)/settings": self._settings,
-            r"/(.+)\.git/info/lfs/objects/batch": self._batch,
+            r"/api/(?:models|datasets)/(.+)/preupload/main": self._preupload,
+            r"/api/(?:models|datasets)/(.+)/commit/main": self._commit,
+            r"/api/(?:models|datasets)/(.+)/settings": self._settings,
+            r"/api/datasets/(.+)/tree/main": self._tree,
+            r"/(?:datasets/)?(.+)\.git/info/lfs/objects/batch": self._batch,
         }
         for route, handle in routes.items():
             if found := re.fullmatch(route, path):
@@ -107,8 +109,12 @@ class HubServer:
         if name in self.repositories:
             return 409, {"error": "You already created this model repo", **answer}
         private = asked.get("private") is True or asked.get("visibility") == "private"
-        self.repositories[name] = Repository(private)
+        self.repositories[name] = Repository(private, asked.get("type") or "model")
         return 200, answer
+
+    def _tree(self, name: str, body: bytes) -> tuple[int, Any]:
+        files = self.repositories[name].files.items()
+        return 200, [{"type": "file", "path": path, "size": len(data), "oid": "0"} for path, data in files]
 
     def _preupload(self, name: str, body: bytes) -> tuple[int, Any]:
         files = [file["path"] for file in json.loads(body)["files"]]
@@ -128,6 +134,8 @@ class HubServer:
                 repository.messages.append(value["summary"])
             elif line["key"] == "file":
                 repository.files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "deletedFile":
+                del repository.files[value["path"]]
             elif line["key"] == "lfsFile":
                 data = self.objects[value["oid"]]
                 assert hashlib.sha256(data).hexdigest() == value["oid"]

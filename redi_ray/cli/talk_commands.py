@@ -1,4 +1,4 @@
-"""The commands that use a finished model: chat with it, serve it, push it to the hub."""
+"""The commands that use what a run has made: chat with a model, serve it, push it or tables to others."""
 
 from __future__ import annotations
 
@@ -80,15 +80,39 @@ def serve(
 
 def push(
     run: Run,
-    repository: Annotated[str, typer.Argument(help="On the hub: NAME or OWNER/NAME.", metavar="REPO")],
-    model: Model,
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="On the hub: NAME or OWNER/NAME. For tables also s3://BUCKET/FOLDER, or a folder that begins with /, ./ or ~.",
+            metavar="TARGET",
+        ),
+    ],
+    model: Annotated[str | None, typer.Option("--model", help="A model's name in the run, such as redi.")] = None,
+    step: Annotated[
+        str | None,
+        typer.Option("--step", help="A finished step with rows, such as curated: its tables, with a data card."),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", help="With --step: this table alone, such as pairs or dropped; again for several."),
+    ] = None,
     public: Annotated[
         bool, typer.Option("--public", help="For all to see; a new repository is private otherwise.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be sent, of tables with their card, and send nothing.")
+    ] = False,
 ) -> None:
-    """Upload a model of a run, its card among the files, to the Hugging Face hub."""
-    from redi_ray.cli.push import push as work
+    """Upload a model of a run, or the tables of a step, with its card to the Hugging Face hub; tables also to S3 or a folder."""
+    from redi_ray.cli.push import push as push_model
+    from redi_ray.cli.push import push_step
 
+    if (model is None) == (step is None):
+        raise typer.BadParameter("give --model, to push a model, or --step, to push its tables")
+    if table and step is None:
+        raise typer.BadParameter("--table goes with --step")
     with clear_errors():
-        work(run, model, repository, public=public, dry_run=dry_run)
+        if model is not None:
+            push_model(run, model, target, public=public, dry_run=dry_run)
+        elif step is not None:
+            push_step(run, step, target, table or [], public=public, dry_run=dry_run)

@@ -112,7 +112,7 @@ def render_card(card: Card) -> str:
     parts = [
         f"---\n{_metadata(card)}\n---\n{MARK}\n\n# {card.name}",
         f"{made} with redi_ray: offline distillation of reasoning with negative signals.",
-        _table({"": ""}, card.facts),
+        two_columns({"": ""}, card.facts),
     ]
     if card.history:
         parts.append("## How it was made\n\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(card.history, 1)))
@@ -120,9 +120,9 @@ def render_card(card: Card) -> str:
         parts.append("## Scores\n\n" + _scores(card.scores))
     parts.append("## Use\n\n" + _use(card))
     if card.licences:
-        parts.append("## Licences\n\n" + _table({"of": "licence"}, card.licences))
+        parts.append("## Licences\n\n" + two_columns({"of": "licence"}, card.licences))
     if card.versions:
-        parts.append("## Versions\n\n" + _table({"package": "version"}, card.versions))
+        parts.append("## Versions\n\n" + two_columns({"package": "version"}, card.versions))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -155,23 +155,23 @@ def _metadata(card: Card) -> str:
     return data.to_yaml()
 
 
-def _table(head: Mapping[str, str], rows: Mapping[str, Any]) -> str:
+def two_columns(head: Mapping[str, str], rows: Mapping[str, Any]) -> str:
     """Two columns; empty without rows."""
     if not rows:
         return ""
     ((left, right),) = head.items()
-    lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows.items()]
+    lines = [f"| {cell(name)} | {cell(value)} |" for name, value in rows.items()]
     return "\n".join([f"| {left} | {right} |", "|---|---|", *lines])
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as a cell of a table holds it: one line, no bar."""
     return " ".join(str(value).replace("|", "\\|").split())
 
 
 def _scores(scores: Sequence[Score]) -> str:
     lines = [
-        f"| {_cell(one.benchmark)} | {100 * one.pass_at_1:.1f} | {100 * one.ci95[0]:.1f} to {100 * one.ci95[1]:.1f} | "
+        f"| {cell(one.benchmark)} | {100 * one.pass_at_1:.1f} | {100 * one.ci95[0]:.1f} to {100 * one.ci95[1]:.1f} | "
         f"{one.problems:,} x {one.samples} |"
         for one in scores
     ]

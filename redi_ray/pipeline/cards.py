@@ -65,7 +65,7 @@ def card_of(run: Run, graph: Graph, name: str, made: Made) -> Card:
     """What is known of a model. made: holds it and what it comes from."""
     config, manifest, step = run.config, made[name], graph[name]
     init, prompt, evaluate = config.model.init, config.model.prompt, config.evaluate
-    sets = _sets(config)
+    sets = sets_of(config)
     own = licence_of(init.path, "model") if isinstance(init, PretrainedModel) else None
     facts = {
         "run": config.name,
@@ -85,14 +85,14 @@ def card_of(run: Run, graph: Graph, name: str, made: Made) -> Card:
         model_type=storage.read_json(storage.join(manifest.facts["export"], "config.json"))["model_type"],
         is_reward=is_reward(step),
         facts={key: value for key, value in facts.items() if value},
-        history=[line for one in graph.needed_for([name]) for line in _told(one, config, made)],
+        history=[line for one in graph.needed_for([name]) for line in told_of(one, config, made)],
         scores=list(_scores(name, manifest, graph, made)),
         asked=asked,
         tags=[str(manifest.config["objective"]["name"])] if step.kind == "train" else [],
         base_model=init.path if isinstance(init, PretrainedModel) and not is_folder(init.path) else None,
         datasets=[dataset for dataset in sets.values() if dataset],
         licence=own if own != UNKNOWN else None,
-        licences=_licences(config, sets),
+        licences=licences_of(config, sets),
         versions=manifest.versions,
     )
 
@@ -106,7 +106,7 @@ def _status(manifest: Manifest) -> str:
     return f"{facts.get('status', 'done')} after {facts['steps']:,} of {planned:,} steps{reason}"
 
 
-def _told(step: Step, config: ExperimentConfig, made: Made) -> Iterator[str]:
+def told_of(step: Step, config: ExperimentConfig, made: Made) -> Iterator[str]:
     """A step of the way in a line: what it is, what came out."""
     found = made.get(step.name)
     said = _DETAILS.get(step.kind, lambda *_: "")(step, config, found)
@@ -199,7 +199,7 @@ def _teacher(config: ExperimentConfig) -> str | None:
     return None
 
 
-def _sets(config: ExperimentConfig) -> dict[str, str | None]:
+def sets_of(config: ExperimentConfig) -> dict[str, str | None]:
     """What is learnt from, as a card names it -> its name on the hub, if it has one."""
     sources: list[Any] = [config.problems.source] if config.has_problems else []
     sources += [step.source for step in config.imports.values()]
@@ -210,7 +210,7 @@ def _on_hub(source: Any) -> str | None:
     return source.dataset if isinstance(source, HubSet | OpenR1Source) and not getattr(source, "paths", None) else None
 
 
-def _licences(config: ExperimentConfig, sets: Mapping[str, str | None]) -> dict[str, str]:
+def licences_of(config: ExperimentConfig, sets: Mapping[str, str | None]) -> dict[str, str]:
     """Of the base model, the teacher and the data, as their own cards say."""
     found, init = {}, config.model.init
     if isinstance(init, PretrainedModel):

@@ -53,6 +53,13 @@ def read_schema(uri: str) -> pa.Schema:
         return pq.read_schema(source)
 
 
+def count_rows(uri: str) -> int:
+    """Of a Parquet file, by its footer."""
+    fs, path = filesystem(uri)
+    with storage_errors("read", uri), fs.open_input_file(path) as source:
+        return int(pq.ParquetFile(source).metadata.num_rows)
+
+
 def read_batches(uri: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The rows of a Parquet file in order, about BATCH_BYTES and at most BATCH_ROWS of them at a time."""
     fs, path = filesystem(uri)
