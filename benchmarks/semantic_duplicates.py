@@ -9,6 +9,9 @@ the model of `--model`, a folder of a sentence-embedding model. Recall: planted 
 Precision: dropped problems that are one of such a pair. Every
 threshold is one curation.
 
+`halves`: the same on two halves of all these problems apart, groups of variants staying together. The threshold with the largest
+F1 on one is measured on the other, and the other way round.
+
 `million`: vectors in clusters, one in a hundred a planted near copy of an earlier one. Seconds of the processor, the process's
 peak memory, and how many planted copies go and others stay; then a thousand rows that stand for all, by clusters, by
 farthest-first, and by chance.
@@ -45,6 +48,7 @@ from redi_ray.store import parquet, storage
 from redi_ray.text.wording import whole_key
 
 THRESHOLDS = (0.7, 0.75, 0.8, 0.85)
+FINE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 CLUSTERS, COPIES, NOISE = 2000, 0.01, 0.02
 THRESHOLD = 0.85
 
@@ -127,13 +131,16 @@ def judge(gone: dict[str, str], show: bool, problems: dict[str, tuple[str, str]]
     }
 
 
+def embedders_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    model = {"model": {"name": "model", "path": str(options.model)}} if options.model else {}
+    return {"words": {"name": "words"}, **model}
+
+
 def quality(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     problems = load(options.data, options.seed)
     train_bpe_tokenizer([text for text, _ in problems.values()][:200], 1000).save_pretrained(str(folder / "tokenizer"))
-    embedders: dict[str, dict[str, Any]] = {"words": {"name": "words"}}
-    embedders |= {"model": {"name": "model", "path": str(options.model)}} if options.model else {}
     results: dict[str, Any] = {"problems": len(problems)}
-    for name, embedder in embedders.items():
+    for name, embedder in embedders_of(options).items():
         for agree in ("answer", "numbers", "nothing"):
             for threshold in (0.75,) if options.quick or agree != "answer" else THRESHOLDS:
                 semantic = {"threshold": threshold, "agree": agree}
@@ -143,6 +150,40 @@ def quality(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 found = results[f"{name}/{agree}/{threshold}"] = judge(gone, show, problems)
                 print(f"{name} {agree} {threshold}: {found}", flush=True)
     return results
+
+
+def halves(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    problems = load(options.data, options.seed)
+    train_bpe_tokenizer([text for text, _ in problems.values()][:200], 1000).save_pretrained(str(folder / "tokenizer"))
+    units = sorted({name.partition("+")[0] for name in problems})
+    random.Random(options.seed).shuffle(units)
+    first = set(units[::2])
+    parts = [
+        {name: one for name, one in problems.items() if (name.partition("+")[0] in first) is here}
+        for here in (True, False)
+    ]
+    results: dict[str, Any] = {"problems": [len(part) for part in parts]}
+    for embedder, settings in embedders_of(options).items():
+        found: list[dict[float, dict[str, Any]]] = [{}, {}]
+        for threshold in (0.75, 0.8) if options.quick else FINE:
+            semantic = {"threshold": threshold, "agree": "answer"}
+            config = {"embedder": settings, "duplicates": {"exact": False, "near": None, "semantic": semantic}}
+            for number, part in enumerate(parts):
+                gone = drop(folder / f"half-{number}-{embedder}-{threshold}", part, config)
+                found[number][threshold] = judge(gone, False, part)
+            print(f"{embedder} {threshold}: {[half[threshold] for half in found]}", flush=True)
+        for chosen_on, measured_on in ((0, 1), (1, 0)):
+            best = max(found[chosen_on], key=lambda threshold: f1(found[chosen_on][threshold]))
+            told = {"threshold": best, "chosen_on": found[chosen_on][best], "measured_on": found[measured_on][best]}
+            results[f"{embedder}/chosen on half {chosen_on}"] = told
+            print(f"{embedder}: {told}", flush=True)
+    return results
+
+
+def f1(found: dict[str, Any]) -> float:
+    """Of equals the first, which is the smaller threshold."""
+    both = found["recall"] + found["precision"]
+    return 2 * found["recall"] * found["precision"] / both if both else 0.0
 
 
 # -------------------------------------------------------------------------------------------------- a million vectors
@@ -202,14 +243,15 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--selected", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["quality", "million"])
+    parser.add_argument("--only", choices=["quality", "halves", "million"])
     options = parser.parse_args()
     options.rows = 50_000 if options.quick else options.rows
     results: dict[str, Any] = {}
-    if options.only != "million":
-        with tempfile.TemporaryDirectory() as folder:
-            results["quality"] = quality(options, Path(folder))
-    if options.only != "quality":
+    for name, work in (("quality", quality), ("halves", halves)):
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                results[name] = work(options, Path(folder))
+    if options.only in (None, "million"):
         results["million"] = million(options)
     print(json.dumps(results))
 
