@@ -48,7 +48,7 @@ from redi_ray.store import parquet, storage
 from redi_ray.text.wording import whole_key
 
 THRESHOLDS = (0.7, 0.75, 0.8, 0.85)
-FINE = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+FINE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 CLUSTERS, COPIES, NOISE = 2000, 0.01, 0.02
 THRESHOLD = 0.85
 
