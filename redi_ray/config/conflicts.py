@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from redi_ray.config.answers import VerifySettings
 from redi_ray.config.benchmarks import WORLD
-from redi_ray.config.data import Columns, SampledTraces, VllmTraces
+from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.group_steps import ScoreStep
 from redi_ray.config.scorers import PassedScorer, RetrievalScorer
 from redi_ray.config.step_sections import sections_of
@@ -52,7 +52,7 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
 
 def test_conflicts(config: ExperimentConfig) -> list[str]:
     """Of scorers that read what tests have said, where there is nothing that they could read."""
-    columns: Columns | None = getattr(config.problems.source, "columns", None)
+    tested = config.columns_with("tests")
     sections = {name: section for name, _, section in sections_of(config) if isinstance(section, VerifySettings)}
     found = [
         f"evaluate.{name}: `passed` is a scorer of steps `score`: benchmarks have no tests"
@@ -63,7 +63,7 @@ def test_conflicts(config: ExperimentConfig) -> list[str]:
         if not isinstance(step, ScoreStep) or not isinstance(step.scorer, PassedScorer):
             continue
         settings = sections.get(step.of, config.verify).tests
-        if columns is None or columns.tests is None:
+        if not tested:
             found.append(f"steps.{name}.scorer: no problem has tests; name their column, problems.source.columns.tests")
         elif settings is None or not settings.run_all:
             place = f"steps.{step.of}" if step.of in sections else "verify"

@@ -245,8 +245,12 @@ class CurateConfig(Strict):
     """Positives and pairs from verified traces."""
 
     LATER: ClassVar[frozenset[str]] = frozenset({"diversity", "embedder"})
-    """See `redi_ray.config.identity`."""
+    HOW: ClassVar[frozenset[str]] = frozenset({"of"})
+    """See `redi_ray.config.identity`; what comes of the traces themselves is in their key."""
 
+    of: str = "verified"
+    """The verified traces that the run's own positives and pairs are of: `verified`, or a step that comes of it, such as `grade`
+    or `select`."""
     max_prompt_tokens: int = Field(800, ge=1)
     """Longer prompts are dropped (with the forced prefix, in the student's tokens)."""
     max_response_tokens: int = Field(19000, ge=1)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from redi_ray.config.endpoints import EndpointSettings
 from redi_ray.config.frontier import Frontier
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.mixture import MixSource, SourceSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import EngineSettings
@@ -144,10 +145,38 @@ class NoSource(Strict):
     kind: Literal["none"] = "none"
 
 
-Source = Annotated[
-    ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source | NoSource,
+OneSource = Annotated[
+    ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source,
     Field(discriminator="kind"),
 ]
+"""Rows of one kind."""
+Source = Annotated[
+    ArithmeticSource
+    | ToolArithmeticSource
+    | QuerySource
+    | FilesSource
+    | HubSource
+    | OpenR1Source
+    | MixSource
+    | NoSource,
+    Field(discriminator="kind"),
+]
+
+
+class ProblemsStep(SourceSettings):
+    """Problems of one source, with columns of its own, to be mixed with others or asked as they are."""
+
+    do: Literal["problems"]
+    """The kind of step."""
+    source: OneSource
+    """Where they come from."""
+
+    @model_validator(mode="after")
+    def _has_what_verifies(self) -> ProblemsStep:
+        columns: Columns | None = getattr(self.source, "columns", None)
+        if self.verified_by == "tests" and (columns is None or columns.tests is None):
+            raise ValueError("verified_by: tests, but no column of tests is named: set source.columns.tests")
+        return self
 
 
 DataSet = Annotated[FileSet | HubSet | OrderSet, Field(discriminator="kind")]

@@ -17,12 +17,14 @@ from redi_ray.config.data import (
     NoSource,
     NoTraces,
     OpenR1Source,
+    ProblemsStep,
     SampledTraces,
     Source,
     VllmTraces,
 )
 from redi_ray.config.evaluation import EvaluateSettings
 from redi_ray.config.imports import with_imported_start
+from redi_ray.config.mixture import MixSource
 from redi_ray.config.names import BASE, SFT
 from redi_ray.config.notify import NotifySettings
 from redi_ray.config.objectives import IMITATING
@@ -170,6 +172,20 @@ class ExperimentConfig(Strict):
         return {name: section for name, _, section in sections_of(self) if isinstance(section, TrainSettings)}
 
     @property
+    def sources(self) -> dict[str, Source]:
+        """Where the run's own problems come from, by the field that describes it; of a mixture what it is mixed of."""
+        source = self.problems.source
+        if not isinstance(source, MixSource):
+            return {"problems.source": source}
+        named = {name: self.steps.get(name) for name in source.of}
+        return {f"steps.{name}.source": step.source for name, step in named.items() if isinstance(step, ProblemsStep)}
+
+    def columns_with(self, field: str) -> list[Columns]:
+        """The column maps of the run's own problems that name this column."""
+        maps = (getattr(source, "columns", None) for source in self.sources.values())
+        return [columns for columns in maps if isinstance(columns, Columns) and getattr(columns, field)]
+
+    @property
     def has_problems(self) -> bool:
         """Whether there are problems, or only sets that are imported."""
         return not isinstance(self.problems.source, NoSource)
@@ -210,13 +226,14 @@ class ExperimentConfig(Strict):
         return self
 
     def _trace_conflicts(self) -> list[str]:
-        source, found = self.problems.source, []
+        found = []
         if isinstance(self.generate, ImportTraces):
-            columns = getattr(source, "columns", None)
-            if not isinstance(source, OpenR1Source) and (columns is None or columns.completion is None):
-                found.append(
-                    "generate.kind is `import`, but problems.source holds no traces: set problems.source.columns.completion"
-                )
+            for field, source in self.sources.items():
+                columns = getattr(source, "columns", None)
+                if not isinstance(source, OpenR1Source) and (columns is None or columns.completion is None):
+                    found.append(
+                        f"generate.kind is `import`, but {field} holds no traces: set {field}.columns.completion"
+                    )
         if isinstance(self.generate, SampledTraces):
             prompt = self.generate.prompt
             if prompt is not None and prompt.prefix != self.model.prompt.prefix:
@@ -240,11 +257,11 @@ class ExperimentConfig(Strict):
         return found
 
     def _votes_that_nothing_casts(self, place: str, section: VerifySettings, sampled: bool) -> list[str]:
-        columns: Columns | None = getattr(self.problems.source, "columns", None)
-        tested = columns is not None and columns.tests is not None and section.tests is not None
+        tested = bool(self.columns_with("tests")) and section.tests is not None
         there = ["math_verify", *(["judge"] if section.judge is not None else []), *(["tests"] if tested else [])]
         if not sampled:
-            there += [name for name in voters_of(self.problems.source) if name not in there]
+            cast = dict.fromkeys(name for source in self.sources.values() for name in voters_of(source))
+            there += [name for name in cast if name not in there]
         missing = [name for name in section.votes if name not in there]
         if sampled and missing and len(missing) == len(section.votes):
             return [

@@ -11,10 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from redi_ray.config.curation import Difficulty
+from redi_ray.config.data import ProblemsStep
 from redi_ray.config.dialogues import HandOverStep, OpeningsStep
+from redi_ray.config.grades import GradeStep
 from redi_ray.config.group_steps import GroupsStep, Judged, ScoreStep, TokenWeights
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.locators import Form, LocateStep
+from redi_ray.config.mixture import MixStep
 from redi_ray.config.paraphrase import ParaphraseStep
 from redi_ray.config.perturb import PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
@@ -234,7 +237,10 @@ class PairsStep(Differing):
 AnyStep = Annotated[
     ImportStep
     | SampleStep
+    | ProblemsStep
+    | MixStep
     | VerifyStep
+    | GradeStep
     | SelectStep
     | PairsStep
     | TrainStep

@@ -20,7 +20,7 @@ from redi_ray.stages.guided import GUIDE
 
 AT = "at"
 """What the first step of a rectification, and questions about steps, call their column."""
-SAME_SAMPLES = ("verify", "score", "locate", "contrast", "logps", "soft_targets", "token_starts")
+SAME_SAMPLES = ("verify", "grade", "score", "locate", "contrast", "logps", "soft_targets", "token_starts")
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
@@ -51,6 +51,7 @@ def _foreign_columns(graph: Graph, step: Step) -> Iterator[str]:
             role.startswith((BY, TOKENS))
             or role in (WEIGHTS, AT, BY_COLUMN)
             or (step.kind in ("critical", "compare", "check") and role in ("column", "to"))
+            or (step.kind == "grade" and role == "by")
         )
         if beside and samples_of(graph, column) != samples_of(graph, step.inputs["of"]):
             said = step.wording.words.get(role, role)

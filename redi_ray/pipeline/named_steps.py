@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from redi_ray.config.data import ProblemsStep
 from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.grades import GradeStep
 from redi_ray.config.group_steps import GroupsStep, ScoreStep
 from redi_ray.config.locators import LocateStep
+from redi_ray.config.mixture import MixStep
 from redi_ray.config.names import BASE, TAKEN
 from redi_ray.config.paraphrase import ParaphraseStep
 from redi_ray.config.perturb import PerturbStep, RobustnessStep
@@ -56,7 +59,8 @@ from redi_ray.pipeline.sample_steps import (
     stating,
     stored_logps,
 )
-from redi_ray.pipeline.training_steps import curation, section_for, traces_of, training
+from redi_ray.pipeline.source_steps import grading, mixing, reading
+from redi_ray.pipeline.training_steps import curation, section_for, sources_of, traces_of, training
 from redi_ray.pipeline.variant_steps import holding_against, paraphrasing, perturbing
 from redi_ray.stages.training import REHEARSED
 
@@ -130,8 +134,11 @@ def _weights(settings: PairsStep | GroupsStep) -> dict[str, str]:
 
 TAKES: dict[type[Any], Callable[[Any], Mapping[str, str | None]]] = {
     ImportStep: lambda step: {},
+    ProblemsStep: lambda step: {},
+    MixStep: lambda step: {name: name for name in step.of},
     SampleStep: lambda step: {"problems": step.problems, "model": step.model},
     VerifyStep: lambda step: {"of": step.of},
+    GradeStep: lambda step: {"of": step.of, "by": step.by},
     SelectStep: lambda step: step.inputs,
     ScoreStep: lambda step: {"of": step.of, **step.scorer.taken},
     LocateStep: lambda step: {"of": step.of, "model": step.model},
@@ -200,7 +207,8 @@ def _sampling(config: ExperimentConfig, name: str, settings: SampleStep, inputs:
 
 
 def _verifying(config: ExperimentConfig, name: str, settings: VerifyStep, inputs: Inputs) -> Iterator[Step]:
-    yield Step(name, "verify", inputs, {"verify": section_for(config, name, settings)}, own=True)
+    taken = inputs | sources_of(config, inputs["of"])
+    yield Step(name, "verify", taken, {"verify": section_for(config, name, settings)}, own=True)
 
 
 def _having(config: ExperimentConfig, name: str, settings: ModelStep, inputs: Inputs) -> Iterator[Step]:
@@ -214,7 +222,7 @@ def _having(config: ExperimentConfig, name: str, settings: ModelStep, inputs: In
 
 
 def _selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Inputs) -> Iterator[Step]:
-    yield selecting(config, name, settings, inputs)
+    yield selecting(config, name, settings, inputs | sources_of(config, inputs["of"]))
 
 
 def _examining(config: ExperimentConfig, name: str, settings: ExamineStep, inputs: Inputs) -> Iterator[Step]:
@@ -254,7 +262,10 @@ def _rectifying(config: ExperimentConfig, name: str, settings: RectifyStep, inpu
 MADE: dict[type[Any], Callable[[ExperimentConfig, str, Any, Inputs], Iterator[Step]]] = {
     ImportStep: _importing,
     SampleStep: _sampling,
+    ProblemsStep: reading,
+    MixStep: mixing,
     VerifyStep: _verifying,
+    GradeStep: grading,
     SelectStep: _selecting,
     ScoreStep: scoring,
     LocateStep: locating,

@@ -50,7 +50,7 @@ def asking_about(
     """A step on columns of steps. Raises GraphError for columns at another grain."""
     asked = isinstance(settings, AskStep)
     for word in ("at",) if asked else ("column", "to"):
-        _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
+        check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "span")
     labelled = settings.at if isinstance(settings, AskStep) else settings.to
     _check_labels(config, f"{name}: `{'at' if asked else 'to'}: {labelled}`", labelled, (), must=True)
     base = {"base": BASE} if isinstance(settings, AskStep) else {}
@@ -85,7 +85,7 @@ def scoring(config: ExperimentConfig, name: str, settings: ScoreStep, inputs: Ma
         used = {scorer.column: ("scorer.column", "span")} if isinstance(scorer, TraceRewardScorer) else {}
     for column, (word, grain) in used.items():
         words[COLUMN + column] = word
-        _check_column(config, f"{name}: `{word}: {column}`", column, grain)
+        check_column(config, f"{name}: `{word}: {column}`", column, grain)
     for column, labels in scorer.columns.items() if isinstance(scorer, StepRewardsScorer) else ():
         _check_labels(config, f"{name}: `scorer.columns.{column}`", column, () if labels == "value" else labels)
     given = {**inputs, **inputs_of_scorers(scorer)}
@@ -114,7 +114,7 @@ def checking_tokens(
 ) -> Iterator[Step]:
     """A step that holds two columns of tokens against each other. Raises GraphError for columns at another grain."""
     for word in ("column", "to"):
-        _check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "token")
+        check_column(config, f"{name}: `{word}: {getattr(settings, word)}`", getattr(settings, word), "token")
     yield Step(name, "check", inputs, settings=settings.settings, own=True)
 
 
@@ -127,14 +127,14 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
                 f"{here} is a column of labelled steps, which weigh nothing; `rectify` makes pairs of them, and "
                 "`labels: {right: 1, wrong: 0}` rewards, for an objective on steps with `train: {units: spans}`"
             )
-        _check_column(config, here, column, grain)
+        check_column(config, here, column, grain)
     if settings.spans is not None:
         for field in ("labels", "span_factors"):
             _check_labels(config, f"{name}: `{field}`", settings.spans, getattr(settings, field) or ())
     check_weights(config, name, settings.weights)
     for read, of in settings.token_columns.items():
         said: Grain = "distribution" if read == SOFT_TARGETS else "token"
-        _check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, said)
+        check_column(config, f"{name}: `token_columns.{read}: {of.column}`", of.column, said)
     limits = {field: getattr(settings, field) for field in ("max_prompt_tokens", "max_response_tokens")}
     limits = {field: most for field, most in limits.items() if most is not None}
     sections = {"curate": config.curate.model_copy(update=limits)} if limits else {}
@@ -147,7 +147,7 @@ def grouping(config: ExperimentConfig, name: str, settings: GroupsStep, inputs: 
 def selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs: Mapping[str, str]) -> Step:
     """A step that takes some of the samples. Raises GraphError for a column at another grain than a number a sample."""
     if BY_COLUMN in inputs:
-        _check_column(config, f"{name}: `by: {settings.by}`", inputs[BY_COLUMN], "row")
+        check_column(config, f"{name}: `by: {settings.by}`", inputs[BY_COLUMN], "row")
     said = Wording({BY_COLUMN: "by"})
     return Step(name, "select", inputs, settings=settings.wanted, own=True, wording=said)
 
@@ -155,10 +155,10 @@ def selecting(config: ExperimentConfig, name: str, settings: SelectStep, inputs:
 def check_weights(config: ExperimentConfig, name: str, weights: TokenWeights | None) -> None:
     """Raise GraphError where the column that is to weigh tokens does not fit."""
     if weights is not None:
-        _check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token")
+        check_column(config, f"{name}: `weights.column: {weights.column}`", weights.column, "token")
 
 
-def _check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
+def check_column(config: ExperimentConfig, here: str, column: str, grain: Grain) -> None:
     """Raise GraphError where a step makes a column at another grain."""
     step = config.steps.get(written(column))
     if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep | SoftTargetsStep):
@@ -203,7 +203,7 @@ def rectifying(
 ) -> Iterator[Step]:
     """A step that mends samples, and before it what it needs: where they go wrong, how a model goes on from there, and whether
     that is right. sampling: the section `generate` for it."""
-    _check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
+    check_column(config, f"{name}: `at: {settings.at}`", settings.at, "span")
     _check_labels(config, f"{name}: `labels`", settings.at, settings.labels)
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="rectify")
@@ -222,7 +222,7 @@ def judging_tokens(
     config: ExperimentConfig, name: str, settings: CriticalStep, inputs: Mapping[str, str], sampling: Any
 ) -> Iterator[Step]:
     """A step that judges a column of tokens by rollouts, and before it what it needs; these do not depend on the column."""
-    _check_column(config, f"{name}: `column: {settings.column}`", settings.column, "token")
+    check_column(config, f"{name}: `column: {settings.column}`", settings.column, "token")
     starts, samples, checked = (f"{name}-{part}" for part in ("starts", "samples", "verified"))
     said = Wording({}, step=name, kind="critical")
     here = {"of": inputs["of"], "base": BASE}

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.mixture import MixSource
 from redi_ray.config.names import BASE, DEV, SFT
 from redi_ray.config.scorer_base import REWARD
 from redi_ray.config.student import ScratchModel
@@ -18,7 +19,8 @@ from redi_ray.pipeline.graph import MISFITS, Graph, GraphError, Step, Wording
 from redi_ray.pipeline.named_steps import named_steps
 from redi_ray.pipeline.rounds import last_round, round_of, written
 from redi_ray.pipeline.sample_steps import check_opening
-from redi_ray.pipeline.training_steps import training_step
+from redi_ray.pipeline.source_steps import mixed_line
+from redi_ray.pipeline.training_steps import curation, sources_of, training_step
 from redi_ray.stages.evaluation import QUESTIONS
 from redi_ray.stages.guided import role_of
 from redi_ray.stages.scoring import inputs_of as inputs_of_scorers
@@ -134,7 +136,10 @@ def standard_line(config: ExperimentConfig) -> Iterator[Step]:
     """Today's sections as steps: problems, traces, verified, curated, base, sft, the arms. Where what is learnt from is imported,
     the base, and problems if there are any."""
     problems = {"problems": "problems"} if config.has_problems else {}
-    if problems:
+    source = config.problems.source
+    if isinstance(source, MixSource):
+        yield mixed_line(config, source)
+    elif problems:
         yield Step("problems", "problems")
     scratch = isinstance(config.model.init, ScratchModel)
     if not config.has_line:
@@ -146,10 +151,12 @@ def standard_line(config: ExperimentConfig) -> Iterator[Step]:
         yield base
     teacher = {"model": BASE} if config.teacher_is_base else {}
     yield Step("traces", "sample", {"problems": "problems", **teacher})
-    yield Step("verified", "verify", {"of": "traces"})
+    yield Step("verified", "verify", {"of": "traces", **sources_of(config, "verified")})
     if not config.teacher_is_base:
         yield base
-    yield Step("curated", "pairs", {"of": "verified", "problems": "problems", "base": BASE})
+    of = last_round(config, config.curate.of)
+    said = Wording({"of": "curate.of"})
+    yield Step("curated", "pairs", {"of": of, **curation(config, of)}, wording=said)
     yield training_step(SFT, sft_recipe(config), BASE, "curated")
     for arm in config.redi.arms:
         yield training_step(arm, arm_recipe(config, arm), SFT, "curated")

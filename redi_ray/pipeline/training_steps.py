@@ -9,8 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from redi_ray.config.data import ProblemsStep
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.grades import GradeStep
 from redi_ray.config.load import ConfigError
+from redi_ray.config.mixture import MixSource, MixStep
 from redi_ray.config.names import BASE, DEV
 from redi_ray.config.objectives import IMITATING
 from redi_ray.config.rollout_objectives import Rehearsal
@@ -36,10 +39,19 @@ def problems_of(config: ExperimentConfig, name: str) -> str:
     return in_this_round(config, traces, step.problems) if isinstance(step, SampleStep | StateStep) else "problems"
 
 
+def sources_of(config: ExperimentConfig, traces: str) -> dict[str, str]:
+    """What a step on traces takes besides, to know tests and sources: their problems, where these are no single source of the
+    run's own."""
+    name = problems_of(config, traces)
+    step = config.steps.get(written(name))
+    mixed = isinstance(config.problems.source, MixSource) if name == "problems" else False
+    return {"problems": name} if mixed or isinstance(step, ProblemsStep | MixStep) else {}
+
+
 def traces_of(config: ExperimentConfig, name: str) -> str:
     """The step that has made these traces, in this round, before they had verdicts or were selected."""
     step = config.steps.get(written(name))
-    if isinstance(step, VerifyStep | SelectStep):
+    if isinstance(step, VerifyStep | SelectStep | GradeStep):
         return traces_of(config, in_this_round(config, name, step.of))
     return "traces" if name == "verified" else name
 
@@ -56,7 +68,7 @@ def training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: M
     train = section_for(config, name, settings)
     trainer = (None if imitates else config.redi.trainer) or config.resources.trainer
     source = config.steps.get(written(inputs["groups"]))
-    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | PairsStep)
+    any_groups = source is not None and not isinstance(source, VerifyStep | SelectStep | GradeStep | PairsStep)
     kind: Learnt = "examples" if imitates else "pairs"
     again = settings.rehearse
     rehearsal = None if again is None else Rehearsal(objective=again.objective, batch_size=again.batch_size)
@@ -65,7 +77,7 @@ def training(config: ExperimentConfig, name: str, settings: TrainStep, inputs: M
     for role, suffix in (("groups", "pairs"), (REHEARSED, REHEARSED)):
         if role in inputs:
             given[role] = of = inputs[role]
-            if of == "verified" or isinstance(config.steps.get(written(of)), VerifyStep | SelectStep):
+            if of == "verified" or isinstance(config.steps.get(written(of)), VerifyStep | SelectStep | GradeStep):
                 given[role] = f"{name}-{suffix}"
                 said = Wording({"of": WORDS[role]}, {"of": traces}, step=name, kind="train")
                 yield Step(given[role], "pairs", {"of": of, **curation(config, of)}, own=True, wording=said)

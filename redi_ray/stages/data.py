@@ -29,6 +29,7 @@ from redi_ray.modeling.tokenizer import content_of_model, load_tokenizer
 from redi_ray.stages.bars import label_of
 from redi_ray.stages.evaluation import load_benchmarks, whole_benchmark
 from redi_ray.stages.live import LiveCounters
+from redi_ray.stages.origins import by_source, curated_of_sources
 from redi_ray.stages.problems import tests_of
 from redi_ray.stages.run import Run
 from redi_ray.stages.verification import checked_stage
@@ -54,7 +55,10 @@ def traces(run: Run, problems: Manifest, base: Manifest | None) -> Manifest:
         if not imported.get("out"):
             raise DataError(f"no trace in the problems' rows ({imported}); check problems.source.columns.completion")
         counts = {"in": imported["in"], "out": imported["out"]}
-        return run.publish(stage, started, counts=counts, dropped=imported["dropped"], rejected=imported["rejected"])
+        facts = by_source(run, stage, "traces", problems)
+        return run.publish(
+            stage, started, counts=counts, dropped=imported["dropped"], rejected=imported["rejected"], facts=facts
+        )
     assert not isinstance(config, NoTraces)
     return _sample(run, config, stage, problems, base, started)
 
@@ -96,7 +100,7 @@ def _sample(
     resources = run.config.resources
     num_problems = problems.counts["out"]
     teacher = base.facts["export"] if base is not None else None
-    checked, tests_uri = storage.join(checked_stage(run, stage).uri, "verified"), tests_of(run)
+    checked, tests_uri = storage.join(checked_stage(run, stage).uri, "verified"), tests_of(run, problems)
     sampling = make_sampler(
         config, teacher, resources.engine, run.config.model.prompt, num_problems * config.samples_per_round
     )
@@ -128,7 +132,7 @@ def _sample(
         started,
         counts={"in": total.asked, "out": total.traces},
         rejected=total.rejected,
-        facts=facts,
+        facts=facts | by_source(run, stage, "traces", problems),
     )
 
 
@@ -198,7 +202,7 @@ def curated(
         *(["diversity"] if result.diversity else []),
     )
     counts = {"in": result.problems, "out": result.positives, "positives": result.positives, "pairs": result.pairs}
-    facts = {name: getattr(result, name) for name in names}
+    facts = {name: getattr(result, name) for name in names} | curated_of_sources(run, stage, problems)
     return run.publish(stage, started, counts=counts, dropped=result.dropped, facts=facts)
 
 

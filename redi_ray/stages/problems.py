@@ -1,4 +1,4 @@
-"""The stage `problems`: where they come from, what decides them, and where their tests lie."""
+"""The stage `problems`: where they come from, what decides them, and where their tests lie; of one source or mixed of several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from redi_ray.cluster.runtime import user_error
 from redi_ray.config.code import CodeSettings
-from redi_ray.config.data import Columns, DataSet, FileSet, NoSource, OpenR1Source, Source
+from redi_ray.config.data import Columns, DataSet, FileSet, NoSource, OpenR1Source, ProblemsStep, Source
+from redi_ray.config.mixture import MixSettings, MixSource
+from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.worlds import BuiltInSource, OrderSet
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.sources.readers import expand_paths
@@ -19,20 +21,44 @@ from redi_ray.store.manifests import Manifest, Stage
 from redi_ray.tools.sandbox import check_sandbox
 
 
-def problems_stage(run: Run) -> Stage:
-    config = run.config.problems
-    deciding = {"problems": config, "content": content_of_source(config.source)}
+def problems_stage(run: Run, settings: ProblemsStep | None = None) -> Stage:
+    """settings: of a named step; null is the run's own section, which may be a mixture of such steps."""
+    if settings is None and isinstance(run.config.problems.source, MixSource):
+        return mix_stage(run, run.config.problems.source)
+    config, told = _section(run, settings), "problems.source.paths" if settings is None else f"steps.{run.step}.source"
+    deciding = {"problems": config, "content": content_of_source(config.source, told)}
+    if settings is not None:
+        deciding["verified_by"] = settings.verified_by
     version = 2 if brings_traces(config.source) else 1  # what was sampled for problems alone stays
     return run.stage("problems", deciding, {}, version=version)
 
 
-def problems(run: Run) -> Manifest:
-    """Distinct problems, and the traces that came with them."""
-    config, stage = run.config.problems, problems_stage(run)
+def mix_stage(run: Run, settings: MixSettings) -> Stage:
+    """Where a mixture goes: its key comes of the settings and of the steps that it names."""
+    steps = {name: run.config.steps[name] for name in settings.of}
+    inputs = {
+        name: problems_stage(replace(run, step=name), step)
+        for name, step in steps.items()
+        if isinstance(step, ProblemsStep)
+    }
+    deciding = {name: getattr(settings, name) for name in MixSettings.model_fields if name != "when_short"}
+    return run.stage("problems", {"mix": deciding}, inputs)
+
+
+def _section(run: Run, settings: ProblemsStep | None) -> ProblemsConfig:
+    if settings is None:
+        return run.config.problems
+    return run.config.problems.model_copy(update={"source": settings.source, "max_problems": settings.max_problems})
+
+
+def problems(run: Run, settings: ProblemsStep | None = None) -> Manifest:
+    """Distinct problems of one source, and the traces that came with them."""
+    config, stage = _section(run, settings), problems_stage(run, settings)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
-    result = collect_problems(config, stage.uri)
+    told = "problems" if settings is None else f"steps.{run.step}"
+    result = collect_problems(config, stage.uri, None if settings is None else settings.verified_by, told)
     return run.publish(
         stage,
         started,
@@ -53,22 +79,23 @@ def content_of_source(source: Source | DataSet, told: str = "problems.source.pat
     """What the place of the rows holds now; the built-in world is all in its settings. told: what the config calls the paths."""
     if isinstance(source, FileSet) or (isinstance(source, OpenR1Source) and source.paths):
         return storage.content_hash([content_of(path) for path in expand_paths(source.paths, told)])
-    if isinstance(source, BuiltInSource | NoSource | OrderSet):
+    if isinstance(source, BuiltInSource | NoSource | OrderSet | MixSource):
         return None
     return commit_of(source.dataset, "dataset", source.revision)
 
 
-def tests_of(run: Run) -> str | None:
-    """The table of problems' tests, where there is one and verification looks at it.
+def tests_of(run: Run, problems: Manifest | None = None) -> str | None:
+    """The table of problems' tests, where there is one and verification looks at it. problems: those of the traces, where they
+    are not the run's own.
 
     Raises SandboxError where solutions cannot be run on a node of Ray's.
     """
-    columns: Columns | None = getattr(run.config.problems.source, "columns", None)
-    settings = run.config.verify.tests
-    if columns is None or columns.tests is None or settings is None:
+    settings, own = run.config.verify.tests, problems is None or not problems.facts.get("tests")
+    if settings is None or (own and not run.config.columns_with("tests")):
         return None
     _check_sandbox(settings)
-    return storage.join(storage.resolve(problems_stage(replace(run, step="")).uri), TESTS_TABLE)
+    uri = problems_stage(replace(run, step="")).uri if own or problems is None else problems.uri
+    return storage.join(storage.resolve(uri), TESTS_TABLE)
 
 
 def _check_sandbox(settings: CodeSettings) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +27,7 @@ from redi_ray.data.verify.traces import verify_traces
 from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.schemas import TESTED, Verdict, votes_of
 from redi_ray.stages.bars import WorkBar, label_of
+from redi_ray.stages.origins import by_source
 from redi_ray.stages.problems import tests_of
 from redi_ray.stages.run import Run
 from redi_ray.store import parquet, storage
@@ -53,31 +54,31 @@ def verified_stage(run: Run, traces: Manifest | Stage) -> Stage:
     return run.stage("verified", _deciding(run), inputs)
 
 
-def verified(run: Run, traces: Manifest) -> Manifest:
-    """A verdict for every trace."""
+def verified(run: Run, traces: Manifest, problems: Manifest | None = None) -> Manifest:
+    """A verdict for every trace. problems: theirs, where they are not the run's own of one source."""
     if run.config.verify.in_one_pass:
-        return _checked(run, traces)
+        return _checked(run, traces, problems)
     settings, stage = run.config.verify, verified_stage(run, traces)
     if found := run.reuse(stage):
         return found
-    first = _checked(run, traces)
+    first = _checked(run, traces, problems)
     judged = _judged(run, first, settings.judge) if settings.judge is not None else None
     started, table = time.monotonic(), storage.join(stage.uri, "verified")
     counts = decide_traces(first.table("verified"), judged.table("judged") if judged else None, table, settings)
     facts: dict[str, Any] = {"inverted": True} if settings.invert_labels else {}
     if settings.judge is not None:
         facts["judge"] = _judge_facts(counts, settings.judge)
-    return _publish(run, stage, started, first.counts["in"], facts)
+    return _publish(run, stage, started, first.counts["in"], facts, problems)
 
 
-def _checked(run: Run, traces: Manifest) -> Manifest:
+def _checked(run: Run, traces: Manifest, problems: Manifest | None) -> Manifest:
     """The first pass. Rounds of sampling have verified theirs already; those shards are found done."""
     stage = checked_stage(run, traces)
     if found := run.reuse(stage):
         return found
     started = time.monotonic()
     table = storage.join(stage.uri, "verified")
-    shards, tests_uri = trace_shards(traces.table("traces")), tests_of(run)
+    shards, tests_uri = trace_shards(traces.table("traces")), tests_of(run, problems)
     with WorkBar(label_of("verify", run.step), traces.counts["out"], "traces") as progress:
         for folder in sorted({shard.rsplit("/", 2)[1] for shard in shards}):
             mine = [shard for shard in shards if shard.rsplit("/", 2)[1] == folder]
@@ -90,7 +91,7 @@ def _checked(run: Run, traces: Manifest) -> Manifest:
                 label_selector=run.config.resources.cpu_label_selector,
                 on_progress=progress,
             )
-    return _publish(run, stage, started, traces.counts["out"], {})
+    return _publish(run, stage, started, traces.counts["out"], {}, problems)
 
 
 def _judged_stage(run: Run, checked: Manifest | Stage, judge: JudgeSettings) -> Stage:
@@ -145,20 +146,27 @@ def _judge_facts(counts: JudgeCounts, judge: JudgeSettings) -> dict[str, Any]:
     return facts
 
 
-def _publish(run: Run, stage: Stage, started: float, num_traces: int, facts: dict[str, Any]) -> Manifest:
+def _publish(
+    run: Run, stage: Stage, started: float, num_traces: int, facts: dict[str, Any], problems: Manifest | None
+) -> Manifest:
+    told = verdict_counts(storage.list_files(storage.join(stage.uri, "verified"), ".parquet"))
+    of_sources = by_source(run, stage, "verified", problems)
+    counts = {"in": num_traces, "out": sum(told["verdicts"].values())}
+    return run.publish(stage, started, counts=counts, facts={**facts, **told, **of_sources})
+
+
+def verdict_counts(shards: Sequence[str]) -> dict[str, Any]:
+    """What a manifest tells of verified shards: rows by verdict, by votes, and by how their tests ended."""
     verdicts = Counter[str]({str(verdict): 0 for verdict in Verdict})
     votes: Counter[str] = Counter()
     tests: Counter[str] = Counter()
-    shards = storage.list_files(storage.join(stage.uri, "verified"), ".parquet")
     for shard in shards:
         told = [TESTED.name] if TESTED.name in parquet.read_schema(shard).names else []
         for table in parquet.read_tables([shard], ["verdict", "verdict_by", *told]):
             verdicts.update(_value_counts(table["verdict"]))
             votes.update(_combinations(table["verdict_by"]))
             tests.update(_endings(table[TESTED.name]) if told else ())
-    facts = {**facts, **({"tests": dict(tests)} if tests else {})}
-    counts = {"in": num_traces, "out": sum(verdicts.values())}
-    return run.publish(stage, started, counts=counts, facts={**facts, "verdicts": dict(verdicts), "votes": dict(votes)})
+    return {**({"tests": dict(tests)} if tests else {}), "verdicts": dict(verdicts), "votes": dict(votes)}
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -18,6 +18,7 @@ from typing import Any
 from redi_ray.cluster.runtime import log
 from redi_ray.config.data import FilesSource, HubSource, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
+from redi_ray.config.mixture import MixSource, VerifiedBy
 from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import answer_of, splits_of
@@ -59,10 +60,13 @@ class ProblemCounts:
     """What was rejected and why, with the first of each, in words."""
 
 
-def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
+def collect_problems(
+    config: ProblemsConfig, out_uri: str, verified_by: VerifiedBy | None = None, told: str = "problems"
+) -> ProblemCounts:
     """Write the source's problems (and traces) below `out_uri`.
 
-    Raises DataError if a file cannot be read or no row can be used.
+    verified_by: what every row must bring along, see `SourceSettings`. told: what the config calls the section. Raises DataError
+    if a file cannot be read or no row can be used.
     """
     import ray
 
@@ -70,11 +74,11 @@ def collect_problems(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
         return _write_world(config, config.source, out_uri)
     remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
     try:
-        counts: ProblemCounts = ray.get(remote.remote(config, out_uri))
+        counts: ProblemCounts = ray.get(remote.remote(config, out_uri, verified_by, told))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
     for warning in counts.warnings:
-        log.warning("problems: %s", warning)
+        log.warning("%s: %s", told, warning)
     return counts
 
 
@@ -107,9 +111,9 @@ def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
     return int.from_bytes(digest) < split.share * 2**64
 
 
-def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
-    collector = _Collector(config, out_uri)
-    for row in source_rows(config.source):  # type: ignore[arg-type]  # the built-in world never comes here
+def _collect_rows(config: ProblemsConfig, out_uri: str, verified_by: VerifiedBy | None, told: str) -> ProblemCounts:
+    collector = _Collector(config, out_uri, verified_by, told)
+    for row in source_rows(config.source, f"{told}.source"):  # type: ignore[arg-type]  # the built-in world never comes here
         collector.rows += 1
         if row.value is not None and len(collector.head) < LOOKED_AT:
             collector.head.append(row.value)
@@ -127,10 +131,10 @@ def _collect_rows(config: ProblemsConfig, out_uri: str) -> ProblemCounts:
 class _Collector:
     """The state of the pass: which problems have been seen, and the writers."""
 
-    def __init__(self, config: ProblemsConfig, out_uri: str) -> None:
+    def __init__(self, config: ProblemsConfig, out_uri: str, verified_by: VerifiedBy | None, told: str) -> None:
         source = config.source
-        assert not isinstance(source, BuiltInSource | NoSource)
-        self.config, self.parse = config, parser(source)
+        assert not isinstance(source, BuiltInSource | NoSource | MixSource)
+        self.config, self.parse, self.told = config, parser(source, verified_by), told
         self.known = KnownProblems(same_id_is_another_problem=isinstance(source, OpenR1Source))
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
         self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
@@ -223,7 +227,7 @@ class _Collector:
         if not self.problems.count:
             raise DataError(
                 f"no usable problem in {self.rows} rows: dropped {dict(self.dropped)}, rejected {row_rejects}; "
-                "check problems.source.columns against the rows (rejects/ holds each with its reason)"
+                f"check {self.told}.source.columns against the rows (rejects/ holds each with its reason)"
                 + "".join(f"\n  {reason}: {first}" for reason, first in self.rejects.first.items())
                 + import_instead(self.config.source, self.head)
             )
@@ -255,16 +259,16 @@ class _Collector:
         source, traces = self.config.source, self.traces.count
         if isinstance(source, FilesSource | HubSource) and self.tests is not None and not self.tests.count:
             found.append(
-                f"none of {self.problems.count:,} problems has tests; check problems.source.columns.tests "
+                f"none of {self.problems.count:,} problems has tests; check {self.told}.source.columns.tests "
                 f"({source.columns.tests})"
             )
         if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
             label = source.columns.label
-            found.append(f"none of {traces:,} traces has a label; check problems.source.columns.label ({label})")
+            found.append(f"none of {traces:,} traces has a label; check {self.told}.source.columns.label ({label})")
         if renamed := self.known.renamed:
             (_, before), after = next(iter(renamed.items()))
             found.append(
                 f"{len(renamed):,} problems have an id that names another problem in another file, and got an id of their "
-                f"own, such as {after} for {before}. If ids mean nothing here, set problems.source.columns.problem_id: null"
+                f"own, such as {after} for {before}. If ids mean nothing here, set {self.told}.source.columns.problem_id: null"
             )
         return found

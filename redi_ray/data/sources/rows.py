@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
+from redi_ray.config.mixture import VerifiedBy
 from redi_ray.data.sources.chats import Answer, BadChat, behind_problem, is_chat, joined, read_completion, read_problem
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
 from redi_ray.schemas import UNFINISHED
@@ -56,15 +57,38 @@ class Refused:
     by_rule: bool = False
 
 
-def parser(source: FilesSource | HubSource | OpenR1Source) -> Callable[[dict[str, Any]], Parsed | Refused]:
-    """What turns a row of this source into a problem."""
+def parser(
+    source: FilesSource | HubSource | OpenR1Source, verified_by: VerifiedBy | None = None
+) -> Callable[[dict[str, Any]], Parsed | Refused]:
+    """What turns a row of this source into a problem; verified_by: what each must bring along (`SourceSettings`)."""
     if isinstance(source, OpenR1Source):
-        return lambda row: parse_openr1(row, source)
-    return lambda row: parse_columns(row, source.columns)
+        return lambda row: _having(parse_openr1(row, source), verified_by, row, "answer", None)
+    columns, labelled = source.columns, source.columns.label is not None
+
+    def parse(row: dict[str, Any]) -> Parsed | Refused:
+        found = parse_columns(row, columns, or_neither=labelled or verified_by is not None)
+        return _having(found, verified_by, row, columns.answer, columns.tests)
+
+    return parse
 
 
-def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
-    """A row by its column map."""
+def _having(
+    parsed: Parsed | Refused, verified_by: VerifiedBy | None, row: dict[str, Any], answer: str, tests: str | None
+) -> Parsed | Refused:
+    """A problem with what its traces are verified by and nothing else, or why it lacks that. answer, tests: columns."""
+    if verified_by is None or isinstance(parsed, Refused):
+        return parsed
+    if verified_by == "reference" and parsed.answer is None:
+        return Refused("no_answer", _no_answer(row, answer, lookup(row, answer)))
+    if verified_by == "tests" and parsed.tests is None:
+        return Refused("no_tests", _missing(row, str(tests)))
+    kept = {"reference": parsed.answer, "tests": parsed.answer, "neither": None}
+    return replace(parsed, answer=kept[verified_by], tests=parsed.tests if verified_by == "tests" else None)
+
+
+def parse_columns(row: dict[str, Any], columns: Columns, *, or_neither: bool | None = None) -> Parsed | Refused:
+    """A row by its column map. or_neither: whether a problem may have neither an answer nor tests; by default where its traces
+    have labels."""
     found = lookup(row, columns.problem)
     if found is None:
         return Refused("no_problem", _missing(row, columns.problem))
@@ -81,7 +105,8 @@ def parse_columns(row: dict[str, Any], columns: Columns) -> Parsed | Refused:
     except (BadValue, BadTests) as error:
         reason, column = ("bad_tests", columns.tests) if isinstance(error, BadTests) else ("bad_answer", columns.answer)
         return Refused(reason, f"column `{column}` holds {shown(lookup(row, column))}: {error}")
-    if answer is None and tests is None and columns.label is None:
+    allowed = columns.label is not None if or_neither is None else or_neither
+    if answer is None and tests is None and not allowed:
         return Refused("no_answer", _no_answer(row, columns.answer, found))
     try:
         traces, refused = _parse_traces(with_thoughts(row, columns), columns)

@@ -1,4 +1,4 @@
-"""Distinct problems, with the traces that came with them."""
+"""Distinct problems of one source, with the traces that came with them: the run's own, or those of a step with a source of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ KIND = Kind(
     gives="problems",
     stage="problems",
     tables=("problems",),
-    place=lambda run, step, inputs: problems.problems_stage(run),
-    make=lambda run, step, inputs: problems.problems(run),
+    place=lambda run, step, inputs: problems.problems_stage(run, step.settings),
+    make=lambda run, step, inputs: problems.problems(run, step.settings),
 )

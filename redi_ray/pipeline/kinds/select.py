@@ -18,6 +18,7 @@ from redi_ray.data.sources.readers import DataError
 from redi_ray.modeling.tokenizer import content_of_model
 from redi_ray.pipeline.kinds.groups import column_shards
 from redi_ray.pipeline.kinds.kind import Kind, Outputs, Places
+from redi_ray.stages.origins import by_source
 from redi_ray.stages.remote import remotely
 from redi_ray.stages.run import Run
 from redi_ray.store.manifests import Manifest, Stage
@@ -41,7 +42,8 @@ def place(run: Run, step: Step, inputs: Places) -> Stage:
     deciding: dict[str, Any] = {FIELDS[type(settings)]: settings}
     if isinstance(settings, DiverseProblems) and isinstance(settings.embedder, ModelEmbedder):
         deciding["embedder"] = content_of_model(settings.embedder.path)
-    return run.stage("verified", deciding, inputs)
+    places = {role: of for role, of in inputs.items() if role != "problems"}
+    return run.stage("verified", deciding, places)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
@@ -60,6 +62,7 @@ def make(run: Run, step: Step, inputs: Outputs) -> Manifest:
         raise DataError(f"{step.name}: no trace is wanted ({kept.left_out}); widen its `{field}`")
     counts = {"in": kept.rows + sum(kept.left_out.values()), "out": kept.rows}
     facts = {"verdicts": kept.verdicts, "votes": {}, "problems": kept.problems, **told}
+    facts |= by_source(run, stage, "verified", inputs.get("problems"))
     return run.publish(stage, started, counts=counts, dropped=kept.left_out, facts=facts)
 
 
@@ -88,7 +91,13 @@ def room(run: Run, step: Step) -> list[Demand]:
 
 KIND = Kind(
     name="select",
-    takes={"of": ("verified",), "by": ("verified",), "like": ("verified",), BY_COLUMN: ("column",)},
+    takes={
+        "of": ("verified",),
+        "by": ("verified",),
+        "like": ("verified",),
+        BY_COLUMN: ("column",),
+        "problems": ("problems",),
+    },
     gives="verified",
     stage="verified",
     tables=("verified",),

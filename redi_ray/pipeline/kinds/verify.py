@@ -24,12 +24,12 @@ def room(run: Run, step: Step) -> list[Demand]:
 
 KIND = Kind(
     name="verify",
-    takes={"of": ("traces",)},
+    takes={"of": ("traces",), "problems": ("problems",)},
     gives="verified",
     stage="verified",
     tables=("verified",),
     place=lambda run, step, inputs: verification.verified_stage(run, inputs["of"]),
-    make=lambda run, step, inputs: verification.verified(run, inputs["of"]),
+    make=lambda run, step, inputs: verification.verified(run, inputs["of"], inputs.get("problems")),
     room=room,
     parts={"checked": "checked", "judged": "judged"},
 )
