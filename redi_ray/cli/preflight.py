@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from redi_ray.cli.preflight_models import check_models_of_steps
+from redi_ray.cli.preflight_sources import check_problems
 from redi_ray.cluster.runtime import log
 from redi_ray.config.curation import CurateConfig
-from redi_ray.config.data import EndpointTraces, FilesSource, Generate, HubSet, OpenR1Source, SampledTraces, VllmTraces
+from redi_ray.config.data import EndpointTraces, Generate, HubSet, SampledTraces, VllmTraces
 from redi_ray.config.embedders import ModelEmbedder
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.group_steps import ScoreStep
@@ -171,7 +172,7 @@ def check_sources(config: ExperimentConfig) -> None:
     read, or not be learnt from by an objective."""
     gathered = Gathered()
     with gathered():
-        _check_problems(config)
+        check_problems(config)
     for look in _looks(config):
         with gathered():
             look()
@@ -185,17 +186,6 @@ def check_sources(config: ExperimentConfig) -> None:
         with gathered():
             _check_import(config, name, step)
     gathered.raise_all("data that cannot be used")
-
-
-def _check_problems(config: ExperimentConfig) -> None:
-    from redi_ray.data.sources.built_in import splits_of
-    from redi_ray.data.sources.readers import expand_paths
-
-    source = config.problems.source
-    if isinstance(source, FilesSource) or (isinstance(source, OpenR1Source) and source.paths):
-        expand_paths(source.paths)
-    if isinstance(source, BuiltInSource):
-        splits_of(source)
 
 
 def _looks(config: ExperimentConfig) -> Iterator[Callable[[], object]]:

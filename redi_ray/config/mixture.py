@@ -20,8 +20,11 @@ class MixSettings(Strict):
     with the name of their step, `NAME/ID`, and so does the column `source`: counts by source reach every later step.
     """
 
+    HOW: ClassVar[frozenset[str]] = frozenset({"when_short"})
+    """See `redi_ray.config.identity`."""
+
     of: list[str] = Field(min_length=1)
-    """Names of steps that give problems: `problems` first of all."""
+    """Names of steps `problems`."""
     weights: dict[str, Share] = {}
     """Source -> its share of the mixture, in any unit: `{a: 2, b: 1}` takes two of `a` for each of `b`. Empty takes all there is."""
     caps: dict[str, Annotated[int, Field(ge=1)]] = {}

@@ -11,7 +11,7 @@ from redi_ray.pipeline.rounds import written
 from redi_ray.plan.grouped import GroupedWorkload, KeptWorkload, RandomWorkload
 from redi_ray.plan.imported import ImportedSample
 from redi_ray.plan.posed import POSED, SelfVerifiedWorkload, StatedWorkload
-from redi_ray.plan.varied import VariedWorkload, variants_of
+from redi_ray.plan.varied import SOURCES, VariedWorkload, problems_of, variants_of
 from redi_ray.plan.workload import BegunWorkload, Side, Workload
 
 
@@ -110,6 +110,10 @@ def _of_problems(graph: Graph, step: Step, before: Workload, whole: Workload) ->
     if source is not None and source.kind in VARYING:
         varied = variants_of(graph, source, whole)
         return VariedWorkload(whole.config, whole.sample, whole.assume, own=True, varied=varied)
+    if source is not None and source.own and source.kind in SOURCES:
+        return VariedWorkload(
+            whole.config, whole.sample, whole.assume, own=True, varied=problems_of(graph, source, whole)
+        )
     if source is None or source.kind not in POSED.keys() | {"starts", "token_starts", "openings"}:
         return before
     begun, ours = workload_of(graph, source.inputs["of"], whole), (whole.config, whole.sample, whole.assume)

@@ -6,26 +6,24 @@ nothing is verified here; without votes their lengths still count, and the share
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from redi_ray.config.data import FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
+from redi_ray.config.mixture import MixSource
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.sources.built_in import alphabet_of, corpus_of, splits_of
-from redi_ray.data.sources.readers import expand_paths, file_rows
-from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused, parser
+from redi_ray.data.sources.rows import Parsed, ParsedTrace, Refused
 from redi_ray.modeling.tokenizer import character_tokenizer, is_folder, load_tokenizer, train_bpe_tokenizer
 from redi_ray.plan.assumptions import DEFAULTS, Assumption, known
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.imported import ImportedSample, read_rows, sample_import
 from redi_ray.plan.lengths import unit_mean
-from redi_ray.text.problem_key import problem_key
+from redi_ray.plan.reading import Rows, key_of, mixed_rows, named_sources, problems_in, read_source, source_paths
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.steps import split_steps
 from redi_ray.text.templates import Message
@@ -58,6 +56,8 @@ class DataSample:
     """`[n]` lengths of first correct traces as multiples of their mean; None: not measured."""
     rejected: np.ndarray | None = None
     """`[m]` the same of first wrong ones."""
+    sources: Mapping[str, int] = field(default_factory=dict)
+    """Problems of each step `problems` whose rows are at hand."""
     imported: Mapping[str, ImportedSample] = field(default_factory=dict)
     """Of each set that a step imports, by the step's name in the config."""
 
@@ -67,8 +67,9 @@ def sample_data(config: ExperimentConfig, rows: int) -> DataSample:
 
     Raises PlanError where the number of problems cannot be known, DataError for files that cannot be read.
     """
-    found = _sample_problems(config, rows)
-    return replace(found, imported=dict(_sample_imports(config, rows)))
+    named = named_sources(config, rows)
+    found = _sample_problems(config, rows, named)
+    return replace(found, sources=problems_in(config, named), imported=dict(_sample_imports(config, rows)))
 
 
 def _sample_imports(config: ExperimentConfig, rows: int) -> Iterator[tuple[str, ImportedSample]]:
@@ -81,8 +82,10 @@ def _sample_imports(config: ExperimentConfig, rows: int) -> Iterator[tuple[str, 
         yield name, sample_import(step, read[name], count.chat, count.completion, f"steps.{name}")
 
 
-def _sample_problems(config: ExperimentConfig, rows: int) -> DataSample:
+def _sample_problems(config: ExperimentConfig, rows: int, named: dict[str, Rows | None]) -> DataSample:
     source = config.problems.source
+    if isinstance(source, MixSource):
+        return _sample_mixture(config, source, named, rows)
     if isinstance(source, NoSource):
         return DataSample([known("problems", 0, "there are none")], "imported sets alone")
     if isinstance(source, BuiltInSource):
@@ -98,8 +101,13 @@ def _sample_problems(config: ExperimentConfig, rows: int) -> DataSample:
     return DataSample(told, f"{source.dataset} is not at hand; lengths are assumed")
 
 
-def source_paths(source: FilesSource | HubSource | OpenR1Source) -> list[str]:
-    return [] if isinstance(source, HubSource) else source.paths
+def _sample_mixture(
+    config: ExperimentConfig, source: MixSource, named: dict[str, Rows | None], rows: int
+) -> DataSample:
+    """Of each source as many of its first rows as its share says."""
+    values, problems, where = mixed_rows(source, named, problems_in(config, named), rows)
+    told = [] if problems is None else [known("problems", problems, where)]
+    return _measured(config, list(values), told, where) if values else DataSample(told, where)
 
 
 def _sample_world(config: ExperimentConfig, source: BuiltInSource) -> DataSample:
@@ -143,36 +151,36 @@ class _Seen:
 
 
 def _sample_files(config: ExperimentConfig, source: FilesSource | HubSource | OpenR1Source, rows: int) -> DataSample:
-    parse = parser(source)
-    values: list[Parsed | Refused] = []
-    total = 0
-    for uri in expand_paths(source_paths(source)):
-        for row in file_rows(uri, wanted=partial(operator.gt, rows - len(values))):  # positions below it
-            total += 1
-            if row.value is not None:
-                values.append(parse(row.value))
-    parsed = [value for value in values if not isinstance(value, Refused)]
+    found = read_source(source, rows)
+    assert found is not None, "its paths are there"
+    seen, total, problems = len(found.values), found.total, found.problems
+    exact = total == seen
+    distinct = len({key_of(value) for value in found.values if isinstance(value, Parsed)})
+    where = "counted" if exact else f"{total:,} rows, of which the first {seen:,} hold {distinct:,} problems"
+    told = [known("problems", min(problems, config.problems.max_problems or problems), where)]
+    return _measured(config, found.values, told, f"the first {seen:,} of {total:,} rows")
+
+
+def _measured(
+    config: ExperimentConfig, values: list[Parsed | Refused], told: list[Assumption], looked_at: str
+) -> DataSample:
+    """What rows add up to. told: how many problems there are."""
+    parsed = [value for value in values if isinstance(value, Parsed)]
     if not parsed:
         raise PlanError(
-            f"problems.source: none of the first {len(values)} of {total} rows is a problem "
+            f"problems.source: none of {looked_at} is a problem "
             f"({values[0] if values else 'no row could be read'}); check problems.source.columns"
         )
     count, how = _token_counter(config, [trace.completion for value in parsed for trace in value.traces])
     seen = _Seen(rows=len(values))
     for value in parsed:
-        key = f"{value.problem_id} {problem_key(value.problem)}"  # ids may start again in every file
+        key = key_of(value)
         if key not in seen.prompts:
             seen.prompts[key] = count.prompt(value.problem)
         for trace in value.traces:
             _add_trace(seen, key, trace, count.completion(trace.completion))
-    problems = round(total * len(seen.prompts) / seen.rows)
-    exact = total == seen.rows
-    where = (
-        "counted" if exact else f"{total:,} rows, of which the first {seen.rows:,} hold {len(seen.prompts):,} problems"
-    )
-    told = [known("problems", min(problems, config.problems.max_problems or problems), where)]
     told.append(_mean("prompt_tokens", np.array(list(seen.prompts.values())), how))
-    note = f"the first {seen.rows:,} of {total:,} rows, {how}"
+    note = f"{looked_at}, {how}"
     if not isinstance(config.generate, ImportTraces):
         return DataSample(told, note)
     return _with_traces(config, seen, told, note, how)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redi_ray.config.worlds import BuiltInSource
+from redi_ray.data.mix.shares import allocate
 from redi_ray.pipeline.asked import VARYING
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.plan.workload import Workload
@@ -22,6 +23,20 @@ class VariedWorkload(Workload):
         return self.varied
 
 
+SOURCES = ("problems", "mix")
+"""Kinds that read problems, under names of their own."""
+
+
+def problems_of(graph: Graph, step: Step, whole: Workload) -> float:
+    """Problems of a named source, or of a named mixture of such; as many as the run's own where that is not known."""
+    there, settings = whole.sample.sources, step.settings
+    if step.kind == "problems":
+        return there.get(step.name, whole.problems)
+    if any(name not in there for name in settings.of):
+        return whole.problems if settings.size is None else settings.size
+    return sum(allocate(settings, {name: there[name] for name in settings.of}).taken.values())
+
+
 def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
     """Problems that a step which makes variants gives at the most; what is imported is not counted before it is read, and taken
     for as many as there are problems."""
@@ -32,5 +47,9 @@ def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
     elif settings.part == "dev":
         before = whole.problems * whole.config.problems.dev.share
     else:
-        before = whole.problems if source is None or source.kind not in VARYING else variants_of(graph, source, whole)
+        before = whole.problems
+        if source is not None and source.own and source.kind in SOURCES:
+            before = problems_of(graph, source, whole)
+        elif source is not None and source.kind in VARYING:
+            before = variants_of(graph, source, whole)
     return before * max(1, len(settings.rules) + settings.originals)

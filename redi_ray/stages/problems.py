@@ -41,7 +41,7 @@ def mix_stage(run: Run, settings: MixSettings) -> Stage:
         for name, step in steps.items()
         if isinstance(step, ProblemsStep)
     }
-    deciding = {name: getattr(settings, name) for name in MixSettings.model_fields if name != "when_short"}
+    deciding = {name: getattr(settings, name) for name in MixSettings.model_fields if name not in settings.HOW}
     return run.stage("problems", {"mix": deciding}, inputs)
 
 
@@ -84,7 +84,7 @@ def content_of_source(source: Source | DataSet, told: str = "problems.source.pat
     return commit_of(source.dataset, "dataset", source.revision)
 
 
-def tests_of(run: Run, problems: Manifest | None = None) -> str | None:
+def tests_of(run: Run, problems: Manifest | None) -> str | None:
     """The table of problems' tests, where there is one and verification looks at it. problems: those of the traces, where they
     are not the run's own.
 

@@ -242,6 +242,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"rehearse.on": "own_math", "rehearse.batch_size": 3, "rehearse.objective": {"name": "dph", "coefficient": 0.1}},
     ),
     "merge": ({"do": "merge", "of": {"sft": 1, "redi": 1}}, {"of": {"sft": 2, "redi": 1}}),
+    "problems": (
+        {"do": "problems", "source": {"kind": "files", "paths": ["FILE"]}},
+        {"source.paths": ["OTHER"], "source.columns": {"problem": "text"}, "verified_by": "neither", "max_problems": 3},
+    ),
+    "mix": (
+        {"do": "mix", "of": ["digits", "numbers"]},
+        {"of": ["digits"], "weights": {"digits": 1, "numbers": 2}, "caps": {"digits": 3}, "epochs": {"numbers": 2}, "size": 9,
+         "seed": 1},
+    ),
+    "grade": (
+        {"do": "grade", "of": "verified", "by": "length", "right": 9.0}, {"by": "ruled", "right": 8.0, "wrong": 1.0},
+    ),
     "sample": ({"do": "sample", "model": "sft"}, {"model": "base"}),
     "verify": ({"do": "verify", "of": "traces"}, {"of": "own"}),
 }  # fmt: skip
@@ -251,6 +263,8 @@ BESIDE: dict[str, Any] = {
     "own_math": {"do": "verify", "of": "own"},
     "drawn": {"do": "sample", "model": "sft", "logprobs": True},
     "drawn_math": {"do": "verify", "of": "drawn"},
+    "digits": {"do": "problems", "source": {"kind": "arithmetic"}},
+    "numbers": {"do": "problems", "source": {"kind": "tool_arithmetic"}},
     "length": {"do": "score", "of": "verified", "scorer": {"name": "length"}},
     "ruled": {"do": "score", "of": "verified", "scorer": {"name": "rule", "pattern": "a"}},
     "grouped": {"do": "groups", "of": "verified", "least": 1},
@@ -301,5 +315,6 @@ HOW = [
     ("select, diverse, by a model", "diverse.embedder.device", "gpu"),
     ("select, diverse, by a model", "diverse.embedder.workers", 3),
     ("select, diverse, by a model", "diverse.embedder.batch_size", 3),
+    ("problems", "licence", "mit"), ("mix", "when_short", "less"),
 ]  # fmt: skip
 """Fields that only say how the work is done, or that have no say there."""

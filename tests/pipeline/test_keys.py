@@ -71,7 +71,7 @@ OTHERS: dict[str, Any] = {
 NOT_ALONE = ("keep_best", "export", "patience", "probe")
 """Of a training; they ask for other fields, see below."""
 ELSEWHERE = ("problems.dev.share", "problems.dev.seed", "verify.judge", "verify.votes", "sft.objective.name", "steps", "repeat",
-             "curate.embedder", "redi.train.units", "evaluate.judge_on",
+             "curate.embedder", "curate.of", "redi.train.units", "evaluate.judge_on",
              "resources.engine.tensor_parallel_size")  # fmt: skip
 """Not for this config: of other sources, of votes or embeddings, a word that is always the same, of steps, of GPUs, of other
 objectives."""

@@ -13,11 +13,14 @@ from pydantic import BaseModel
 from step_cases import BESIDE, CASES, HOW, SUITED
 
 from redi_ray.config.curation import Difficulty
+from redi_ray.config.data import ProblemsStep
 from redi_ray.config.dialogues import HandOverStep, OpeningsStep
 from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.grades import GradeStep
 from redi_ray.config.group_steps import GroupsStep, ScoreStep, TokenWeights, TurnFilter
 from redi_ray.config.load import parse_config
 from redi_ray.config.locators import LocateStep, Locator
+from redi_ray.config.mixture import MixStep
 from redi_ray.config.paraphrase import ParaphraseStep, Rewriter
 from redi_ray.config.perturb import Distractor, ImportedVariants, PerturbStep, RobustnessStep
 from redi_ray.config.posed import PoseStep
@@ -133,7 +136,8 @@ def test_no_field_is_left_out() -> None:
         "paraphrase": paths(ParaphraseStep) | paths(Rewriter, "by."),
         "model": paths(ModelStep), "pairs": paths(PairsStep), "merge": paths(MergeStep),
         "train": {"from" if path == "start" else path for path in paths(TrainStep)} | paths(RehearsedStep, "rehearse."),
-        "sample": paths(SampleStep), "verify": paths(VerifyStep),
+        "sample": paths(SampleStep), "verify": paths(VerifyStep), "grade": paths(GradeStep),
+        "problems": paths(ProblemsStep) - ProblemsStep.HOW, "mix": paths(MixStep) - MixStep.HOW,
     }  # fmt: skip
     known = {
         "select": {"difficulty.buckets"},
@@ -146,6 +150,7 @@ def test_no_field_is_left_out() -> None:
         "perturb": {"names", "units"},
         "state": {"problems"},
         "sample": {"problems"},
+        "grade": {"of"},
     }
     for do, asked in wanted.items():
         tried = {path for step, changes in CASES.values() if step["do"] == do for path in told(changes)}
