@@ -26,7 +26,7 @@ class MixSettings(Strict):
     of: list[str] = Field(min_length=1)
     """Names of steps `problems`."""
     weights: dict[str, Share] = {}
-    """Source -> its share of the mixture, in any unit: `{a: 2, b: 1}` takes two of `a` for each of `b`. Empty takes all there is."""
+    """Source -> its share, in any unit: `{a: 2, b: 1}` takes two of `a` for each of `b`. Empty goes by how many each has."""
     caps: dict[str, Annotated[int, Field(ge=1)]] = {}
     """Source -> problems at the most; what its share asks for beyond that goes to the others, by their weights."""
     epochs: dict[str, Annotated[int, Field(ge=1)]] = {}

@@ -38,7 +38,7 @@ from redi_ray.plan.trainings import (
     trainings,
     valued_cost,
 )
-from redi_ray.plan.varied import problems_of, variants_of
+from redi_ray.plan.varied import SOURCES, told_of_source, variants_of
 from redi_ray.plan.workload import Side, Workload, groups_read
 from redi_ray.stages.training import REHEARSED
 
@@ -64,14 +64,8 @@ class _Estimate:
         self.inputs, self.config, self.assume = inputs, inputs.config, assume
         self.whole = Workload(inputs.config, inputs.sample, assume)
         self.by_kind: dict[str, Callable[[Step], Lines]] = {
-            "problems": self._problems,
-            "mix": lambda step: self._beside(
-                step, f"{self._count(step):,.0f} of {', '.join(step.settings.of)}, to learn from"
-            ),
-            "grade": lambda step: self._beside(
-                step,
-                f"a verdict by a number for those of {self._work(step).traces:,.0f} traces that nothing else judges",
-            ),
+            **dict.fromkeys(SOURCES, self._source),
+            "grade": lambda step: self._beside(step, "a verdict by a number for traces that nothing else judges"),
             "import": lambda step: self._beside(step, self.inputs.sample.imported[written(step.name)].note),
             "dev": lambda step: self._beside(step, "held out of the problems"),
             "base": self._base,
@@ -138,14 +132,8 @@ class _Estimate:
     def _read_by(self, groups: str | None) -> Workload:
         return self.whole if groups is None else workload_of(self.inputs.graph, groups, self.whole)
 
-    def _count(self, step: Step) -> float:
-        return self.whole.problems if not step.own else problems_of(self.inputs.graph, step, self.whole)
-
-    def _problems(self, step: Step) -> Lines:
-        if step.own and step.name not in self.inputs.sample.sources:
-            yield from self._beside(step, "a source that is not at hand")
-        else:
-            yield from self._beside(step, f"{self._count(step):,.0f} {'in all' if step.own else 'to learn from'}")
+    def _source(self, step: Step) -> Lines:
+        yield from self._beside(step, told_of_source(self.inputs.graph, step, self.whole))
 
     def _beside(self, step: Step, note: str) -> Lines:
         yield Beside(step.name, note, sorted(self.assume.used))

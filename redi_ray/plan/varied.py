@@ -37,6 +37,15 @@ def problems_of(graph: Graph, step: Step, whole: Workload) -> float:
     return sum(allocate(settings, {name: there[name] for name in settings.of}).taken.values())
 
 
+def told_of_source(graph: Graph, step: Step, whole: Workload) -> str:
+    """What a plan says of problems that are read."""
+    if step.own and step.kind == "problems" and step.name not in whole.sample.sources:
+        return "a source that is not at hand"
+    count = problems_of(graph, step, whole) if step.own else whole.problems
+    mixed = f" of {', '.join(step.settings.of)}" if step.kind == "mix" else ""
+    return f"{count:,.0f}{mixed}{'' if step.own else ' to learn from'}"
+
+
 def variants_of(graph: Graph, step: Step, whole: Workload) -> float:
     """Problems that a step which makes variants gives at the most; what is imported is not counted before it is read, and taken
     for as many as there are problems."""

@@ -1,5 +1,5 @@
-"""A corpus of several sources through the whole line: counts by source and by kind of verification, reconciled to the last row; the
-same rows under any sharding; and a run that was cut off goes on with the same output."""
+"""A corpus of several sources through the whole line: counts by source and by kind of verification, reconciled to the last row;
+the same rows under any sharding; and a run that was cut off goes on with the same output."""
 
 from __future__ import annotations
 

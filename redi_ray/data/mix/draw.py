@@ -1,7 +1,7 @@
-"""Drawing a mixture: of each source the problems whose ids have the smallest hashes, with their traces and tests, shard by shard.
+"""Drawing a mixture: of each source the problems whose ids have the smallest hashes, with their traces and tests, by shards.
 
-Which these are follows from the ids and the seed alone. A shard that is there is not written again; texts are not shuffled, and the
-driver sees counts alone.
+Which these are follows from the ids and the seed alone. A shard that is there is not written again; texts are not shuffled, and
+the driver sees counts alone.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def draw(files: list[str], name: str, taken: int, seed: int) -> dict[str, Any]:
 
 
 def parts_of(sources: Mapping[str, tuple[Drawn, float, Mapping[str, list[str]]]], out_uri: str) -> list[Part]:
-    """The shards of the mixture, those of all sources in turn. sources: name -> what is drawn, its share of the source's problems,
-    and the source's shards by table."""
+    """The shards of the mixture, those of all sources in turn. sources: name -> what is drawn, as a share of the source's
+    problems, and the source's shards by table."""
     found: list[Part] = []
     for table in TABLES:
         placed: list[tuple[float, int, Drawn, tuple[str, ...]]] = []

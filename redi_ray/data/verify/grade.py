@@ -1,8 +1,9 @@
-"""Verdicts by thresholds on a column, for traces of problems with neither a reference answer nor tests. One task per shard; a shard
-that is there is only counted."""
+"""Verdicts by thresholds on a column, for traces of problems with neither a reference answer nor tests. One task per shard; a
+shard that is there is only counted."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pyarrow as pa
@@ -72,7 +73,7 @@ def _graded(rows: pa.Table, numbers: pa.Table, settings: GradeSettings) -> tuple
 
 def verdict_of(number: float | None, settings: GradeSettings) -> Verdict | None:
     """What a number says; None where there is none, and between the thresholds."""
-    if number is None or number != number:
+    if number is None or math.isnan(number):
         return None
     if settings.right is not None and number >= settings.right:
         return Verdict.CORRECT

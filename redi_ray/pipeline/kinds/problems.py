@@ -1,4 +1,4 @@
-"""Distinct problems of one source, with the traces that came with them: the run's own, or those of a step with a source of its own."""
+"""Distinct problems of one source, the run's own or that of a named step, with the traces that came with them."""
 
 from __future__ import annotations
 
