@@ -111,7 +111,9 @@ def is_held_out(problem: str, split: DevelopmentSplit) -> bool:
     return int.from_bytes(digest) < split.share * 2**64
 
 
-def _collect_rows(config: ProblemsConfig, out_uri: str, verified_by: VerifiedBy | None, told: str) -> ProblemCounts:
+def _collect_rows(
+    config: ProblemsConfig, out_uri: str, verified_by: VerifiedBy | None = None, told: str = "problems"
+) -> ProblemCounts:
     collector = _Collector(config, out_uri, verified_by, told)
     for row in source_rows(config.source, f"{told}.source"):  # type: ignore[arg-type]  # the built-in world never comes here
         collector.rows += 1
