@@ -16,7 +16,7 @@ from redi_ray.config.resources import EngineSettings
 from redi_ray.config.section import Strict
 from redi_ray.config.stored_logps import logprobs_fault
 from redi_ray.config.tools import ToolSettings
-from redi_ray.config.worlds import ArithmeticSource, OrderSet, QuerySource, ToolArithmeticSource
+from redi_ray.config.worlds import ArithmeticSource, ExerciseSet, OrderSet, QuerySource, ToolArithmeticSource
 
 
 class Columns(Strict):
@@ -102,6 +102,15 @@ class FilesSource(FileSet):
     """Which column is what."""
 
 
+class ExerciseSource(ExerciseSet):
+    """The built-in exercises, as problems with traces, read by their columns as files are. No download."""
+
+    rows: Literal["word_problems", "programs", "advice"]  # type: ignore[assignment]
+    """Which ones; `ExerciseSet` says what their rows hold."""
+    columns: Columns = Columns()
+    """Which column is what."""
+
+
 class HubSet(Strict):
     """A data set of the Hugging Face hub."""
 
@@ -145,8 +154,10 @@ class NoSource(Strict):
     kind: Literal["none"] = "none"
 
 
+RowSource = FilesSource | HubSource | OpenR1Source | ExerciseSource
+"""Rows that become problems, or rejects."""
 OneSource = Annotated[
-    ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source,
+    ArithmeticSource | ToolArithmeticSource | QuerySource | FilesSource | HubSource | OpenR1Source | ExerciseSource,
     Field(discriminator="kind"),
 ]
 """Rows of one kind."""
@@ -157,6 +168,7 @@ Source = Annotated[
     | FilesSource
     | HubSource
     | OpenR1Source
+    | ExerciseSource
     | MixSource
     | NoSource,
     Field(discriminator="kind"),
@@ -179,7 +191,7 @@ class ProblemsStep(SourceSettings):
         return self
 
 
-DataSet = Annotated[FileSet | HubSet | OrderSet, Field(discriminator="kind")]
+DataSet = Annotated[FileSet | HubSet | OrderSet | ExerciseSet, Field(discriminator="kind")]
 """Where an imported set lies."""
 
 

@@ -93,7 +93,7 @@ class ImportSettings(Strict):
     """See `redi_ray.config.identity`."""
 
     source: DataSet
-    """`files`, `hub`, or `orders`, a built-in world of dialogues."""
+    """`files`, `hub`, `orders`, a built-in world of dialogues, or `exercises` (`rows: rated`), built-in answers with labels."""
     shape: Literal["auto", "preference", "sft", "unpaired", "rollouts", "steps"] = "auto"
     """What a row is. `auto` tells it by the columns: a chosen and a rejected answer, an answer, an answer with a label, samples
     with rewards, a right and a wrong solution in steps."""

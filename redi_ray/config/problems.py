@@ -26,7 +26,8 @@ class ProblemsConfig(Strict):
     """Where the problems come from."""
 
     source: Source = ArithmeticSource()
-    """`arithmetic`, `files`, `hub` or `openr1`; `none` where `steps` imports what is learnt from."""
+    """`arithmetic`, `files`, `hub`, `openr1` or `exercises`; `mix` for several steps `problems`; `none` where `steps` imports
+    what is learnt from."""
     max_problems: int | None = Field(None, ge=1)
     """Take the first so many, not counting those held out on the way."""
     dev: DevelopmentSplit = DevelopmentSplit()

@@ -97,6 +97,23 @@ class QuerySource(BuiltInSource):
     """How often the corpus takes a word over as it is, and how often it breaks the form."""
 
 
+class ExerciseSet(Strict):
+    """The built-in exercises: small corpora as they come from hubs, with columns of their own and with what curation is for. No
+    download."""
+
+    kind: Literal["exercises"] = "exercises"
+    rows: Literal["word_problems", "programs", "advice", "rated"] = "rated"
+    """`word_problems` (`id`, `question`, `gold`, `solutions`, `subject`), `programs` (`id`, `task`, `input_output`, `programs`),
+    `advice` (`id`, `instruction`, `replies`): problems with traces, verified by references, tests, neither. `rated` (`prompt`,
+    `completion`, `label`): answers for a reward model."""
+    size: int = Field(400, ge=1)
+    """Rows."""
+    traces: int = Field(4, ge=1)
+    """Of each problem."""
+    seed: int = 42
+    """Decides them."""
+
+
 class OrderSet(Strict):
     """The built-in world of dialogues: orders at counters of ten kinds, by `topic`. No download."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from redi_ray.config.data import FileSet, HubSet
 from redi_ray.config.imports import ImportSettings
 from redi_ray.config.prompts import PromptSettings
-from redi_ray.config.worlds import OrderSet
+from redi_ray.config.worlds import ExerciseSet, OrderSet
 from redi_ray.data.sources.import_answers import Answered, LeftOut
 from redi_ray.data.sources.import_parts import Sides, questions
 from redi_ray.data.sources.import_rows import RowReader
@@ -90,9 +90,9 @@ def read_rows(settings: ImportSettings, prompt: PromptSettings, rows: int, where
     return Rows(layout, found, len(seen), min(total, settings.max_rows or total))
 
 
-def _rows(source: FileSet | OrderSet, rows: int, where: str) -> Iterator[Row]:
+def _rows(source: FileSet | OrderSet | ExerciseSet, rows: int, where: str) -> Iterator[Row]:
     """All of a set; files are read as far as is wanted, and counted."""
-    if isinstance(source, OrderSet):
+    if isinstance(source, OrderSet | ExerciseSet):
         yield from source_rows(source)
         return
     read = 0

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from redi_ray.config.data import FilesSource, HubSource, OneSource, OpenR1Source, ProblemsStep
+from redi_ray.config.data import ExerciseSource, FilesSource, OneSource, OpenR1Source, ProblemsStep, RowSource
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.mixture import MixSettings, VerifiedBy
 from redi_ray.config.worlds import BuiltInSource
 from redi_ray.data.mix.shares import allocate
 from redi_ray.data.sources.built_in import answer_of, splits_of
-from redi_ray.data.sources.readers import expand_paths, file_rows
+from redi_ray.data.sources.readers import expand_paths, file_rows, source_rows
 from redi_ray.data.sources.rows import Parsed, Refused, parser, problem_hash
 from redi_ray.plan.errors import PlanError
 from redi_ray.text.problem_key import problem_key
@@ -40,8 +40,8 @@ def key_of(value: Parsed) -> str:
     return f"{value.problem_id} {problem_key(value.problem)}"
 
 
-def source_paths(source: FilesSource | HubSource | OpenR1Source) -> list[str]:
-    return [] if isinstance(source, HubSource) else source.paths
+def source_paths(source: RowSource) -> list[str]:
+    return source.paths if isinstance(source, FilesSource | OpenR1Source) else []
 
 
 def read_source(source: OneSource, rows: int, verified_by: VerifiedBy | None = None) -> Rows | None:
@@ -52,9 +52,12 @@ def read_source(source: OneSource, rows: int, verified_by: VerifiedBy | None = N
             Parsed(problem_hash(one), one, answer_of(source, one), source.kind) for one in world[:rows]
         ]
         return Rows(values, len(world))
+    parse, values, total = parser(source, verified_by), list[Parsed | Refused](), 0
+    if isinstance(source, ExerciseSource):
+        found = [row.value for row in source_rows(source) if row.value is not None]
+        return Rows([parse(row) for row in found[:rows]], len(found))
     if not source_paths(source):
         return None
-    parse, values, total = parser(source, verified_by), [], 0
     for uri in expand_paths(source_paths(source)):
         for row in file_rows(uri, wanted=partial(operator.gt, rows - len(values))):  # positions below it
             total += 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import FilesSource, HubSource, ImportTraces, NoSource, OpenR1Source
+from redi_ray.config.data import FilesSource, ImportTraces, NoSource, OpenR1Source
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
 from redi_ray.config.mixture import MixSource
 from redi_ray.config.worlds import BuiltInSource
@@ -90,7 +90,7 @@ def _sample_problems(config: ExperimentConfig, rows: int, named: dict[str, Rows 
         return DataSample([known("problems", 0, "there are none")], "imported sets alone")
     if isinstance(source, BuiltInSource):
         return _sample_world(config, source)
-    if isinstance(source, FilesSource) or source_paths(source):
+    if isinstance(source, FilesSource | ExerciseSource) or source_paths(source):
         return _sample_files(config, source, rows)
     most = config.problems.max_problems
     if isinstance(source, OpenR1Source) and most is None:  # the published shares are of all rows, also those left out
@@ -150,7 +150,7 @@ class _Seen:
     rows: int = 0
 
 
-def _sample_files(config: ExperimentConfig, source: FilesSource | HubSource | OpenR1Source, rows: int) -> DataSample:
+def _sample_files(config: ExperimentConfig, source: RowSource, rows: int) -> DataSample:
     found = read_source(source, rows)
     assert found is not None, "its paths are there"
     seen, total, problems = len(found.values), found.total, found.problems

@@ -10,7 +10,7 @@ from redi_ray.config.code import CodeSettings
 from redi_ray.config.data import Columns, DataSet, FileSet, NoSource, OpenR1Source, ProblemsStep, Source
 from redi_ray.config.mixture import MixSettings, MixSource
 from redi_ray.config.problems import ProblemsConfig
-from redi_ray.config.worlds import BuiltInSource, OrderSet
+from redi_ray.config.worlds import BuiltInSource, ExerciseSet, OrderSet
 from redi_ray.data.sources.problems import collect_problems
 from redi_ray.data.sources.readers import expand_paths
 from redi_ray.data.sources.tests_table import TESTS_TABLE
@@ -79,7 +79,7 @@ def content_of_source(source: Source | DataSet, told: str = "problems.source.pat
     """What the place of the rows holds now; the built-in world is all in its settings. told: what the config calls the paths."""
     if isinstance(source, FileSet) or (isinstance(source, OpenR1Source) and source.paths):
         return storage.content_hash([content_of(path) for path in expand_paths(source.paths, told)])
-    if isinstance(source, BuiltInSource | NoSource | OrderSet | MixSource):
+    if isinstance(source, BuiltInSource | NoSource | OrderSet | ExerciseSet | MixSource):
         return None
     return commit_of(source.dataset, "dataset", source.revision)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redi_ray.cluster.runtime import log
-from redi_ray.config.data import FilesSource, HubSource, NoSource, OpenR1Source
+from redi_ray.config.data import Columns, NoSource, OpenR1Source
 from redi_ray.config.loops import LoopSettings
 from redi_ray.config.mixture import MixSource, VerifiedBy
 from redi_ray.config.problems import DevelopmentSplit, ProblemsConfig
@@ -72,7 +72,7 @@ def collect_problems(
 
     if isinstance(config.source, BuiltInSource):
         return _write_world(config, config.source, out_uri)
-    remote = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
+    remote: Any = ray.remote(num_cpus=1, max_retries=2)(_collect_rows)
     try:
         counts: ProblemCounts = ray.get(remote.remote(config, out_uri, verified_by, told))
     except ray.exceptions.RayTaskError as error:
@@ -141,7 +141,8 @@ class _Collector:
         self.problems = ShardWriter(storage.join(out_uri, "problems"), PROBLEM)
         self.dev = ShardWriter(storage.join(out_uri, "dev"), PROBLEM)
         self.traces = ShardWriter(storage.join(out_uri, "imported"), TRACE, rows_per_shard=1000)
-        tested = isinstance(source, FilesSource | HubSource) and source.columns.tests is not None
+        columns = None if isinstance(source, OpenR1Source) else source.columns
+        tested = columns is not None and columns.tests is not None
         self.tests = TestsWriter(storage.join(out_uri, TESTS_TABLE)) if tested else None
         self.rejects = RejectWriter(storage.join(out_uri, "rejects"))
         self.dropped: Counter[str] = Counter()
@@ -259,13 +260,14 @@ class _Collector:
             mend = HOW_TO_MEND.get(of, "")
             found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
         source, traces = self.config.source, self.traces.count
-        if isinstance(source, FilesSource | HubSource) and self.tests is not None and not self.tests.count:
+        columns: Columns | None = getattr(source, "columns", None)
+        if columns is not None and self.tests is not None and not self.tests.count:
             found.append(
                 f"none of {self.problems.count:,} problems has tests; check {self.told}.source.columns.tests "
-                f"({source.columns.tests})"
+                f"({columns.tests})"
             )
-        if isinstance(source, FilesSource | HubSource) and source.columns.label and traces and not self.labelled:
-            label = source.columns.label
+        if columns is not None and columns.label and traces and not self.labelled:
+            label = columns.label
             found.append(f"none of {traces:,} traces has a label; check {self.told}.source.columns.label ({label})")
         if renamed := self.known.renamed:
             (_, before), after = next(iter(renamed.items()))

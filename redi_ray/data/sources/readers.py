@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redi_ray.config.data import FileSet, HubSet, OpenR1Source
-from redi_ray.config.worlds import OrderSet
+from redi_ray.config.worlds import ExerciseSet, OrderSet
+from redi_ray.data.sources.exercise_world import exercise_rows
 from redi_ray.data.sources.folders import DataError, expand_paths, short_names
 from redi_ray.data.sources.hub import hub_rows
 from redi_ray.data.sources.opening import ARROW_FILE, BOM, DamagedFile, open_data, unpacking
@@ -57,14 +58,17 @@ Wanted = Callable[[int], bool]
 """Whether the row at a position (0, 1, ...) is asked for."""
 
 
-def source_rows(source: FileSet | HubSet | OpenR1Source | OrderSet, told: str = "problems.source") -> Iterator[Row]:
+def source_rows(
+    source: FileSet | HubSet | OpenR1Source | OrderSet | ExerciseSet, told: str = "problems.source"
+) -> Iterator[Row]:
     """All rows of a source, in order. told: what the config calls it. Raises DataError."""
     if isinstance(source, HubSet) or (isinstance(source, OpenR1Source) and not source.paths):
         for where, value in hub_rows(source, told):
             yield Row(where, value)
         return
-    if isinstance(source, OrderSet):
-        yield from (Row(f"orders:{number}", value) for number, value in enumerate(order_rows(source)))
+    if isinstance(source, OrderSet | ExerciseSet):
+        made = order_rows(source) if isinstance(source, OrderSet) else exercise_rows(source)
+        yield from (Row(f"{source.kind}:{number}", value) for number, value in enumerate(made))
         return
     uris = expand_paths(source.paths, f"{told}.paths")
     for uri, name in zip(uris, short_names(uris), strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import Columns, FilesSource, HubSource, OpenR1Source
+from redi_ray.config.data import Columns, OpenR1Source, RowSource
 from redi_ray.config.mixture import VerifiedBy
 from redi_ray.data.sources.chats import Answer, BadChat, behind_problem, is_chat, joined, read_completion, read_problem
 from redi_ray.data.sources.values import BadValue, is_true, read_answer, read_id, read_vote, shown
@@ -57,9 +57,7 @@ class Refused:
     by_rule: bool = False
 
 
-def parser(
-    source: FilesSource | HubSource | OpenR1Source, verified_by: VerifiedBy | None = None
-) -> Callable[[dict[str, Any]], Parsed | Refused]:
+def parser(source: RowSource, verified_by: VerifiedBy | None = None) -> Callable[[dict[str, Any]], Parsed | Refused]:
     """What turns a row of this source into a problem; verified_by: what each must bring along (`SourceSettings`)."""
     if isinstance(source, OpenR1Source):
         return lambda row: _having(parse_openr1(row, source), verified_by, row, "answer", None)
