@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from redi_ray.config.data import FilesSource, ImportTraces, NoSource, OpenR1Source
+from redi_ray.config.data import ExerciseSource, FilesSource, ImportTraces, NoSource, OpenR1Source, RowSource
 from redi_ray.config.experiment import ArithmeticModel, ExperimentConfig, PretrainedModel, ScratchModel
 from redi_ray.config.mixture import MixSource
 from redi_ray.config.worlds import BuiltInSource

@@ -13,6 +13,7 @@ from redi_ray.eval.ranking import compare_means
 from redi_ray.pipeline.graph import Step
 from redi_ray.report.lineage import ancestors, graph_of_record
 from redi_ray.report.runs import ArmRecord, RunRecord
+from redi_ray.report.sources import mixtures
 from redi_ray.store.manifests import Manifest
 from redi_ray.store.storage import finite
 
@@ -57,6 +58,7 @@ def report_data(run: RunRecord) -> dict[str, Any]:
             "variants": variants(run),
             "robustness": facts_of(run, "robustness"),
             "funnel": funnel(run),
+            "sources": mixtures(run),
             "training": {arm.name: _training_summary(arm) for arm in run.arms if arm.steps},
             "stages": [_stage_row(name, manifest) for name, manifest in run.manifests.items()],
             "notes": run.notes,

@@ -65,7 +65,7 @@ TASKS: tuple[tuple[str, str, str, Callable[[int, list[int]], int]], ...] = (
     ("print the sum of the first {k} of them", "sum(numbers[:{k}])", "sum(numbers[{k}:])", lambda k, xs: sum(xs[:k])),
 )  # fmt: skip
 """What a program does, an expression that does it, one that does not, and what is printed."""
-CARES = ["a bicycle", "a wooden table", "a wool coat", "an old clock", "a garden hose", "a paper map", "a leather bag", "a glass jar"]
+CARES = ["a bicycle", "a wooden table", "a wool coat", "an old clock", "a garden hose", "a paper map", "a glass jar"]
 TROUBLES = ["rust", "damp", "dust", "moths", "frost", "scratches", "sunlight", "mould"]
 GOOD = ("Keep it dry, because water does most of the harm.", "Clean it gently once a month, so that nothing settles.",
         "Store it where the air can move, since still air holds damp.", "Look at it now and then, and mend small faults at once.",
