@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from redi_ray.config.data import EndpointTraces, FileSet, HubSet, OpenR1Source, VllmTraces
+from redi_ray.config.data import EndpointTraces, FileSet, HubSet, OpenR1Source, ProblemsStep, VllmTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.steps import ImportStep
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
-from redi_ray.config.worlds import BuiltInSource
+from redi_ray.config.worlds import BuiltInSource, ExerciseSet
 from redi_ray.eval.metrics import BenchmarkResult
 from redi_ray.modeling.cards import CARD, Asked, Card, Score, is_written_here, render_card
 from redi_ray.modeling.tokenizer import is_folder
 from redi_ray.pipeline.asked import is_reward
 from redi_ray.pipeline.graph import Graph, Step
+from redi_ray.stages.mixing import SOURCES
 from redi_ray.stages.run import Run
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, current_manifest
@@ -154,7 +155,12 @@ def _verify(step: Step, config: ExperimentConfig, found: Manifest | None) -> str
 
 
 def _problems(step: Step, config: ExperimentConfig, found: Manifest | None) -> str:
-    return source_of(config.problems.source)
+    return source_of(config.problems.source if step.settings is None else step.settings.source)
+
+
+def _mix(step: Step, config: ExperimentConfig, found: Manifest | None) -> str:
+    counts = found.facts[SOURCES] if found is not None else {}
+    return ", ".join(f"{told['out']:,} of `{name}`" for name, told in counts.items())
 
 
 def _import(step: Step, config: ExperimentConfig, found: Manifest | None) -> str:
@@ -168,7 +174,7 @@ def _merge(step: Step, config: ExperimentConfig, found: Manifest | None) -> str:
 
 
 _DETAILS = {
-    "base": _base, "train": _train, "sample": _sample, "verify": _verify, "problems": _problems, "import": _import,
+    "base": _base, "train": _train, "sample": _sample, "verify": _verify, "problems": _problems, "mix": _mix, "import": _import,
     "merge": _merge,
 }  # fmt: skip
 
@@ -177,6 +183,8 @@ def source_of(source: Any) -> str:
     """Where data come from, without a path of this machine."""
     if isinstance(source, BuiltInSource):
         return f"the built-in world `{source.kind}`"
+    if isinstance(source, ExerciseSet):
+        return f"the built-in exercises `{source.rows}`"
     if isinstance(source, FileSet | OpenR1Source) and source.paths:
         return f"{source.kind}: {', '.join(place_of(path) for path in source.paths)}"
     if isinstance(source, HubSet | OpenR1Source):
@@ -201,9 +209,14 @@ def _teacher(config: ExperimentConfig) -> str | None:
 
 def sets_of(config: ExperimentConfig) -> dict[str, str | None]:
     """What is learnt from, as a card names it -> its name on the hub, if it has one."""
-    sources: list[Any] = [config.problems.source] if config.has_problems else []
-    sources += [step.source for step in config.imports.values()]
-    return {source_of(source): _on_hub(source) for source in sources}
+    found = {_called(config, field, source): _on_hub(source) for field, source in config.sources.items()}
+    found = found if config.has_problems else {}
+    return found | {source_of(step.source): _on_hub(step.source) for step in config.imports.values()}
+
+
+def _called(config: ExperimentConfig, field: str, source: Any) -> str:
+    """A source with the name that a mixture gives it."""
+    return source_of(source) if field == "problems.source" else f"`{field.split('.')[1]}`, {source_of(source)}"
 
 
 def _on_hub(source: Any) -> str | None:
@@ -219,8 +232,13 @@ def licences_of(config: ExperimentConfig, sets: Mapping[str, str | None]) -> dic
         found[f"what {config.generate.endpoint.model} wrote"] = f"{UNKNOWN}; the terms of its service"
     elif isinstance(config.generate, VllmTraces) and not config.teacher_is_base:
         found[f"what {place_of(config.generate.model)} wrote"] = licence_of(config.generate.model, "model")
+    steps = {name: step for name, step in config.steps.items() if isinstance(step, ProblemsStep)}
+    given = {_called(config, f"steps.{name}.source", step.source): step.licence for name, step in steps.items()}
     for name, dataset in sets.items():
-        own = GENERATED if name.startswith("the built-in") else UNKNOWN
+        if (licence := given.get(name)) is not None:
+            found[name] = licence
+            continue
+        own = GENERATED if "the built-in" in name else UNKNOWN
         found[name] = licence_of(dataset, "dataset") if dataset else own
     return found
 
