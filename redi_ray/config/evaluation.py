@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from redi_ray.config.benchmarks import BENCHMARKS, WORLD
 from redi_ray.config.guided import GuidedSettings
 from redi_ray.config.scorers import Scorer
-from redi_ray.config.strict import STRICT, require
+from redi_ray.config.strict import STRICT, require, told_together
 from redi_ray.config.tools import ToolSettings
 
 
@@ -33,6 +33,7 @@ class BenchmarkSettings:
     num_samples: int | None = None
     """Samples a problem on this benchmark, instead of the evaluation's `num_samples`."""
 
+    @told_together
     def __post_init__(self) -> None:
         require(
             self.name in BENCHMARKS or self.path is not None,
@@ -95,6 +96,7 @@ class EvaluateSettings:
         """Whether there is something to evaluate on."""
         return bool(self.benchmarks or self.judge_on)
 
+    @told_together
     def __post_init__(self) -> None:
         names = [*(benchmark.name for benchmark in self.benchmarks), *self.judge_on]
         require(len(set(names)) == len(names), f"benchmarks must have different names, got {names}")

@@ -83,23 +83,32 @@ def draft_config(raw: dict[str, Any], where: str = "config") -> Draft:
             f"{where}: {', '.join(keyed)} holds what looks like an API key; put it into an environment variable and name "
             "that in the config (api_key_env)"
         )
-    conflicts: list[str] = []
-    try:
-        config = ExperimentConfig.model_validate(raw, context={CONFLICTS: conflicts})
-        return Draft(config, conflicts, frozenset())
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-    schema = config_schema()
-    findings = [describe(item, schema) for item in errors]
-    broken = frozenset(str(item["loc"][0]) if item["loc"] else "" for item in errors)
-    left = without_mistakes(raw, errors, schema)
-    if left is None:
-        return Draft(None, findings, broken)
-    try:
-        config = ExperimentConfig.model_validate(left, context={CONFLICTS: conflicts})
-    except ValidationError:
-        return Draft(None, findings, broken)
-    return Draft(config, [*findings, *unrelated(conflicts, broken)], broken)
+    left, whole = raw, True
+    findings, broken, gone = list[str](), set[str](), set[str]()
+    for _ in range(MOST_ROUNDS):
+        conflicts: list[str] = []
+        try:
+            config = ExperimentConfig.model_validate(left, context={CONFLICTS: conflicts})
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+        else:
+            found = [*findings, *unrelated(conflicts, broken)] if whole else findings
+            return Draft(config if whole else None, found, frozenset(broken))
+        schema = config_schema()
+        findings += unnamed([describe(item, schema) for item in errors], gone)
+        broken |= {str(item["loc"][0]) if item["loc"] else "" for item in errors}
+        gone |= {str(item["loc"][-1]) for item in errors if item["loc"]}
+        without = without_mistakes(left, errors, schema)
+        if without is None:
+            break
+        left, whole = without[0], whole and without[1]
+    return Draft(None, findings, frozenset(broken))
+
+
+def unnamed(findings: Iterable[str], gone: Collection[str]) -> list[str]:
+    """The findings that name none of the keys that were left out: others may come of their defaults."""
+    said = re.compile(rf"\b({'|'.join(map(re.escape, gone))})\b") if gone else None
+    return [finding for finding in findings if said is None or not said.search(finding.partition(": ")[2])]
 
 
 def unrelated(findings: Iterable[str], broken: Collection[str]) -> list[str]:
@@ -108,13 +117,16 @@ def unrelated(findings: Iterable[str], broken: Collection[str]) -> list[str]:
     return [finding for finding in findings if said is None or not said.search(finding)]
 
 
+MOST_ROUNDS = 4
+"""A section is looked at as a whole only when each of its values can be read, and so on outwards."""
 DECIDING = ("problems", "generate", "model", "steps", "evaluate")
 """Sections whose parts say what a run is: without one of them it would be another run."""
 
 
-def without_mistakes(raw: dict[str, Any], errors: Iterable[Any], schema: Schema) -> dict[str, Any] | None:
-    """A copy of the values without the unknown keys and the wrong values; None where nobody knows what would stand there."""
-    left = copy.deepcopy(raw)
+def without_mistakes(raw: dict[str, Any], errors: Iterable[Any], schema: Schema) -> tuple[dict[str, Any], bool] | None:
+    """A copy of the values without the unknown keys and the wrong values, and whether it is still the same run; None where
+    nobody knows what would stand there."""
+    left, same = copy.deepcopy(raw), True
     for item in errors:
         *parents, leaf = written_path(schema, item["loc"]) or [None]
         node: Any = left
@@ -122,9 +134,9 @@ def without_mistakes(raw: dict[str, Any], errors: Iterable[Any], schema: Schema)
             node = node.get(part) if isinstance(node, dict) else None
         if item["type"] in (*MISSING, *SECTION, *NO_KIND) or not isinstance(node, dict) or leaf not in node:
             return None
-        if isinstance(node.pop(leaf), dict) and item["loc"][0] in DECIDING:
-            return None
-    return left
+        decides = isinstance(node.pop(leaf), dict) and item["loc"][0] in DECIDING
+        same = same and not decides
+    return left, same
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from redi_ray.config.engine_limits import SchedulerLimits, limits_in_force
 from redi_ray.config.labels import selector_error
 from redi_ray.config.secrets import secret_variables
-from redi_ray.config.strict import STRICT, require
+from redi_ray.config.strict import STRICT, require, told_together
 
 IN_FLIGHT = 2.5
 """Rows handed to an engine for each that it works on: the next are there when one ends, whatever its batch waits for."""
@@ -38,6 +38,7 @@ class RaySettings:
     """Environment variables of every process of the run: proxies, cache folders, log levels. No secrets: the config is
     printed and saved beside every output; those belong into the cluster's own environment (see cluster/README.md)."""
 
+    @told_together
     def __post_init__(self) -> None:
         secret = secret_variables(self.env)
         require(
@@ -98,6 +99,7 @@ class EngineSettings:
     """Anything else for vLLM's AsyncEngineArgs, passed on as it is. `max_num_seqs` and `max_num_batched_tokens` are by default
     those that `vllm.LLM` takes on the engine's device, such as 1024 and 16384 on an H100, 256 and 8192 on an A100."""
 
+    @told_together
     def __post_init__(self) -> None:
         low, high = self.pool
         require(1 <= low <= high, f"concurrency must be >= 1 and [min, max] in order, got {self.concurrency}")
@@ -108,7 +110,7 @@ class EngineSettings:
         require(self.max_restarts >= 0, f"max_restarts must be >= 0, got {self.max_restarts}")
         require_selector("label_selector", self.label_selector)
         self._check_engine_kwargs()
-        alone = self.device != "cpu" or self.world_size == 1
+        alone = self.device != "cpu" or self.world_size <= 1
         require(alone, "more than one GPU to a replica needs device: gpu; on cpu give a replica more cpu_threads")
 
     def _check_engine_kwargs(self) -> None:
@@ -246,6 +248,7 @@ class TrainerSettings:
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Where metrics go besides `metrics.jsonl`; the last two need `pip install redi_ray[trackers]` and a login."""
 
+    @told_together
     def __post_init__(self) -> None:
         if self.use_gpu is not None:
             meant = "gpu" if self.use_gpu else "cpu"
@@ -298,6 +301,7 @@ class ResourceSettings:
     gpu_hour_price: float | None = None
     """What a GPU costs for an hour, in whatever currency; with it `plan`, and what is told at the end of a run, have a price."""
 
+    @told_together
     def __post_init__(self) -> None:
         price = self.gpu_hour_price
         require(price is None or price >= 0, f"gpu_hour_price must be >= 0, got {price}")

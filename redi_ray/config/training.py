@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from redi_ray.config.strict import STRICT, require
+from redi_ray.config.strict import STRICT, require, told_together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class CollapseGuard:
     accuracy_collapse: float = 0.25
     """Fall of the development accuracy below its best that is a collapse alone, at two measurements in a row."""
 
+    @told_together
     def __post_init__(self) -> None:
         require(self.window >= 2, f"window must be >= 2, got {self.window}")
         require(self.chosen_drop > 0, f"chosen_drop must be > 0, got {self.chosen_drop}")
@@ -70,6 +71,7 @@ class ProbeSettings:
     seed: int = 0
     """Of the samples, where the temperature is not 0."""
 
+    @told_together
     def __post_init__(self) -> None:
         for name in ("every", "problems", "max_tokens", "batch_size"):
             require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
@@ -201,6 +203,7 @@ class TrainSettings:
                 how |= {"checkpoint_every"}
         return {name: value for name, value in asdict(self).items() if name not in how}
 
+    @told_together
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")
         require(0 <= self.warmup_ratio < 1, f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")

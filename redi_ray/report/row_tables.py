@@ -16,7 +16,7 @@ from redi_ray.report.scan import VALUE, Shard, layout
 from redi_ray.report.side_by_side import threads
 from redi_ray.schemas import GRAIN
 from redi_ray.store import storage
-from redi_ray.store.manifests import Manifest, outward
+from redi_ray.store.manifests import Manifest, read_manifest
 
 IDS = {
     "verified": "trace_id", "traces": "trace_id", "verdicts": "trace_id", "pairs": "pair_id", "examples": "example_id",
@@ -152,7 +152,7 @@ def _output(run: str, step: Step) -> tuple[str, str, Manifest | None]:
 def manifest_of(run: str, stage: str) -> Manifest | None:
     """The manifest in force of a stage; None where it is not finished."""
     uri = storage.join(run, stage, "manifest.json")
-    return Manifest(**outward(storage.read_json(uri), run)) if storage.exists(uri) else None
+    return read_manifest(uri, run) if storage.exists(uri) else None
 
 
 @lru_cache(maxsize=256)

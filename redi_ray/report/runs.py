@@ -155,13 +155,13 @@ def _arm(run_uri: str, name: str, notes: list[str], metrics: bool) -> ArmRecord:
     samples: list[dict[str, Any]] = []
     if evaluation:
         uri = join(evaluation.uri, "report.json")
-        found = attempt(lambda: read_json(uri), uri, notes) or {}
-        for entry in found.get("benchmarks", []):
+        found = attempt(lambda: dict(read_json(uri)), uri, notes) or {}
+        for entry in found.get("benchmarks") or []:
             result = attempt(partial(BenchmarkResult.from_dict, entry), uri, notes)
             if result is not None:
                 results[str(entry.get("name"))] = result
                 scored[str(entry.get("name"))] = {key: entry[key] for key in SCORED if entry.get(key)}
-        samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples", []) if isinstance(sample, dict)]
+        samples = [{**NO_SAMPLE, **sample} for sample in found.get("samples") or [] if isinstance(sample, dict)]
         samples = [{**sample, "problem": spoken(str(sample["problem"] or ""))} for sample in samples]
     return ArmRecord(name, checkpoint, steps, evaluation, results, scored, samples)
 
@@ -181,7 +181,7 @@ def read_metrics(uri: str, notes: list[str]) -> list[Metrics]:
         try:
             raw = json.loads(line)
             rows[float(raw["step"])] = {key: None if value is None else float(value) for key, value in raw.items()}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             broken += 1
     if broken:
         notes.append(f"{uri}: {broken} lines are no training metrics.")

@@ -135,6 +135,8 @@ def by_content(columns: Mapping[str, Column], found: Guesses) -> Guesses:
     if found.keys() & {"messages", "chosen"}:
         return found
     taken = {path for guess in found.values() for path in guess.columns}
+    if "problem" in found and found["problem"].column == "instruction":
+        taken.add("input")  # Alpaca's form: what the instruction is about, however short, and no answer
     left = [
         column for path, column in columns.items() if path not in taken and "." not in path and column.filled > RARE
     ]

@@ -98,12 +98,12 @@ class Stage:
         uri = join(self.uri, "manifest.json")
         if not exists(uri):
             return None
-        found = read_json(uri)
+        found = read_manifest(uri, self.run)
         current = join(self.run, self.name, "manifest.json")
-        if self.in_force and (not exists(current) or read_json(current)["key"] != self.key):
+        if self.in_force and (not exists(current) or read_manifest(current, self.run).key != self.key):
             lock.check(self.run)
-            write_json(current, found)
-        return Manifest(**outward(found, self.run))
+            write_json(current, read_json(uri))
+        return found
 
     def publish(
         self,
@@ -176,4 +176,15 @@ def current_manifest(run: str, stage: str) -> Manifest:
     uri = join(run, stage, "manifest.json")
     if not exists(uri):
         raise StorageError(f"{join(run, stage)}: no finished `{stage}` stage here; run it first (redi-ray run CONFIG)")
-    return Manifest(**outward(read_json(uri), run))
+    return read_manifest(uri, run)
+
+
+def read_manifest(uri: str, run: str) -> Manifest:
+    """The manifest in a file of a run. Raises StorageError for one that is damaged, or of another version."""
+    found = read_json(uri)
+    try:
+        return Manifest(**outward(found, run))
+    except TypeError as error:
+        raise StorageError(
+            f"{uri}: no manifest of this version ({error}); copy it again, or delete it, and the same command makes the step anew"
+        ) from error

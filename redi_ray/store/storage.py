@@ -131,7 +131,14 @@ def check_writable(uri: str) -> None:
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """What a JSON file holds. Raises StorageError, for one that is damaged, too."""
+    data = read_bytes(uri)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(
+            f"{uri}: damaged, this is no JSON ({error}); copy it again, or delete it and run the command that has made it"
+        ) from error
 
 
 def write_json(uri: str, value: Any) -> None:

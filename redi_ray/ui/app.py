@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from redi_ray.errors import StorageError, UserError
 from redi_ray.ui import assets, chat, compare, curves, overview, rows, runs, search, spent
-from redi_ray.ui.guard import LOOPBACK, Guard
+from redi_ray.ui.guard import HEADERS, LOOPBACK, Guard
 from redi_ray.ui.outside import Outside
 from redi_ray.ui.places import NoSuchRun, Places
 from redi_ray.ui.render import page
@@ -43,6 +44,8 @@ def create_app(roots: Sequence[str], token: str | None = None, hosts: Iterable[s
         app.include_router(router)
     app.add_exception_handler(UserError, _told)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(Exception, _unexpected)
     return app
 
 
@@ -65,3 +68,19 @@ def _refused(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     message = "There is no such page." if status == 404 else "This cannot be asked."
     return page("error.html.j2", status, title="Not there" if status == 404 else "Not so", message=message)
+
+
+def _wrong(request: Request, error: Exception) -> Response:
+    """Of parameters that are not what their page takes."""
+    assert isinstance(error, RequestValidationError)
+    told = "; ".join(f"{found['loc'][-1]}: {found['msg']}" for found in error.errors())
+    return page("error.html.j2", 400, title="Cannot be shown", message=told)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    """The terminal has the traceback. This answer is made outside of the guard, so it takes the guard's headers along."""
+    told = f"{type(error).__name__}: {error}"
+    message = f"{told}. A damaged file may be the cause; the terminal that `redi-ray ui` runs in has more."
+    answer = page("error.html.j2", 500, title="Cannot be shown", message=message)
+    answer.headers.update(HEADERS)
+    return answer

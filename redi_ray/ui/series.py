@@ -22,6 +22,8 @@ KEPT = 400
 """Trainings in memory."""
 POINTS = 400
 """Of a curve that are drawn, about."""
+MOST_STEPS = 2**53
+"""A larger number is no step: a browser cannot count so far."""
 CURVED = 2
 """Values that make a curve."""
 
@@ -72,18 +74,21 @@ class Series:
         try:
             values: dict[str, Any] = json.loads(line)
             step = int(values["step"])
-        except (ValueError, TypeError, KeyError):
+            numbers = {
+                name: float(value) for name, value in values.items() if name != "step" and isinstance(value, int | float)
+            }
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            return
+        if not 0 <= step < MOST_STEPS:
             return
         row = len(self.steps)
         if row and step <= self.steps[-1]:
             row = self._cut(step)
         self.steps.append(step)
-        for name, value in values.items():
-            if name == "step" or not isinstance(value, int | float):
-                continue
+        for name, value in numbers.items():
             column = self.columns.setdefault(name, array("f"))
             column.extend([math.nan] * (row - len(column)))
-            column.append(float(value))
+            column.append(value)
 
     def _cut(self, step: int) -> int:
         """Forget steps from `step` on: they were repeated after a resume, and count as last written. How many are left."""

@@ -6,6 +6,7 @@ comes at once, and its numbers follow.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +30,7 @@ from redi_ray.ui.series import AllSeries
 from redi_ray.ui.snapshot import Snapshot
 from redi_ray.ui.trainings import training_rows
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 READERS = 8
 """Threads that read."""
@@ -39,7 +41,18 @@ PATIENCE = 0.5
 
 
 def read_snapshot(place: Place, outside: Outside, series: AllSeries) -> Snapshot:
-    """With what its page will take long for done. Raises StorageError where neither a run nor a config is."""
+    """With what its page will take long for done. Raises StorageError where neither a run nor a config is, and for a run whose
+    files hold what nobody has thought of: the list shows the others."""
+    try:
+        return _read_snapshot(place, outside, series)
+    except StorageError:
+        raise
+    except Exception as error:
+        log.exception("%s cannot be read", place.uri)
+        raise StorageError(f"{place.uri}: a file of this run is damaged ({type(error).__name__}: {error})") from error
+
+
+def _read_snapshot(place: Place, outside: Outside, series: AllSeries) -> Snapshot:
     record = read_record(place)
     found = standing(record, lambda run: standings_outside(outside, run))
     notes = list(dict.fromkeys([*record.notes, *missing_and_odd(record)]))

@@ -52,6 +52,30 @@ def test_values_conflicts_steps_files_and_models_are_told_in_one_list(tmp_path: 
     assert "Traceback" not in found.stderr
 
 
+def test_several_mistakes_of_one_section_are_told_together(tmp_path: Path) -> None:
+    """Ranges of one section, those beside a value that cannot be read, and of sections that hold a broken one. What would come
+    of a default that stands in for a broken value is none of them."""
+    text = """
+problems: {source: {kind: arithmetic}}
+generate: {kind: vllm, model: base}
+model: {init: {kind: arithmetic}}
+sft: {train: {learning_rate: -1, batch_size: 0, epochs: many}}
+evaluate: {num_samples: 0, top_p: 4}
+resources: {engine: {tensor_parallel_size: 0, max_restarts: -1}, verify_workers: 0}
+redi: {train: {keep_best: dev_accuracy, checkpoint_every: x}}
+"""
+    with pytest.raises(UserError) as error:
+        checked_config(written(tmp_path, text), [], preflight)
+    assert sorted(error.value.findings) == [
+        "evaluate: num_samples must be >= 1, got 0; top_p must be in (0, 1], got 4.0",
+        "redi.train.checkpoint_every: Input should be a valid integer, unable to parse string as an integer (got 'x')",
+        "resources.engine: tensor_parallel_size must be >= 1, got 0; max_restarts must be >= 0, got -1",
+        "resources: verify_workers must be >= 1, got 0",
+        "sft.train.epochs: Input should be a valid integer, unable to parse string as an integer (got 'many')",
+        "sft.train: learning_rate must be > 0, got -1.0; batch_size must be >= 1, got 0",
+    ]
+
+
 def test_what_only_follows_from_a_mistake_is_not_told(tmp_path: Path) -> None:
     """Without the unknown kind of a source nobody knows what the rest says; without the misspelt `paths` there are none, which
     the misspelling has told; a step whose settings are wrong is there, all the same."""

@@ -45,7 +45,9 @@ def test_a_resumed_training_counts_as_last_written(tmp_path: Path):
 
 def test_damaged_lines_are_passed_over(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(line(0, loss=1.0) + "no json\n[1]\n" + '{"loss": 2}\n' + line(1, loss="x") + line(2, loss=3.0))
+    odd = ["no json", "[1]", '{"loss": 2}', '{"step": 1e400}', '{"step": -1}', f'{{"step": {"9" * 30}}}', "[" * 9999]
+    odd += [f'{{"step": 1, "loss": {"9" * 400}}}']
+    path.write_text(line(0, loss=1.0) + "\n".join([*odd, ""]) + line(1, loss="x") + line(2, loss=3.0))
     assert AllSeries().get(str(path)).column("loss")[1].tolist() == [1.0, 3.0]
 
 

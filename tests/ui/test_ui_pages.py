@@ -131,6 +131,57 @@ def test_damaged_and_hostile_runs_are_shown_as_text(tmp_path: Path, pages_of: Ca
     assert "cannot be read" in pages.text(pages.run)
 
 
+ODD = {
+    "manifest": ("verified/manifest.json", b"[]"),
+    "half": ("verified/manifest.json", b'{"counts":'),
+    "report": ("eval/redi/manifest.json", b'{"benchmarks": null}'),
+    "config": ("config.yaml", b"- 1"),
+    "error": ("last_error.json", b"[]"),
+    "lock": ("run.lock", b"\xff{"),
+}
+
+
+def test_one_odd_run_takes_no_other_from_the_list(tmp_path: Path, pages_of: Callable[..., Any]):
+    """Files that hold something else than they should: their run is shown as far as it can be, and so are the others."""
+    for name, (file, data) in ODD.items():
+        write_run(f"{tmp_path}/{name}", {"arithmetic": 8})
+        write_bytes(f"{tmp_path}/{name}/{file}", data)
+    for number, place in enumerate(sorted(Path(tmp_path, "report").rglob("report.json"))):
+        place.write_text(("[]", '{"benchmarks": null, "samples": null}', '{"benchmarks": [{"name": "x"}]}', "x", "7")[number])
+    for place in Path(tmp_path, "error").rglob("metrics.jsonl"):
+        place.write_text('{"step": 1e400, "loss": 1}\n')
+    pages = Pages(pages_of(str(tmp_path)))
+    listed = pages.text("/")
+    for place in pages.app.state.places.all():
+        assert place.path in listed
+        assert pages.text(place.path)
+    for name in ("manifest", "half"):
+        (path,) = (place.path for place in pages.app.state.places.all() if place.name == name)
+        answer = pages.client.get(f"{path}/rows?step=verified")
+        assert answer.status_code == 502
+        assert "copy it again, or delete it" in answer.text
+
+
+def test_what_nobody_has_thought_of_is_a_page_with_the_policy(pages: Pages, monkeypatch: pytest.MonkeyPatch):
+    """No bare `Internal Server Error`, no traceback; a run that cannot be read is a line of the list."""
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("<b>odd")
+
+    path = pages.run
+    client = TestClient(pages.app, base_url="http://localhost", raise_server_exceptions=False)
+    monkeypatch.setattr("redi_ray.ui.runs.matches", broken)
+    answer = client.get("/")
+    assert answer.status_code == 500
+    assert "ZeroDivisionError: &lt;b&gt;odd" in answer.text
+    assert "Traceback" not in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    monkeypatch.undo()
+    monkeypatch.setattr("redi_ray.ui.snapshots.read_record", broken)
+    assert "a file of this run is damaged (ZeroDivisionError" in pages.text("/")
+    assert client.get(path).status_code == 502
+
+
 def test_what_differs_between_configs():
     first = {"name": "a", "sft": {"lr": 1, "more": {"x": [1, 2]}}, "arms": {"a.b": {"alpha": 1}}, "ks": [1, 2]}
     other = {
@@ -154,4 +205,8 @@ def test_unknown_addresses_are_told(pages: Pages):
         answer = pages.client.get(path)
         assert answer.status_code == 404
         assert "there" in answer.text
-    assert pages.client.get("/curves.json").status_code == 422
+    for path, told in (("/curves.json", "run: Field required"), (f"/?text={'x' * 201}", "text: ")):
+        answer = pages.client.get(path)
+        assert answer.status_code == 400
+        assert told in answer.text
+        assert "Cannot be shown" in answer.text

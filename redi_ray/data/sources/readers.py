@@ -206,7 +206,14 @@ def _csv_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | N
     """Rows of text under the names in the first line; an empty cell is null. A quoted cell may hold line breaks."""
     csv.field_size_limit(LONGEST_CELL)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    rows = csv.DictReader(text, dialect=dialect, strict=True)
+    try:
+        first = next(text, "")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{uri}: {_not_utf8(error)}") from error
+    delimiter = csv.get_dialect(dialect).delimiter
+    if delimiter not in first and ";" in first:  # as spreadsheets write where a comma is in numbers
+        delimiter = ";"
+    rows = csv.DictReader(itertools.chain([first], text), dialect=dialect, strict=True, delimiter=delimiter)
     try:
         _refuse_twins(uri, list(rows.fieldnames or ()))
         for position, cells in enumerate(rows):
@@ -219,8 +226,16 @@ def _csv_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | N
                 )
             else:
                 yield Row(where, {column: cell or None for column, cell in cells.items()})
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{uri}: behind line {rows.line_num} {_not_utf8(error)}") from error
+    except csv.Error as error:
         raise DataError(f"{uri}: not valid CSV behind line {rows.line_num} ({error})") from error
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong with bytes that are no UTF-8, and what helps."""
+    byte = f"byte 0x{error.object[error.start]:02x}"
+    return f"not UTF-8 ({byte}: {error.reason}); convert the file, such as with `iconv -f WINDOWS-1252 -t UTF-8`"
 
 
 def _json_rows(uri: str, name: str, stream: io.BufferedReader, wanted: Wanted | None) -> Iterator[Row]:
@@ -261,6 +276,8 @@ def _json_row(where: str, line: bytes) -> Row:
             json.dumps(value, ensure_ascii=False).encode()  # JSON can write half a surrogate pair, which is no text
     except UnicodeEncodeError:
         return refused("holds half a surrogate pair, which is no text")
+    except UnicodeDecodeError as error:
+        return refused(_not_utf8(error))
     except ValueError as error:
         return refused(f"not JSON: {error}")
     except RecursionError:
@@ -273,6 +290,8 @@ def _json_row(where: str, line: bytes) -> Row:
 def _json_list(uri: str, name: str, data: bytes, wanted: Wanted | None) -> Iterator[Row]:
     try:
         values = json.loads(data)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{uri}: {_not_utf8(error)}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{uri}: not valid JSON ({error}); for one object per line name it .jsonl") from error
     if not isinstance(values, list):

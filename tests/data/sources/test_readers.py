@@ -70,9 +70,18 @@ def test_hostile_json_lines(tmp_path: Path):
     rows = list(file_rows(str(path)))
     assert [row.where for row in rows] == [f"x.jsonl:{number}" for number in range(1, 7)]
     assert [row.error.split(":")[0] for row in rows] == [
-        "", "holds half a surrogate pair, which is no text", "nested too deeply", "not JSON", "not JSON", "",
+        "", "holds half a surrogate pair, which is no text", "nested too deeply", "not UTF-8 (byte 0xff", "not JSON", "",
     ]  # fmt: skip
     assert rows[0].value == {"completion": "fine \U0001f600"}
+
+
+def test_a_csv_of_a_spreadsheet_may_have_semicolons(tmp_path: Path):
+    """Where commas are in numbers; a semicolon in a file with commas is text."""
+    path = tmp_path / "x.csv"
+    path.write_bytes(b'\xef\xbb\xbfproblem;answer\r\n"1;5 + 1, please";2,5\r\n')
+    assert [row.value for row in file_rows(str(path))] == [{"problem": "1;5 + 1, please", "answer": "2,5"}]
+    path.write_text("problem;old,answer\nx,2\n")
+    assert [row.value for row in file_rows(str(path))] == [{"problem;old": "x", "answer": "2"}]
 
 
 def test_parquet_text_that_is_no_utf8(tmp_path: Path):
@@ -165,6 +174,9 @@ def test_a_file_is_read_by_what_it_holds(tmp_path: Path, name: str, data: bytes)
         ("x.jsonl", b"\n<!doctype html>\n<html>", "a web page, not data"),
         ("x.txt", b"problem,answer\n", "unknown file type; what can be read is JSON lines"),
         ("x.csv", b'a,b\n1,"2\n', "not valid CSV behind line 1"),
+        ("x.csv", "gr\u00f6\u00dfe,b\n1,2\n".encode("latin-1"), r"not UTF-8 \(byte 0xf6.*iconv -f WINDOWS-1252 -t UTF-8"),
+        ("x.csv", "a,b\n1,\u00e9\n".encode("latin-1"), r"not UTF-8 \(byte 0xe9.*iconv"),
+        ("x.json", '[{"a": "\u00e9"}]'.encode("latin-1"), r"not UTF-8 \(byte 0xe9.*iconv"),
         ("x.parquet", LINES, "not a complete Parquet file"),
         ("x.arrow", arrow(pa.ipc.new_file)[:99], "not a complete Arrow file"),
     ],
