@@ -170,4 +170,7 @@ def tell_next(way: Fitting, student: Student, target: str, console: Console) -> 
         ("plan", "what it will cost"),
         ("run", "all of it" + ("; it samples by vLLM" if way.vllm else "")),
     ):
-        console.print(Text(f"  redi-ray {command:<5} {shlex.quote(target)}", "bold").append(f"   {why}", "not bold"), soft_wrap=True)
+        console.print(
+            Text(f"  redi-ray {command:<5} {shlex.quote(target)}", "bold").append(f"   {why}", "not bold"),
+            soft_wrap=True,
+        )

@@ -26,8 +26,9 @@ from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.config.trace_rewards import SimilarityScorer
 from redi_ray.config.training_steps import TrainStep
 from redi_ray.config.worlds import BuiltInSource
-from redi_ray.errors import Gathered, listed
+from redi_ray.errors import Gathered, StorageError, listed
 from redi_ray.modeling.limits import Bound
+from redi_ray.store import storage
 
 
 def preflight(config: ExperimentConfig) -> None:
@@ -37,13 +38,21 @@ def preflight(config: ExperimentConfig) -> None:
     """
     gathered = Gathered()
     checks = (
-        *(check_sources, _check_student, _check_teacher, check_models_of_steps),
+        *(_check_storage, check_sources, _check_student, _check_teacher, check_models_of_steps),
         *(_check_judges, _check_judges_of_steps, _check_benchmarks, _check_embedders),
     )
     for check in checks:
         with gathered():
             check(config)
     gathered.raise_all("this cannot be run")
+
+
+def _check_storage(config: ExperimentConfig) -> None:
+    """Raise StorageError for a place of a kind that runs cannot lie in."""
+    try:
+        storage.resolve(config.run_uri)
+    except StorageError as error:
+        raise StorageError(f"storage.root: {error}") from error
 
 
 def _check_student(config: ExperimentConfig) -> None:

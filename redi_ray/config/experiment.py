@@ -75,8 +75,8 @@ class StorageConfig(Strict):
 class ExperimentConfig(Strict):
     """An experiment, from problems to report."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """The run's folder below `storage.root`."""
+    name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")
+    """The run's folder below `storage.root`: letters, digits, `_`, `-` and `.`, which does not begin it."""
     problems: ProblemsConfig = ProblemsConfig()
     """What to solve."""
     generate: Generate = VllmTraces()

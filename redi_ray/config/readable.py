@@ -42,6 +42,8 @@ def describe(error: Any, schema: Schema, path: str = "", more: Iterable[str] = (
     if written and written[-1] == "[key]":
         return _no_name(".".join(map(str, written[:-2])), error)
     message = error["msg"].removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch":
+        message = f"it is too long, or has characters that cannot stand there; it must match {error['ctx']['pattern']}"
     shown = "" if kind == "value_error" else f" (got {given!r})"
     return f"{place}: {message}{shown}"
 

@@ -64,7 +64,12 @@ def chat_page(place: RunPlace, request: Request) -> Response:
 @router.post("/run/{run_id}/chat")
 async def ask(place: RunPlace, request: Request) -> Response:
     talk: Talk = request.app.state.talk
-    fields = parse_qs((await _body(request)).decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+    try:
+        fields = parse_qs((await _body(request)).decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"this is no question as the page sends it ({error})") from None
     if not hmac.compare_digest(fields.get("key", [""])[0].encode(), talk.key.encode()):
         raise UserError("this page is an old one; load it again")
     models = await run_in_threadpool(speakers, place)

@@ -75,7 +75,9 @@ class Series:
             values: dict[str, Any] = json.loads(line)
             step = int(values["step"])
             numbers = {
-                name: float(value) for name, value in values.items() if name != "step" and isinstance(value, int | float)
+                name: float(value)
+                for name, value in values.items()
+                if name != "step" and isinstance(value, int | float)
             }
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return

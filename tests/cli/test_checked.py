@@ -76,6 +76,22 @@ redi: {train: {keep_best: dev_accuracy, checkpoint_every: x}}
     ]
 
 
+def test_names_and_places_that_cannot_be_are_told_with_what_could(tmp_path: Path) -> None:
+    text = "problems: {source: {kind: arithmetic}}\ngenerate: {kind: vllm, model: base}\nmodel: {init: {kind: arithmetic}}\n"
+    for more, told in (
+        (
+            "name: ..",
+            "name: it is too long, or has characters that cannot stand there; it must match",
+        ),
+        (
+            "storage: {root: 'gs://bucket/runs'}",
+            r"storage.root: gs://bucket/runs/\w+: unknown scheme; use a local path or s3://",
+        ),
+    ):
+        with pytest.raises(UserError, match=told):
+            checked_config(written(tmp_path, f"{text}{more}\n"), [], preflight)
+
+
 def test_what_only_follows_from_a_mistake_is_not_told(tmp_path: Path) -> None:
     """Without the unknown kind of a source nobody knows what the rest says; without the misspelt `paths` there are none, which
     the misspelling has told; a step whose settings are wrong is there, all the same."""

@@ -121,7 +121,9 @@ def test_the_users_word_comes_first(tmp_path: Path) -> None:
 
 def test_the_input_of_an_instruction_is_no_answer(tmp_path: Path) -> None:
     """Alpaca's form, with inputs that look like answers."""
-    rows: list[Row] = [{"instruction": "Add.", "input": f"{n} 2", "output": f"It is {n + 2}, I think."} for n in range(9)]
+    rows: list[Row] = [
+        {"instruction": "Add.", "input": f"{n} 2", "output": f"It is {n + 2}, I think."} for n in range(9)
+    ]
     found = reading(rows, tmp_path)
     assert (found.what, roles(found)) == (
         "sft", {"prompt": "instruction", "completion": "output", "input": "input"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,13 @@ def test_names_of_columns_and_files_do_no_harm(tmp_path: Path) -> None:
     assert config.name == "x"
     assert config.imports["answers"].columns.completion == odd
     assert config.imports["answers"].source.paths == [data]  # type: ignore[union-attr]
+
+
+def test_the_commands_that_are_printed_can_be_pasted(tmp_path: Path) -> None:
+    config = str(tmp_path / "my data #1.yaml")
+    told = init(str(FIVE["gsm8k"](tmp_path)), "--out", config)
+    (line,) = (line for line in told.splitlines() if line.strip().startswith("redi-ray graph"))
+    assert shlex.split(line, comments=True)[:3] == ["redi-ray", "graph", config]
 
 
 def test_nothing_is_overwritten_and_mistakes_are_told(tmp_path: Path) -> None:

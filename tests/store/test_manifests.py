@@ -57,6 +57,23 @@ def test_a_stage_that_has_not_been_run_is_named(tmp_path: Path):
         manifests.current_manifest(str(tmp_path), "curated")
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(b'{"stage":', "this is no JSON"), (b"[]", "no manifest of this version"), (b'{"new": 1}', "no manifest")],
+)
+def test_a_damaged_manifest_is_named_and_a_deleted_one_made_again(tmp_path: Path, data: bytes, told: str):
+    """As the message advises: the output itself is still there under its key."""
+    stage = Stage(str(tmp_path), "curated", {}, {})
+    made = stage.publish(counts={"in": 1, "out": 1})
+    current = tmp_path / "curated/manifest.json"
+    current.write_bytes(data)
+    for ask in (lambda: current_manifest(str(tmp_path), "curated"), stage.published):
+        with pytest.raises(storage.StorageError, match=rf"curated/manifest.json: .*{told}.*delete it"):
+            ask()
+    current.unlink()
+    assert stage.published() == current_manifest(str(tmp_path), "curated") == made
+
+
 def test_a_run_that_was_moved_finds_its_own_places(tmp_path: Path):
     """Its old folder may be gone; places elsewhere, and texts that only mention one, stay as they are."""
     facts = {
