@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import signal
@@ -56,7 +57,8 @@ def listening(host: str, port: int) -> socket.socket:
         found.listen(BACKLOG)
     except OSError as error:
         found.close()
-        raise CannotServe(f"{host}:{port} cannot be listened on ({error.strerror}); name another --port") from error
+        other = "--host, an address of this machine" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise CannotServe(f"{host}:{port} cannot be listened on ({error.strerror}); name another {other}") from error
     return found
 
 

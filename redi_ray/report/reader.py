@@ -26,7 +26,7 @@ from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.load import parse_config
 from redi_ray.errors import UserError, storage_errors
 from redi_ray.eval.metrics import BenchmarkResult, PairedComparison, compare
-from redi_ray.pipeline.graph import Graph
+from redi_ray.pipeline.graph import Graph, GraphError
 from redi_ray.pipeline.kinds import KINDS
 from redi_ray.pipeline.standard import step_named
 from redi_ray.pipeline.states import State
@@ -232,7 +232,8 @@ class Run:
                 return Table(wanted, tuple(files))
         if not known:
             raise NotInRun(f"{step} gives a {self._step(step).gives}, which has no rows; see `run.tables`")
-        raise NotInRun(f"{made.uri}: no table {name or ' or '.join(known)}")
+        there = ", ".join(self.tables.get(self._step(step).name, ())) or "none"
+        raise NotInRun(f"{made.uri}: no table {name or ' or '.join(known)}; there are {there}")
 
     @property
     def models(self) -> list[str]:
@@ -251,6 +252,8 @@ class Run:
     def compare(self, model: str, other: str, benchmark: str) -> PairedComparison:
         """`other` minus `model` in pass@1, paired by problem. Raises NotInRun."""
         results = self.record.results(benchmark)
+        if not results:
+            raise NotInRun(f"no scores on {benchmark}; there are benchmarks {', '.join(self.benchmarks) or 'none'}")
         for name in (model, other):
             if name not in results:
                 raise NotInRun(f"{name} has no scores on {benchmark}; there: {', '.join(results) or 'none'}")
@@ -286,4 +289,7 @@ class Run:
         return found
 
     def _step(self, name: str) -> Any:
-        return self.graph[step_named(self.graph, name)]
+        try:
+            return self.graph[step_named(self.graph, name)]
+        except GraphError as error:
+            raise NotInRun(str(error)) from None

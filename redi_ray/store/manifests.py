@@ -183,8 +183,8 @@ def read_manifest(uri: str, run: str) -> Manifest:
     """The manifest in a file of a run. Raises StorageError for one that is damaged, or of another version."""
     found = read_json(uri)
     try:
-        return Manifest(**outward(found, run))
-    except TypeError as error:
+        return Manifest(**outward(dict(found), run))
+    except (TypeError, ValueError) as error:
         raise StorageError(
-            f"{uri}: no manifest of this version ({error}); copy it again, or delete it, and the same command makes the step anew"
+            f"{uri}: no manifest of this version ({error}); copy it again, or delete it, and `redi-ray run` puts it right"
         ) from error

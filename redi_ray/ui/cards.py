@@ -69,7 +69,7 @@ class Best:
 
 def card_of(place: Place, found: Snapshot | StorageError | None, extent: Extent | None) -> Card:
     if found is None:
-        return Card(place, None, "being read", 0, 0, None, extent)
+        return Card(place, None, "", 0, 0, None, extent)
     if isinstance(found, StorageError):
         return Card(place, "unclear", str(found), 0, 0, None, extent)
     stands = found.standing

@@ -49,7 +49,7 @@ def read_snapshot(place: Place, outside: Outside, series: AllSeries) -> Snapshot
         raise
     except Exception as error:
         log.exception("%s cannot be read", place.uri)
-        raise StorageError(f"{place.uri}: a file of this run is damaged ({type(error).__name__}: {error})") from error
+        raise StorageError(f"a file of this run is damaged ({type(error).__name__}: {error}): {place.uri}") from error
 
 
 def _read_snapshot(place: Place, outside: Outside, series: AllSeries) -> Snapshot:

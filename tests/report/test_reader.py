@@ -97,11 +97,13 @@ def test_what_is_not_there_is_told(tmp_path: Path):
     run = redi_ray.open_run(str(tmp_path / "demo"))
     with pytest.raises(NotInRun, match="base, sft"):
         run.metrics("nobody")
-    with pytest.raises(NotInRun, match="no table rejects"):
+    with pytest.raises(NotInRun, match="no table rejects; there are pairs"):
         run.table("curated", "rejects")
     with pytest.raises(NotInRun, match="no rows"):
         run.table("redi")
-    with pytest.raises(NotInRun, match="no scores on gsm8k"):
+    with pytest.raises(NotInRun, match="no step named nothing; there are problems"):
+        run.table("nothing")
+    with pytest.raises(NotInRun, match="no scores on gsm8k; there are benchmarks arithmetic"):
         run.compare("sft", "redi", "gsm8k")
 
 
