@@ -215,5 +215,6 @@ def attempt(read: Callable[[], T], uri: str, notes: list[str]) -> T | None:
     try:
         return read()
     except Exception as error:
-        notes.append(f"{uri}: cannot be read ({type(error).__name__}: {error}).")
+        kind = "" if isinstance(error, StorageError) else f"{type(error).__name__}: "
+        notes.append(f"{uri}: cannot be read ({kind}{str(error).removeprefix(f'{uri}: ')}).")
         return None
