@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 import redi_ray.config
-from redi_ray.config.load import config_schema
+from redi_ray.config.described import described_schema
 
 FOLDER = "reference/config"
 PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -76,7 +76,7 @@ def _homes() -> dict[str, str]:
 
 
 def _definitions() -> dict[str, Any]:
-    schema = config_schema()
+    schema = described_schema()
     return schema["$defs"] | {"ExperimentConfig": {key: value for key, value in schema.items() if key != "$defs"}}
 
 

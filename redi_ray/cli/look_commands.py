@@ -182,10 +182,12 @@ def show_config(
     schema: Annotated[bool, typer.Option(help="Print the JSON schema for editors instead.")] = False,
 ) -> None:
     """Print the resolved config: every field with its value. With --schema, the JSON schema."""
-    from redi_ray.config.load import config_schema, dump_config, load_config
+    from redi_ray.config.load import dump_config, load_config
 
     if schema:
-        print(json.dumps(config_schema(), indent=1))
+        from redi_ray.config.described import described_schema
+
+        print(json.dumps(described_schema(), indent=1))
         return
     if config is None:
         raise typer.BadParameter("name a CONFIG, or use --schema")

@@ -7,7 +7,6 @@ it on with its own defaults, null turns it off.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,13 +14,17 @@ from pydantic import Field, field_validator, model_validator
 from redi_ray.config.embedders import Embedder
 from redi_ray.config.section import Strict
 
-
-@lru_cache(maxsize=1)
-def known_languages() -> frozenset[str]:
-    """The codes that py3langid knows. Reading its model takes a second or two, so only configs that need it do."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    return frozenset(LanguageIdentifier.from_model_file(MODEL_FILE).labels)
+LANGUAGES = frozenset({
+    "ace", "af", "am", "an", "ar", "ary", "arz", "as", "az", "ba", "bcl", "be", "bg", "bn", "br", "bs", "ca", "crh",
+    "cs", "cy", "da", "de", "dz", "el", "en", "eo", "es", "et", "eu", "ext", "fa", "fi", "fo", "fr", "fuv", "fy", "ga",
+    "gcf", "gcr", "gd", "gl", "gom", "grc", "gu", "gug", "guw", "ha", "hbo", "he", "hi", "hr", "ht", "hu", "hy", "id",
+    "ig", "is", "it", "ja", "jv", "ka", "kab", "kik", "kk", "km", "kn", "ko", "ku", "ky", "la", "lb", "lg", "lij", "ln",
+    "lo", "lt", "ltg", "lv", "mg", "mk", "ml", "mn", "mr", "ms", "mt", "my", "ne", "nl", "nn", "no", "nso", "oc", "om",
+    "or", "pa", "pcm", "pl", "ps", "pt", "qu", "ro", "ru", "rw", "sa", "sdh", "se", "si", "sk", "sl", "sn", "so", "sq",
+    "sr", "st", "sv", "sw", "ta", "te", "tg", "th", "tk", "tl", "tr", "tt", "ug", "uk", "ur", "uz", "uzs", "vec", "vi",
+    "vo", "wa", "wuu", "xh", "yo", "yue", "zh", "zu", "zxx",
+})  # fmt: skip
+"""The codes that py3langid knows. Its model says them, too, but takes half a second to be read."""
 
 
 class NearDuplicates(Strict):
@@ -133,7 +136,7 @@ class Language(Strict):
     @field_validator("allow")
     @classmethod
     def _known(cls, value: list[str]) -> list[str]:
-        if unknown := sorted(set(value) - known_languages()):
+        if unknown := sorted(set(value) - LANGUAGES):
             raise ValueError(f"no known language: {', '.join(unknown)}; use ISO 639-1 codes such as en, zh, fr")
         if not value:
             raise ValueError("name at least one language, or nothing is left")

@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """A section of the YAML: immutable, unknown keys are errors, numbers finite, each field is described by its docstring."""
+    """A section of the YAML: immutable, unknown keys are errors, numbers finite. What stands below a field describes it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -45,7 +45,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,99}$")]
 class Differing(BaseModel):
     """A step whose further keys replace those of a section of the config."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     @property
     def changes(self) -> dict[str, Any]:

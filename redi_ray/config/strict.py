@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False, "use_attribute_docstrings": True}
-"""What pydantic reads from `__pydantic_config__`: unknown keys are errors, numbers finite, attribute docstrings descriptions."""
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+"""What pydantic reads from `__pydantic_config__`: unknown keys are errors, numbers finite."""
 _BROKEN: ContextVar[list[str] | None] = ContextVar("broken", default=None)
 """What does not hold so far, inside a check that is `told_together`."""
 

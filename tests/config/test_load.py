@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from redi_ray.config.experiment import ExperimentConfig
+from redi_ray.config.described import described_schema
 from redi_ray.config.load import ConfigError, dump_config, load_config, parse_config
 
 CONFIGS = sorted(path for path in (Path(__file__).parents[2] / "configs").rglob("*.yaml"))
@@ -105,18 +105,23 @@ def test_arms_inherit_the_shared_settings():
 
 
 def test_every_field_is_described_in_the_schema():
-    """The schema is what editors show. Of a dataclass that has fields of another, as objectives have, and a judge of variants,
-    pydantic reads the docstrings of its own fields alone."""
-    schema = ExperimentConfig.model_json_schema()
+    """The schema is what editors show, and the reference."""
+    schema = described_schema()
     bare = [
         f"{title}.{name}"
         for title, model in {"ExperimentConfig": schema, **schema["$defs"]}.items()
         for name, field in model.get("properties", {}).items()
-        if "description" not in field
-        and name not in ("kind", "name")
-        and not title.endswith(("Objective", "VariantJudge"))
+        if "description" not in field and name not in ("kind", "name")
     ]
     assert not bare
+
+
+def test_descriptions_are_those_below_the_fields():
+    """Of an alias, of a class's fields that it has from another, and of a dataclass."""
+    schema = described_schema()["$defs"]
+    assert schema["TrainStep"]["properties"]["from"]["description"].startswith("The model that it starts from")
+    assert schema["ArithmeticSource"]["properties"]["num_problems"]["description"]  # of the class that it is made from
+    assert schema["RediObjective"]["properties"]["alpha"]["description"]
 
 
 def test_missing_file_and_bad_yaml_are_clear(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 from code_blocks import ROOT, blocks_of, pages
 
 from redi_ray.cli.app import COMMANDS
-from redi_ray.config.load import config_schema
+from redi_ray.config.described import described_schema
 from redi_ray.objectives import OBJECTIVES
 from redi_ray.pipeline.kinds import KINDS
 
@@ -27,7 +27,7 @@ def made(name: str) -> ModuleType:
 
 def test_every_field_of_every_section_is_described_once():
     text = "\n".join(made("config_reference").pages().values())
-    schema = config_schema()
+    schema = described_schema()
     sections = schema["$defs"] | {"ExperimentConfig": schema}
     fields = [f"{name}.{field}" for name, section in sections.items() for field in section.get("properties", {})]
     assert len(fields) > 600

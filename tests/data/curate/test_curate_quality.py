@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from curation_runs import Rows, curate_here, plan, reasons, solved, trace
 
+from redi_ray.config import curation
 from redi_ray.config.curation import ChosenRules, CurateConfig
 from redi_ray.config.load import ConfigError, load_config
 from redi_ray.config.prompts import PromptSettings
@@ -106,6 +107,13 @@ def test_other_languages_go_and_undecided_problems_stay(
     counts, tables = curate_here(tmp_path, bpe_tokenizer, rows, language=language)
     assert {row["problem_id"].removesuffix("0") for row in tables["examples"]} == left
     assert counts.dropped.get("other_language", 0) == 3 - len(left)
+
+
+def test_the_languages_are_those_that_the_model_knows():
+    """The list spares every command with a config the reading of the model."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    assert set(LanguageIdentifier.from_model_file(MODEL_FILE).labels) == curation.LANGUAGES
 
 
 def test_unknown_languages_and_sections_are_named():
