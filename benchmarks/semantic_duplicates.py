@@ -27,6 +27,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -48,7 +49,7 @@ from redi_ray.store import parquet, storage
 from redi_ray.text.wording import whole_key
 
 THRESHOLDS = (0.7, 0.75, 0.8, 0.85)
-FINE = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+FINE = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 CLUSTERS, COPIES, NOISE = 2000, 0.01, 0.02
 THRESHOLD = 0.85
 
@@ -76,8 +77,11 @@ def load(data: Path, seed: int) -> dict[str, tuple[str, str]]:
     return {key: value for key, value in found.items() if not key.endswith("+distractor")}
 
 
-def drop(folder: Path, problems: dict[str, tuple[str, str]], config: dict[str, Any]) -> dict[str, str]:
-    """Problem -> why it went, of a curation of one right trace each."""
+def drop(
+    folder: Path, problems: dict[str, tuple[str, str]], config: dict[str, Any], like: Path | None = None
+) -> dict[str, str]:
+    """Problem -> why it went, of a curation of one right trace each. like: the folder of one of the same problems with the same
+    embedder, whose vectors are taken."""
     rows = [
         {
             "problem_id": name,
@@ -99,6 +103,11 @@ def drop(folder: Path, problems: dict[str, tuple[str, str]], config: dict[str, A
         tokenizer=str(folder.parent / "tokenizer"),
         prompt=PromptSettings(prefix=""),
     )
+    for name in ("texts", "embedded") if like is not None else ():
+        shutil.copytree(f"{like}/out/work/{name}", f"{folder}/out/work/{name}")
+    for name in ("embedder.pickle", "fitted.json"):
+        if like is not None and (like / "out" / "work" / name).is_file():
+            shutil.copy(like / "out" / "work" / name, f"{folder}/out/work/{name}")
     worker = Worker(curation)
 
     def run(name: str, tasks: list[int]) -> Iterator[Counter[str]]:
@@ -165,11 +174,13 @@ def halves(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     results: dict[str, Any] = {"problems": [len(part) for part in parts]}
     for embedder, settings in embedders_of(options).items():
         found: list[dict[float, dict[str, Any]]] = [{}, {}]
-        for threshold in (0.75, 0.8) if options.quick else FINE:
+        thresholds = (0.75, 0.8) if options.quick else FINE
+        for threshold in thresholds:
             semantic = {"threshold": threshold, "agree": "answer"}
             config = {"embedder": settings, "duplicates": {"exact": False, "near": None, "semantic": semantic}}
             for number, part in enumerate(parts):
-                gone = drop(folder / f"half-{number}-{embedder}-{threshold}", part, config)
+                places = [folder / f"half-{number}-{embedder}-{one}" for one in (threshold, thresholds[0])]
+                gone = drop(places[0], part, config, None if threshold == thresholds[0] else places[1])
                 found[number][threshold] = judge(gone, False, part)
             print(f"{embedder} {threshold}: {[half[threshold] for half in found]}", flush=True)
         for chosen_on, measured_on in ((0, 1), (1, 0)):
