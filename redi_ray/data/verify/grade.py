@@ -60,7 +60,7 @@ def _graded(rows: pa.Table, numbers: pa.Table, settings: GradeSettings) -> tuple
             continue
         verdict = verdict_of(number, settings)
         if verdict is None:
-            counts["without" if number is None else "undecided"] += 1
+            counts["without" if number is None or math.isnan(number) else "undecided"] += 1
             continue
         verdict = Verdict.NO_ANSWER if verdict == Verdict.WRONG and is_partial(reasons[at]) else verdict
         counts[f"graded/{verdict.value}"] += 1
