@@ -161,7 +161,7 @@ def compare_scores(
     return PairedComparison(
         difference=float(observed),
         ci95=bootstrap_interval(difference, resamples=resamples, seed=seed),
-        p_value=(extreme + 1) / (resamples + 1),
+        p_value=float((extreme + 1) / (resamples + 1)),
         num_problems=difference.size,
     )
 

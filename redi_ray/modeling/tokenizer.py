@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -70,8 +69,9 @@ def local_folder(path: str) -> str:
     if not path.startswith("s3://"):
         return path
     from redi_ray.store import storage
+    from redi_ray.store.own_folder import own_folder
 
-    folder = os.path.join(tempfile.gettempdir(), "redi_ray_models", storage.content_hash(path)[:16])
+    folder = str(own_folder("models") / storage.content_hash(path)[:16])
     os.makedirs(folder, exist_ok=True)
     for uri in storage.list_files(path):
         if uri.endswith((".json", ".jinja", ".txt", ".model", ".py")):

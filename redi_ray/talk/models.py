@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from redi_ray.config.experiment import ExperimentConfig
@@ -19,6 +17,7 @@ from redi_ray.pipeline.rounds import written
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.store import storage
 from redi_ray.store.manifests import Manifest, current_manifest
+from redi_ray.store.own_folder import own_folder
 
 FOLDER = "checkpoints"
 """Where a run's models lie, by name."""
@@ -59,7 +58,7 @@ class RunModel:
         if not self.export.startswith("s3://"):
             return self.export
         name = storage.content_hash([self.export, self.manifest.key])[:16]
-        folder = Path(tempfile.gettempdir()) / "redi_ray_exports" / name
+        folder = own_folder("exports") / name
         if not folder.exists():
             draft = folder.with_name(f"{name}.{os.getpid()}.part")
             storage.download(self.export, draft)

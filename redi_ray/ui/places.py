@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 import time
@@ -109,6 +110,7 @@ def config_place(uri: str) -> Place:
 def places_below(root: str, notes: list[str]) -> list[Place]:
     """Runs, the root itself among them, and configs; what lies in a run is none. Raises StorageError."""
     found, configs, level, seen = list[Place](), list[tuple[str, int]](), [root], 0
+    known = {_real(root)}
     with ThreadPoolExecutor(16, thread_name_prefix="look") as pool:
         for depth in range(DEPTH + 1):
             further = []
@@ -118,7 +120,11 @@ def places_below(root: str, notes: list[str]) -> list[Place]:
                     continue
                 configs += [(storage.join(folder, name), at) for name, at in files.items() if name.endswith(YAML)]
                 if depth < DEPTH:
-                    further += [storage.join(folder, name) for name in folders if not name.startswith(".")]
+                    below = (storage.join(folder, name) for name in folders if not name.startswith("."))
+                    for one in below:
+                        if (real := _real(one)) not in known:
+                            known.add(real)
+                            further.append(one)
             seen += len(level)
             level = further[: max(0, MOST_FOLDERS - seen)]
     for uri, at in configs[:MOST_CONFIGS]:
@@ -127,6 +133,11 @@ def places_below(root: str, notes: list[str]) -> list[Place]:
     if not found:
         notes.append(f"{root}: no run here, nor {DEPTH} folders deeper")
     return found
+
+
+def _real(uri: str) -> str:
+    """Where a link leads: what two of them lead to is there once."""
+    return uri if uri.startswith("s3://") else os.path.realpath(uri)
 
 
 @lru_cache(maxsize=4 * MOST_CONFIGS)

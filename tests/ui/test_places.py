@@ -34,6 +34,18 @@ def test_a_run_itself_may_be_the_root_and_ids_are_stable(tmp_path: Path):
     assert all(letter.isalnum() or letter in "-_." for letter in place.id)
 
 
+def test_links_that_lead_round_list_each_run_once(tmp_path: Path):
+    for name in ("runs/one", "elsewhere/two"):
+        write_bytes(f"{tmp_path}/{name}/config.yaml", b"name: demo\n")
+        write_data_stages(f"{tmp_path}/{name}")
+    (tmp_path / "runs/round").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs/again").symlink_to(tmp_path / "runs/one")
+    (tmp_path / "runs/linked").symlink_to(tmp_path / "elsewhere/two")
+    names = sorted(place.name for place in Places([str(tmp_path / "runs")]).all())
+    assert len(names) == 2
+    assert names[0] in ("again", "linked")
+
+
 def test_an_address_reaches_no_other_folder(tmp_path: Path):
     outside, inside = tmp_path / "outside", tmp_path / "inside"
     for folder in (outside, inside):
