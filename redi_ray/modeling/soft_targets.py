@@ -78,6 +78,9 @@ class SoftTargets:
         whole = self.how.rest == "bucket"
         if not whole:
             outcomes, theirs = outcomes[:, :-1], theirs[:, :-1]
+        # of what the student cannot say nothing is learnt: the rest where its head has no other rows, while the teacher's head
+        # is padded, or has there the least number that is stored; the forward KL would be infinite
+        theirs = theirs.masked_fill(outcomes.isneginf(), -torch.inf)
         values, slopes = divergence(outcomes, theirs, self.how)
         counts = self.coefficients[rows].to(outcomes.dtype)[:, None]
         # what does not count may be anything
