@@ -15,7 +15,8 @@ from redi_ray.pipeline.graph import MISFITS, Graph, GraphError, Step
 from redi_ray.pipeline.kinds.groups import BY, TOKENS, WEIGHTS
 from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.pipeline.kinds.pose import GUIDES
-from redi_ray.pipeline.learnt import SAMPLER, TEACHER, misfits
+from redi_ray.pipeline.learnt import misfits
+from redi_ray.pipeline.taught import SAMPLER, TEACHER, sampler_of, taught_misfits
 from redi_ray.stages.guided import GUIDE
 
 AT = "at"
@@ -40,6 +41,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
     found += [line for step in graph for line in _no_variants(graph, step, generate)]
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
+    found += [line for step in graph for line in taught_misfits(graph, step, generate)]
     found += [line for step in graph for line in _wrong_heads(graph, step)]
     if found:
         raise listed(GraphError, MISFITS, found)
@@ -97,12 +99,7 @@ def _other_samplers(graph: Graph, step: Step, generate: Generate) -> Iterator[st
     column = graph[step.inputs[TOKENS + SAMPLER]] if TOKENS + SAMPLER in step.inputs else None
     if column is None:
         return
-    samples = column
-    while "of" in samples.inputs:
-        samples = graph[samples.inputs["of"]]
-    sampler, scored = samples.inputs.get("model"), column.inputs.get("model")
-    if sampler is None and samples.kind == "sample" and isinstance(generate, VllmTraces):
-        sampler = generate.model  # a teacher that is none of the graph
+    sampler, scored = sampler_of(graph, column.name, generate), column.inputs.get("model")
     if sampler is not None and scored is not None and scored != sampler:
         yield (
             f"{step.name}: `token_columns.{SAMPLER}: {column.name}` has the log-probs of {scored}, and the "

@@ -7,23 +7,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from redi_ray.config.group_steps import SOFT_TARGETS, GroupSettings
-from redi_ray.config.objectives import BY_UNIT, COMPARING, IMITATING, REWARDED, SAMPLED, UNPAIRED
+from redi_ray.config.objectives import BY_UNIT, COMPARING, IMITATING, REWARDED, UNPAIRED
 from redi_ray.config.reward_objectives import SHARES, VALUED
 from redi_ray.config.rollout_objectives import NftObjective, OrealObjective
-from redi_ray.config.soft_objectives import SOFT, OnPolicyDistillationObjective
+from redi_ray.config.soft_objectives import SOFT
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
+from redi_ray.pipeline.taught import REWARD_MEAN, SAMPLER, TEACHER, columns_read
 from redi_ray.stages.training import REHEARSED
 
 if TYPE_CHECKING:
     from redi_ray.data.sources.shapes import Layout
 
-SAMPLER = "sampler_logps"
-"""The token column of the sampler's log-probs, as objectives call it."""
-TEACHER = "teacher_logps"
-"""That of a teacher's."""
-REWARD_MEAN = "reward_mean"
-"""That of a token reward model's running means."""
 CENTRING = ("leave_one_out", "group_mean", "group_scaled")
 """Baselines that are means of a group's rewards."""
 MEND = "learn from a step `groups`, which makes groups with rewards of verified samples, or from imported samples with rewards"
@@ -44,11 +39,7 @@ def misfits(graph: Graph, step: Step) -> Iterator[str]:
             "pairs. Take weights in a step `groups`, or an objective that learns from pairs"
         )
     objective = step.settings.objective
-    needed = [SAMPLER] if name in SAMPLED and getattr(objective, "student", "") != "policy" else []
-    needed += [SOFT_TARGETS] if name in SOFT else []
-    needed += [TEACHER] if isinstance(objective, OnPolicyDistillationObjective) else []
-    needed += [REWARD_MEAN] if getattr(objective, "token_rewards", False) else []
-    if lacking := [column for column in needed if TOKENS + column not in source.inputs]:
+    if lacking := [column for column in columns_read(objective) if TOKENS + column not in source.inputs]:
         made = {
             SAMPLER: "a step `logps`",
             TEACHER: "a step `logps` whose `model` is the teacher",

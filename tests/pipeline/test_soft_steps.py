@@ -82,6 +82,16 @@ def test_a_teacher_is_a_model_like_any_other():
         (changed("kd", objective={"name": "js", "top_k": 9}), "kd: `objective.top_k: 9` is more than the 8 that soft keeps"),
         (changed("soft", top_k=1) | changed("kd", objective={"name": "js", "rest": "renormalise"}),
          "of the one token that soft keeps leaves nothing to learn"),
+        (changed("opd", **{"from": "teacher"}), r"opd: on_policy_distillation learns from samples of the student, teacher, and "
+         r"those of on_policy are of base: sample with `model: teacher`"),
+        (changed("own", model="teacher"), "samples of the student, base, and those of on_policy are of teacher"),
+        (changed("groups", token_columns={"soft_targets": "soft", "sampler_logps": "taught_said"})
+         | {"taught_said": {"do": "logps", "of": "taught_math", "model": "teacher"}},
+         r"groups: `token_columns.sampler_logps` is read by no training on it \(kd \(forward_kl\), tuned \(sft\) read soft_t"),
+        (changed("soft", verdicts=["correct"]) | changed("pairs", token_columns={"soft_targets": "soft"}),
+         r"pairs: `token_columns.soft_targets: soft` says nothing of samples that are wrong, .* ask for `side: chosen` here"),
+        (changed("soft", verdicts=["wrong"]), r"pairs: .* says nothing of samples that are correct, .* `verdicts` of soft, or"),
+        (changed("teacher_says", verdicts=["correct"]), "on_policy: .* says nothing of samples that are wrong"),
         (changed("soft", model="techer"), "soft: `model: techer` is no step; did you mean teacher"),
         (changed("soft", model="taught"), "soft: `model: taught` gives traces, and soft_targets takes model"),
     ],
