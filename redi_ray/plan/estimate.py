@@ -267,7 +267,7 @@ class _Estimate:
         yield from self._beside(step, f"the mean of {', '.join(step.inputs.values())}")
 
     def _evaluate(self, step: Step) -> Lines:
-        """One line for all of them, which the last one has: they ask models of one size the same questions."""
+        """One line for all models of a size, which the last one has: they are asked the same questions."""
         steps = [other.name for other in self.inputs.graph if other.kind == step.kind]
         if step.name != steps[-1]:
             return
@@ -280,9 +280,13 @@ class _Estimate:
         samples += sum(questions.groups * evaluate.num_samples for questions in asked_of)
         answers = float(self.whole.answers().mean())
         asked = Asked(f"evaluate ({models} models)", steps, float(samples * models), self.whole.prompt, answers)
-        asked = in_turns(asked, evaluate.tools, self.assume)
-        engine = self.config.resources.engine
-        yield on_engine(asked, self.inputs.student, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
+        asked, engine = in_turns(asked, evaluate.tools, self.assume), self.config.resources.engine
+        sizes = {name: self.inputs.shape_of(self.inputs.graph[name].inputs["model"]) for name in steps}
+        for shape in sorted({*sizes.values()}, key=lambda shape: (shape != self.inputs.student, shape.name)):
+            these = [name for name in steps if sizes[name] == shape]
+            called = f"evaluate ({len(these)} models{'' if shape == self.inputs.student else f', {shape.name}'})"
+            part = replace(asked, name=called, steps=these, samples=asked.samples * len(these) / models)
+            yield on_engine(part, shape, engine, evaluate.max_tokens, self.inputs.gpu, self.assume)
         for field, scorer in scorers_of(evaluate).items():
             if isinstance(scorer, RewardScorer):
                 side = Side(self.whole.prompt, self.whole.answers())

@@ -71,8 +71,9 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
     for step in inputs.graph:
         found |= data_bytes(inputs, whole, step, text)
         if step.kind == "soft_targets":
-            traces, tokens = read_by_verdict(workload_of(inputs.graph, step.name, whole), step)
-            found[f"steps/{step.name}/column"] = (tokens - traces * whole.prompt) * bytes_of_record(inputs, step)
+            work = workload_of(inputs.graph, step.name, whole)
+            traces, tokens = read_by_verdict(work, step)
+            found[f"steps/{step.name}/column"] = (tokens - traces * work.prompt) * bytes_of_record(inputs, step)
     for stage in stages:
         if stage.name.startswith(REFERENCES):
             own = (
@@ -80,7 +81,7 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
             )  # those are sequences of their own
             found[stage.name] = stage.tokens * (REFERENCE_BYTES + own)
         elif stage.name.startswith("evaluate"):
-            found["eval"] = stage.tokens * text
+            found["eval"] = found.get("eval", 0.0) + stage.tokens * text
     for training in trainings(inputs):
         kept = training.settings.keep_last if training.settings.checkpoint_every else 1
         shape = inputs.shape_of(training.name)

@@ -154,7 +154,9 @@ def reference_costs(inputs: Inputs, work: Workload, step: Step) -> Iterator[Stag
 def contrast_cost(inputs: Inputs, work: Workload, step: Step) -> StageCost:
     """Wrong traces as two models see them. work: of the traces."""
     side, traces = Side(work.prompt, work.wrong), work.traces * (1 - work.share("correct"))
-    flops = scoring(inputs.shape_of(step.inputs["right"]), side.lengths, side.scored).times(2 * traces)
+    flops = Flops(0, 0)
+    for model in ("right", "wrong"):
+        flops += scoring(inputs.shape_of(step.inputs[model]), side.lengths, side.scored).times(traces)
     trainer = inputs.config.resources.trainer
     return _trained(inputs, work, step.name, [step.name], traces, traces * side.tokens, flops, trainer, "two models")
 
