@@ -15,8 +15,11 @@ from redi_ray.data.sources.readers import DataError
 from redi_ray.pipeline.graph import GraphError
 from redi_ray.pipeline.standard import graph_of
 from redi_ray.pipeline.states import states
+from redi_ray.plan.assumptions import DEFAULTS, Assumptions
 from redi_ray.plan.errors import PlanError
 from redi_ray.plan.sample import sample_data
+from redi_ray.plan.varied import told_of_source
+from redi_ray.plan.workload import Workload
 from redi_ray.stages.run import Run
 
 
@@ -134,3 +137,21 @@ def test_a_plan_tells_which_source_is_short(written: dict[str, Any]) -> None:
     less = having(written, "problems.source", {**written["problems"]["source"], "size": 1000, "when_short": "less"})
     known = {one.name: one.value for one in sample_data(parse_config(less), 100).told}
     assert known["problems"] == 76
+
+
+def test_another_mixture_is_sampled_and_verified_with_its_own_tests_and_sources(written: dict[str, Any]) -> None:
+    written["steps"] |= {
+        "code": {"do": "mix", "of": ["programs", "sums"], "weights": {"programs": 1, "sums": 1}, "size": 20},
+        "own": {"do": "sample", "problems": "code", "model": "base"},
+        "own_math": {"do": "verify", "of": "own"},
+        "own_length": {"do": "score", "of": "own_math", "scorer": {"name": "length"}},
+        "own_graded": {"do": "grade", "of": "own_math", "by": "own_length", "right": 1.0},
+        "own_hard": {"do": "select", "of": "own_graded", "difficulty": {"max_rate": 0.5}},
+        "own_pairs": {"do": "pairs", "of": "own_hard"},
+    }
+    config = parse_config(written)
+    graph = graph_of(config)
+    for name in ("own_math", "own_graded", "own_hard", "own_pairs"):
+        assert graph[name].inputs["problems"] == "code", name
+    told = told_of_source(graph, graph["code"], Workload(config, sample_data(config, 100), Assumptions(DEFAULTS)))
+    assert told == "20 of programs, sums"
