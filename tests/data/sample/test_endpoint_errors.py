@@ -4,8 +4,6 @@ never less time than it must."""
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import time
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from redi_ray.data.sample.endpoint import ChatClient
 from redi_ray.data.sample.endpoint_errors import EndpointError
 from redi_ray.data.sample.endpoint_wire import Answer, Refusal
 
-PAST = email.utils.formatdate(time.time() - 3600, usegmt=True)
+PAST = "Sat, 01 Jan 2022 00:00:00 GMT"
 AZURE = {
     "error": {"message": "filtered", "code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
 }
