@@ -43,6 +43,7 @@ def test_a_start_that_is_too_slow_is_tried_once_more(monkeypatch: pytest.MonkeyP
         raise Exception(f"The current node {TOO_SLOW}.")
 
     monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)  # the Ray of the tests that come is left alone
     with pytest.raises(RayUnreachable, match="twice: this machine is too busy"):
         start(RaySettings(), dashboard=False)
     assert len(begun) == 2

@@ -145,7 +145,7 @@ def _leaves(value: dict[str, Any], step: str, path: str = "") -> list[str]:
     return found
 
 
-SELECTS = ("difficulty", "rounds", "random", "keep")
+SELECTS = ("difficulty", "rounds", "random", "diverse", "keep")
 
 
 def _without_none(value: Any) -> Any:

@@ -54,14 +54,15 @@ def test_a_row_by_its_id_alone(app: Any):
 
 
 def test_a_browser_looks_on_by_itself(app: Any, served: Callable[[Any], str], browser: Any):
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
     url = f"{served(app)}{app.state.places.all()[0].path}"
     browser.get(f"{url}/rows?step=verified&text=answer+is+11")
-    wait = WebDriverWait(browser, 60)
+    wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])  # the page replaces its parts
     wait.until(lambda driver: driver.find_elements(By.LINK_TEXT, "p11#0"))
-    assert browser.find_element(By.CSS_SELECTOR, "p.count").text.startswith("1 row")
+    wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, "p.count").text.startswith("1 row"))
     assert browser.find_elements(By.CSS_SELECTOR, "progress") == []
     browser.get(f"{url}/row?step=verified&id=p10%230")
     wait.until(lambda driver: "The answer is 10." in driver.find_element(By.TAG_NAME, "main").text)
