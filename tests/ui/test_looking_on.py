@@ -60,7 +60,8 @@ def test_a_browser_looks_on_by_itself(app: Any, served: Callable[[Any], str], br
 
     url = f"{served(app)}{app.state.places.all()[0].path}"
     browser.get(f"{url}/rows?step=verified&text=answer+is+11")
-    wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])  # the page replaces its parts
+    # the page replaces its parts
+    wait = WebDriverWait(browser, 60, ignored_exceptions=[StaleElementReferenceException])
     wait.until(lambda driver: driver.find_elements(By.LINK_TEXT, "p11#0"))
     wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, "p.count").text.startswith("1 row"))
     assert browser.find_elements(By.CSS_SELECTOR, "progress") == []
