@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -73,20 +74,8 @@ def forward_backward(
     read: Any = {"columns": columns_of(objective), "soft": divergence_of(objective)}
     packs = list(packs_of(store, plan.packs_of_rank, rank, units.slots, device, tails=plan.tails, **read))
     chunk, masks = settings.head_chunk_tokens, partial(same_masks, policy, settings.seed, plan.step, rank)
-
-    def new_sums() -> Tensor:
-        return torch.zeros(len(units.lengths), dtype=torch.float64, device=device)
-
-    def score(packs: Iterable[PackTensors]) -> Tensor:
-        sums = new_sums()
-        with torch.no_grad():
-            for number, tensors in enumerate(packs):
-                with masks(number):
-                    tensors.add_to(sums, run_pack(policy, tensors, None, chunk)[1])
-        return sum_over_ranks(sums, world_size)
-
-    def per_token(tensors: PackTensors, per_unit: Tensor) -> Tensor:
-        return tensors.weighted((per_unit.to(device) * world_size)[tensors.slots])
+    scoring = _Scoring(len(units.lengths), device, world_size)
+    score = partial(scoring.scored, policy, chunk, masks)
 
     mismatched = None
     if store.mismatched is not None and plan.mismatched_packs_of_rank[rank]:
@@ -99,15 +88,13 @@ def forward_backward(
     elif len(packs) > 1:
         coefficients = bound.coefficients(score(packs))
 
-    sums, local_sum = new_sums(), torch.zeros((), dtype=torch.float64, device=device)
+    sums, local_sum = scoring.zeros(), torch.zeros((), dtype=torch.float64, device=device)
     pulls = _Pulls(anchor, kl_weight(objective), world_size / bound.num_tokens)
     softs = SoftTerms(bound, world_size, device)
     for number, tensors in enumerate(packs):
         begin_pack(policy, last=number == len(packs) - 1)
         weights: Coefficients = (
-            _late_coefficients(bound, tensors, new_sums, per_token, world_size)
-            if coefficients is None
-            else per_token(tensors, coefficients)
+            scoring.late(bound, tensors) if coefficients is None else scoring.per_token(tensors, coefficients)
         )
         pull, soft = pulls.of(tensors), softs.of(tensors)
         with masks(number):
@@ -167,21 +154,46 @@ class _Pulls:
         return StepResult(result.loss + self.weight * divergence, metrics, result.finite and math.isfinite(divergence))
 
 
-def _late_coefficients(
-    bound: BoundObjective,
-    tensors: PackTensors,
-    new_sums: Callable[[], Tensor],
-    per_token: Callable[[PackTensors, Tensor], Tensor],
-    world_size: int,
-) -> Callable[[Tensor], Tensor]:
-    """Coefficients as a function of the only pack's log-probs, to be called inside the forward pass on every rank."""
+@dataclass(frozen=True)
+class _Scoring:
+    """What has a score of its own in a step, and its sums over packs and ranks."""
 
-    def coefficients(logps: Tensor) -> Tensor:
-        sums = new_sums()
-        tensors.add_to(sums, logps)
-        return per_token(tensors, bound.coefficients(sum_over_ranks(sums, world_size)))
+    number: int
+    device: torch.device
+    world_size: int
 
-    return coefficients
+    def zeros(self) -> Tensor:
+        """float64[number]: sums to begin with."""
+        return torch.zeros(self.number, dtype=torch.float64, device=self.device)
+
+    def scored(
+        self,
+        policy: Policy,
+        chunk: int,
+        masks: Callable[[int], AbstractContextManager[None]],
+        packs: Iterable[PackTensors],
+    ) -> Tensor:
+        """float64[number]: a scoring pass over the packs of all ranks, without gradient. A collective call."""
+        sums = self.zeros()
+        with torch.no_grad():
+            for number, tensors in enumerate(packs):
+                with masks(number):
+                    tensors.add_to(sums, run_pack(policy, tensors, None, chunk)[1])
+        return sum_over_ranks(sums, self.world_size)
+
+    def per_token(self, tensors: PackTensors, coefficients: Tensor) -> Tensor:
+        """Coefficients `[number]` as those of a pack's scored tokens, times the ranks that FSDP2 averages over."""
+        return tensors.weighted((coefficients.to(self.device) * self.world_size)[tensors.slots])
+
+    def late(self, bound: BoundObjective, tensors: PackTensors) -> Callable[[Tensor], Tensor]:
+        """Coefficients as a function of the only pack's log-probs, to be called inside the forward pass on every rank."""
+
+        def coefficients(logps: Tensor) -> Tensor:
+            sums = self.zeros()
+            tensors.add_to(sums, logps)
+            return self.per_token(tensors, bound.coefficients(sum_over_ranks(sums, self.world_size)))
+
+        return coefficients
 
 
 def _result(bound: BoundObjective, sums: Tensor, local_sum: float, store: SequenceStore, plan: StepPlan) -> StepResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,75 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from row_shards import CONFIG, make_run, numbers, score_of, table_of, trace, walk, write_shard
 
 from redi_ray.report import scan
-from redi_ray.report.browse import graph_of_run
 from redi_ray.report.filters import BrowseError, Range, TraceFilter
-from redi_ray.report.row_pages import Page, find_row, page
+from redi_ray.report.row_pages import find_row, page
 from redi_ray.report.row_places import Place, read_rows
-from redi_ray.report.row_tables import RowTable, rows_of
-from redi_ray.schemas import GROUP, PAIR, REJECT, SCORE, VERIFIED_TRACE, stored_votes
+from redi_ray.schemas import GROUP, PAIR, REJECT, VERIFIED_TRACE
 from redi_ray.store import parquet, storage
 from redi_ray.store.manifests import Stage
 
-CONFIG = """name: run
-steps:
-  scored: {do: score, of: verified, scorer: {name: length}}
-  grouped: {do: groups, of: verified}
-evaluate: {benchmarks: []}
-"""
-VERDICTS = ("wrong", "correct", "timeout")
 ODD = ["a b", "x#0", "q?&=%2F", "../up", "é\u202e", '"><script>', "", "a:3"]
-
-
-def trace(number: int, **changes: Any) -> dict[str, Any]:
-    verdict = VERDICTS[number % 3]
-    found = {
-        "problem_id": f"p{number // 2}",
-        "problem": f"What is {number} + 1?",
-        "answer": str(number + 1),
-        "source": "book" if number % 2 else "web",
-        "trace_id": f"p{number // 2}#{number % 2}",
-        "sample_index": number % 2,
-        "completion": "Let me think. " * (number % 7) + rf"So \boxed{{{number}}}. $5 (a+b)*",
-        "turns": None,
-        "finish_reason": "length" if number % 5 == 0 else "stop",
-        "num_tokens": None if number % 11 == 0 else 10 * number,
-        "model": "teacher",
-        "sampling": None,
-        "votes": None,
-        "verdict": verdict,
-        "verdict_by": stored_votes({"math_verify": verdict, **({"judge": "wrong"} if number % 4 == 0 else {})}),
-        "extracted_answer": str(number),
-    }
-    return {**found, **changes}
-
-
-def write_shard(stage: Stage, name: str, rows: list[dict[str, Any]]) -> None:
-    """Three rows to a group, so that a shard has several."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=VERIFIED_TRACE), sink, row_group_size=3)
-    storage.write_bytes(storage.join(stage.uri, "verified", "round-000", name), sink.getvalue())
-
-
-def score_of(number: int) -> float | None:
-    return None if number % 5 == 1 else number / 10
-
-
-def make_run(uri: str, shards: int = 4, rows: int = 10, publish: bool = True) -> Stage:
-    storage.write_bytes(storage.join(uri, "config.yaml"), CONFIG.encode())
-    stage, column = Stage(uri, "verified", {}, {}), Stage(uri, "steps/scored/column", {}, {})
-    for shard in range(shards):
-        numbers = range(shard * rows, (shard + 1) * rows)
-        name = f"part-{shard:02d}b.parquet"
-        write_shard(stage, name, [trace(number) for number in numbers])
-        scores = [{"trace_id": trace(number)["trace_id"], "value": score_of(number)} for number in numbers]
-        where = storage.join(column.uri, "column", "round-000", name)
-        parquet.write_table(where, pa.Table.from_pylist(scores, schema=SCORE))
-    if publish:
-        stage.publish(counts={"in": shards * rows, "out": shards * rows})
-        column.publish(counts={"in": shards * rows, "out": shards * rows})
-    return stage
 
 
 @pytest.fixture(scope="module")
@@ -87,22 +28,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     uri = str(tmp_path_factory.mktemp("runs") / "run")
     make_run(uri)
     return uri
-
-
-def table_of(run: str, step: str = "verified", table: str | None = None) -> RowTable:
-    return rows_of(run, graph_of_run(run), step, table)
-
-
-def walk(run: str, wanted: TraceFilter, limit: int = 4, **asked: Any) -> list[Page]:
-    """Every page, from the first to the last."""
-    pages = [page(table_of(run), wanted, limit=limit, **asked)]
-    while (behind := pages[-1].following or pages[-1].further) is not None:
-        pages.append(page(table_of(run), wanted, limit=limit, after=behind, **asked))
-    return pages
-
-
-def numbers(found: Page) -> list[int]:
-    return [int(row.values["extracted_answer"]) for row in found.rows]
 
 
 FILTERS: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any], int], bool]]] = {
@@ -192,69 +117,6 @@ def test_pages_hold_while_a_run_grows(tmp_path: Path):
     assert table_of(run).beside == {}, "a column that lacks shards cannot be filtered by"
     again = page(table_of(run), TraceFilter(), limit=15, before=second.previous)
     assert numbers(again) == list(range(15))
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_when_time_is_up_it_says_how_far_it_has_looked(tmp_path: Path, backwards: bool):
-    """No row is lost where looking goes on, each page gets further, and the count is whole in the end."""
-    run, wanted = str(tmp_path / "run"), TraceFilter(text="boxed{2")
-    make_run(run)
-    found = page(table_of(run), wanted, seconds=0, before=Place("~", 0) if backwards else None)
-    assert (found.whole, found.further is None) == (False, False)
-    assert found.looked < 1
-    seen, pages = numbers(found), 1
-    while found.further is not None:
-        way = {"before" if backwards else "after": found.further}
-        found = page(table_of(run), wanted, seconds=0, **way)
-        seen = [*numbers(found), *seen] if backwards else [*seen, *numbers(found)]
-        pages += 1
-    assert seen == [2, *range(20, 30)]
-    assert 4 < pages < 25
-    assert page(table_of(run), wanted, seconds=60).whole
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("in_pieces", [False, True])
-def test_the_same_question_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backwards: bool, in_pieces: bool
-):
-    """Within a file, too; what was found meanwhile is there, and the count that comes is right."""
-    if in_pieces:
-        monkeypatch.setattr("redi_ray.report.row_pages.UNIT_BYTES", 1)
-        monkeypatch.setattr(scan, "UNIT_BYTES", 1)
-    make_run(str(tmp_path))
-    before, let_through = Place("~", 0) if backwards else None, [2, *range(20, 30)]
-    for limit in (50, 3, 1):
-        pages = [page(table_of(str(tmp_path)), TraceFilter(text="boxed{2"), limit=limit, seconds=0, before=before)]
-        while pages[-1].further is not None:
-            pages.append(
-                page(table_of(str(tmp_path)), TraceFilter(text="boxed{2"), limit=limit, seconds=0, before=before)
-            )
-            assert len(pages) < 25
-        assert numbers(pages[-1]) == (let_through[-limit:] if backwards else let_through[:limit])
-        assert all(row.excerpt for row in pages[-1].rows)
-        assert (pages[-1].count, pages[-1].whole) == (11, True) or limit < 50
-    walked = walk(str(tmp_path), TraceFilter(text="boxed{2"), limit=2, seconds=0)
-    assert [number for found in walked for number in numbers(found)] == let_through
-
-
-def test_what_waited_until_time_was_up_is_left_to_the_next_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """On S3 sixteen files that had been asked for would otherwise each be opened."""
-    make_run(str(tmp_path))
-    begun = []
-
-    def slowly(unit: scan.Unit, *settings: Any, **named: Any) -> scan.Found:
-        begun.append(unit.key)
-        time.sleep(0.15)
-        return scan.look(unit, *settings, **named)
-
-    monkeypatch.setattr("redi_ray.report.row_pages.look", slowly)
-    monkeypatch.setattr("redi_ray.report.side_by_side.THREADS", 1)
-    wanted, found = TraceFilter(text="boxed{2"), []
-    while not found or found[-1].further is not None:
-        found.append(page(table_of(str(tmp_path)), wanted, seconds=0.05, after=found[-1].further if found else None))
-        assert len(begun) == len(found)
-    assert [number for one in found for number in numbers(one)] == [2, *range(20, 30)]
 
 
 def test_a_large_file_is_looked_at_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
