@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from redi_ray.config.group_steps import SOFT_TARGETS
 from redi_ray.modeling.soft_columns import SoftFormat
 from redi_ray.pipeline.graph import Step
 from redi_ray.pipeline.kinds import KINDS
-from redi_ray.pipeline.kinds.groups import TOKENS
+from redi_ray.pipeline.kinds.groups import TOKENS, WEIGHTS
+from redi_ray.pipeline.rounds import written
 from redi_ray.plan.costs import Inputs, StageCost, StageMemory
 from redi_ray.plan.derived import workload_of
 from redi_ray.plan.memory import largest_budget, rank_memory, ranks_needed, shortest_way
@@ -24,6 +24,8 @@ from redi_ray.plan.workload import Workload, groups_read, sides_of
 
 TOKEN_BYTES = 5.0
 """A token's id and mask in a sequence store."""
+VALUE_BYTES = 4
+"""A number of a token in a column, in groups and in the arrays."""
 REFERENCE_BYTES = 4.0 + 12.0
 """A scored token's log-prob in the arrays, and in the shard before it, with its place."""
 
@@ -70,10 +72,10 @@ def storage(inputs: Inputs, whole: Workload, stages: list[StageCost]) -> dict[st
     found: dict[str, float] = {}
     for step in inputs.graph:
         found |= data_bytes(inputs, whole, step, text)
-        if step.kind == "soft_targets":
+        if record := bytes_of_record(inputs, step):
             work = workload_of(inputs.graph, step.name, whole)
             traces, tokens = read_by_verdict(work, step)
-            found[f"steps/{step.name}/column"] = (tokens - traces * work.prompt) * bytes_of_record(inputs, step)
+            found[f"steps/{step.name}/column"] = (tokens - traces * work.prompt) * record
     for stage in stages:
         if stage.name.startswith(REFERENCES):
             own = (
@@ -118,15 +120,17 @@ def data_bytes(inputs: Inputs, whole: Workload, step: Step, text: float) -> dict
 
 
 def bytes_of_record(inputs: Inputs, step: Step) -> int:
-    """What a step `soft_targets` keeps of a token."""
-    return SoftFormat(step.settings.top_k, inputs.student.vocab_size).bytes_per_token
+    """What a step's column keeps of a token: a teacher's distribution or a number. 0 of a step that says nothing of tokens."""
+    if step.kind == "soft_targets":
+        return SoftFormat(step.settings.top_k, inputs.student.vocab_size).bytes_per_token
+    written_step = inputs.config.steps.get(written(step.name))
+    return VALUE_BYTES if getattr(written_step, "grain", None) == "token" else 0
 
 
 def taught_bytes(inputs: Inputs, groups: Step) -> int:
-    """Of a teacher's distribution at a token of these groups."""
-    column = groups.inputs.get(TOKENS + SOFT_TARGETS)
-    step = inputs.graph[column] if column is not None else None
-    return bytes_of_record(inputs, step) if step is not None and step.kind == "soft_targets" else 0
+    """What columns say of a token of these groups, which hold it again."""
+    columns = [column for name, column in groups.inputs.items() if name == WEIGHTS or name.startswith(TOKENS)]
+    return sum(bytes_of_record(inputs, inputs.graph[column]) for column in columns)
 
 
 def export_bytes(inputs: Inputs, training: PlannedTraining) -> int:

@@ -198,13 +198,13 @@ def logps_cost(inputs: Inputs, work: Workload, step: Step, note: str = "") -> St
 
 
 def read_by_verdict(work: Workload, step: Step) -> tuple[float, float]:
-    """How many traces such a step reads, and their tokens, prompts among them. work: of the traces."""
+    """How many traces a step reads that makes a column, and their tokens, prompts among them. work: of the traces."""
     read = list(_sides_by_verdict(work, step))
     return sum(many for _, many in read), sum(many * side.tokens for side, many in read)
 
 
 def _sides_by_verdict(work: Workload, step: Step) -> Iterator[tuple[Side, float]]:
-    judged, right = step.settings.verdicts, work.share("correct")
+    judged, right = getattr(step.settings, "verdicts", None), work.share("correct")
     for verdict, lengths, share in (("correct", work.correct, right), ("wrong", work.wrong, 1 - right)):
         if judged is None or verdict in judged:
             yield Side(work.prompt, lengths), work.traces * share

@@ -32,4 +32,7 @@ def test_a_7b_teacher_of_a_1_5b_student_is_priced() -> None:
     for name in ("steps/right/groups", "steps/texts/sequences", "steps/forward/sequences"):
         assert plan.storage[name] > 260 * scored, name
     assert plan.storage["steps/pairs/groups"] > 0
+    judged = 4 * (stages["judged"].tokens - 100 * stages["judged"].sequences)
+    assert plan.storage["steps/said/column"] == plan.storage["steps/judged/column"] == pytest.approx(judged, rel=1e-6)
+    assert plan.storage["steps/on_policy/sequences"] > 2 * judged, "which holds both columns again"
     assert plan.gpu_hours == pytest.approx(sum(stage.gpu_hours for stage in plan.stages))

@@ -20,6 +20,14 @@ more:      {do: train, from: redi, on: curated, objective: {name: dpo}}
 soup:      {do: merge, of: {sft2: 1, nca: 3}}
 """
 RATE, SAMPLES = "steps.nca.train.learning_rate", "steps.own.samples_per_round"
+TAUGHT = {
+    "teacher": {"do": "model", "init": {"kind": "arithmetic", "architecture": {"hidden_size": 192}}},
+    "taught": {"do": "sample", "model": "teacher"},
+    "taught_math": {"do": "verify", "of": "taught"},
+    "soft": {"do": "soft_targets", "of": "taught_math", "model": "teacher", "top_k": 8},
+    "right": {"do": "groups", "of": "taught_math", "least": 1, "token_columns": {"soft_targets": "soft"}},
+    "kd": {"do": "train", "from": "base", "on": "right", "objective": {"name": "forward_kl"}},
+}
 ROUNDS = {"steps": ["own", "own_math", "own_pairs", "nca"], "times": 2, "carry": {"sft2": "nca"}}
 
 
@@ -63,6 +71,24 @@ def test_a_path_before_the_goal_parts_what_is_downstream_of_it_alone():
     assert not {trial["own"].key for trial in of_trials(alone).trials} & of_trials(alone).keys, (
         "each trial makes its own"
     )
+
+
+def test_a_teachers_column_serves_all_trials_of_what_learns_from_it():
+    """Temperature, rest and k of the objective, and the rate: the teacher, its samples and its distributions are made once; how
+    many of its likeliest tokens the column keeps makes another one."""
+    arm = "steps.kd.objective"
+    space = {
+        f"{arm}.temperature": {"grid": [1, 2]},
+        f"{arm}.top_k": {"grid": [4, 8]},
+        f"{arm}.rest": {"grid": ["bucket", "renormalise"]},
+    }
+    found = plan({"arm": "kd", "space": space}, **TAUGHT)
+    assert found.sharing.apart == set()
+    assert found.sharing.common >= {"teacher", "taught", "taught_math", "soft", "right"}
+    assert len({trial.key for trial in found.trials()}) == 8
+    other = of_trials(plan({"arm": "kd", "space": {"steps.soft.top_k": {"grid": [8, 16]}}}, **TAUGHT))
+    assert other.apart == {"soft", "right"}
+    assert len({trial["soft"].key for trial in other.trials}) == 2
 
 
 def test_seeds_share_what_a_points_trials_come_from():

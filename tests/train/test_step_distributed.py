@@ -40,13 +40,15 @@ def compare(
     all_budgets: bool,
     keep_gathered: bool = False,
     objectives: Sequence[Any] = OBJECTIVES,
+    softcap: float | None = None,
 ) -> None:
     """Every objective with several packs to a rank; with one to a rank, and with fewer than ranks, all or EVERY_PATH.
 
-    All settings of an objective, or those it is listed with first.
+    All settings of an objective, or those it is listed with first. softcap: of both policies' logits.
     """
     SPECS["both"] = BOTH
     sharded, alone = tiny_policy(tied), tiny_policy(tied)
+    sharded.head_softcap = alone.head_softcap = softcap
     shard_policy(sharded, world_size=world_size, precision="fp32", keep_gathered=keep_gathered)
     assert sharded.sharded == (world_size > 1)
     once = {objective.name: objective for objective in reversed(objectives)}
@@ -94,12 +96,16 @@ def test_two_ranks_equal_one_process(keep_gathered):
 
 
 @pytest.mark.parametrize(
-    ("world_size", "tied"),
-    [(1, False), pytest.param(2, True, marks=pytest.mark.slow), pytest.param(4, False, marks=pytest.mark.slow)],
+    ("world_size", "tied", "softcap"),
+    [
+        (1, False, None),
+        pytest.param(2, True, 3.0, marks=pytest.mark.slow),
+        pytest.param(4, False, None, marks=pytest.mark.slow),
+    ],
 )
-def test_a_teachers_distributions_on_ranks(world_size, tied):
-    """All of them, with one pack to a rank, several, and fewer than ranks."""
-    run_on_ranks(compare, world_size, tied, True, True, False, SOFT)
+def test_a_teachers_distributions_on_ranks(world_size, tied, softcap):
+    """All of them, with one pack to a rank, several, and fewer than ranks; with a soft-capped head, too."""
+    run_on_ranks(compare, world_size, tied, True, True, False, SOFT, softcap)
 
 
 @pytest.mark.slow
