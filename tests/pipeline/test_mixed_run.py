@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from mixed_run import mixed_config, write_sources
-from processes import rows
+from processes import kill_when, rows, run, start
 
 from redi_ray.config.load import parse_config
 from redi_ray.pipeline.runner import Pipeline
@@ -20,9 +21,9 @@ from redi_ray.store.manifests import current_manifest
 def test_counts_by_source_and_kind_reach_the_pairs(ray_session: None, tmp_path: Path) -> None:
     write_sources(tmp_path)
     Pipeline(parse_config(mixed_config(tmp_path, "mixed"))).make(("curated",))
-    run = tmp_path / "mixed"
+    where = tmp_path / "mixed"
     mixed, verified, graded, curated = (
-        current_manifest(str(run), stage) for stage in ("problems", "verified", "steps/graded/verified", "curated")
+        current_manifest(str(where), stage) for stage in ("problems", "verified", "steps/graded/verified", "curated")
     )
     assert {name: told["out"] for name, told in mixed.facts["sources"].items()} == {
         "sums": 20, "programs": 10, "questions": 20
@@ -40,18 +41,18 @@ def test_counts_by_source_and_kind_reach_the_pairs(ray_session: None, tmp_path: 
     assert sum(one["positives"] for one in told) == curated.counts["positives"]
     assert sum(one["pairs"] for one in told) == curated.counts["pairs"]
     assert all(one["problems"] == one["positives"] + sum(one["dropped"].values()) for one in told)
-    ids = {row["problem_id"] for row in rows(run, "problems", "problems")}
-    assert {row["problem_id"] for row in rows(run, "curated", "examples")} <= ids
-    report = json.loads(Path(build_report(str(run)).json).read_text())
+    ids = {row["problem_id"] for row in rows(where, "problems", "problems")}
+    assert {row["problem_id"] for row in rows(where, "curated", "examples")} <= ids
+    report = json.loads(Path(build_report(str(where)).json).read_text())
     (shown,) = report["sources"]
     assert shown["odd"] == []
     assert {source["name"]: source["licence"] for source in shown["sources"]} == {
         "sums": "mit", "programs": "unknown", "questions": "cc-by-4.0",
     }  # fmt: skip
     assert sum(counts["curated"]["curated"]["positives"] for counts in shown["kinds"].values()) == curated.counts["out"]
-    page = (run / "report" / "index.html").read_text()
+    page = (where / "report" / "index.html").read_text()
     assert "Every row is accounted for, source by source" in page
-    assert {row["source"] for row in rows(run, "verified", "verified")} == {"sums", "programs/contest", "questions"}
+    assert {row["source"] for row in rows(where, "verified", "verified")} == {"sums", "programs/contest", "questions"}
 
 
 @pytest.mark.timeout(300)
@@ -79,11 +80,29 @@ def test_the_same_problems_whatever_the_files_and_whatever_was_cut_off(ray_sessi
     assert sum("~again" in row["problem_id"] for row in rows(tmp_path / "one", "curated", "examples")) == 8
 
 
-def told_of(run: Path) -> list[str]:
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_killed_while_it_draws_verifies_and_curates(tmp_path: Path) -> None:
+    """kill -9 of the driver three times, each time once the first of a step's files is there; the rows of a run left alone."""
+    write_sources(tmp_path, 3)
+    command = {}
+    for name in ("calm", "torn"):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(mixed_config(tmp_path, name, files=3)))
+        command[name] = ("run", str(tmp_path / f"{name}.yaml"), "--until", "curated")
+    run(*command["calm"])
+    for stage, finished in (("problems", "verified"), ("verified", "steps/graded/verified"), ("curated", "curated")):
+        folder = tmp_path / "torn" / stage
+        kill_when(start(*command["torn"]), lambda folder=folder: any(folder.rglob("*.parquet")))
+        assert not list((tmp_path / "torn" / finished).rglob("manifest.json")), f"it was killed at {stage}"
+    run(*command["torn"])
+    assert told_of(tmp_path / "torn") == told_of(tmp_path / "calm")
+
+
+def told_of(where: Path) -> list[str]:
     """What came out, in whatever order."""
     tables = (("problems", "problems"), ("verified", "verified"), ("steps/graded/verified", "verified"),
               ("curated", "examples"), ("curated", "pairs"))  # fmt: skip
     found = [repr((name, {k: v for k, v in row.items() if k != "tests"})) for name, table in tables
-             for row in rows(run, name, table)]  # fmt: skip
-    counts = [repr(current_manifest(str(run), name).facts["by_source"]) for name in ("verified", "curated")]
+             for row in rows(where, name, table)]  # fmt: skip
+    counts = [repr(current_manifest(str(where), name).facts["by_source"]) for name in ("verified", "curated")]
     return sorted(found) + counts
