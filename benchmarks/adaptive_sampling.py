@@ -2,10 +2,10 @@
 
     python benchmarks/adaptive_sampling.py [--quick] [--data DIR] [--sets world sky gsm8k mint] [--seeds 20]
 
-No engine runs. `world`: the built-in world itself, in the demo's settings, each sample a solution of its corpus, which falls for
-its misconceptions. `sky`, `gsm8k`, `mint`: simulations; a problem is solved as often as the models of a real set solved it
-(MATH-500 by six models, GSM8K by four, MINT by 53), its traces being as long as theirs; of `mint` no lengths are known. DIR holds
-these sets (default: $REDI_TEST_DATA); without it `world` alone is run.
+No engine runs (in `adaptive_engine.py` one does). `world`: the built-in world itself, in the demo's settings, each sample a
+solution of its corpus, which falls for its misconceptions. `sky`, `gsm8k`, `mint`: simulations; a problem is solved as often as
+the models of a real set solved it (MATH-500 by six models, GSM8K by four, MINT by 53), its traces being as long as theirs; of
+`mint` no lengths are known. DIR holds these sets (default: $REDI_TEST_DATA); without it `world` alone is run.
 
 Who is asked is decided by the functions that a run calls. All policies see the same samples: of a seed, sample k of a problem is
 the same one whoever asks for it. They are held against each other at the tokens that today's rounds, which sample what has no
@@ -177,15 +177,29 @@ def held_against(problems: Problems, seeds: int, rounds: int) -> dict[str, Any]:
         problems.known.clear()
     found: dict[str, Any] = {"problems": problems.size, "tokens": float(np.mean(budgets)), "policies": {}}
     for name, values in per_million.items():
-        gains = 100 * (np.array(values) / np.array(per_million["unsolved"]) - 1)
-        wide = float(stats.t.ppf(0.975, seeds - 1) * gains.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else float("nan")
-        found["policies"][name] = {
-            "pairs_per_million": float(np.mean(values)),
-            "gain": float(gains.mean()),
-            "ci95": [float(gains.mean()) - wide, float(gains.mean()) + wide],
-            "above_in": int((gains > 0).sum()),
-        }
+        found["policies"][name] = against(values, per_million["unsolved"])
     return found
+
+
+def against(values: list[float], today: list[float]) -> dict[str, Any]:
+    """Pairs per million tokens, of each seed, and what more they are than today's, in percent."""
+    seeds, gains = len(values), 100 * (np.array(values) / np.array(today) - 1)
+    wide = float(stats.t.ppf(0.975, seeds - 1) * gains.std(ddof=1) / np.sqrt(seeds)) if seeds > 1 else float("nan")
+    return {
+        "pairs_per_million": float(np.mean(values)),
+        "gain": float(gains.mean()),
+        "ci95": [float(gains.mean()) - wide, float(gains.mean()) + wide],
+        "above_in": int((gains > 0).sum()),
+    }
+
+
+def told_of(policy: str, one: dict[str, Any], seeds: int) -> str:
+    """A line of what `against` says."""
+    low, high = one["ci95"]
+    return (
+        f"  {policy:9} {one['pairs_per_million']:8.1f} pairs per million tokens  {one['gain']:+6.1f} % "
+        f"({low:+.1f} to {high:+.1f}), above in {one['above_in']} of {seeds}"
+    )
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -216,11 +230,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             f"{name}: {told['problems']} problems, {told['tokens']:,.0f} tokens of {options.rounds} rounds, {seeds} seeds"
         )
         for policy, one in told["policies"].items():
-            low, high = one["ci95"]
-            print(
-                f"  {policy:9} {one['pairs_per_million']:8.1f} pairs per million tokens  {one['gain']:+6.1f} % "
-                f"({low:+.1f} to {high:+.1f}), above in {one['above_in']} of {seeds}"
-            )
+            print(told_of(policy, one, seeds))
     return found
 
 
