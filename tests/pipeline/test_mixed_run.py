@@ -4,14 +4,18 @@ the same rows under any sharding; and a run that was cut off goes on with the sa
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 from mixed_run import mixed_config, write_sources
 from processes import kill_when, rows, run, start
+from small_world import small_world
 
 from redi_ray.config.load import parse_config
+from redi_ray.config.worlds import ArithmeticSource
+from redi_ray.data.sources.world import answer, build_world
 from redi_ray.pipeline.runner import Pipeline
 from redi_ray.report.page import build_report
 from redi_ray.store.manifests import current_manifest
@@ -96,6 +100,46 @@ def test_killed_while_it_draws_verifies_and_curates(tmp_path: Path) -> None:
         assert not list((tmp_path / "torn" / finished).rglob("manifest.json")), f"it was killed at {stage}"
     run(*command["torn"])
     assert told_of(tmp_path / "torn") == told_of(tmp_path / "calm")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_model_of_the_run_is_asked_a_named_mixture(ray_session: None, tmp_path: Path) -> None:
+    """vLLM samples the run's own base model on problems of two files, a few of them twice, and a model learns from that."""
+    for name, digits in (("short", 2), ("long", 4)):
+        made = build_world(
+            ArithmeticSource(num_problems=16, num_test=8, num_dev=8, max_digits=digits, min_digits=digits, seed=digits)
+        ).train
+        lines = [json.dumps({"problem": problem, "answer": str(answer(problem))}) for problem in made]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    source = {name: {"do": "problems", "licence": "mit", "source": {"kind": "files", "paths": [str(tmp_path / f"{name}.jsonl")]}}
+              for name in ("short", "long")}  # fmt: skip
+    steps = {
+        **source,
+        "both": {"do": "mix", "of": ["short", "long"], "weights": {"short": 5, "long": 3}, "size": 32, "epochs": {"short": 2}},
+        "own": {"do": "sample", "problems": "both", "model": "base", "samples_per_round": 3, "max_rounds": 1},
+        "own_math": {"do": "verify", "of": "own"},
+        "all": {"do": "groups", "of": "own_math", "least": 1, "rewards": {"correct": 1, "wrong": 1, "no_answer": 1}},
+        "learnt": {"do": "train", "from": "base", "on": "all", "objective": {"name": "sft"}},
+    }  # fmt: skip
+    config = parse_config({**small_world("asked", steps, concurrent_steps=1), "storage": {"root": str(tmp_path)}})
+    Pipeline(config).make(("learnt",))
+    where = tmp_path / "asked"
+    problems, verified = (
+        rows(where, "steps/both/problems", "problems"),
+        rows(where, "steps/own_math/verified", "verified"),
+    )
+    assert Counter(row["source"] for row in problems) == {"short": 20, "long": 12}
+    assert sum("~again2" in row["problem_id"] for row in problems) == 4
+    assert Counter(row["problem_id"] for row in verified) == {row["problem_id"]: 3 for row in problems}
+    told = current_manifest(str(where), "steps/own_math/verified").facts["by_source"]
+    assert {name: sum(kinds["reference"].values()) for name, kinds in told.items()} == {"short": 60, "long": 36}
+    again = {row["problem_id"] for row in problems if "~again2" in row["problem_id"]}
+    texts = {(row["problem_id"], row["sample_index"]): row["completion"] for row in verified}
+    assert any(texts[one, k] != texts[one.removesuffix("~again2"), k] for one in again for k in range(3)), (
+        "what comes again has samples of its own"
+    )
+    assert current_manifest(str(where), "checkpoints/learnt").facts["status"] == "done"
 
 
 def told_of(where: Path) -> list[str]:
