@@ -95,8 +95,10 @@ class LoraSettings:
     seed: int = 0
     """Of the adapters' initial values, which are the same on all ranks and in every attempt."""
 
+    @told_together
     def __post_init__(self) -> None:
         require(self.rank >= 1, f"rank must be >= 1, got {self.rank}")
+        require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +208,9 @@ class TrainSettings:
     @told_together
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}")
+        for name in ("adam_beta1", "adam_beta2"):
+            require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}")
+        require(self.adam_eps > 0, f"adam_eps must be > 0, got {self.adam_eps}")
         require(0 <= self.warmup_ratio < 1, f"warmup_ratio must be in [0, 1), got {self.warmup_ratio}")
         require(0 <= self.min_lr_ratio <= 1, f"min_lr_ratio must be in [0, 1], got {self.min_lr_ratio}")
         require(self.weight_decay >= 0, f"weight_decay must be >= 0, got {self.weight_decay}")
