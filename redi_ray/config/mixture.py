@@ -31,7 +31,7 @@ class MixSettings(Strict):
     """Source -> problems at the most; what its share asks for beyond that goes to the others, by their weights."""
     epochs: dict[str, Annotated[int, Field(ge=1)]] = {}
     """Source -> how often its problems may come at the most, 1 by default. A problem that comes again has the id of the first
-    with `~2`, `~3` behind it, samples of its own where traces are sampled, and is no duplicate of itself."""
+    with `~again2`, `~again3` behind it, samples of its own where traces are sampled, and is no duplicate of itself."""
     size: int | None = Field(None, ge=1)
     """Problems in all. Null: with `weights` as many as the sources have for these shares, without them all."""
     when_short: Literal["error", "less"] = "error"
