@@ -54,5 +54,7 @@ def _look(step: ProblemsStep, where: str) -> None:
             return
         why[found.reason] += 1
         first = first or f"{row.where}: {found.detail or found.reason}"
-    told = ", ".join(f"{count} {reason}" for reason, count in why.most_common()) or "there are none"
+    if not why:
+        raise DataError(f"{where}: its files hold no rows")
+    told = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
     raise DataError(f"{where}: none of its first {why.total()} rows is a problem ({told}); {first}")

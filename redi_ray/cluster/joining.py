@@ -18,8 +18,8 @@ NAMES = ("auto", "local")
 """Addresses that name no machine."""
 ANSWER_SECONDS = 10
 """How long the head of a cluster may take to take a connection."""
-TOO_SLOW = "timed out during startup"
-"""In what Ray says where it was not there within its half minute."""
+TOO_SLOW = ("timed out during startup", "Timed out waiting for file")
+"""What Ray says where one of its processes was not there within its half minute."""
 WHERE = "resources.ray.address, or RAY_ADDRESS; without either a run starts a Ray of its own"
 
 
@@ -77,7 +77,7 @@ def start(settings: RaySettings, dashboard: bool) -> None:
             ray.init(**asked)
             return
         except Exception as error:  # Ray has no class for it
-            if TOO_SLOW not in str(error):
+            if not any(told in str(error) for told in TOO_SLOW):
                 raise
             ray.shutdown()
             if last:

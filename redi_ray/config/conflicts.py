@@ -8,6 +8,7 @@ from redi_ray.config.answers import VerifySettings
 from redi_ray.config.benchmarks import WORLD
 from redi_ray.config.data import SampledTraces, VllmTraces
 from redi_ray.config.group_steps import ScoreStep
+from redi_ray.config.mixture import MixSource
 from redi_ray.config.scorers import PassedScorer, RetrievalScorer
 from redi_ray.config.step_sections import sections_of
 from redi_ray.config.stored_logps import RAW
@@ -41,6 +42,11 @@ def data_conflicts(config: ExperimentConfig) -> list[str]:
         found.append(
             f"redi.arms ({', '.join(config.redi.arms)}) train on pairs of `generate`'s traces, and generate.kind is `none`: "
             "make them steps ({do: train, from: base, on: IMPORT, objective: {name: redi}}), or write `generate`"
+        )
+    if isinstance(source, MixSource) and config.problems.max_problems is not None:
+        found.append(
+            "problems.max_problems counts rows of one source, and problems.source is a mixture: set its `size`, or max_problems "
+            "of the steps that it mixes"
         )
     contamination = config.curate.contamination
     known = config.evaluate.benchmarks or config.problems.dev.share

@@ -85,6 +85,7 @@ def draft_config(raw: dict[str, Any], where: str = "config") -> Draft:
         )
     left, whole = raw, True
     findings, broken, gone = list[str](), set[str](), set[str]()
+    removed = set[tuple[Any, ...]]()
     for _ in range(MOST_ROUNDS):
         conflicts: list[str] = []
         try:
@@ -95,7 +96,14 @@ def draft_config(raw: dict[str, Any], where: str = "config") -> Draft:
             found = [*findings, *unrelated(conflicts, broken)] if whole else findings
             return Draft(config if whole else None, found, frozenset(broken))
         schema = config_schema()
-        findings += unnamed([describe(item, schema) for item in errors], gone)
+        places = [tuple(written_path(schema, item["loc"])) for item in errors]
+        told = [
+            item
+            for item, place in zip(errors, places, strict=True)
+            if item["type"] not in MISSING or place not in removed
+        ]
+        findings += unnamed([describe(item, schema) for item in told], gone)
+        removed |= {*places}
         broken |= {str(item["loc"][0]) if item["loc"] else "" for item in errors}
         gone |= {str(item["loc"][-1]) for item in errors if item["loc"]}
         without = without_mistakes(left, errors, schema)

@@ -83,7 +83,7 @@ class SourceSettings(Strict):
     HOW: ClassVar[frozenset[str]] = frozenset({"licence"})
     """See `redi_ray.config.identity`."""
 
-    licence: str | None = None
+    licence: str | None = Field(None, min_length=1)
     """Of the data, as cards and the report name it, such as `apache-2.0`; null is told as unknown."""
     verified_by: VerifiedBy | None = None
     """What traces of these problems are verified by; a row that lacks it is a reject. `reference`: the column `answer`. `tests`:

@@ -76,10 +76,10 @@ def _source(run: RunRecord, name: str, told: Mapping[str, Any], behind: Mapping[
 
 def _added(one: Any, other: Any) -> Any:
     """Counts of two kinds of verification, name by name."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        names = dict.fromkeys([*one, *other])
-        return {name: _added(one.get(name), other.get(name)) for name in names}
-    return (one or 0) + (other or 0) if not isinstance(other, dict) else other
+    if isinstance(one, dict) or isinstance(other, dict):
+        these, those = one or {}, other or {}  # a step that has nothing of a source counts nothing of it
+        return {name: _added(these.get(name), those.get(name)) for name in dict.fromkeys([*these, *those])}
+    return (one or 0) + (other or 0)
 
 
 def _odd(source: Mapping[str, Any]) -> list[str]:

@@ -42,7 +42,7 @@ def mix_stage(run: Run, settings: MixSettings) -> Stage:
         if isinstance(step, ProblemsStep)
     }
     deciding = {name: getattr(settings, name) for name in MixSettings.model_fields if name not in settings.HOW}
-    return run.stage("problems", {"mix": deciding}, inputs)
+    return run.stage("problems", {"mix": deciding}, inputs, version=2)
 
 
 def _section(run: Run, settings: ProblemsStep | None) -> ProblemsConfig:

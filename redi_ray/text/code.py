@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from redi_ray.text.thoughts import in_parts, without_tags
 
+VERSION = ".0123456789"
+"""What may stand behind a language's name: `python3.11`."""
 _FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^\s`{]*)[^`\n]*")
 
 
@@ -59,6 +61,6 @@ def extract_code(completion: str, languages: Collection[str], *, finished: bool 
     first, newline, rest = in_parts(completion)[1].partition("\n")
     blocks = [block for block in blocks_of(without_tags(first) + newline + rest) if block.text.strip()]
     blocks = [block for block in blocks if block.closed or finished]
-    marked = [block for block in blocks if block.language in languages]
+    marked = [block for block in blocks if {block.language, block.language.rstrip(VERSION)} & {*languages}]
     found = marked or [block for block in blocks if not block.language]
     return found[-1].text if found else None

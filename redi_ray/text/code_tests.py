@@ -167,6 +167,8 @@ def _case(row: Any, name: str) -> tuple[Case, str]:
         return CallCase(_arguments(given), _json(wanted), {}, bool(row.get("wrapped"))), name
     if row.get("testtype") == "functional":
         _required(name)
+    if wanted is None:
+        raise BadTests("a case of a program whose expected output is null: write what it prints, '' for nothing")
     return StdinCase(_text(given), _text(wanted)), ""
 
 

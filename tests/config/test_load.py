@@ -39,6 +39,7 @@ def test_shipped_configs_load_and_survive_a_round_trip(path: Path):
         ),
         ("sft.train.epochs=[", "override 'sft.train.epochs=[': what stands behind the = is not valid YAML"),
         (f"steps.{'a' * 101}={{do: verify, of: traces}}", "a name begins with a letter and holds at most 100 letters"),
+        ("problems={source: {kind: mix, of: [a]}, max_problems: 5}", "problems.max_problems counts rows of one source"),
         ("sft.train.adam_beta2=1", "adam_beta2 must be in [0, 1), got 1"),
         ("sft.train.adam_eps=0", "adam_eps must be > 0, got 0"),
         ("model.overrides.lora={dropout: 1}", "dropout must be in [0, 1), got 1"),
@@ -93,6 +94,19 @@ def test_a_probe_needs_development_problems():
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(ConfigError, match=r"2 error\(s\)"):
         load_config("configs/demo.yaml", ["generate.temperature=-1", "sft.train.epoch=1"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "steps.kd={do: train, from: base, on: curated, objective: {name: redi, alpha: -1}}",
+        "curate.diversity={problems: 0}",
+    ],
+)
+def test_what_was_found_wrong_is_not_found_missing(override: str):
+    with pytest.raises(ConfigError, match=r"1 error\(s\)") as error:
+        load_config("configs/demo.yaml", [override])
+    assert "must be set" not in str(error.value)
 
 
 def test_scientific_notation_without_a_dot_is_a_number():

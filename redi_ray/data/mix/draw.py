@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +23,8 @@ from redi_ray.store import parquet, storage
 AGAIN = "~again"
 """Stands before the number of the epoch, from 2, behind the id of a problem that comes again."""
 OF_EPOCH = re.compile(rf"{AGAIN}\d+$")
+LOOKS_SO = rf"({AGAIN}\d+~*)$"
+"""An id that looks so already, as those of another mixture do, gets one more `~`."""
 TABLES = ("problems", "imported", "tests", "dev")
 """Of sources; `dev`, what is held out, is taken whole."""
 MOST_FILES = 64
@@ -41,13 +42,17 @@ class Drawn:
     """Largest hash that comes once more; null for none."""
     salt: int = 0
     """Of the hashes: the first for which no two ids share the threshold."""
+    left_out: frozenset[str] = frozenset()
+    """Ids of problems that are not drawn at all."""
 
     def copies(self, ids: list[str]) -> NDArray[np.int64]:
         """int64[n]: how often each problem of these ids is taken."""
-        more = np.zeros(len(ids), np.int64)
+        found = np.full(len(ids), self.full, np.int64)
         if self.below is not None:
-            more += hashes(self.name, ids, self.seed, self.salt) <= np.uint64(self.below)
-        return self.full + more
+            found += hashes(self.name, ids, self.seed, self.salt) <= np.uint64(self.below)
+        if self.left_out:
+            found[[name in self.left_out for name in ids]] = 0
+        return found
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,11 @@ def hashes(source: str, ids: list[str], seed: int, salt: int = 0) -> NDArray[np.
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
-def draw(files: list[str], name: str, taken: int, seed: int) -> dict[str, Any]:
-    """The fields of Drawn for `taken` problems of a source with these shards of `problems`; also how many there are."""
-    ids = [value for table in parquet.read_tables(files, ["problem_id"]) for value in table["problem_id"].to_pylist()]
+def draw(files: list[str], name: str, taken: int, seed: int, left_out: Sequence[str] = ()) -> Drawn:
+    """Which `taken` problems of a source with these shards of `problems`. left_out: ids of those that are none of them."""
+    without = frozenset(left_out)
+    read = (value for table in parquet.read_tables(files, ["problem_id"]) for value in table["problem_id"].to_pylist())
+    ids = [value for value in read if value not in without]
     full, rest = divmod(taken, len(ids)) if ids else (0, 0)
     salt, below = 0, None
     while rest:
@@ -83,7 +90,7 @@ def draw(files: list[str], name: str, taken: int, seed: int) -> dict[str, Any]:
             below = int(found[rest - 1])
             break
         salt += 1
-    return {"name": name, "seed": seed, "full": full, "below": below, "salt": salt}
+    return Drawn(name, seed, full, below, salt, without)
 
 
 def parts_of(sources: Mapping[str, tuple[Drawn, float, Mapping[str, list[str]]]], out_uri: str) -> list[Part]:
@@ -151,12 +158,13 @@ def _taken(batch: pa.Table, part: Part) -> Iterator[pa.Table]:
 def named(rows: pa.Table, source: str, epoch: int = 1) -> pa.Table:
     """Rows of a source with the ids and the `source` that they have in the mixture."""
     again = f"{AGAIN}{epoch}" if epoch > 1 else ""
-    ids = pc.binary_join_element_wise(source, rows["problem_id"], "/")
+    own = pc.replace_substring_regex(rows["problem_id"], LOOKS_SO, r"\1~")
+    ids = pc.binary_join_element_wise(source, own, "/")
     ids = pc.binary_join_element_wise(ids, again, "") if again else ids
     columns = {"problem_id": ids}
     if "source" in rows.column_names:
-        own = pc.binary_join_element_wise(source, rows["source"], "/")
-        columns["source"] = pc.coalesce(own, pa.scalar(source))
+        of = pc.binary_join_element_wise(source, rows["source"], "/")
+        columns["source"] = pc.coalesce(of, pa.scalar(source))
     if "trace_id" in rows.column_names:
         columns["trace_id"] = pc.binary_join_element_wise(ids, rows["sample_index"].cast(pa.string()), "#")
     for name, values in columns.items():

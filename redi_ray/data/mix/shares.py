@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
 
 from redi_ray.config.mixture import MixSettings
 
@@ -35,7 +36,7 @@ def allocate(settings: MixSettings, rows: Mapping[str, int]) -> Allocation:
     ]
     if told:
         told.append(f"what would fit: {_fitting(settings, rows, there, asked)}")
-    elif settings.size is not None and sum(taken.values()) < settings.size:
+    elif settings.size is not None and sum(taken.values()) < settings.size and settings.caps:
         told = [f"caps let in {sum(taken.values()):,} of {settings.size:,} problems; raise one, or lower the size"]
     return Allocation(taken, asked, told)
 
@@ -63,36 +64,45 @@ def largest(weights: Mapping[str, float], caps: Mapping[str, int], there: Mappin
 
 
 def shares(size: int, weights: Mapping[str, float], caps: Mapping[str, int]) -> Counts:
-    """`size` problems by weights; what is above a cap goes to the others by theirs. Whole numbers by largest remainders, of equal
-    ones the source that stands first; fewer than `size` only where all are capped."""
-    found, left, open_ = dict.fromkeys(weights, 0), size, [name for name in weights if weights[name] > 0]
-    while open_:
-        total = sum(weights[name] for name in open_)
-        over = [name for name in open_ if name in caps and left * weights[name] / total > caps[name]]
-        if not over:
+    """`size` problems by weights, none above its cap, in whole numbers by Webster's rule (Sainte-Lague): each goes to the source
+    with the smallest (count + 1/2) / weight, of equal ones to that which stands first. So a larger size takes no fewer of any
+    source. Fewer than `size` only where all are capped."""
+    heaviest = max(weights.values(), default=0.0)
+    parts = {name: weight / heaviest for name, weight in weights.items() if weight / (heaviest or 1.0) > 0}
+    room = {name: min(size, caps.get(name, size)) for name in parts}
+
+    def counts_at(level: float) -> Counts:
+        return {name: min(room[name], int(min(level * part, 2.0 * size) + 0.5)) for name, part in parts.items()}
+
+    low, high = 0.0, (size + 1) / min(parts.values(), default=1.0)
+    for _ in range(100 if parts else 0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if sum(counts_at(middle).values()) <= size else (low, middle)
+    found = counts_at(low * (1 - 1e-9))  # a few short, which are given one by one
+    order = [((found[name] + 0.5) / parts[name], at, name) for at, name in enumerate(parts) if found[name] < room[name]]
+    heapify(order)
+    for _ in range(size - sum(found.values())):
+        if not order:
             break
-        for name in over:
-            found[name] = caps[name]
-        left -= sum(caps[name] for name in over)
-        open_ = [name for name in open_ if name not in over]
-    if not open_:
-        return found
-    total = sum(weights[name] for name in open_)
-    exact = {name: left * weights[name] / total for name in open_}
-    found |= {name: int(value) for name, value in exact.items()}
-    rest = left - sum(found[name] for name in open_)
-    for name in sorted(open_, key=lambda name: int(exact[name]) - exact[name])[:rest]:
+        _, at, name = order[0]
         found[name] += 1
-    return found
+        if found[name] < room[name]:
+            heapreplace(order, ((found[name] + 0.5) / parts[name], at, name))
+        else:
+            heappop(order)
+    return dict.fromkeys(weights, 0) | found
 
 
 def _fitting(settings: MixSettings, rows: Mapping[str, int], there: Counts, asked: Counts) -> str:
     weights: dict[str, float] = dict(settings.weights) or {name: float(there[name]) for name in settings.of}
-    ways = [f"`size: {largest(weights, settings.caps, there)}`"]
+    most = largest(weights, settings.caps, there)
+    ways = [f"`size: {most}`"] if most else []
     short = [name for name in settings.of if there[name] < asked[name]]
     if all(rows[name] for name in short):
         epochs = ", ".join(f"{name}: {-(-asked[name] // rows[name])}" for name in short)
         ways.append(f"`epochs: {{{epochs}}}`")
     caps = ", ".join(f"{name}: {there[name]}" for name in short if there[name])
-    ways += [f"`caps: {{{caps}}}`, which takes the rest of the others"] if caps else []
+    ways += (
+        [f"`caps: {{{caps}}}`, which takes the rest of the others"] if caps and len(short) < len(settings.of) else []
+    )
     return f"{', '.join(ways)}, or `when_short: less`"

@@ -38,7 +38,7 @@ LOOPS = LoopSettings()
 HELD_OUT = "held_out_for_development"
 """Drop reason of the rows, and of their traces, that belong to a development problem."""
 HOW_TO_MEND = {
-    "conflicting_problem_id": ". To tell problems by their text, set problems.source.columns.problem_id: null",
+    "conflicting_problem_id": ". To tell problems by their text, set {section}.source.columns.problem_id: null",
 }
 """Reject reason -> what to do, where its detail does not say so."""
 
@@ -257,7 +257,7 @@ class _Collector:
         found = []
         for reason, count in self.rejects.reasons.items():
             what, of = ("traces", reason.removeprefix("trace:")) if reason.startswith("trace:") else ("rows", reason)
-            mend = HOW_TO_MEND.get(of, "")
+            mend = HOW_TO_MEND.get(of, "").format(section=self.told)
             found.append(f"{count:,} {what} rejected as {of}; the first is {self.rejects.first[reason]}{mend}")
         source, traces = self.config.source, self.traces.count
         columns: Columns | None = getattr(source, "columns", None)

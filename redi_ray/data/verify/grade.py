@@ -12,6 +12,7 @@ from redi_ray.config.grades import GradeSettings
 from redi_ray.data.columns import beside
 from redi_ray.data.sample.survey import trace_shards
 from redi_ray.data.shard_tasks import each_shard
+from redi_ray.data.verify.traces import TESTS_VOTE
 from redi_ray.schemas import VOTES, Verdict, stored_votes, votes_of
 from redi_ray.store import parquet, storage
 from redi_ray.text.finish import is_partial
@@ -55,7 +56,7 @@ def _graded(rows: pa.Table, numbers: pa.Table, settings: GradeSettings) -> tuple
     verdicts, votes = rows["verdict"].to_pylist(), rows["verdict_by"].to_pylist()
     answered, reasons = rows["answer"].is_valid().to_pylist(), rows["finish_reason"].to_pylist()
     for at, number in enumerate(numbers["value"].to_pylist()):
-        if verdicts[at] != Verdict.GOLD_UNPARSEABLE or answered[at]:
+        if verdicts[at] != Verdict.GOLD_UNPARSEABLE or answered[at] or TESTS_VOTE in votes_of(votes[at]):
             counts["others"] += 1
             continue
         verdict = verdict_of(number, settings)

@@ -21,7 +21,7 @@ VERIFIED = "verified"
 
 
 def place(run: Run, step: Step, inputs: Places) -> Stage:
-    return run.stage(VERIFIED, {"grade": step.settings}, {role: inputs[role] for role in ("of", "by")})
+    return run.stage(VERIFIED, {"grade": step.settings}, {role: inputs[role] for role in ("of", "by")}, version=2)
 
 
 def make(run: Run, step: Step, inputs: Outputs) -> Manifest:

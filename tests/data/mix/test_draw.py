@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from redi_ray.data.mix.draw import TABLES, Drawn, Part, draw, named, parts_of, write_part
+from redi_ray.data.mix.draw import OF_EPOCH, TABLES, Part, draw, named, parts_of, write_part
+from redi_ray.data.mix.overlaps import held_out_elsewhere
 from redi_ray.schemas import PROBLEM, TESTS, TRACE
 from redi_ray.store import parquet
 
@@ -38,7 +39,7 @@ def mixture(
     folder: Path, tables: dict[str, list[str]], taken: int, seed: int = 1
 ) -> dict[str, list[dict[str, object]]]:
     """Rows by table of `taken` problems of the source."""
-    drawn = Drawn(**draw(tables["problems"], "a", taken, seed))
+    drawn = draw(tables["problems"], "a", taken, seed)
     rows: dict[str, list[dict[str, object]]] = {table: [] for table in TABLES}
     for part in parts_of({"a": (drawn, taken / NUMBER, tables)}, str(folder)):
         assert write_part(part)["out"] == len(next(parquet.read_tables([part.out])))
@@ -72,6 +73,32 @@ def test_more_of_a_source_holds_what_less_of_it_held(tmp_path: Path) -> None:
     assert other != less
 
 
+def test_ids_of_another_mixture_are_told_apart_from_problems_that_come_again() -> None:
+    ids = ["x", "x~again2", "x~again2~", "x~", "x~again"]
+    rows = pa.Table.from_pylist(
+        [{"problem_id": one, "problem": "p", "answer": None, "source": None} for one in ids], PROBLEM
+    )
+    found = [name for epoch in (1, 2) for name in named(rows, "a", epoch)["problem_id"].to_pylist()]
+    assert len(set(found)) == 2 * len(ids)
+    assert [name for name in found if OF_EPOCH.search(name)] == found[len(ids) :], "only those of the second epoch"
+    assert found[:3] == ["a/x", "a/x~again2~", "a/x~again2~~"]
+
+
+def test_what_another_source_holds_out_is_not_drawn(tmp_path: Path) -> None:
+    """By its text; of a problem with an answer the source has held it out itself."""
+    tables = write_source(tmp_path / "s", 50)
+    dev = str(tmp_path / "dev.parquet")
+    parquet.write_table(dev, pa.Table.from_pylist(
+        [{"problem_id": "q", "problem": text, "answer": "1", "source": None} for text in ("p  7.", "Q 1")], PROBLEM))  # fmt: skip
+    assert held_out_elsewhere([dev], {"a": tables["problems"]}, {"a": tables["imported"]}) == {"a": (["p7"], 2)}
+    left = [f"p{at}" for at in range(0, NUMBER, 2)]
+    drawn = draw(tables["problems"], "a", NUMBER // 2 + 30, 1, left)
+    copies = drawn.copies([f"p{at}" for at in range(NUMBER)])
+    assert copies.sum() == NUMBER // 2 + 30
+    assert not copies[::2].any()
+    assert set(copies[1::2].tolist()) == {1, 2}
+
+
 def test_ids_and_sources_begin_with_the_sources_name(tmp_path: Path) -> None:
     rows = pa.Table.from_pylist(
         [{"problem_id": "1", "problem": "p", "answer": None, "source": own} for own in (None, "b/c")], schema=PROBLEM
@@ -83,7 +110,7 @@ def test_ids_and_sources_begin_with_the_sources_name(tmp_path: Path) -> None:
 
 def test_a_shard_that_is_there_is_not_written_again(tmp_path: Path) -> None:
     tables = write_source(tmp_path / "s", 100)
-    drawn = Drawn(**draw(tables["problems"], "a", 150, 1))
+    drawn = draw(tables["problems"], "a", 150, 1)
     part = Part(drawn, "problems", tuple(tables["problems"]), str(tmp_path / "out.parquet"))
     first = write_part(part)
     before = Path(part.out).stat().st_mtime_ns

@@ -22,6 +22,26 @@ def test_the_papers_shares_add_up() -> None:
         assert sum(shares(size, PAPER, {}).values()) == size
 
 
+def test_a_larger_size_takes_no_fewer_of_any_source() -> None:
+    """So that a mixture that grows holds what it held; with largest remainders 12 problems had fewer of one source than 11."""
+    for weights in (PAPER, {"x": 6, "y": 6, "z": 2}, {"a": 24, "b": 14.9, "c": 21.9, "d": 39.2}):
+        for caps in ({}, {next(iter(weights)): 40}):
+            before = dict.fromkeys(weights, 0)
+            for size in range(400):
+                found = shares(size, weights, caps)
+                assert sum(found.values()) == size
+                assert all(found[name] >= before[name] for name in weights), (size, weights)
+                before = found
+
+
+def test_only_how_weights_compare_counts() -> None:
+    """In any unit, the largest numbers and the smallest among them."""
+    for unit in (1e308, 1.0, 1e-300):
+        assert shares(7, {"a": unit, "b": unit / 2}, {}) == {"a": 5, "b": 2}
+    assert shares(5, {"a": 1.0, "b": 5e-324}, {}) == {"a": 5, "b": 0}
+    assert shares(5, {"a": 1.0, "b": 5e-324}, {"a": 2}) == {"a": 2, "b": 3}
+
+
 def test_what_a_cap_holds_back_goes_to_the_others_by_their_weights() -> None:
     assert shares(100, {"a": 2, "b": 1, "c": 1}, {"a": 10}) == {"a": 10, "b": 45, "c": 45}
     assert shares(100, {"a": 2, "b": 1, "c": 1}, {"a": 10, "b": 40}) == {"a": 10, "b": 40, "c": 50}

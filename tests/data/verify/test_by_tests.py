@@ -20,7 +20,7 @@ from redi_ray.config.problems import ProblemsConfig
 from redi_ray.config.trace_files import TraceColumns
 from redi_ray.data.sources.problems import _collect_rows
 from redi_ray.data.sources.readers import DataError
-from redi_ray.data.sources.tests_table import TestsReader
+from redi_ray.data.sources.tests_table import TestsReader, TestsWriter, write_sources
 from redi_ray.data.verify.decide import decide_table
 from redi_ray.data.verify.files import add_up, as_items, plan, prepare, publish
 from redi_ray.data.verify.judge import Ballots
@@ -215,10 +215,17 @@ def test_tests_are_found_by_the_texts_of_problems(tmp_path: Path):
     found = reader.find(["a", "b", "x", "x#1", "c"], ["Same.", "Same.", "Same.", "Other.", "None."])
     wanted = [None if one is None else one.cases[0].stdout for one in found]  # type: ignore[union-attr]
     assert wanted == ["0", "1", None, "2", None]
+    writer = TestsWriter(str(tmp_path / "mixed"))
+    writer.add("code/1", "Same.", DOUBLE)
+    writer.flush()
+    write_sources(str(tmp_path / "mixed"), ["code", "maths"])
+    ids = ["code/1", "code/2", "maths/1", "a copy"]
+    told = [one is not None for one in TestsReader(str(tmp_path / "mixed")).find(ids, ["Same."] * 4)]
+    assert told == [True, True, False, True], "no source's problem has the tests of another source's"
     assert TestsReader(str(tmp_path / "nowhere")).find(["a"], ["Same."]) == [None]
     (tmp_path / "none").mkdir()
-    told = collected(tmp_path / "none", [{"problem_id": "a", "problem": "?", "answer": "1", "texts": []}])
-    assert any("none of 1 problems has tests" in warning for warning in told.warnings)
+    empty = collected(tmp_path / "none", [{"problem_id": "a", "problem": "?", "answer": "1", "texts": []}])
+    assert any("none of 1 problems has tests" in warning for warning in empty.warnings)
 
 
 def test_files_of_traces_with_tests_in_their_rows(tmp_path: Path):

@@ -35,6 +35,14 @@ def graded(folder: Path) -> tuple[dict[str, int], list[dict[str, Any]]]:
     return counts, next(parquet.read_tables([str(folder / "out/a.parquet")])).to_pylist()
 
 
+def with_tests_that_cannot_be_run(folder: Path, at: int) -> None:
+    """Give one trace the vote of tests, as of a problem whose tests are no good."""
+    uri = str(folder / "verified/a.parquet")
+    rows = next(parquet.read_tables([uri])).to_pylist()
+    rows[at]["verdict_by"] = [{"verifier": "tests", "vote": "gold_unparseable"}]
+    parquet.write_table(uri, pa.Table.from_pylist(rows, schema=VERIFIED_TRACE))
+
+
 def test_thresholds_decide_only_what_nothing_else_could(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -48,11 +56,13 @@ def test_thresholds_decide_only_what_nothing_else_could(tmp_path: Path) -> None:
             ("gold_unparseable", "a proof", "stop", 9.0),
             ("correct", "4", "stop", -9.0),
             ("wrong", None, "stop", 9.0),
+            ("gold_unparseable", None, "stop", 9.0),
         ],
     )
+    with_tests_that_cannot_be_run(tmp_path, 9)
     counts, rows = graded(tmp_path)
     assert [row["verdict"] for row in rows] == [
-        "correct", "wrong", "no_answer", *["gold_unparseable"] * 4, "correct", "wrong",
+        "correct", "wrong", "no_answer", *["gold_unparseable"] * 4, "correct", "wrong", "gold_unparseable",
     ]  # fmt: skip
     assert counts == {
         "graded/correct": 1,
@@ -60,7 +70,7 @@ def test_thresholds_decide_only_what_nothing_else_could(tmp_path: Path) -> None:
         "graded/no_answer": 1,
         "undecided": 1,
         "without": 2,
-        "others": 3,
+        "others": 4,
     }
     assert {one["verifier"]: one["vote"] for one in rows[0]["verdict_by"]} == {
         "grade": "correct", "math_verify": "gold_unparseable",
