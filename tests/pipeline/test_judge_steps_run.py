@@ -89,7 +89,7 @@ def spans_of(run: Path, step: str) -> dict[str, list[dict[str, Any]]]:
     return {row["trace_id"]: row["spans"] for row in rows(run, f"steps/{step}/column", "column")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_what_a_judge_says(calm: Path):
     """Its numbers are those that transformers computes behind the same tokens; its training data agree with the labels, as many
@@ -141,7 +141,7 @@ def test_what_a_judge_says(calm: Path):
     assert agreeing <= {("0", "0"), ("1", "1")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_a_judge_guides_a_search(calm: Path):
     """It is asked about each step once, about the steps that were drawn last; the words it weighs make the answers' numbers."""
@@ -239,7 +239,7 @@ def train_judge(folder: Path, judge: StepJudge, rows: list[dict[str, Any]]) -> s
     return str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_judge_that_writes_labels_down_run_by_vllm(ray_session: None, tmp_path: Path):
     found = samples(tmp_path, TEXTS, shards=1)

@@ -57,7 +57,7 @@ def rows(uri: str) -> list[dict[str, Any]]:
     return [row for table in parquet.read_tables(storage.list_files(uri, ".parquet")) for row in table.to_pylist()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_queries_are_learnt_by_what_they_find(ray_session: None, tmp_path: Path) -> None:
     config = parse_config(CONFIG | {"storage": {"root": str(tmp_path)}})
     pipeline = Pipeline(config)

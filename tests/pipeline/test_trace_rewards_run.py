@@ -86,7 +86,7 @@ def column(run: Path, step: str) -> dict[str, object]:
     return {row["trace_id"]: row[name] for row in rows(run, f"steps/{step}/column", "column")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_what_comes_out(calm: Path) -> None:
     some = {row["trace_id"]: row for row in rows(calm, "steps/some/verified", "verified")}

@@ -110,7 +110,8 @@ def test_a_teachers_distributions_on_ranks(world_size, tied, softcap):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("world_size", "tied", "weighted"), [(1, True, True), (2, False, False), (4, True, True), (4, False, True)]
+    ("world_size", "tied", "weighted"),
+    [(1, True, True), (2, False, False), (4, False, True), pytest.param(4, True, True, marks=pytest.mark.long)],
 )
 def test_other_world_sizes_and_heads(world_size, tied, weighted):
     run_on_ranks(compare, world_size, tied, weighted, True)
