@@ -71,6 +71,6 @@ class ModelConfig(Strict):
     init: ModelInit = ArithmeticModel()
     """`pretrained`, `arithmetic` or `scratch`."""
     overrides: ModelOverrides = ModelOverrides()
-    """Changes to the loaded architecture, LoRA."""
+    """Changes to the student's architecture as it is loaded, LoRA. A step `model` keeps its own architecture."""
     prompt: PromptSettings = PromptSettings()
     """The prompt of training and evaluation, and of generation unless `generate.prompt` says otherwise."""

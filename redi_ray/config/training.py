@@ -259,3 +259,8 @@ class ModelOverrides:
     def scoring(self) -> ModelOverrides:
         """What a pass that trains nothing takes: an exported model has its adapters merged, and nothing is dropped out."""
         return replace(self, lora=None, dropout=False)
+
+    @property
+    def unstretched(self) -> ModelOverrides:
+        """The same for a model whose positions stay as they are."""
+        return replace(self, rope_theta=None, max_position_embeddings=None)

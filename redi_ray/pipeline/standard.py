@@ -20,6 +20,7 @@ from redi_ray.pipeline.named_steps import named_steps
 from redi_ray.pipeline.rounds import last_round, round_of, written
 from redi_ray.pipeline.sample_steps import check_opening
 from redi_ray.pipeline.source_steps import mixed_line
+from redi_ray.pipeline.teachers import as_they_are
 from redi_ray.pipeline.training_steps import curation, sources_of, training_step
 from redi_ray.stages.evaluation import QUESTIONS
 from redi_ray.stages.guided import role_of
@@ -34,7 +35,7 @@ def graph_of(config: ExperimentConfig) -> Graph:
     """The graph of a config. Raises GraphError, or ConfigError for a step whose settings are wrong, with every finding."""
     gathered = Gathered()
     named, left_out = named_steps(config, gathered)
-    steps = [*_beginnings_kept([*standard_line(config), *named])]
+    steps = [*as_they_are(config, _beginnings_kept([*standard_line(config), *named]))]
     if any("dev" in step.inputs for step in steps):
         steps.append(Step(DEV, "dev", {"problems": "problems"}))
     guided = config.evaluate.guided

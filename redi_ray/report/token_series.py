@@ -23,6 +23,7 @@ from redi_ray.config.load import parse_config
 from redi_ray.errors import UserError
 from redi_ray.pipeline.rounds import written
 from redi_ray.pipeline.standard import graph_of
+from redi_ray.pipeline.teachers import overrides_of
 from redi_ray.report.token_values import weights_of
 from redi_ray.stages.encoding import Encoder, weighting_of
 from redi_ray.stages.groups import TO_GROUP, Learnt, groups_of
@@ -155,7 +156,7 @@ class Reader:
             )
         sequences = self.encoded(group)
         with tempfile.TemporaryDirectory() as folder:
-            policy = loaded(at_hand(export, folder), self.config.model.overrides)
+            policy = loaded(at_hand(export, folder), overrides_of(self.config, self.graph.steps, model))
         reach, longest = longest_sequence(policy.model.config), max(len(one.input_ids) for one in sequences)
         if reach is not None and longest > reach:
             raise NoTokens(f"{model} reaches over {reach:,} tokens, and this row has {longest:,}")

@@ -15,6 +15,7 @@ from redi_ray.config.evaluation import BenchmarkSettings
 from redi_ray.config.names import BASE
 from redi_ray.config.resources import EngineSettings
 from redi_ray.config.scorers import RewardScorer
+from redi_ray.config.training_steps import ModelStep
 from redi_ray.data.sample.generate import read_problems
 from redi_ray.eval.benchmarks import content_of_benchmark, load_benchmark, subset
 from redi_ray.eval.evaluate import evaluate_model, requests
@@ -141,7 +142,8 @@ def benchmark_verification(settings: VerifySettings) -> VerifySettings:
 
 
 def _engine(run: Run, name: str) -> EngineSettings:
-    """The engine's settings; the base model keeps its own length limit where the student's is stretched."""
+    """The engine's settings; where the student's length limit is stretched, the base model and teachers keep their own."""
     engine = run.config.resources.engine
     stretched = run.config.model.overrides.max_position_embeddings is not None
-    return replace(engine, max_model_len=None) if name == BASE and stretched else engine
+    as_it_is = name == BASE or isinstance(run.config.steps.get(name), ModelStep)
+    return replace(engine, max_model_len=None) if as_it_is and stretched else engine

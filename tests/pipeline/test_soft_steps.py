@@ -165,3 +165,20 @@ def test_editing_the_teachers_folder_makes_what_it_has_said_stale(tmp_path: Path
     moved = {name for name, key in after.items() if before[name] != key}
     assert {"teacher", "soft", "groups", "teacher_says"} <= moved
     assert not moved & {"base", "verified", "own_math"}
+
+
+def test_what_stretches_the_student_leaves_teachers_as_they_are():
+    """Scored, trained on from there, or merged; the student's own, and a config without such changes, are as ever."""
+    stretched = {"overrides": {"rope_theta": 3e5, "max_position_embeddings": 4096, "dropout": True}}
+    more = {
+        "merged": {"do": "merge", "of": {"teacher": 1, "tuned": 1}},
+        "mixed": {"do": "merge", "of": {"teacher": 1, "base": 1}},
+        "of_merged": {"do": "logps", "of": "own_math", "model": "merged"},
+        "of_mixed": {"do": "logps", "of": "own_math", "model": "mixed"},
+        "own_says": {"do": "logps", "of": "own_math", "model": "base"},
+    }
+    found = graph_of(config(model={**WORLD["model"], **stretched}, **more))
+    kept = {name: found[name].sections["model"].overrides for name in ("soft", "teacher_says", "tuned", "of_merged")}
+    assert all(one.rope_theta is one.max_position_embeddings is None and one.dropout for one in kept.values())
+    assert not [name for name in ("kd", "opd", "sft", "own_says", "of_mixed") if "model" in found[name].sections]
+    assert not any("model" in step.sections for step in graph(**more))
