@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from redi_ray.config.data import EndpointTraces, Generate, VllmTraces
-from redi_ray.config.group_steps import SOFT_TARGETS
+from redi_ray.config.group_steps import SOFT_TARGETS, GroupSettings
 from redi_ray.config.objectives import IMITATING, SAMPLED, Objective
 from redi_ray.config.soft_objectives import SOFT, OnPolicyDistillationObjective
 from redi_ray.pipeline.graph import Graph, Step
@@ -90,23 +90,40 @@ def _unread(step: Step, learning: list[Step]) -> Iterator[str]:
 
 def _unsaid(graph: Graph, step: Step, learning: list[Step]) -> Iterator[str]:
     """Columns that say nothing of samples that are learnt from: these would be left out, one side of all pairs perhaps."""
-    if all(training.settings.objective.name in IMITATING for training in learning):
-        return  # what is not right is not learnt from
+    one_side = all(_imitates(training, step) for training in learning) and not _needs_both_sides(step.settings)
     for read, told in step.settings.token_columns.items():
         column = graph[step.inputs[TOKENS + read]]
         said: Any = getattr(column.settings, "verdicts", None)
-        missing = [] if said is None else [one for one in _asked_of(step, told.side) if one not in said]
+        if said is None:
+            continue
+        positive = [one for one in _positive(step.settings) if one not in said]
+        missing = (
+            positive if one_side or told.side == "chosen" else [one for one in step.settings.rewards if one not in said]
+        )
         if missing:
-            side = "" if read != SOFT_TARGETS or told.side == "chosen" else ", or ask for `side: chosen` here"
+            # which helps where none of them is on that side
+            side = "" if read != SOFT_TARGETS or positive else ", or ask for `side: chosen` here"
             yield (
                 f"{step.name}: `token_columns.{read}: {column.name}` says nothing of samples that are {', '.join(missing)}, and "
                 f"they would all be left out: name them in `verdicts` of {column.name}{side}, or give them no reward"
             )
 
 
-def _asked_of(step: Step, side: str) -> list[str]:
-    """Verdicts of the samples that must have a record."""
-    groups = step.settings
-    if side == "chosen" and not groups.scores and groups.margin is None:
-        return [verdict for verdict, reward in groups.rewards.items() if reward > groups.threshold]
-    return [] if side == "chosen" else [*groups.rewards]
+def _imitates(training: Step, groups: Step) -> bool:
+    """Whether a training learns from the right members of these groups alone."""
+    return (
+        training.inputs["groups"] != groups.name or training.settings.objective.name in IMITATING
+    )  # rehearsal imitates
+
+
+def _needs_both_sides(groups: GroupSettings) -> bool:
+    """Whether a group is left out without members that are not right."""
+    alone = groups.least if groups.per_side is None else groups.per_side
+    return groups.both_sides or groups.margin is not None or alone < groups.least
+
+
+def _positive(groups: GroupSettings) -> list[str]:
+    """Verdicts of the samples on side +1; none are known to be where scores or ranks decide it."""
+    if groups.scores or groups.margin is not None:
+        return []
+    return [verdict for verdict, reward in groups.rewards.items() if reward > groups.threshold]

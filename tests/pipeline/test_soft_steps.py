@@ -38,6 +38,7 @@ STEPS: dict[str, Any] = {
     "opd": {"do": "train", "from": "base", "on": "on_policy", "objective": {"name": "on_policy_distillation"}},
     "tuned": {"do": "train", "from": "teacher", "on": "groups", "objective": {"name": "sft"}},
 }  # fmt: skip
+CHOSEN = {"soft_targets": {"column": "soft", "side": "chosen"}}
 WORLD = {"problems": {"source": {"kind": "arithmetic"}}, "model": {"init": {"kind": "arithmetic"}}}
 
 
@@ -92,6 +93,12 @@ def test_a_teacher_is_a_model_like_any_other():
          r"pairs: `token_columns.soft_targets: soft` says nothing of samples that are wrong, .* ask for `side: chosen` here"),
         (changed("soft", verdicts=["wrong"]), r"pairs: .* says nothing of samples that are correct, .* `verdicts` of soft, or"),
         (changed("teacher_says", verdicts=["correct"]), "on_policy: .* says nothing of samples that are wrong"),
+        (changed("soft", verdicts=["wrong"]) | changed("groups", rewards={"correct": 1}),
+         r"  - groups: .* says nothing of samples that are correct, .* `verdicts` of soft, or give them no reward"),
+        (changed("soft", verdicts=["correct"]) | changed("groups", rewards={"correct": 1, "wrong": 1, "no_answer": 1}),
+         r"  - groups: .* says nothing of samples that are wrong, no_answer, .* `verdicts` of soft, or give them no reward"),
+        (changed("soft", verdicts=["correct"]) | changed("groups", rewards={"correct": 1, "wrong": -1}, both_sides=True, least=2),
+         r"  - groups: .* says nothing of samples that are wrong, .* or ask for `side: chosen` here"),
         (changed("soft", model="techer"), "soft: `model: techer` is no step; did you mean teacher"),
         (changed("soft", model="taught"), "soft: `model: taught` gives traces, and soft_targets takes model"),
     ],
@@ -99,6 +106,13 @@ def test_a_teacher_is_a_model_like_any_other():
 def test_what_does_not_fit_is_refused(steps, told):
     with pytest.raises(GraphError, match=told):
         graph(**steps)
+
+
+def test_what_imitates_asks_for_right_samples_alone():
+    """As in the guide: wrong ones without distributions are left out, and nothing was to be learnt from them."""
+    filtered = changed("soft", verdicts=["correct"])
+    for settings in ({}, {"rewards": {"correct": 1}}, {"least": 2}, {"both_sides": True, "token_columns": CHOSEN}):
+        assert "kd" in graph(**filtered, **changed("groups", **settings)).steps
 
 
 @pytest.mark.parametrize(
