@@ -25,6 +25,8 @@ SAME_SAMPLES = ("verify", "grade", "score", "locate", "contrast", "logps", "soft
 """Kinds that say something of the samples they take, or begin with some of them."""
 
 
+BY_VERDICT = ("logps", "soft_targets")
+"""Kinds that take samples without verdicts, too, and of those with verdicts the ones that their settings name."""
 VARYING = ("perturb", "paraphrase")
 """Kinds that make variants of problems."""
 POSING = ("pose", "hand_over")
@@ -37,7 +39,7 @@ def require_asked(graph: Graph, generate: Generate) -> None:
     found = [
         line for step in graph for line in (*_foreign_columns(graph, step), *_other_samplers(graph, step, generate))
     ]
-    found += [line for step in graph for line in _nothing_stored(graph, step, generate)]
+    found += [line for step in graph for line in (*_nothing_stored(graph, step, generate), *_unverified(graph, step))]
     found += [line for step in graph for line in (*_other_checks(graph, step), *_other_posed(graph, step))]
     found += [line for step in graph for line in _no_variants(graph, step, generate)]
     found += [line for step in graph if step.kind == "train" for line in misfits(graph, step)]
@@ -119,6 +121,18 @@ def _nothing_stored(graph: Graph, step: Step, generate: Generate) -> Iterator[st
         yield (
             f"{step.name}: no log-probs were stored of {source.name}, and without a model none are computed: {mend} in `model` "
             "the model that sampled them"
+        )
+
+
+def _unverified(graph: Graph, step: Step) -> Iterator[str]:
+    """Columns of samples with certain verdicts, where none have been given."""
+    if step.kind in BY_VERDICT and step.settings.verdicts is not None and graph[step.inputs["of"]].gives == "traces":
+        of = step.inputs["of"]
+        verified = [other.name for other in graph if other.kind == "verify" and other.inputs["of"] == of]
+        mend = f"`of: {verified[0]}`, which verifies them" if verified else f"`of` a step `{{do: verify, of: {of}}}`"
+        yield (
+            f"{step.name}: `verdicts` asks for samples that are {', '.join(step.settings.verdicts)}, and those of {of} have no "
+            f"verdicts: make it {mend}, or leave `verdicts` out"
         )
 
 
