@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from redi_ray.modeling.attention import NAME, pack_layout
 from redi_ray.modeling.dropout import silence
 from redi_ray.modeling.miniature import build, miniature, reach, room
+from redi_ray.modeling.tokenizer import ModelError
 
 if TYPE_CHECKING:
     from redi_ray.modeling.policy import Policy
@@ -250,8 +251,9 @@ def leak(policy: Policy, parts: Sequence[Tensor]) -> str:
 
 
 @torch.no_grad()
-def check_exact(policy: Policy, settled: bool = True) -> None:
-    """Compare a few sequences in one pack with the model's own plain forward pass on each; ValueError if they differ.
+def check_exact(policy: Policy, settled: bool = True, path: str = "") -> None:
+    """Compare a few sequences in one pack with the model's own plain forward pass on each; ValueError if they differ, ModelError
+    where the model gives no numbers. path: what that names it by.
 
     The real weights' turn, once per load and short: what the architecture does is known from its miniature by then, or
     not `settled`: then later tokens are changed too, as a decoder must not notice.
@@ -273,6 +275,8 @@ def check_exact(policy: Policy, settled: bool = True) -> None:
         if own == NAME:
             model.set_attn_implementation(own)
         policy.train(training)
+    if not all(logps.isfinite().all() for logps in theirs):
+        raise ModelError(f"{path or name}: {no_numbers(model)}")
     # Single tokens may differ by more: rounding decides between two experts that a router likes equally.
     differences = [float((a - b).abs().median()) for a, b in zip(ours, theirs, strict=True)]
     largest = max(float(logps.abs().max()) for logps in theirs)
@@ -283,3 +287,14 @@ def check_exact(policy: Policy, settled: bool = True) -> None:
         )
     if problem:
         raise ValueError(f"{name}: {problem}")
+
+
+def no_numbers(model: PreTrainedModel) -> str:
+    """Why a model's log-probs may be NaN or infinite, and what would mend it."""
+    told = "its log-probs are no finite numbers (NaN or infinite): "
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            return (
+                f"{told}its weights hold NaN or infinity, the first of them {name}; take a folder that was saved whole"
+            )
+    return f"{told}its weights are finite and overflow in {str(weight.dtype).removeprefix('torch.')}; take `precision: fp32`"

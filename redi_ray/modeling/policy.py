@@ -198,14 +198,15 @@ def load_policy(
     """Load a Hugging Face folder (or hub name) on the CPU, with architecture overrides and adapters applied.
 
     `dtype` is that of the master weights, all of them. Raises ValueError, naming the reason, for a model whose log-probs
-    would not be exact or whose weights stay quantised, and OSError where there is no model.
+    would not be exact or whose weights stay quantised, ModelError for one that gives no finite numbers, and OSError where
+    there is none.
     """
     config, silenced, way = read_config(path, overrides)
     model, missing = load_weights(Policy.auto, path, config, way, overrides, dtype)
     require_weights(path, missing)
     policy = Policy(model, one_by_one=way.name == "one by one", quiet=not overrides.dropout)
     policy.silenced = silenced
-    check_exact(policy, way.settled)
+    check_exact(policy, way.settled, path)
     note_way(policy, way)
     if overrides.lora is not None:
         policy.notes.append(add_lora(model, overrides.lora))

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from redi_ray.errors import UserError
+
 HALF = 1 << 16
 """Tokens that 16 bits tell apart."""
 LOWEST = float(np.finfo(np.float16).min)
@@ -58,7 +60,10 @@ def is_soft(column: np.ndarray) -> bool:
 
 
 def pack(ids: np.ndarray, logps: np.ndarray, form: SoftFormat) -> np.ndarray:
-    """Records `[T]` of `ids[T, k]`, no token twice in a row, in any order, and `logps[T, k + 1]`, the rest last."""
+    """Records `[T]` of `ids[T, k]`, no token twice in a row, in any order, and `logps[T, k + 1]`, the rest last.
+
+    Raises UserError for log-probs that are NaN or +inf.
+    """
     records = np.zeros(len(ids), form.dtype)
     order = np.argsort(ids, axis=1)
     ordered = np.take_along_axis(ids.astype(np.int64), order, 1)
@@ -68,9 +73,10 @@ def pack(ids: np.ndarray, logps: np.ndarray, form: SoftFormat) -> np.ndarray:
         borders = HALF * np.arange(1, records["above"].shape[1] + 1)
         records["above"] = (ordered[:, :, None] < borders).sum(1)
     kept = np.concatenate([np.take_along_axis(logps[:, :-1], order, 1), logps[:, -1:]], 1)
-    if np.isnan(kept).any():
-        raise ValueError(
-            "soft targets: the teacher says that a token has no probability at all (NaN): its weights overflow"
+    if not (kept < np.inf).all():  # which NaN is not, either
+        raise UserError(
+            "the teacher's log-probs of a token are no numbers (NaN or +inf): its weights hold NaN or infinity, or overflow in "
+            "the precision that it runs in (`precision: fp32` has room)"
         )
     records["logps"] = np.clip(kept, LOWEST, 0)
     return records

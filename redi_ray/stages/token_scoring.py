@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,10 @@ class TokenScoringShard:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = compute_dtype(how.train.precision, self.device) or torch.float32
         self.folders = {role: at_hand(model, f"{self.folder.name}/{role}") for role, model in how.models.items()}
-        self.policies = {
-            role: load_policy(of, how.overrides, dtype=dtype).to(self.device).eval()
-            for role, of in self.folders.items()
-        }
+        self.policies = {}
+        for role, of in self.folders.items():
+            with self._named(role):
+                self.policies[role] = load_policy(of, how.overrides, dtype=dtype).to(self.device).eval()
         self.tokenizer = load_tokenizer(how.tokenizer, how.overrides.trust_remote_code)
         self.fingerprint = tokenizer_fingerprints(self.tokenizer)["tokenizer"]
         whose = model_fingerprint(self.folders["model"], how.overrides) if "model" in self.folders else None
@@ -118,6 +119,15 @@ class TokenScoringShard:
         reaches = (longest_sequence(policy.model.config) for policy in self.policies.values())
         reach = min((reach for reach in reaches if reach), default=None)
         self.encoder = SampleEncoder(self.tokenizer, how.prompt, reach)
+
+    @contextmanager
+    def _named(self, *roles: str) -> Iterator[None]:
+        """Inside the block a UserError tells of which step and models it is; a folder here may be a copy of theirs."""
+        try:
+            yield
+        except UserError as error:
+            models = " and ".join(f"`{role}` ({self.how.models[role]})" for role in roles or self.how.models)
+            raise type(error)(f"{self.how.step}: the model {models}: {error}") from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return call_shards(self, batch)
@@ -154,7 +164,8 @@ class TokenScoringShard:
                 drops.add("trace", reason, row["problem_id"], row["trace_id"], detail or None)
                 continue
             encoded[place] = found
-        scored = dict(zip(encoded, self.score(list(encoded.values())), strict=True)) if encoded else {}
+        with self._named():
+            scored = dict(zip(encoded, self.score(list(encoded.values())), strict=True)) if encoded else {}
         for scores in scored.values():
             counts.update(scored=1, tokens=self.tokens_of(scores))
             if isinstance(self.how.settings, ContrastSettings):
@@ -178,7 +189,17 @@ class TokenScoringShard:
             tokens_per_pack=self.how.train.tokens_per_pack,
             device=self.device,
         )
-        return (found[weights != 0] for found, weights in zip(scores, own, strict=True))
+        return (_numbers(found[weights != 0]) for found, weights in zip(scores, own, strict=True))
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """The same. Raises UserError where one is NaN or infinite, which a training would learn nothing but NaN from."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            "what it says of a token is no finite number (NaN or infinite): weights hold NaN or infinity, or overflow in the "
+            "precision that it runs in (`precision: fp32` has room)"
+        )
+    return values
 
 
 def scorer_of(how: TokenScoring, policies: Mapping[str, Policy]) -> tuple[TokenScorer, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -25,7 +27,7 @@ from redi_ray.modeling.attention import pack_layout
 from redi_ray.modeling.exact import check_exact
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.policy import load_policy
-from redi_ray.modeling.tokenizer import character_tokenizer
+from redi_ray.modeling.tokenizer import ModelError, character_tokenizer
 
 SMALL = {
     "vocab_size": VOCABULARY,
@@ -120,6 +122,18 @@ def test_an_unknown_treatment_of_logits_is_noticed(monkeypatch):
     monkeypatch.setattr(type(policy.model), "forward", scaled)
     with pytest.raises(ValueError, match="differ from the model's own"):
         check_exact(policy)
+
+
+def test_a_model_that_gives_no_numbers_is_named(tmp_path):
+    """Weights with NaN, and finite ones that overflow."""
+    model = tiny_policy().model
+    for value, told in ((math.nan, r"its weights hold NaN or infinity, the first of them model\.norm\.weight"),
+                        (3e38, r"its weights are finite and overflow in float32; take `precision: fp32`")):  # fmt: skip
+        with torch.no_grad():
+            model.model.norm.weight.fill_(value)
+        model.save_pretrained(tmp_path / "broken")
+        with pytest.raises(ModelError, match=f"broken: its log-probs are no finite numbers .*: {told}"):
+            load_policy(str(tmp_path / "broken"), ModelOverrides())
 
 
 def test_overrides(saved):

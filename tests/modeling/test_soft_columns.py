@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from redi_ray.errors import UserError
 from redi_ray.modeling.soft_columns import LOWEST, SoftFormat, blanks, is_soft, likeliest, pack, unpack
 
 
@@ -45,6 +46,13 @@ def test_what_a_teacher_never_says_stays_a_number():
     told = unpack(pack(np.array([[1, 0]]), np.array([[-0.5, -0.9, -np.inf]]), form))[1]
     assert told[0, -1] == LOWEST
     assert np.exp(told[0, -1]) == 0
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_what_is_no_log_prob_is_refused(odd):
+    """Infinity had been taken for certainty."""
+    with pytest.raises(UserError, match=r"no numbers \(NaN or \+inf\): its weights hold NaN or infinity, or overflow"):
+        pack(np.array([[0, 1]]), np.array([[-0.5, odd, -3.0]]), SoftFormat(2, 5))
 
 
 def test_a_record_of_zeros_is_none():

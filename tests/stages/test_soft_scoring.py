@@ -3,6 +3,7 @@ same bytes come; through groups they lie beside the tokens that they are of. Ano
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +22,17 @@ from redi_ray.config.group_steps import GroupSettings, TokenColumn
 from redi_ray.config.objectives import ForwardKlObjective, JsObjective, SoftRediObjective
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.resources import TrainerSettings
-from redi_ray.config.token_steps import SoftTargetSettings
+from redi_ray.config.token_steps import LogpsSettings, SoftTargetSettings
 from redi_ray.config.training import ModelOverrides, TrainSettings
 from redi_ray.data.columns import ColumnError, beside, check_grain
 from redi_ray.data.curate.work import Drops
 from redi_ray.data.weights import Reading
 from redi_ray.errors import UserError
 from redi_ray.modeling.soft_columns import SoftFormat, is_soft, unpack
-from redi_ray.modeling.tokenizer import load_tokenizer, tokenizer_fingerprints
+from redi_ray.modeling.tokenizer import ModelError, load_tokenizer, tokenizer_fingerprints
 from redi_ray.schemas import VERIFIED_TRACE
 from redi_ray.stages.soft_scoring import SoftTargetsShard, format_of
-from redi_ray.stages.token_scoring import TokenScoring, require_one_tokenizer, score_samples_tokens
+from redi_ray.stages.token_scoring import TokenScoring, TokenScoringShard, require_one_tokenizer, score_samples_tokens
 from redi_ray.store import parquet
 from redi_ray.text.prompts import to_messages
 from redi_ray.text.turns import encode_turns
@@ -124,6 +125,26 @@ def test_another_tokenizer_and_too_many_tokens_are_refused(how: TokenScoring, tm
     assert format_of(SoftTargetSettings(top_k=3), tokens=20, rows=16) == SoftFormat(3, 16)
     with pytest.raises(UserError, match="top_k 64 is more than the 16 tokens that there are; 16 keeps them all"):
         format_of(SoftTargetSettings(), tokens=20, rows=16)
+
+
+def test_a_teacher_without_numbers_is_named(how: TokenScoring, tmp_path: Path):
+    """By its step and folder: when it is loaded, and where single tokens have none, which the first look does not meet."""
+    model = AutoModelForCausalLM.from_pretrained(how.models["model"])
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    shutil.copytree(how.models["model"], broken := tmp_path / "broken")
+    model.save_pretrained(broken)
+    told = rf"soft_targets: the model `model` \({broken}\): .*its weights hold NaN"
+    with pytest.raises(ModelError, match=told):
+        SoftTargetsShard(replace(how, models={"model": str(broken)}))
+    rows = [BARE | row for row in SHARDS[0]]
+    logps = replace(how, step="logps", settings=LogpsSettings())
+    for kind, asked in ((SoftTargetsShard, how), (TokenScoringShard, logps)):
+        shard = kind(asked)
+        with torch.no_grad():
+            shard.policies["model"].model.model.norm.weight.fill_(torch.nan)
+        with pytest.raises(UserError, match=rf"{asked.step}: the model `model` \(.*/teacher\): .* weights hold NaN"):
+            shard.values(rows, Counter(), Drops())
 
 
 SUMS: Rows = [
