@@ -24,6 +24,8 @@ HALF = 1 << 16
 """Tokens that 16 bits tell apart."""
 LOWEST = float(np.finfo(np.float16).min)
 """Log-prob that stands for none at all: its exponential is 0 in any type."""
+NOTHING = LOWEST / 2
+"""Below it a log-prob, or the sum of several that stand for none, says that there is nothing."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from redi_ray.modeling.fused_softmax import spread_kernels
+from redi_ray.modeling.soft_columns import NOTHING
 from redi_ray.objectives.divergences import Divergence, divergence
 
 
@@ -81,6 +82,10 @@ class SoftTargets:
         # of what the student cannot say nothing is learnt: the rest where its head has no other rows, while the teacher's head
         # is padded, or has there the least number that is stored; the forward KL would be infinite
         theirs = theirs.masked_fill(outcomes.isneginf(), -torch.inf)
+        if self.how.name == "reverse_kl":
+            # the other way round: what the teacher cannot say, such as the rows of a padded head behind all of its tokens, would
+            # cost the student without bound, by the number that stands for none; the others have zero there, or a bound
+            outcomes = outcomes.masked_fill(theirs < NOTHING, -torch.inf)
         values, slopes = divergence(outcomes, theirs, self.how)
         counts = self.coefficients[rows].to(outcomes.dtype)[:, None]
         # what does not count may be anything

@@ -4,6 +4,7 @@ padded heads, half precision. Values and gradients are numbers, and the gradient
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ import torch
 from redi_ray.config.soft_objectives import DivergenceName
 from redi_ray.modeling.fused_softmax import rest_sums, shape, spread
 from redi_ray.modeling.logps import HeadShape, weighted_logps
-from redi_ray.modeling.soft_columns import SoftFormat, likeliest, pack, unpack
+from redi_ray.modeling.soft_columns import LOWEST, SoftFormat, likeliest, pack, unpack
 from redi_ray.modeling.soft_targets import SoftTargets, _Fused
 from redi_ray.objectives.divergences import Divergence
 
@@ -114,3 +115,35 @@ def test_a_rest_that_the_student_does_not_have_is_left_out() -> None:
     without = torch.cat([theirs[:, :-1], torch.full((ROWS, 1), -torch.inf)], 1)
     torch.testing.assert_close(ours, run(hidden, weight, (ids, without), Divergence()))
     torch.testing.assert_close(ours, run(hidden, weight, (ids, theirs), Divergence(rest="renormalise")))
+
+
+@pytest.mark.usefixtures("passes")
+@pytest.mark.parametrize("temperature", [1.0, 100.0])
+@pytest.mark.parametrize("lowest", [-torch.inf, LOWEST])
+def test_a_rest_that_the_teacher_does_not_have_is_left_out_of_the_reverse_kl(temperature: float, lowest: float) -> None:
+    """The whole vocabulary is named, and the student's head has rows that no token has: the divergence is that over the tokens.
+    It had been the number that stands for none: 65,504 nats times what the student gives to them."""
+    how, (hidden, weight) = Divergence("reverse_kl", temperature=temperature), student(1.0, 3)
+    ids, theirs = taught(1.0, TOKENS, 0, TOKENS)
+    theirs[:, -1] = lowest
+    assert (hidden @ weight.T).softmax(1)[:, TOKENS:].sum(1).max() > 0.1, "the student is meant to give something there"
+    ours = run(hidden, weight, (ids, theirs), how)
+    torch.testing.assert_close(ours, run(hidden, weight, (ids, theirs), replace(how, rest="renormalise")))
+    without = run(hidden, weight[:TOKENS], (ids, theirs), how)
+    torch.testing.assert_close((*ours[:2], ours[2][:TOKENS]), without)
+    assert not ours[2][TOKENS:].any()
+
+
+@pytest.mark.usefixtures("passes")
+@pytest.mark.parametrize("name", get_args(DivergenceName))
+@pytest.mark.parametrize("top_k", [1, 4])
+def test_a_teacher_of_one_token_alone_gives_modest_numbers(name: DivergenceName, top_k: int) -> None:
+    """Of the reverse KL nothing is left, since there is no second outcome that the teacher could say."""
+    hidden, weight = student(1.0, 0)
+    ids = torch.arange(top_k).expand(ROWS, -1)
+    for lowest, temperature in product((-torch.inf, LOWEST), (1.0, 10.0)):
+        theirs = torch.full((ROWS, top_k + 1), lowest, dtype=torch.float64)
+        theirs[:, 0] = 0
+        found = run(hidden, weight, (ids, theirs), Divergence(name, temperature=temperature))
+        assert max(float(x.abs().max()) for x in found) < 10 * temperature**2
+        assert (float(found[0].abs().max()) == 0) == (name == "reverse_kl")
