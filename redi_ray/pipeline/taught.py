@@ -12,6 +12,7 @@ from redi_ray.config.objectives import IMITATING, SAMPLED, Objective
 from redi_ray.config.soft_objectives import SOFT, OnPolicyDistillationObjective
 from redi_ray.pipeline.graph import Graph, Step
 from redi_ray.pipeline.kinds.groups import TOKENS
+from redi_ray.pipeline.kinds.logps import STORED
 from redi_ray.stages.training import REHEARSED
 
 SAMPLER = "sampler_logps"
@@ -47,6 +48,7 @@ def taught_misfits(graph: Graph, step: Step, generate: Generate) -> Iterator[str
     """What does not fit in groups with token columns, or in a training on them, a line each. generate: the config's section."""
     if step.kind == "train":
         yield from _not_its_own(graph, step, generate)
+        yield from _its_own_teacher(graph, step, generate)
     elif step.kind == "groups":
         learning = [other for other in graph if other.kind == "train" and step.name in _learnt_by(other)]
         if learning:
@@ -68,6 +70,28 @@ def _not_its_own(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
             f"{step.name}: {step.settings.objective.name} learns from samples of the student, {student}, and those of "
             f"{step.inputs['groups']} are of {sampler}: sample with `model: {student}`, or take forward_kl, reverse_kl or js on "
             "a column of `soft_targets`, which learn from any samples"
+        )
+
+
+def _its_own_teacher(graph: Graph, step: Step, generate: Generate) -> Iterator[str]:
+    """Advantages that are 0 at every token: the teacher's log-probs are those that are taken from them."""
+    objective, groups = step.settings.objective, graph[step.inputs["groups"]]
+    if not isinstance(objective, OnPolicyDistillationObjective) or TOKENS + TEACHER not in groups.inputs:
+        return
+    columns = {
+        name: graph[groups.inputs[TOKENS + name]] for name in (TEACHER, SAMPLER) if TOKENS + name in groups.inputs
+    }
+    sampler = sampler_of(graph, groups.name, generate)
+    scored = {name: sampler if STORED in one.inputs else one.inputs.get("model") for name, one in columns.items()}
+    student = step.inputs["start"] if objective.student == "policy" else sampler or scored.get(SAMPLER)
+    teacher, same = columns[TEACHER].name, SAMPLER in columns and columns[SAMPLER].name == columns[TEACHER].name
+    if (same and objective.student == "sampler") or (student is not None and scored[TEACHER] == student):
+        whose = "those that are taken from them" if student is None else f"those of {student}, the student"
+        zero = "are 0 before the first step" if objective.student == "policy" else "are 0"
+        yield (
+            f"{step.name}: {objective.name} learns from a teacher's log-probs less the student's, and "
+            f"`token_columns.{TEACHER}: {teacher}` of {groups.name} has {whose}, so that all {zero}: take a column of a step "
+            "`logps` whose `model` is the teacher, such as that of a step `model`"
         )
 
 

@@ -105,6 +105,12 @@ def test_a_teacher_is_a_model_like_any_other():
          "samples that are wrong, error, and those of traces have no verdicts: make it `of: verified`"),
         ({"drawn": STEPS["own"], "early": {"do": "logps", "of": "drawn", "verdicts": ["wrong"]}},
          "and those of drawn have no verdicts: make it `of` a step `{do: verify, of: drawn}`, or leave `verdicts` out"),
+        (changed("on_policy", token_columns={"teacher_logps": "student_said", "sampler_logps": "student_said"}),
+         r"opd: on_policy_distillation .* `token_columns.teacher_logps: student_said` of on_policy has those of base, the student, "
+         r"so that all are 0: take a column of a step `logps` whose `model` is the teacher"),
+        (changed("teacher_says", model="base"), "teacher_says` of on_policy has those of base, the student"),
+        (changed("opd", objective={"name": "on_policy_distillation", "student": "policy"}) | changed("teacher_says", model="base")
+         | changed("on_policy", token_columns={"teacher_logps": "teacher_says"}), "teacher_says` of on_policy has those of base"),
         (changed("soft", model="techer"), "soft: `model: techer` is no step; did you mean teacher"),
         (changed("soft", model="taught"), "soft: `model: taught` gives traces, and soft_targets takes model"),
     ],
