@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from redi_ray.cluster.runtime import log
+from redi_ray.config.data import SampledTraces
 from redi_ray.config.experiment import ExperimentConfig
 from redi_ray.config.names import BASE
+from redi_ray.config.steps import SampleStep
 from redi_ray.config.student import ArithmeticModel, PretrainedModel
 from redi_ray.config.token_steps import LogpsStep, SoftTargetsStep
 from redi_ray.config.training_steps import MergeStep, ModelStep, TrainStep
@@ -13,6 +16,7 @@ from redi_ray.config.worlds import BuiltInSource
 from redi_ray.errors import Gathered
 from redi_ray.modeling.tokenizer import another_tokenizer
 from redi_ray.pipeline.rounds import written
+from redi_ray.pipeline.training_steps import section_for
 
 BUILT_IN = "the built-in world's"
 """What a model of the world's is called in place of a path."""
@@ -37,6 +41,8 @@ def check_models_of_steps(config: ExperimentConfig) -> None:
                 _check_tokens(config, f"steps.{name}.from", step.start)
             if isinstance(step, SoftTargetsStep):
                 _check_kept(config, name, step)
+            if isinstance(step, SampleStep):
+                _tell_reach(config, name, step)
     gathered.raise_all("models of steps that have other tokens")
 
 
@@ -74,6 +80,34 @@ def _check_kept(config: ExperimentConfig, name: str, step: SoftTargetsStep) -> N
                 f"steps.{name}.top_k: {step.top_k} is more than the {len(tokenizer)} tokens of {root} ({path}); set "
                 f"{len(tokenizer)} to keep them all"
             )
+
+
+def _tell_reach(config: ExperimentConfig, name: str, step: SampleStep) -> None:
+    """Say where a model of a step ends its samples before they have the tokens that someone has asked for."""
+    generate = section_for(config, name, step)
+    asked = generate.max_tokens if isinstance(generate, SampledTraces) else None
+    if asked is None or asked == SampledTraces.model_fields["max_tokens"].default:
+        return
+    for root in sorted(roots_of(config, step.model) - {BASE}):
+        longest, where = _reach(config, root)
+        if longest is not None and asked > longest:
+            log.info("steps.%s: max_tokens is %d; the positions of %s (%s) end samples at %d tokens, prompt included",
+                     name, asked, root, where, longest)  # fmt: skip
+
+
+def _reach(config: ExperimentConfig, root: str) -> tuple[int | None, str]:
+    """Tokens that the positions of a step's model reach over, None where there is no such bound; and where it lies."""
+    from transformers import AutoConfig
+
+    from redi_ray.modeling.limits import longest_sequence
+    from redi_ray.modeling.tokenizer import local_folder
+
+    step, trusted = config.steps[root], config.model.overrides.trust_remote_code
+    assert isinstance(step, ModelStep)
+    if not isinstance(step.init, PretrainedModel):
+        return step.init.architecture.max_position_embeddings, BUILT_IN
+    found = AutoConfig.from_pretrained(local_folder(step.init.path), trust_remote_code=trusted)
+    return longest_sequence(found), step.init.path
 
 
 def _tokenizer(config: ExperimentConfig, root: str) -> tuple[Any, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.config.section import Strict
@@ -28,6 +28,19 @@ class Architecture(Strict):
     """Longest sequence."""
     seed: int = 0
     """Of the random weights."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Architecture:
+        if self.hidden_size % (2 * self.num_heads):  # positions turn pairs of a head's numbers
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be an even number for each of the {self.num_heads} num_heads, such as "
+                f"{self.num_heads} x 32 = {self.num_heads * 32}"
+            )
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}, which they share"
+            )
+        return self
 
 
 class PretrainedModel(Strict):

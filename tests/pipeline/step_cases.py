@@ -151,7 +151,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"do": "logps", "of": "verified", "model": "sft"}, {"of": "own_math", "model": "base", "verdicts": ["correct"]},
     ),
     "logps, stored": (
-        {"do": "logps", "of": "drawn"}, {"of": "drawn_math", "model": "base", "verdicts": ["correct"]},
+        {"do": "logps", "of": "drawn_math"}, {"of": "drawn", "model": "base", "verdicts": ["correct"]},
     ),
     "soft_targets": (
         {"do": "soft_targets", "of": "verified", "model": "teacher"},
@@ -167,7 +167,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "model, of the built-in world": (
         {"do": "model", "init": {"kind": "arithmetic"}},
-        {"init.architecture": {"hidden_size": 64}, "init.corpus_size": 7, "init.train": {"epochs": 3}},
+        {"init.architecture": {"hidden_size": 192}, "init.corpus_size": 7, "init.train": {"epochs": 3}},
     ),
     "train, on distributions": (
         {"do": "train", "from": "base", "on": "taught_groups", "objective": {"name": "js"}},

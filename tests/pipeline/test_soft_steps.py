@@ -106,7 +106,7 @@ def test_a_teacher_is_a_model_like_any_other():
         ({"drawn": STEPS["own"], "early": {"do": "logps", "of": "drawn", "verdicts": ["wrong"]}},
          "and those of drawn have no verdicts: make it `of` a step `{do: verify, of: drawn}`, or leave `verdicts` out"),
         (changed("on_policy", token_columns={"teacher_logps": "student_said", "sampler_logps": "student_said"}),
-         r"opd: on_policy_distillation .* `token_columns.teacher_logps: student_said` of on_policy has those of base, the student, "
+         r"opd: on_policy_distillation .* `token_columns.teacher_logps: student_said` .* has those of base, the student, "
          r"so that all are 0: take a column of a step `logps` whose `model` is the teacher"),
         (changed("teacher_says", model="base"), "teacher_says` of on_policy has those of base, the student"),
         (changed("opd", objective={"name": "on_policy_distillation", "student": "policy"}) | changed("teacher_says", model="base")
@@ -132,6 +132,14 @@ def test_what_imitates_asks_for_right_samples_alone():
     [
         (changed("soft", top_k=0), r"steps\.soft\.top_k"),
         (changed("teacher", init={"kind": "scratch"}), r"steps\.teacher\.init\.kind: there is no 'scratch'"),
+        (
+            changed("teacher", init={"kind": "arithmetic", "architecture": {"hidden_size": 100, "num_heads": 3}}),
+            r"steps\.teacher\.init.*hidden_size 100 must be an even number for each of the 3 num_heads, such as 3 x 32 = 96",
+        ),
+        (
+            changed("teacher", init={"kind": "arithmetic", "architecture": {"num_kv_heads": 2}}),
+            r"steps\.teacher\.init.*num_heads 3 must be a multiple of num_kv_heads 2",
+        ),
         (changed("kd", objective={"name": "js", "beta": 1}), "take forward_kl or reverse_kl"),
     ],
 )
@@ -141,7 +149,7 @@ def test_settings_are_checked(steps, told):
 
 
 def saved(folder: Path, alphabet: str = "0123456789+= \n") -> str:
-    save_scratch_model(Architecture(hidden_size=32, num_layers=1), character_tokenizer(alphabet), folder)
+    save_scratch_model(Architecture(hidden_size=32, num_layers=1, num_heads=2), character_tokenizer(alphabet), folder)
     return str(folder)
 
 
@@ -172,6 +180,20 @@ def test_a_teacher_that_exists_is_looked_at_before_anything_starts(tmp_path: Pat
         check_models_of_steps(config(student, source, teacher=teacher, soft=soft))
     with pytest.raises(GraphError, match=r"teacher: init\.kind is `arithmetic`, which needs"):
         graph_of(config(student, source))
+
+
+def test_a_teacher_that_ends_before_its_samples_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """By the tokens that someone has asked for; the default is no wish."""
+    short = {"do": "model", "init": {"kind": "pretrained", "path": saved(tmp_path / "short")}}
+    source = {"source": {"kind": "arithmetic"}}
+    with caplog.at_level("INFO", "redi_ray"):
+        for settings in ({}, {"max_tokens": 500}, {"max_tokens": 600}):
+            caplog.clear()
+            told = config({"init": short["init"]}, source, teacher=short, taught=STEPS["taught"] | settings)
+            check_models_of_steps(told)
+            assert ("steps.taught: max_tokens is 600; the positions of teacher" in caplog.text) == (
+                600 in settings.values()
+            )
 
 
 def test_editing_the_teachers_folder_makes_what_it_has_said_stale(tmp_path: Path):
