@@ -119,6 +119,8 @@ class SoftRediObjective(Outcomes):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_beta(self.beta)
+        told = f"beta is of js alone, and divergence is {self.divergence}, which does not read it: leave it out"
+        require(self.divergence == "js" or self.beta == SoftRediObjective.beta, told)
         for name in ("alpha", "nll_weight"):
             require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
 
@@ -143,6 +145,9 @@ class OnPolicyDistillationObjective:
     """Advantages are cut at this size (nats), on both sides; null leaves them."""
 
     def __post_init__(self) -> None:
+        for name in ("baseline", "clip") if self.student == "policy" else ():
+            told = f"{name} is of `student: sampler` alone, and `student: policy` does not read it: leave it out"
+            require(getattr(self, name) == getattr(OnPolicyDistillationObjective, name), told)
         require(0 < self.clip < 1, f"clip must be between 0 and 1, got {self.clip}")
         require(
             self.most is None or (self.most > 0 and math.isfinite(self.most)),

@@ -8,7 +8,12 @@ from typing import get_args
 import pytest
 import torch
 
-from redi_ray.config.soft_objectives import DivergenceName, JsObjective, SoftRediObjective
+from redi_ray.config.soft_objectives import (
+    DivergenceName,
+    JsObjective,
+    OnPolicyDistillationObjective,
+    SoftRediObjective,
+)
 from redi_ray.objectives.divergences import Divergence, divergence
 
 EVERY = [Divergence(name, beta=0.3, temperature=t) for name in get_args(DivergenceName) for t in (0.5, 1.0, 2.5)]
@@ -94,3 +99,16 @@ def test_settings_name_their_divergence():
 def test_what_means_nothing_is_refused(settings, told):
     with pytest.raises(ValueError, match=told):
         JsObjective(**settings)
+
+
+@pytest.mark.parametrize(
+    ("objective", "unread", "read"),
+    [(SoftRediObjective, {"beta": 0.9}, {"divergence": "js"}),
+     (OnPolicyDistillationObjective, {"student": "policy", "clip": 0.1}, {"student": "sampler"}),
+     (OnPolicyDistillationObjective, {"student": "policy", "baseline": "none"}, {"student": "sampler"})],
+)  # fmt: skip
+def test_what_would_not_be_read_is_refused(objective, unread, read):
+    """Else another value would train anew, and the same."""
+    with pytest.raises(ValueError, match=f"{[*unread][-1]} is of .* alone, .* does not read it: leave it out"):
+        objective(**unread)
+    objective(**unread | read)
