@@ -164,7 +164,10 @@ def check_column(config: ExperimentConfig, here: str, column: str, grain: Grain)
     if not isinstance(step, ScoreStep | LocateStep | ContrastStep | LogpsStep | SoftTargetsStep):
         return
     if step.grain != grain:
-        raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there")
+        read = (
+            f"; a teacher's distributions are read as `{SOFT_TARGETS}`" if "distribution" in (step.grain, grain) else ""
+        )
+        raise GraphError(f"{here} is a column at grain {step.grain}, and {grain} is needed there{read}")
 
 
 def _check_labels(

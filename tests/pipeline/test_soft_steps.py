@@ -79,6 +79,8 @@ def test_a_teacher_is_a_model_like_any_other():
         (changed("groups", token_columns={"soft_targets": "teacher_says"}), "is a column at grain token, and distribution is"),
         (changed("on_policy", token_columns={"teacher_logps": "soft", "sampler_logps": "student_said"}),
          "`token_columns.teacher_logps: soft` is a column at grain distribution, and token is needed there"),
+        (changed("groups", token_columns={"soft_target": "soft"}),
+         "token is needed there; a teacher's distributions are read as `soft_targets`"),
         (changed("groups", of="own_math"), "soft` is a column of taught_math, which has other samples than own_math"),
         (changed("kd", objective={"name": "js", "top_k": 9}), "kd: `objective.top_k: 9` is more than the 8 that soft keeps"),
         (changed("soft", top_k=1) | changed("kd", objective={"name": "js", "rest": "renormalise"}),
