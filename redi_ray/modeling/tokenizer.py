@@ -10,13 +10,13 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from redi_ray.config.prompts import PromptSettings
 from redi_ray.errors import StorageError, UserError
-from redi_ray.modeling.cards import CARD, is_written_here
 from redi_ray.text.prompts import render_prompt, to_messages
 from redi_ray.text.templates import PromptError, closing_id, template_fingerprint, uses_clock
 from redi_ray.text.thoughts import THINK_TAGS
@@ -32,6 +32,8 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 SPECIAL = (PAD, END_OF_TURN, *ROLES)
 NAMED: dict[str, Any] = {"eos_token": END_OF_TURN, "pad_token": PAD, "unk_token": None}
 """The class is Qwen2's own because transformers reads the tokenizer of a Qwen2 model with it, whatever was saved."""
+TOLD = re.compile(r"licen[cs]e.*|\.gitattributes|.*\.(md|png|jpe?g|gif|svg|webp)")
+"""Names of files, in small letters, that tell of a model and that nothing loads."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
@@ -53,15 +55,14 @@ def is_folder(path: str) -> bool:
 
 
 def content_of_model(path: str) -> str:
-    """What a model's folder, or its name on the hub, holds; see `redi_ray.store.contents`. A card of ours is no part of it: it is
-    written again when scores come in."""
-    from redi_ray.store import storage
+    """What decides a model's output in its folder, or behind its name on the hub; see `redi_ray.store.contents`. Cards, licences
+    and pictures do not: whoever adds one need not make anything again."""
     from redi_ray.store.contents import commit_of, content_of
 
-    def is_card(name: str, uri: str) -> bool:
-        return name == CARD and is_written_here(storage.read_bytes(uri).decode(errors="replace"))
+    def is_told(name: str, _uri: str) -> bool:
+        return bool(TOLD.fullmatch(name.rsplit("/", 1)[-1].lower()))
 
-    return content_of(path, is_card) if is_folder(path) else commit_of(path, "model", None)
+    return content_of(path, is_told) if is_folder(path) else commit_of(path, "model", None)
 
 
 def local_folder(path: str) -> str:

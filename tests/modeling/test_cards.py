@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import ModelCard
 from tiny_models import tiny_policy
 
-from redi_ray.modeling.cards import CARD, MARK, Asked, Card, Score, is_written_here, render_card
+from redi_ray.modeling.cards import CARD, Asked, Card, Score, is_written_here, render_card
 from redi_ray.modeling.export import export_policy
 from redi_ray.modeling.tokenizer import character_tokenizer, content_of_model
 
@@ -60,16 +60,21 @@ def test_the_lines_to_copy_work(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.startswith("<|user|>")
 
 
-def test_a_card_of_ours_is_no_part_of_what_a_model_is(tmp_path: Path):
-    """It is written again when scores come in; whoever starts from the folder must not do so anew. Another's README counts."""
-    export_policy(tiny_policy(True, torch.float32), tmp_path / "export", tokenizer=TOKENIZER, name="x")
-    card = tmp_path / "export" / CARD
-    assert is_written_here(card.read_text())
-    before = content_of_model(str(tmp_path / "export"))
-    card.write_text(render_card(FULL))
-    assert content_of_model(str(tmp_path / "export")) == before
-    card.write_text(render_card(FULL).replace(MARK, ""))
-    taken_over = content_of_model(str(tmp_path / "export"))
-    assert taken_over != before
-    card.write_text("mine")
-    assert content_of_model(str(tmp_path / "export")) not in (before, taken_over)
+def test_what_tells_of_a_model_is_no_part_of_it(tmp_path: Path):
+    """A card is written again when scores come in, a README or a licence added: whoever starts from the folder must not do so
+    anew. What decides its output counts."""
+    folder = tmp_path / "export"
+    export_policy(tiny_policy(True, torch.float32), folder, tokenizer=TOKENIZER, name="x")
+    assert is_written_here((folder / CARD).read_text())
+    before = content_of_model(str(folder))
+    for name in (CARD, "NOTES.md", "LICENSE", "LICENSE.txt", ".gitattributes", "assets/curve.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        assert content_of_model(str(folder)) == before, name
+    (folder / CARD).unlink()
+    assert content_of_model(str(folder)) == before
+    found = [before]
+    for name in ("modeling_mine.py", "generation_config.json", "chat_template.jinja", "tokenizer.json", "merges.txt"):
+        (folder / name).write_text("other")
+        found.append(content_of_model(str(folder)))
+    assert len(set(found)) == len(found)
